@@ -1,0 +1,4 @@
+//! Security alerts: reading them, and their workflow.
+
+pub mod read;
+pub mod work;

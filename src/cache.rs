@@ -1,0 +1,3 @@
+//! Between the rules and the database: the place of the session cache.
+
+pub mod sessions;

@@ -1,0 +1,228 @@
+//! Flags and environment: every setting with its rule. `sessiond --help` is the reference.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+
+use crate::model::policy::{OnLimit, Policy};
+
+const DAY: u64 = 86_400;
+
+/// All settings. Durations are written like `90s`, `30m`, `12h`, `30d`.
+#[derive(Args, Clone)]
+pub struct Config {
+    /// Address of the gRPC server; a loopback address, since callers are not authenticated
+    #[arg(long, env = "SESSIOND_LISTEN", global = true, default_value = "127.0.0.1:50051")]
+    pub listen: SocketAddr,
+
+    /// Postgres URL; without it a private Postgres is set up and used. A remote host is verified
+    /// in full (sslmode=verify-full) unless the URL says otherwise
+    #[arg(long, env = "DATABASE_URL", global = true, hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<String>,
+
+    /// File that holds the Postgres URL
+    #[arg(long, env = "DATABASE_URL_FILE", global = true, conflicts_with = "database_url")]
+    #[arg(value_name = "FILE")]
+    pub database_url_file: Option<PathBuf>,
+
+    /// Connections to Postgres, 2 to 1000
+    #[arg(long, env = "SESSIOND_DATABASE_CONNECTIONS", global = true, default_value_t = 8)]
+    #[arg(value_parser = clap::value_parser!(u32).range(2..=1000), value_name = "COUNT")]
+    pub database_connections: u32,
+
+    /// Directory of the private Postgres and of a master key made here [default:
+    /// /var/lib/sessiond for root, else sessiond in the XDG data directory]
+    #[arg(long, env = "SESSIOND_DATA_DIR", global = true, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Directory of the programs of the private Postgres, 14 or newer [default: searched for]
+    #[arg(long, env = "SESSIOND_PG_BIN", global = true, value_name = "DIR")]
+    pub pg_bin: Option<PathBuf>,
+
+    /// Key that seals signing keys in the database: 32 bytes in base64 (openssl rand -base64 32).
+    /// All replicas need the same. Without it one is made in the data directory
+    #[arg(long, env = "SESSIOND_MASTER_KEY", global = true, hide_env_values = true)]
+    #[arg(value_name = "BASE64")]
+    pub master_key: Option<String>,
+
+    /// File that holds the master key
+    #[arg(long, env = "SESSIOND_MASTER_KEY_FILE", global = true, conflicts_with = "master_key")]
+    #[arg(value_name = "FILE")]
+    pub master_key_file: Option<PathBuf>,
+
+    /// Name of this issuer: `iss` of access tokens, and their `aud` where a session names none;
+    /// 1 to 256 visible ASCII characters except " and \
+    #[arg(long, env = "SESSIOND_ISSUER", global = true, default_value = "sessiond")]
+    #[arg(value_parser = issuer, value_name = "NAME")]
+    pub issuer: String,
+
+    /// Time without activity after which a session expires, 1s to 365d; 0s = never
+    #[arg(long, env = "SESSIOND_IDLE_TIMEOUT", global = true, default_value = "1h")]
+    #[arg(value_parser = within("0s, or 1s to 365d", 1, 365 * DAY, true), value_name = "DURATION")]
+    pub idle_timeout: Duration,
+
+    /// Time after which a session expires whatever happens, 1s to 365d
+    #[arg(long, env = "SESSIOND_ABSOLUTE_TIMEOUT", global = true, default_value = "24h")]
+    #[arg(value_parser = within("1s to 365d", 1, 365 * DAY, false), value_name = "DURATION")]
+    pub absolute_timeout: Duration,
+
+    /// Life of an access token, 1s to 24h
+    #[arg(long, env = "SESSIOND_ACCESS_TOKEN_TTL", global = true, default_value = "5m")]
+    #[arg(value_parser = within("1s to 24h", 1, DAY, false), value_name = "DURATION")]
+    pub access_token_ttl: Duration,
+
+    /// How long a used refresh token still gets the same successor, 0s to 5m
+    #[arg(long, env = "SESSIOND_REFRESH_GRACE", global = true, default_value = "10s")]
+    #[arg(value_parser = within("0s to 5m", 0, 300, false), value_name = "DURATION")]
+    pub refresh_grace: Duration,
+
+    /// The same while the successor was never seen in use, 0s to 24h
+    #[arg(long, env = "SESSIOND_LOST_RESPONSE_WINDOW", global = true, default_value = "1h")]
+    #[arg(value_parser = within("0s to 24h", 0, DAY, false), value_name = "DURATION")]
+    pub lost_response_window: Duration,
+
+    /// Live sessions that a user may have, up to 10000; 0 = unlimited
+    #[arg(long, env = "SESSIOND_MAX_SESSIONS_PER_USER", global = true, default_value_t = 0)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=10_000), value_name = "COUNT")]
+    pub max_sessions_per_user: u32,
+
+    /// What a create does when the user has as many
+    #[arg(long, env = "SESSIOND_ON_LIMIT", global = true, default_value = "reject", value_enum)]
+    pub on_limit: OnLimitFlag,
+
+    /// How long calls in progress may take to end when the server stops, 0s to 10m
+    #[arg(long, env = "SESSIOND_DRAIN_TIMEOUT", global = true, default_value = "10s")]
+    #[arg(value_parser = within("0s to 10m", 0, 600, false), value_name = "DURATION")]
+    pub drain_timeout: Duration,
+
+    /// What to log, as in `info,sessiond=debug`
+    #[arg(
+        long,
+        env = "SESSIOND_LOG",
+        global = true,
+        default_value = "info",
+        value_name = "FILTER"
+    )]
+    pub log: String,
+
+    /// How to log; auto = text on a terminal, JSON otherwise
+    #[arg(long, env = "SESSIOND_LOG_FORMAT", global = true, default_value = "auto", value_enum)]
+    pub log_format: LogFormat,
+}
+
+/// `--on-limit`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnLimitFlag {
+    /// Refuse the new session
+    Reject,
+    /// End the session that was created first
+    TerminateOldest,
+    /// End the session whose last activity is longest ago
+    TerminateLeastRecentlyUsed,
+}
+
+/// `--log-format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Auto,
+    Json,
+    Text,
+}
+
+impl Config {
+    /// The built-in policy.
+    ///
+    /// # Errors
+    /// A rule between two flags that is broken, by their names.
+    pub fn policy(&self) -> anyhow::Result<Policy> {
+        let chrono = |duration| chrono::Duration::from_std(duration).context("a short duration");
+        if self.lost_response_window < self.refresh_grace {
+            anyhow::bail!("--lost-response-window must not be shorter than --refresh-grace");
+        }
+        if self.idle_timeout > self.absolute_timeout {
+            anyhow::bail!("--idle-timeout must not be longer than --absolute-timeout");
+        }
+        let idle = chrono(self.idle_timeout)?;
+        Ok(Policy {
+            idle_timeout: Some(idle).filter(|idle| !idle.is_zero()),
+            absolute_timeout: chrono(self.absolute_timeout)?,
+            access_token_ttl: chrono(self.access_token_ttl)?,
+            refresh_grace: chrono(self.refresh_grace)?,
+            lost_response_window: chrono(self.lost_response_window)?,
+            max_sessions_per_user: self.max_sessions_per_user,
+            on_limit: match self.on_limit {
+                OnLimitFlag::Reject => OnLimit::Reject,
+                OnLimitFlag::TerminateOldest => OnLimit::TerminateOldest,
+                OnLimitFlag::TerminateLeastRecentlyUsed => OnLimit::TerminateLeastRecentlyUsed,
+            },
+        })
+    }
+
+    /// The Postgres URL, given or read from its file.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn database_url(&self) -> anyhow::Result<Option<String>> {
+        value_or_file(self.database_url.as_ref(), self.database_url_file.as_ref())
+            .context("--database-url-file")
+    }
+
+    /// The master key, given or read from its file.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn master_key(&self) -> anyhow::Result<Option<String>> {
+        value_or_file(self.master_key.as_ref(), self.master_key_file.as_ref())
+            .context("--master-key-file")
+    }
+}
+
+fn value_or_file(value: Option<&String>, file: Option<&PathBuf>) -> anyhow::Result<Option<String>> {
+    let Some(file) = file else { return Ok(value.cloned()) };
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(Some(text.trim().to_owned()))
+}
+
+/// A parser of durations from `min` to `max` seconds, described by `rule`.
+fn within(
+    rule: &'static str,
+    min: u64,
+    max: u64,
+    or_zero: bool,
+) -> impl Fn(&str) -> Result<Duration, String> + Clone {
+    move |text| {
+        let wrong = || format!("must be {rule}, like 90s, 30m, 12h or 30d");
+        let duration = humantime::parse_duration(text).map_err(|_| wrong())?;
+        let fits = duration >= Duration::from_secs(min) && duration <= Duration::from_secs(max);
+        if fits || (or_zero && duration.is_zero()) { Ok(duration) } else { Err(wrong()) }
+    }
+}
+
+fn issuer(text: &str) -> Result<String, String> {
+    let plain = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
+    if (1..=256).contains(&text.len()) && text.bytes().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be 1 to 256 visible ASCII characters except \" and \\".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_hold_both_edges() {
+        let parse = within("0s, or 1s to 365d", 1, 365 * DAY, true);
+        assert_eq!(parse("0s"), Ok(Duration::ZERO));
+        assert_eq!(parse("1s"), Ok(Duration::from_secs(1)));
+        assert_eq!(parse("365d"), Ok(Duration::from_secs(365 * DAY)));
+        assert!(parse("999ms").is_err());
+        assert!(parse("366d").unwrap_err().contains("1s to 365d"));
+        assert!(parse("soon").is_err());
+    }
+}

@@ -1,0 +1,197 @@
+//! A private Postgres server for development and tests.
+//!
+//! Owns one data home (see [`Options::data_dir`]) and the one server that runs in it: finds or
+//! installs the binaries, creates the cluster, keeps the server up, stops it. The server listens
+//! on a Unix socket only, in a directory that nobody but the user it runs as (and root) can enter.
+//!
+//! Must not touch any other Postgres on the machine, nor anything outside the data home, the
+//! binaries cache and, for a data home too deep for a socket, one socket directory under the temp
+//! directory.
+//!
+//! | in the data home | what it is                                             |
+//! |------------------|--------------------------------------------------------|
+//! | `lock`           | flocked for as long as a process uses the data home    |
+//! | `postgres/`      | the cluster; `data.tmp/` while it is being made        |
+//! | `run/`           | the socket                                             |
+//! | `postgres.log`   | what the server says; emptied at a start beyond 10 MB  |
+
+mod binaries;
+mod cluster;
+#[cfg(test)]
+mod fault_tests;
+mod home;
+mod identity;
+mod install;
+mod ready;
+mod server;
+mod supervise;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use self::binaries::Binaries;
+use self::home::{Lock, SocketDir};
+use self::identity::Identity;
+use self::ready::Answer;
+use self::server::Server;
+use self::supervise::Supervisor;
+
+/// How long a server may take to answer at all; retried starts included.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a server that answers may take to replay what a crash left in its log.
+const RECOVERY_PATIENCE: Duration = Duration::from_secs(600);
+const POLL: Duration = Duration::from_millis(20);
+
+/// The superuser, and the database made with the cluster.
+const NAME: &str = "sessiond";
+
+/// Where the server keeps its data and how it runs.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The data home; made if missing. One process uses it at a time.
+    pub data_dir: PathBuf,
+    /// The directory of the Postgres programs (`SESSIOND_PG_BIN`); searched for when `None`.
+    pub pg_bin: Option<PathBuf>,
+    /// Whether a commit survives a crash of the machine. Off only in tests.
+    pub fsync: bool,
+}
+
+/// The data home when none is asked for: `/var/lib/sessiond` for root, whose own home the server's
+/// user cannot enter, and `sessiond` in the XDG data directory for everyone else.
+pub fn default_data_dir() -> PathBuf {
+    home::user_dir("/var/lib/sessiond", "XDG_DATA_HOME", ".local/share")
+}
+
+/// A running server. Dropping it stops the server: SIGINT, after 10 s SIGQUIT, after 20 s SIGKILL.
+///
+/// A server that dies is started again, after 100 ms at first and up to 5 s if it keeps dying.
+/// It goes down with this process, however that ends: at once on Linux, and elsewhere when the
+/// next one starts on the same data home.
+#[derive(Debug)]
+pub struct DevPostgres {
+    // Fields drop in this order: the server stops before its socket directory and lock go.
+    supervisor: Supervisor,
+    socket_dir: SocketDir,
+    binaries: Binaries,
+    home: PathBuf,
+    _lock: Lock,
+}
+
+impl DevPostgres {
+    /// Starts the server, making the cluster and installing Postgres where missing, and returns
+    /// once it accepts connections. Blocks: well under a second for a cluster that is there, a
+    /// few seconds to make one.
+    ///
+    /// # Errors
+    ///
+    /// Says what to do when there is no Postgres to run, the data home is in use, out of reach of
+    /// the server's user or made by another major version, or the server does not come up.
+    pub fn start(options: Options) -> Result<DevPostgres> {
+        let identity = Identity::choose()?;
+        let home = home::prepare(&options.data_dir, &identity)?;
+        let lock = Lock::take(&home)?;
+        let made_by = cluster::major(&home)?;
+        let binaries = Binaries::find_or_install(options.pg_bin.as_deref(), made_by, &identity)?;
+        match made_by {
+            Some(_) => cluster::take_over(&home, &identity)?,
+            None => cluster::create(&home, &binaries, &identity, options.fsync)?,
+        }
+        let socket_dir = SocketDir::prepare(&home, &identity)?;
+        let server = Server {
+            program: binaries.program("postgres"),
+            data: cluster::data_dir(&home),
+            socket_dir: socket_dir.path().to_owned(),
+            log: home.join(server::LOG),
+            fsync: options.fsync,
+            identity,
+        };
+        let supervisor = Supervisor::start(server)?;
+        let postgres = DevPostgres { supervisor, socket_dir, binaries, home, _lock: lock };
+        postgres.wait_until_ready()?;
+        Ok(postgres)
+    }
+
+    /// The connection URL of a database; the one made with the cluster is called `sessiond`.
+    pub fn url(&self, database: &str) -> String {
+        let host = percent_encode(self.socket_dir.path().as_os_str().as_encoded_bytes());
+        let database = percent_encode(database.as_bytes());
+        format!("postgresql:///{database}?host={host}&user={NAME}")
+    }
+
+    /// A shell line that opens `psql` on the `sessiond` database.
+    pub fn psql_line(&self) -> String {
+        let beside = self.binaries.program("psql");
+        let psql = if beside.is_file() { beside } else { PathBuf::from("psql") };
+        format!("{} {}", shell_word(&psql.to_string_lossy()), shell_word(&self.url(NAME)))
+    }
+
+    /// The directory of the Postgres programs in use. May lack `psql`.
+    pub fn bin_dir(&self) -> &Path {
+        self.binaries.dir()
+    }
+
+    /// The data home, absolute.
+    pub fn data_dir(&self) -> &Path {
+        &self.home
+    }
+
+    /// The process id of the server, or `None` while it is down.
+    pub fn pid(&self) -> Option<u32> {
+        self.supervisor.pid()
+    }
+
+    /// Stops the server as a drop does and leaves it down until [`resume`](Self::resume). Blocks.
+    pub fn halt(&self) {
+        self.supervisor.halt();
+    }
+
+    /// Starts a halted server again and returns once it accepts connections. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come up within 30 s; it is tried again in the background all the same.
+    pub fn resume(&self) -> Result<()> {
+        self.supervisor.resume();
+        self.wait_until_ready()
+    }
+
+    fn wait_until_ready(&self) -> Result<()> {
+        let begun = Instant::now();
+        let socket = self.socket_dir.socket();
+        loop {
+            let (patience, answer) = match ready::ask(&socket, NAME) {
+                Answer::Ready => return Ok(()),
+                Answer::Starting(why) => (RECOVERY_PATIENCE, why),
+                Answer::Not(why) => (START_PATIENCE, why),
+            };
+            if begun.elapsed() > patience {
+                let log = self.home.join(server::LOG);
+                let said = server::last_lines(&log).unwrap_or_default();
+                bail!("Postgres does not come up ({answer}). {} ends with:\n{said}", log.display());
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+/// Keeps only what RFC 3986 calls unreserved.
+fn percent_encode(bytes: &[u8]) -> String {
+    let encode = |&byte: &u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            char::from(byte).to_string()
+        }
+        _ => format!("%{byte:02X}"),
+    };
+    bytes.iter().map(encode).collect()
+}
+
+fn shell_word(text: &str) -> String {
+    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+@".contains(&byte)) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}

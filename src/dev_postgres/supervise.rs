@@ -1,0 +1,155 @@
+//! Keeps the server up, on a thread of its own.
+//!
+//! Owns the child process: only its thread starts and reaps it, and only [`Supervisor`] signals
+//! it. The thread also is the parent that the kernel watches: on Linux the parent-death signal
+//! follows the thread, not the process, so it must live as long as the server does.
+
+use std::process::{Child, ExitStatus};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+
+use super::server::Server;
+
+/// How long each signal to stop may take before the next, harsher one.
+pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A server that ran this long died of something new.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// The server's keeper. Dropping it stops the server.
+#[derive(Debug)]
+pub(super) struct Supervisor {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Supervisor {
+    /// Starts the thread, and it the server; does not wait for the server to be ready.
+    pub(super) fn start(server: Server) -> Result<Supervisor> {
+        let state = Mutex::new(State { goal: Goal::Run, pid: None });
+        let shared = Arc::new(Shared { state, changed: Condvar::new() });
+        let thread = std::thread::Builder::new().name("postgres".to_owned()).spawn({
+            let shared = Arc::clone(&shared);
+            move || shared.keep_running(&server)
+        });
+        Ok(Supervisor { shared, thread: Some(thread.context("cannot start a thread")?) })
+    }
+
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.shared.lock().pid.map(|pid| pid.as_raw_nonzero().get().unsigned_abs())
+    }
+
+    pub(super) fn halt(&self) {
+        self.shared.stop(Goal::Halt);
+    }
+
+    pub(super) fn resume(&self) {
+        self.shared.lock().goal = Goal::Run;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        self.shared.stop(Goal::Quit);
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been reported; the server is down either way.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    goal: Goal,
+    /// Set from the start of the child until just before it is reaped, so that a signal sent
+    /// under the lock cannot hit a process that got the same id later.
+    pid: Option<Pid>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Goal {
+    Run,
+    Halt,
+    Quit,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no thread panics while it holds the state")
+    }
+
+    fn keep_running(&self, server: &Server) {
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            let halted = |state: &mut State| state.goal == Goal::Halt;
+            let mut state = self.changed.wait_while(self.lock(), halted).expect("as in lock");
+            if state.goal == Goal::Quit {
+                return;
+            }
+            let started = Instant::now();
+            let spawned = server.command().and_then(|mut command| Ok(command.spawn()?));
+            let (state, ended) = match spawned {
+                Ok(child) => {
+                    state.pid = Some(Pid::from_child(&child));
+                    drop(state);
+                    self.reap(child)
+                }
+                Err(error) => (state, Err(error)),
+            };
+            if started.elapsed() >= STEADY {
+                pause = SHORTEST_PAUSE;
+            }
+            if state.goal == Goal::Run {
+                match ended {
+                    Ok(status) => tracing::warn!(%status, ?pause, "Postgres died; starting again"),
+                    Err(error) => tracing::warn!("cannot run Postgres, trying again: {error:#}"),
+                }
+            }
+            let running = |state: &mut State| state.goal == Goal::Run;
+            let waited = self.changed.wait_timeout_while(state, pause, running);
+            let timed_out = waited.expect("as in lock").1.timed_out();
+            pause = if timed_out { LONGEST_PAUSE.min(pause * 2) } else { SHORTEST_PAUSE };
+        }
+    }
+
+    /// Waits for the child to end, and returns with the state locked since before it was gone.
+    fn reap(&self, mut child: Child) -> (MutexGuard<'_, State>, Result<ExitStatus>) {
+        let pid = Pid::from_child(&child);
+        let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let waited = retry_on_intr(|| waitid(WaitId::Pid(pid), ended));
+        let mut state = self.lock();
+        state.pid = None;
+        self.changed.notify_all();
+        let ended = waited.map_err(Into::into).and_then(|_| Ok(child.wait()?));
+        (state, ended)
+    }
+
+    fn stop(&self, goal: Goal) {
+        let mut state = self.lock();
+        state.goal = goal;
+        self.changed.notify_all();
+        // Fast shutdown, immediate shutdown, and what even a stopped process obeys.
+        for signal in [Signal::INT, Signal::QUIT, Signal::KILL] {
+            let Some(pid) = state.pid else { return };
+            // Fails only for a process that has just ended.
+            let _ = kill_process(pid, signal);
+            let running = |state: &mut State| state.pid.is_some();
+            let waited = self.changed.wait_timeout_while(state, STOP_PATIENCE, running);
+            (state, _) = waited.expect("as in lock");
+        }
+    }
+}

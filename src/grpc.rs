@@ -1,0 +1,12 @@
+//! The entrance for requests: decode, one call into the rules, encode. The only home of tonic and
+//! of the generated types; no SQL, no rules.
+
+pub mod alert;
+pub mod auth;
+pub mod health;
+pub mod observe;
+pub mod pb;
+pub mod session;
+
+mod convert;
+mod error;

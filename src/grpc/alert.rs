@@ -1,0 +1,68 @@
+//! `alert.v1.AlertService`.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use crate::alert::read::Read;
+use crate::alert::work::Work;
+use crate::grpc::auth::principal;
+use crate::grpc::convert::alert as convert;
+use crate::grpc::convert::lists::Listing;
+use crate::grpc::pb::alert as pb;
+use crate::token::page::PageTokens;
+
+/// The service and the verbs behind it.
+pub struct AlertApi {
+    pub read: Read,
+    pub work: Work,
+    pub pages: Arc<PageTokens>,
+}
+
+#[tonic::async_trait]
+impl pb::alert_service_server::AlertService for AlertApi {
+    async fn list_alerts(
+        &self,
+        request: Request<pb::ListAlertsRequest>,
+    ) -> Result<Response<pb::ListAlertsResponse>, Status> {
+        let request = request.into_inner();
+        let (tenant, filter, size) = convert::filter(&request)?;
+        let scope = request.filter.unwrap_or_default();
+        let listing = Listing::new(&self.pages, "ListAlerts", &tenant, &scope);
+        let page = listing.page(size, &request.page_token)?;
+        let page = self.read.list(&tenant, &filter, page).await?;
+        Ok(Response::new(pb::ListAlertsResponse {
+            next_page_token: listing.next(page.next),
+            alerts: page.items.into_iter().map(convert::to_pb_alert).collect(),
+        }))
+    }
+
+    async fn get_alert(
+        &self,
+        request: Request<pb::GetAlertRequest>,
+    ) -> Result<Response<pb::GetAlertResponse>, Status> {
+        let (tenant, id) = convert::name(&request.into_inner())?;
+        let alert = self.read.get(&tenant, id).await?;
+        Ok(Response::new(pb::GetAlertResponse { alert: Some(convert::to_pb_alert(alert)) }))
+    }
+
+    async fn acknowledge_alert(
+        &self,
+        request: Request<pb::AcknowledgeAlertRequest>,
+    ) -> Result<Response<pb::AcknowledgeAlertResponse>, Status> {
+        let caller = principal(&request);
+        let step = convert::acknowledgement(request.into_inner(), caller)?;
+        let alert = self.work.step(&step).await?;
+        Ok(Response::new(pb::AcknowledgeAlertResponse { alert: Some(convert::to_pb_alert(alert)) }))
+    }
+
+    async fn resolve_alert(
+        &self,
+        request: Request<pb::ResolveAlertRequest>,
+    ) -> Result<Response<pb::ResolveAlertResponse>, Status> {
+        let caller = principal(&request);
+        let step = convert::resolution(request.into_inner(), caller)?;
+        let alert = self.work.step(&step).await?;
+        Ok(Response::new(pb::ResolveAlertResponse { alert: Some(convert::to_pb_alert(alert)) }))
+    }
+}

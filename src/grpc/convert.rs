@@ -1,0 +1,10 @@
+//! Between the generated types and the model: every check that needs no data, all at once.
+
+pub(super) mod alert;
+pub(super) mod check;
+pub(super) mod client;
+pub(super) mod keys;
+pub(super) mod lists;
+pub(super) mod request;
+pub(super) mod session;
+pub(super) mod time;

@@ -1,0 +1,180 @@
+//! Alerts and the steps of their workflow.
+
+use uuid::Uuid;
+
+use crate::alert::work::{Step, To};
+use crate::error::Result;
+use crate::grpc::convert::check::Check;
+use crate::grpc::convert::lists::page_size;
+use crate::grpc::convert::request::request_id;
+use crate::grpc::convert::time::{time, to_pb};
+use crate::grpc::pb::alert as pb;
+use crate::model::alert::{
+    Alert, AlertFilter, AlertState, Category, Evidence, Resolution, Severity, TypedEvidence,
+};
+use crate::model::ids::{TenantId, UserId};
+
+/// An alert as the protocol writes it.
+pub fn to_pb_alert(alert: Alert) -> pb::SecurityAlert {
+    let state = i32::from(alert.state.number());
+    let (acknowledged, resolved, resolution) = match alert.state {
+        AlertState::Open => (None, None, 0),
+        AlertState::Acknowledged(mark) => (Some(mark), None, 0),
+        AlertState::Resolved { acknowledged, resolved, resolution } => {
+            (acknowledged, Some(resolved), i32::from(resolution as i16))
+        }
+    };
+    let unsigned = |number: i32| u32::try_from(number).unwrap_or(0);
+    let id = |id: Option<Uuid>| id.map(|id| id.to_string()).unwrap_or_default();
+    pb::SecurityAlert {
+        alert_id: alert.id.to_string(),
+        tenant_id: alert.tenant.to_string(),
+        user_id: alert.user.to_string(),
+        session_id: id(alert.session),
+        device_id: id(alert.device),
+        category: i32::from(alert.category as i16),
+        severity: i32::from(alert.severity as i16),
+        rule_id: alert.rule_id,
+        rule_version: unsigned(alert.rule_version),
+        title: alert.title,
+        description: alert.description,
+        evidence: Some(evidence(alert.evidence)),
+        state,
+        occurrence_count: unsigned(alert.occurrence_count),
+        first_seen_time: Some(to_pb(alert.first_seen_at)),
+        last_seen_time: Some(to_pb(alert.last_seen_at)),
+        dedup_key: alert.dedup_key,
+        action_taken: i32::from(alert.action_taken as i16),
+        acknowledged_time: acknowledged.as_ref().map(|mark| to_pb(mark.at)),
+        acknowledged_by: acknowledged.map(|mark| mark.by).unwrap_or_default(),
+        resolved_time: resolved.as_ref().map(|mark| to_pb(mark.at)),
+        resolved_by: resolved.map(|mark| mark.by).unwrap_or_default(),
+        resolution,
+        notes: alert
+            .notes
+            .into_iter()
+            .map(|note| pb::AlertNote {
+                note: note.text,
+                principal: note.by,
+                create_time: Some(to_pb(note.at)),
+            })
+            .collect(),
+        etag: alert.revision.to_string(),
+    }
+}
+
+fn evidence(evidence: Evidence) -> pb::Evidence {
+    let typed = evidence.typed.map(|typed| match typed {
+        TypedEvidence::RefreshReuse(e) => {
+            pb::evidence::Typed::RefreshReuse(pb::RefreshReuseEvidence {
+                presented_generation: e.presented_generation,
+                current_generation: e.current_generation,
+                rotated_time: Some(to_pb(e.rotated_at)),
+                presenter_ip_address: e.presenter_ip.unwrap_or_default(),
+                presenter_user_agent: e.presenter_user_agent.unwrap_or_default(),
+                session_ip_address: e.session_ip.unwrap_or_default(),
+                session_user_agent: e.session_user_agent.unwrap_or_default(),
+            })
+        }
+        TypedEvidence::DataRegression { presented_generation, current_generation } => {
+            pb::evidence::Typed::DataRegression(pb::DataRegressionEvidence {
+                presented_generation,
+                current_generation,
+            })
+        }
+    });
+    pb::Evidence { values: evidence.values, typed }
+}
+
+/// Which alert to get.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`].
+pub fn name(request: &pb::GetAlertRequest) -> Result<(TenantId, Uuid)> {
+    let mut check = Check::default();
+    let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
+    let alert = check.required_uuid("alert_id", &request.alert_id);
+    let (Some(tenant), Some(alert)) = (tenant, alert) else { return Err(check.failed()) };
+    check.done()?;
+    Ok((tenant, alert))
+}
+
+/// Checks a list request; returns tenant, filter and page size.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`].
+pub fn filter(request: &pb::ListAlertsRequest) -> Result<(TenantId, AlertFilter, usize)> {
+    let mut check = Check::default();
+    let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
+    let size = page_size(&mut check, request.page_size);
+    let pb = request.filter.clone().unwrap_or_default();
+    let user = Some(pb.user_id).filter(|text| !text.is_empty());
+    let state = |number| pb::AlertState::try_from(number).ok().map(|state| state as i16);
+    let filter = AlertFilter {
+        user: user.and_then(|text| check.take("filter.user_id", UserId::parse(&text))),
+        session: check.uuid("filter.session_id", &pb.session_id),
+        category: check.value("filter.category", pb.category, Category::from_number),
+        minimum_severity: check.value(
+            "filter.minimum_severity",
+            pb.minimum_severity,
+            Severity::from_number,
+        ),
+        state: check.value("filter.state", pb.state, state),
+        rule_id: check.text("filter.rule_id", &pb.rule_id, 64),
+        last_seen_after: time(&mut check, "filter.last_seen_after_time", pb.last_seen_after_time),
+        last_seen_before: time(
+            &mut check,
+            "filter.last_seen_before_time",
+            pb.last_seen_before_time,
+        ),
+    };
+    let Some(tenant) = tenant else { return Err(check.failed()) };
+    check.done()?;
+    Ok((tenant, filter, size))
+}
+
+/// Checks an acknowledgement.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`].
+pub fn acknowledgement(
+    mut request: pb::AcknowledgeAlertRequest,
+    principal: String,
+) -> Result<Step> {
+    let mut check = Check::default();
+    let id = std::mem::take(&mut request.request_id);
+    let remember = request_id(&mut check, "AcknowledgeAlert", &id, &request);
+    let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
+    let alert = check.required_uuid("alert_id", &request.alert_id);
+    let note = check.note("note", request.note, 1000);
+    let (Some(tenant), Some(alert)) = (tenant, alert) else { return Err(check.failed()) };
+    check.done()?;
+    let revision = Some(request.etag).filter(|etag| !etag.is_empty());
+    let to = To::Acknowledged;
+    Ok(Step { tenant, alert, to, note, revision, request: remember, principal })
+}
+
+/// Checks a resolution.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`].
+pub fn resolution(mut request: pb::ResolveAlertRequest, principal: String) -> Result<Step> {
+    let mut check = Check::default();
+    let id = std::mem::take(&mut request.request_id);
+    let remember = request_id(&mut check, "ResolveAlert", &id, &request);
+    let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
+    let alert = check.required_uuid("alert_id", &request.alert_id);
+    let rule = "is required: TRUE_POSITIVE, FALSE_POSITIVE or BENIGN";
+    let resolution = check.take(
+        "resolution",
+        Resolution::from_number(request.resolution).ok_or_else(|| rule.to_owned()),
+    );
+    let note = check.note("note", request.note, 1000);
+    let (Some(tenant), Some(alert), Some(resolution)) = (tenant, alert, resolution) else {
+        return Err(check.failed());
+    };
+    check.done()?;
+    let revision = Some(request.etag).filter(|etag| !etag.is_empty());
+    let to = To::Resolved(resolution);
+    Ok(Step { tenant, alert, to, note, revision, request: remember, principal })
+}

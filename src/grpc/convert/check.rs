@@ -1,0 +1,88 @@
+//! Collects what is wrong with a request, so that the caller hears all of it at once.
+
+use uuid::Uuid;
+
+use crate::error::{Error, Result, Violation};
+use crate::model::ids::text_of;
+
+/// The violations found so far.
+#[derive(Default)]
+pub struct Check {
+    violations: Vec<Violation>,
+}
+
+impl Check {
+    /// Takes a value that was parsed, or notes the rule that `field` breaks.
+    pub fn take<T>(&mut self, field: &str, parsed: Result<T, String>) -> Option<T> {
+        parsed.map_err(|rule| self.broken(field, rule)).ok()
+    }
+
+    /// Notes that `field` breaks `rule`.
+    pub fn broken(&mut self, field: &str, rule: impl Into<String>) {
+        self.violations.push(Violation { field: field.to_owned(), rule: rule.into() });
+    }
+
+    /// Optional text of at most `max` characters without control characters; empty = absent.
+    pub fn text(&mut self, field: &str, text: &str, max: usize) -> Option<String> {
+        self.take(field, text_of(text, 0, max)).filter(|text| !text.is_empty())
+    }
+
+    /// Optional text of several lines, at most `max` characters; empty = absent.
+    pub fn note(&mut self, field: &str, text: String, max: usize) -> Option<String> {
+        let odd = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
+        if text.chars().count() > max || text.chars().any(odd) {
+            let rule = format!("must be at most {max} characters without control characters");
+            self.broken(field, rule);
+        }
+        Some(text).filter(|text| !text.is_empty())
+    }
+
+    /// Text that travels in a token: `min` to `max` visible ASCII characters except `"` and `\`.
+    pub fn token_text(&mut self, field: &str, text: &str, min: usize, max: usize) {
+        let plain = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
+        if !(min..=max).contains(&text.len()) || !text.bytes().all(plain) {
+            let rule = format!("must be {min} to {max} visible ASCII characters except \" and \\");
+            self.broken(field, rule);
+        }
+    }
+
+    /// A UUID; empty = absent.
+    pub fn uuid(&mut self, field: &str, text: &str) -> Option<Uuid> {
+        if text.is_empty() {
+            return None;
+        }
+        self.take(field, text.parse().map_err(|_| "must be a UUID".to_owned()))
+    }
+
+    /// A UUID that must be there.
+    pub fn required_uuid(&mut self, field: &str, text: &str) -> Option<Uuid> {
+        self.take(field, text.parse().map_err(|_| "is required and must be a UUID".to_owned()))
+    }
+
+    /// An enum value; 0 = absent.
+    pub fn value<T>(
+        &mut self,
+        field: &str,
+        number: i32,
+        parse: impl Fn(i32) -> Option<T>,
+    ) -> Option<T> {
+        if number == 0 {
+            return None;
+        }
+        self.take(field, parse(number).ok_or_else(|| format!("has no value {number}")))
+    }
+
+    /// Ends the check.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with everything that was noted.
+    pub fn done(self) -> Result<()> {
+        if self.violations.is_empty() { Ok(()) } else { Err(Error::Invalid(self.violations)) }
+    }
+
+    /// Ends a check in which a required value was missing, which is noted.
+    pub fn failed(self) -> Error {
+        debug_assert!(!self.violations.is_empty(), "a missing value was noted");
+        Error::Invalid(self.violations)
+    }
+}

@@ -1,0 +1,164 @@
+//! Sessions and their tokens.
+
+mod create;
+mod filter;
+mod terminate;
+
+use aws_lc_rs::digest::{Context, SHA256};
+
+use crate::error::Result;
+use crate::grpc::convert::check::Check;
+use crate::grpc::convert::client;
+use crate::grpc::convert::time::to_pb;
+use crate::grpc::pb::session as pb;
+use crate::model::activity::SYSTEM;
+use crate::model::device::ClientContext;
+use crate::model::ids::{TenantId, UserId};
+use crate::model::session::{Session, State};
+use crate::model::token::{InactiveReason, TokenPair};
+use crate::session::validate::Validated;
+use uuid::Uuid;
+
+pub use create::new_session;
+pub use filter::filter;
+pub use terminate::termination;
+
+/// A session as the protocol writes it. Its state must be judged already.
+pub fn to_pb_session(session: Session) -> pb::Session {
+    let etag = etag(&session);
+    let state = match &session.state {
+        State::Active => pb::SessionState::Active,
+        State::Ended(end) if end.reason.is_expiry() => pb::SessionState::Expired,
+        State::Ended(_) => pb::SessionState::Terminated,
+    };
+    let end = match session.state.clone() {
+        State::Active => None,
+        State::Ended(end) => Some(end),
+    };
+    pb::Session {
+        session_id: session.key.session.to_string(),
+        tenant_id: session.key.tenant.to_string(),
+        user_id: session.key.user.to_string(),
+        client_id: session.client.to_string(),
+        state: state.into(),
+        idle_expire_time: session.idle_expires_at().map(to_pb),
+        device: Some(client::device_to_pb(session.device)),
+        ip_address: session.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        user_agent: session.user_agent.unwrap_or_default(),
+        location: session.location.map(client::location_to_pb),
+        authentication: Some(pb::Authentication {
+            acr: session.authentication.acr.unwrap_or_default(),
+            amr: session.authentication.amr,
+            auth_time: Some(to_pb(session.authentication.auth_time)),
+        }),
+        create_time: Some(to_pb(session.created_at)),
+        last_active_time: Some(to_pb(session.last_active_at)),
+        absolute_expire_time: Some(to_pb(session.absolute_expires_at)),
+        end_time: end.as_ref().map(|end| to_pb(end.at)),
+        end_reason: end.as_ref().map_or(0, |end| i32::from(end.reason as i16)),
+        terminated_by: end
+            .as_ref()
+            .map(|end| end.by.clone().unwrap_or_else(|| SYSTEM.to_owned()))
+            .unwrap_or_default(),
+        end_note: end.and_then(|end| end.note).unwrap_or_default(),
+        refresh_generation: session.chain.generation,
+        metadata: session.metadata,
+        audiences: session.audiences,
+        etag,
+    }
+}
+
+/// Changes with everything but activity and time: those would make every etag stale at once.
+fn etag(session: &Session) -> String {
+    use base64::Engine;
+    let mut hash = Context::new(&SHA256);
+    hash.update(&session.chain.generation.to_be_bytes());
+    let ended = matches!(session.state, State::Ended(_));
+    hash.update(&[u8::from(ended)]);
+    for (key, value) in &session.metadata {
+        for text in [key, value] {
+            hash.update(&(text.len() as u64).to_be_bytes());
+            hash.update(text.as_bytes());
+        }
+    }
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&hash.finish().as_ref()[..9])
+}
+
+/// Tokens as the protocol writes them.
+pub fn to_pb_tokens(tokens: TokenPair) -> pb::TokenPair {
+    pb::TokenPair {
+        access_token: tokens.access_token,
+        access_token_expire_time: Some(to_pb(tokens.access_expires_at)),
+        refresh_token: tokens.refresh_token,
+        refresh_token_expire_time: Some(to_pb(tokens.refresh_expires_at)),
+        token_type: "Bearer".to_owned(),
+    }
+}
+
+/// The client of a refresh or a validation; `None` if nothing was said.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`].
+pub fn optional_context(client: Option<pb::ClientContext>) -> Result<Option<ClientContext>> {
+    let mut check = Check::default();
+    let stated = client.is_some();
+    let context = client::context(&mut check, client);
+    check.done()?;
+    Ok(Some(context).filter(|_| stated))
+}
+
+/// Checks a validation and returns token and audience.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`].
+pub fn validation(request: pb::ValidateSessionRequest) -> Result<(String, Option<String>)> {
+    let mut check = Check::default();
+    client::context(&mut check, request.client);
+    check.token_text("audience", &request.audience, 0, 256);
+    check.done()?;
+    Ok((request.access_token, Some(request.audience).filter(|text| !text.is_empty())))
+}
+
+/// A judgement as the protocol writes it.
+pub fn to_pb_validated(validated: Validated) -> pb::ValidateSessionResponse {
+    let outcome = match validated.inactive {
+        None => pb::Outcome::Active,
+        Some(_) => pb::Outcome::Inactive,
+    };
+    let reason =
+        validated.inactive.map_or(pb::InactiveReason::Unspecified, |reason| match reason {
+            InactiveReason::Malformed => pb::InactiveReason::Malformed,
+            InactiveReason::SignatureInvalid => pb::InactiveReason::SignatureInvalid,
+            InactiveReason::TokenExpired => pb::InactiveReason::TokenExpired,
+            InactiveReason::WrongAudience => pb::InactiveReason::WrongAudience,
+            InactiveReason::WrongIssuer => pb::InactiveReason::WrongIssuer,
+            InactiveReason::SessionUnknown => pb::InactiveReason::SessionUnknown,
+            InactiveReason::SessionTerminated => pb::InactiveReason::SessionTerminated,
+            InactiveReason::SessionExpiredIdle => pb::InactiveReason::SessionExpiredIdle,
+            InactiveReason::SessionExpiredAbsolute => pb::InactiveReason::SessionExpiredAbsolute,
+        });
+    pb::ValidateSessionResponse {
+        outcome: outcome.into(),
+        inactive_reason: reason.into(),
+        session: validated.session.map(to_pb_session),
+        checked_time: Some(to_pb(validated.checked_at)),
+    }
+}
+
+/// Which session to get.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`].
+pub fn name(request: pb::GetSessionRequest) -> Result<(TenantId, Option<UserId>, Uuid)> {
+    let mut check = Check::default();
+    let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
+    let user = optional_user(&mut check, &request.user_id);
+    let session = check.required_uuid("session_id", &request.session_id);
+    let (Some(tenant), Some(session)) = (tenant, session) else { return Err(check.failed()) };
+    check.done()?;
+    Ok((tenant, user, session))
+}
+
+fn optional_user(check: &mut Check, text: &str) -> Option<UserId> {
+    if text.is_empty() { None } else { check.take("user_id", UserId::parse(text)) }
+}

@@ -1,0 +1,95 @@
+//! CreateSessionRequest.
+
+use std::collections::BTreeMap;
+
+use chrono::Duration;
+
+use crate::clock::Time;
+use crate::error::Result;
+use crate::grpc::convert::check::Check;
+use crate::grpc::convert::client;
+use crate::grpc::convert::request::request_id;
+use crate::grpc::convert::time::{duration, time};
+use crate::grpc::pb::session as pb;
+use crate::model::ids::{ClientId, TenantId, UserId, is_label};
+use crate::session::create::NewSession;
+
+/// How far the clock of the service that authenticated the user may run ahead.
+const LEEWAY: Duration = Duration::seconds(5);
+
+/// Checks a create. `now` is what `auth_time` is compared with.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`].
+pub fn new_session(
+    mut request: pb::CreateSessionRequest,
+    now: Time,
+    principal: String,
+) -> Result<NewSession> {
+    let mut check = Check::default();
+    let id = std::mem::take(&mut request.request_id);
+    let remember = request_id(&mut check, "CreateSession", &id, &request);
+    let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
+    let user = check.take("user_id", UserId::parse(&request.user_id));
+    let client = check.take("client_id", ClientId::parse(&request.client_id));
+    let context = client::context(&mut check, request.client);
+    let idle_timeout = duration(&mut check, "idle_timeout", request.idle_timeout);
+    let absolute_timeout = duration(&mut check, "absolute_timeout", request.absolute_timeout);
+    let authentication = request.authentication.unwrap_or_default();
+    check.token_text("authentication.acr", &authentication.acr, 0, 128);
+    if authentication.amr.len() > 16 {
+        check.broken("authentication.amr", "must be at most 16 values");
+    }
+    for (i, method) in authentication.amr.iter().enumerate().take(16) {
+        check.token_text(&format!("authentication.amr[{i}]"), method, 1, 64);
+    }
+    let auth_time = time(&mut check, "authentication.auth_time", authentication.auth_time);
+    if auth_time.is_some_and(|time| time > now + LEEWAY) {
+        check.broken("authentication.auth_time", "must not be in the future");
+    }
+    audiences(&mut check, &request.audiences);
+    metadata(&mut check, &request.metadata);
+    let (Some(tenant), Some(user), Some(client)) = (tenant, user, client) else {
+        return Err(check.failed());
+    };
+    check.done()?;
+    Ok(NewSession {
+        tenant,
+        user,
+        client,
+        context,
+        acr: Some(authentication.acr).filter(|acr| !acr.is_empty()),
+        amr: authentication.amr,
+        auth_time,
+        idle_timeout,
+        absolute_timeout,
+        audiences: request.audiences,
+        metadata: request.metadata,
+        request: remember,
+        principal,
+    })
+}
+
+fn audiences(check: &mut Check, audiences: &[String]) {
+    if audiences.len() > 16 || audiences.iter().map(String::len).sum::<usize>() > 2048 {
+        check.broken("audiences", "must be at most 16 values of together 2048 bytes");
+    }
+    for (i, audience) in audiences.iter().enumerate().take(16) {
+        check.token_text(&format!("audiences[{i}]"), audience, 1, 256);
+    }
+}
+
+fn metadata(check: &mut Check, metadata: &BTreeMap<String, String>) {
+    if metadata.len() > 32 {
+        check.broken("metadata", "must be at most 32 entries");
+    }
+    if metadata.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > 4096 {
+        check.broken("metadata", "must be at most 4096 bytes of keys and values");
+    }
+    for (key, value) in metadata.iter().take(32) {
+        if key.len() > 64 || !is_label(key) {
+            check.broken("metadata", "keys must be 1 to 64 characters of A-Z a-z 0-9 . _ -");
+        }
+        check.text(&format!("metadata[{}]", key.escape_debug()), value, 512);
+    }
+}

@@ -1,0 +1,52 @@
+//! TerminateSessionRequest.
+
+use crate::error::Result;
+use crate::grpc::convert::check::Check;
+use crate::grpc::convert::request::request_id;
+use crate::grpc::convert::session::optional_user;
+use crate::grpc::pb::session as pb;
+use crate::grpc::pb::session::terminate_session_request::Target as PbTarget;
+use crate::model::ids::TenantId;
+use crate::model::session::EndReason;
+use crate::session::terminate::{Target, Termination};
+
+/// Checks a termination.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`].
+pub fn termination(
+    mut request: pb::TerminateSessionRequest,
+    principal: String,
+) -> Result<Termination> {
+    let mut check = Check::default();
+    let id = std::mem::take(&mut request.request_id);
+    let remember = request_id(&mut check, "TerminateSession", &id, &request);
+    let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
+    let user = optional_user(&mut check, &request.user_id);
+    let target = match request.target {
+        None => {
+            check.broken("target", "is required: session_id, refresh_token or access_token");
+            None
+        }
+        Some(PbTarget::SessionId(id)) => {
+            check.required_uuid("session_id", &id).map(|session| Target::Id { user, session })
+        }
+        Some(PbTarget::RefreshToken(token)) => Some(Target::RefreshToken(token)),
+        Some(PbTarget::AccessToken(token)) => Some(Target::AccessToken(token)),
+    };
+    let reason = check.value("reason", request.reason, EndReason::from_number);
+    let reason = reason.unwrap_or(EndReason::Logout);
+    if !callers_may_give(reason) {
+        let rule = "must be LOGOUT, ADMIN, CREDENTIAL_CHANGED or SUSPICIOUS_ACTIVITY";
+        check.broken("reason", rule);
+    }
+    let note = check.note("note", request.note, 512);
+    let (Some(tenant), Some(target)) = (tenant, target) else { return Err(check.failed()) };
+    check.done()?;
+    Ok(Termination { tenant, target, reason, note, request: remember, principal })
+}
+
+fn callers_may_give(reason: EndReason) -> bool {
+    use EndReason::{Admin, CredentialChanged, Logout, SuspiciousActivity};
+    matches!(reason, Logout | Admin | CredentialChanged | SuspiciousActivity)
+}

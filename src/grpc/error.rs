@@ -1,0 +1,136 @@
+//! From the crate's errors to statuses: code, reason and details, as `error_reason.proto` lists.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+use crate::error::{Error, Reason, Violation};
+
+/// `ErrorInfo.domain`.
+const DOMAIN: &str = "sessiond";
+/// When a retry is worth it: long enough for a queue to drain or a connection to come back.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Status {
+        let info = |reason| info(reason, []);
+        match error {
+            Error::Invalid(violations) => invalid(violations, Reason::InvalidField),
+            Error::InvalidPageToken => invalid(
+                vec![Violation {
+                    field: "page_token".to_owned(),
+                    rule: "must be the next_page_token of the same list".to_owned(),
+                }],
+                Reason::PageTokenInvalid,
+            ),
+            Error::Unauthenticated { reason, ended } => {
+                let ended = ended.map(|reason| ("end_reason", end_reason_name(reason)));
+                status(
+                    Code::Unauthenticated,
+                    unauthenticated_text(reason),
+                    self::info(reason, ended),
+                )
+            }
+            Error::NotFound { reason, kind, name } => {
+                let mut details = info(reason);
+                let text = format!("{kind} {name} does not exist");
+                details.set_resource_info(kind, name, "", text.clone());
+                status(Code::NotFound, text, details)
+            }
+            Error::RequestIdReused => status(
+                Code::AlreadyExists,
+                "the request_id was used with another request in the last 24 hours",
+                info(Reason::RequestIdReused),
+            ),
+            Error::Precondition { reason, message, metadata } => {
+                status(Code::FailedPrecondition, message, self::info(reason, metadata))
+            }
+            Error::EtagMismatch => status(
+                Code::Aborted,
+                "the etag is not the current one: read again and decide anew",
+                info(Reason::EtagMismatch),
+            ),
+            Error::Overloaded => {
+                let mut details = info(Reason::Overloaded);
+                details.set_retry_info(Some(RETRY_AFTER));
+                let text = "too much is waiting already; nothing was done";
+                status(Code::ResourceExhausted, text, details)
+            }
+            Error::Unavailable(outage) => {
+                tracing::warn!(%outage, "database unavailable");
+                let mut details = info(Reason::DatabaseUnavailable);
+                details.set_retry_info(Some(RETRY_AFTER));
+                let text = "the database cannot answer now; the outcome may be unknown: try again";
+                status(Code::Unavailable, text, details)
+            }
+            Error::Internal(cause) => {
+                tracing::error!(cause = format!("{cause:#}"), "internal error");
+                let text = "internal error; the log has the details under the request id";
+                status(Code::Internal, text, info(Reason::Internal))
+            }
+        }
+    }
+}
+
+fn invalid(violations: Vec<Violation>, reason: Reason) -> Status {
+    let list: Vec<String> = violations.iter().map(|v| format!("{} {}", v.field, v.rule)).collect();
+    let mut details = info(reason, []);
+    let fields: Vec<FieldViolation> =
+        violations.into_iter().map(|v| FieldViolation::new(v.field, v.rule)).collect();
+    details.set_bad_request(fields);
+    status(Code::InvalidArgument, list.join("; "), details)
+}
+
+fn status(code: Code, text: impl Into<String>, details: ErrorDetails) -> Status {
+    Status::with_error_details(code, text, details)
+}
+
+fn info(
+    reason: Reason,
+    metadata: impl IntoIterator<Item = (&'static str, String)>,
+) -> ErrorDetails {
+    let metadata: HashMap<String, String> =
+        metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    ErrorDetails::with_error_info(reason_name(reason), DOMAIN, metadata)
+}
+
+fn unauthenticated_text(reason: Reason) -> &'static str {
+    match reason {
+        Reason::RefreshTokenReused => "the refresh token was used before; the session is ended",
+        Reason::SessionTerminated => "the session was terminated",
+        Reason::SessionExpired => "the session has expired",
+        Reason::SessionDataRegression => "the session's state was lost; the session is ended",
+        _ => "the refresh token is not valid",
+    }
+}
+
+/// The name of the proto's enum value without its prefix.
+fn reason_name(reason: Reason) -> &'static str {
+    use crate::grpc::pb::session::ErrorReason as Pb;
+    let name = match reason {
+        Reason::InvalidField => Pb::InvalidField,
+        Reason::PageTokenInvalid => Pb::PageTokenInvalid,
+        Reason::RefreshTokenInvalid => Pb::RefreshTokenInvalid,
+        Reason::RefreshTokenReused => Pb::RefreshTokenReused,
+        Reason::SessionTerminated => Pb::SessionTerminated,
+        Reason::SessionExpired => Pb::SessionExpired,
+        Reason::SessionDataRegression => Pb::SessionDataRegression,
+        Reason::SessionNotFound => Pb::SessionNotFound,
+        Reason::AlertNotFound => Pb::AlertNotFound,
+        Reason::SessionLimitReached => Pb::SessionLimitReached,
+        Reason::AlertStateInvalid => Pb::AlertStateInvalid,
+        Reason::EtagMismatch => Pb::EtagMismatch,
+        Reason::RequestIdReused => Pb::RequestIdReused,
+        Reason::Overloaded => Pb::Overloaded,
+        Reason::DatabaseUnavailable => Pb::DatabaseUnavailable,
+        Reason::Internal => Pb::Internal,
+    };
+    name.as_str_name().trim_start_matches("ERROR_REASON_")
+}
+
+fn end_reason_name(reason: crate::model::session::EndReason) -> String {
+    let name = crate::grpc::pb::session::EndReason::try_from(i32::from(reason as i16));
+    name.unwrap_or_default().as_str_name().trim_start_matches("END_REASON_").to_owned()
+}

@@ -1,0 +1,41 @@
+//! `grpc.health.v1`: the server as a whole and each service, together.
+
+use tokio::sync::watch;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+/// What health answers for; empty = the server.
+const SERVICES: [&str; 3] = ["", "session.v1.SessionService", "alert.v1.AlertService"];
+
+/// Reports the health of all services as one.
+#[derive(Clone)]
+pub struct Health(pub HealthReporter);
+
+impl Health {
+    /// Says whether the services serve.
+    pub async fn set(&self, serving: bool) {
+        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in SERVICES {
+            self.0.set_service_status(service, status).await;
+        }
+    }
+
+    /// Says what `up` says until it is dropped.
+    pub async fn follow(self, mut up: watch::Receiver<bool>) {
+        loop {
+            let serving = *up.borrow_and_update();
+            self.set(serving).await;
+            if up.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Says that nothing serves any more, and ends the streams of all watchers.
+    pub async fn end(mut self) {
+        self.set(false).await;
+        for service in SERVICES {
+            self.0.clear_service_status(service).await;
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! `session.v1.SessionService`.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use crate::clock::Clock;
+use crate::grpc::auth::principal;
+use crate::grpc::convert::lists::Listing;
+use crate::grpc::convert::{keys, session as convert};
+use crate::grpc::pb::session as pb;
+use crate::session::create::Create;
+use crate::session::get::Get;
+use crate::session::list::List;
+use crate::session::refresh::Refresh;
+use crate::session::terminate::Terminate;
+use crate::session::validate::Validate;
+use crate::token::keyring::Keyring;
+use crate::token::page::PageTokens;
+
+/// The service and the verbs behind it.
+pub struct SessionApi {
+    pub create: Create,
+    pub refresh: Refresh,
+    pub validate: Validate,
+    pub terminate: Terminate,
+    pub get: Get,
+    pub list: List,
+    pub keyring: Arc<Keyring>,
+    pub pages: Arc<PageTokens>,
+    pub clock: Clock,
+}
+
+#[tonic::async_trait]
+impl pb::session_service_server::SessionService for SessionApi {
+    async fn create_session(
+        &self,
+        request: Request<pb::CreateSessionRequest>,
+    ) -> Result<Response<pb::CreateSessionResponse>, Status> {
+        let caller = principal(&request);
+        let new = convert::new_session(request.into_inner(), self.clock.now(), caller)?;
+        let created = self.create.create(new).await?;
+        Ok(Response::new(pb::CreateSessionResponse {
+            session: Some(convert::to_pb_session(created.session)),
+            tokens: Some(convert::to_pb_tokens(created.tokens)),
+            terminated_sessions: created
+                .terminated
+                .into_iter()
+                .map(convert::to_pb_session)
+                .collect(),
+        }))
+    }
+
+    async fn refresh_session(
+        &self,
+        request: Request<pb::RefreshSessionRequest>,
+    ) -> Result<Response<pb::RefreshSessionResponse>, Status> {
+        let caller = principal(&request);
+        let request = request.into_inner();
+        let client = convert::optional_context(request.client)?;
+        let refreshed = self.refresh.refresh(&request.refresh_token, client, caller).await?;
+        Ok(Response::new(pb::RefreshSessionResponse {
+            session: Some(convert::to_pb_session(refreshed.session)),
+            tokens: Some(convert::to_pb_tokens(refreshed.tokens)),
+        }))
+    }
+
+    async fn validate_session(
+        &self,
+        request: Request<pb::ValidateSessionRequest>,
+    ) -> Result<Response<pb::ValidateSessionResponse>, Status> {
+        let (token, audience) = convert::validation(request.into_inner())?;
+        let validated = self.validate.validate(&token, audience.as_deref()).await?;
+        Ok(Response::new(convert::to_pb_validated(validated)))
+    }
+
+    async fn terminate_session(
+        &self,
+        request: Request<pb::TerminateSessionRequest>,
+    ) -> Result<Response<pb::TerminateSessionResponse>, Status> {
+        let caller = principal(&request);
+        let wish = convert::termination(request.into_inner(), caller)?;
+        let session = self.terminate.terminate(&wish).await?.map(convert::to_pb_session);
+        Ok(Response::new(pb::TerminateSessionResponse { session }))
+    }
+
+    async fn get_session(
+        &self,
+        request: Request<pb::GetSessionRequest>,
+    ) -> Result<Response<pb::GetSessionResponse>, Status> {
+        let (tenant, user, id) = convert::name(request.into_inner())?;
+        let session = self.get.get(tenant, user, id).await?;
+        Ok(Response::new(pb::GetSessionResponse { session: Some(convert::to_pb_session(session)) }))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<pb::ListSessionsRequest>,
+    ) -> Result<Response<pb::ListSessionsResponse>, Status> {
+        let request = request.into_inner();
+        let (tenant, filter, size) = convert::filter(&request)?;
+        let scope = request.filter.unwrap_or_default();
+        let listing = Listing::new(&self.pages, "ListSessions", &tenant, &scope);
+        let page = listing.page(size, &request.page_token)?;
+        let page = self.list.list(&tenant, &filter, page).await?;
+        Ok(Response::new(pb::ListSessionsResponse {
+            next_page_token: listing.next(page.next),
+            sessions: page.items.into_iter().map(convert::to_pb_session).collect(),
+        }))
+    }
+
+    async fn get_json_web_key_set(
+        &self,
+        _request: Request<pb::GetJsonWebKeySetRequest>,
+    ) -> Result<Response<pb::GetJsonWebKeySetResponse>, Status> {
+        Ok(Response::new(keys::key_set(self.keyring.published())))
+    }
+}

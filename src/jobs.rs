@@ -1,0 +1,19 @@
+//! The entrance for the clock: one file a job. A job keeps time and reports; what it does is in
+//! the layers below.
+
+pub mod expire;
+pub mod flush_touches;
+pub mod probe;
+pub mod retain;
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+/// Waits for the next turn; false if the job must end instead.
+async fn turn(interval: Duration, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(interval) => true,
+    }
+}

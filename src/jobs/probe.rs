@@ -1,0 +1,31 @@
+//! Asks the database whether it answers. Health follows.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::sessions::SessionReader;
+use crate::jobs::turn;
+
+/// Runs until `stop`; `up` says whether the database answered the last time.
+pub async fn run(
+    reader: SessionReader,
+    up: watch::Sender<bool>,
+    interval: Duration,
+    stop: CancellationToken,
+) {
+    while turn(interval, &stop).await {
+        let answer = reader.ping().await;
+        let changed = up.send_if_modified(|up| {
+            let changed = *up != answer.is_ok();
+            *up = answer.is_ok();
+            changed
+        });
+        match answer {
+            Ok(()) if changed => tracing::info!("the database answers again"),
+            Err(error) if changed => tracing::error!(%error, "the database does not answer"),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! sessiond owns the user sessions of a platform: a gRPC service on Postgres.
+//!
+//! Three shelves and a floor. Arrows run only downward, and `tests/tidy.rs` holds them:
+//!
+//! ```text
+//! main -> cli -> server            parse, prepare, wire
+//!                 |
+//!        grpc  ---+---  jobs       entrances: requests, and the clock
+//!                 |
+//!        session  |  alert         the rules, one verb a file
+//!                 |
+//!               token              credentials
+//!                 |
+//!               cache              between rules and database
+//!                 |
+//!               store              the only home of SQL
+//!                 |
+//!               model              plain types and state machines
+//!
+//! clock  config  error  telemetry  the floor, open to all
+//! ```
+//!
+//! To follow an RPC: `grpc/<noun>.rs`, then `<noun>/<verb>.rs`, then `store/<noun>s.rs`.
+
+#[macro_use]
+pub mod model;
+
+pub mod alert;
+pub mod cache;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod dev_postgres;
+pub mod error;
+pub mod grpc;
+pub mod jobs;
+pub mod server;
+pub mod session;
+pub mod store;
+pub mod telemetry;
+pub mod token;

@@ -1,0 +1,28 @@
+//! Plain types and state machines. No I/O, no clock, no SQL, no protobuf.
+
+/// Declares a field-less enum whose numbers are those of the database and of the protocol.
+macro_rules! numbered {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $number:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(i16)]
+        pub enum $name { $($(#[$vdoc])* $variant = $number),* }
+
+        impl $name {
+            /// The value with this number, if there is one.
+            pub fn from_number(number: i32) -> Option<$name> {
+                match number { $($number => Some($name::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+pub mod activity;
+pub mod alert;
+pub mod device;
+pub mod ids;
+pub mod page;
+pub mod policy;
+pub mod request;
+pub mod session;
+pub mod token;

@@ -1,0 +1,136 @@
+//! A security alert and its workflow: OPEN, ACKNOWLEDGED, RESOLVED.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::clock::Time;
+use crate::model::ids::{TenantId, UserId};
+
+/// One incident.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alert {
+    pub id: Uuid,
+    pub tenant: TenantId,
+    pub user: UserId,
+    pub session: Option<Uuid>,
+    pub device: Option<Uuid>,
+    pub category: Category,
+    pub severity: Severity,
+    pub rule_id: String,
+    pub rule_version: i32,
+    pub title: String,
+    pub description: String,
+    pub evidence: Evidence,
+    /// One alert per user and key; a repetition counts up.
+    pub dedup_key: String,
+    pub occurrence_count: i32,
+    pub first_seen_at: Time,
+    pub last_seen_at: Time,
+    pub action_taken: ActionTaken,
+    pub state: AlertState,
+    pub notes: Vec<Note>,
+    /// Counts changes; the etag.
+    pub revision: i32,
+}
+
+/// Where an alert stands. Who and when stay with the states that have them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AlertState {
+    Open,
+    Acknowledged(Mark),
+    Resolved { acknowledged: Option<Mark>, resolved: Mark, resolution: Resolution },
+}
+
+impl AlertState {
+    /// The number of the state in the database and in the protocol.
+    pub fn number(&self) -> i16 {
+        match self {
+            AlertState::Open => 1,
+            AlertState::Acknowledged(_) => 2,
+            AlertState::Resolved { .. } => 3,
+        }
+    }
+}
+
+/// Who did something, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    pub by: String,
+    pub at: Time,
+}
+
+/// A remark in the alert's history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    pub text: String,
+    pub by: String,
+    pub at: Time,
+}
+
+/// What the finding rests on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Evidence {
+    pub values: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub typed: Option<TypedEvidence>,
+}
+
+/// Evidence with a fixed shape, per rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TypedEvidence {
+    RefreshReuse(RefreshReuse),
+    DataRegression { presented_generation: u32, current_generation: u32 },
+}
+
+/// A refresh token that had been used before came again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefreshReuse {
+    pub presented_generation: u32,
+    pub current_generation: u32,
+    pub rotated_at: Time,
+    pub presenter_ip: Option<String>,
+    pub presenter_user_agent: Option<String>,
+    pub session_ip: Option<String>,
+    pub session_user_agent: Option<String>,
+}
+
+numbered! {
+    /// What kind of threat.
+    Category {
+        TokenTheft = 1, SessionHijack = 2, AccountTakeover = 3, BruteForce = 4,
+        CredentialStuffing = 5, AnomalousLocation = 6, NewDevice = 7, Concurrency = 8,
+        PolicyViolation = 9, DataIntegrity = 10, Other = 11,
+    }
+}
+numbered! {
+    /// How bad, in ascending order.
+    Severity { Info = 1, Low = 2, Medium = 3, High = 4, Critical = 5 }
+}
+numbered! {
+    /// What an investigation found.
+    Resolution { TruePositive = 1, FalsePositive = 2, Benign = 3 }
+}
+numbered! {
+    /// What the service did about it by itself.
+    ActionTaken { None = 1, SessionTerminated = 2 }
+}
+
+/// Which alerts a list shows. Empty shows all of the tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AlertFilter {
+    pub user: Option<UserId>,
+    pub session: Option<Uuid>,
+    pub category: Option<Category>,
+    pub minimum_severity: Option<Severity>,
+    /// 1 open, 2 acknowledged, 3 resolved.
+    pub state: Option<i16>,
+    pub rule_id: Option<String>,
+    /// Inclusive.
+    pub last_seen_after: Option<Time>,
+    /// Exclusive.
+    pub last_seen_before: Option<Time>,
+}

@@ -1,0 +1,72 @@
+//! What a session was opened on: the device, the address, the place.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+numbered! {
+    /// The kind of a device.
+    DeviceType {
+        Unspecified = 0, Web = 1, Mobile = 2, Desktop = 3, Tablet = 4, Tv = 5, Bot = 6, Api = 7,
+        Other = 8,
+    }
+}
+
+/// A device as a session remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    pub id: Uuid,
+    pub kind: DeviceType,
+    pub details: DeviceDetails,
+}
+
+/// What was said of a device. Unknown stays `None`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceDetails {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_version: Option<String>,
+}
+
+/// How a caller names the device.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum DeviceIdentity {
+    /// Not at all: every session is its own device.
+    #[default]
+    Unknown,
+    Id(Uuid),
+    /// Opaque text, 1 to 256 characters; equal texts of a user are one device.
+    Fingerprint(String),
+}
+
+/// A place. Every part may be unknown; latitude and longitude come together, in degrees.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Location {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub country_code: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub city: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coordinates: Option<(f64, f64)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asn: Option<u32>,
+}
+
+/// What the calling service says of the end user's side. Never taken from transport metadata.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClientContext {
+    pub ip: Option<IpAddr>,
+    pub user_agent: Option<String>,
+    pub location: Option<Location>,
+    pub identity: DeviceIdentity,
+    pub device_type: DeviceType,
+    pub device: DeviceDetails,
+}

@@ -1,0 +1,133 @@
+//! How long sessions live and how many a user may have: the arithmetic, pure.
+
+use chrono::Duration;
+
+use crate::error::Violation;
+
+/// The rules that apply to new sessions, at the built-in level.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Time without activity after which a session expires; `None` = never by idleness.
+    pub idle_timeout: Option<Duration>,
+    /// Time from creation after which a session expires whatever happens.
+    pub absolute_timeout: Duration,
+    /// Life of an access token.
+    pub access_token_ttl: Duration,
+    /// A used refresh token is still answered, with the same successor, for this long.
+    pub refresh_grace: Duration,
+    /// The same while the successor was never seen in use: its answer may have been lost.
+    pub lost_response_window: Duration,
+    /// Live sessions a user may have; 0 = unlimited.
+    pub max_sessions_per_user: u32,
+    pub on_limit: OnLimit,
+}
+
+/// What a create does when the user has as many sessions as allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnLimit {
+    Reject,
+    TerminateOldest,
+    TerminateLeastRecentlyUsed,
+}
+
+/// The deadlines of one session, as durations from its creation or last activity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    pub idle: Option<Duration>,
+    pub absolute: Duration,
+}
+
+impl Policy {
+    /// The timeouts of a session for which the caller asked for `idle` and `absolute`: each may
+    /// only shorten the policy's, and is at least one second.
+    ///
+    /// # Errors
+    /// Every rule that is broken, by proto field.
+    pub fn timeouts(
+        &self,
+        idle: Option<Duration>,
+        absolute: Option<Duration>,
+    ) -> Result<Timeouts, Vec<Violation>> {
+        let mut broken = Vec::new();
+        let mut check = |field: &str, asked: Option<Duration>, max: Duration| {
+            if asked.is_some_and(|asked| asked < Duration::seconds(1) || asked > max) {
+                let rule = format!("must be from 1s to {}s, the policy's value", max.num_seconds());
+                broken.push(Violation { field: field.to_owned(), rule });
+            }
+        };
+        check("absolute_timeout", absolute, self.absolute_timeout);
+        let absolute = absolute.unwrap_or(self.absolute_timeout);
+        check("idle_timeout", idle, self.idle_timeout.unwrap_or(absolute).min(absolute));
+        if !broken.is_empty() {
+            return Err(broken);
+        }
+        // A policy's own idle timeout may be longer than what the caller left of the absolute one.
+        let idle = idle.or(self.idle_timeout).map(|idle| idle.min(absolute));
+        Ok(Timeouts { idle, absolute })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+
+    use super::*;
+
+    /// A policy as shipped, but limited to three sessions.
+    pub(crate) fn policy() -> Policy {
+        Policy {
+            idle_timeout: Some(Duration::hours(1)),
+            absolute_timeout: Duration::hours(24),
+            access_token_ttl: Duration::minutes(5),
+            refresh_grace: Duration::seconds(10),
+            lost_response_window: Duration::hours(1),
+            max_sessions_per_user: 3,
+            on_limit: OnLimit::Reject,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_only_ever_shortens(
+            idle in any::<Option<i32>>(),
+            absolute in any::<Option<i32>>(),
+            policy_idle in any::<Option<u16>>(),
+        ) {
+            let seconds = |s: i32| Duration::seconds(i64::from(s));
+            let policy = Policy {
+                idle_timeout: policy_idle.map(|s| Duration::seconds(i64::from(s) + 1)),
+                ..policy()
+            };
+            let (idle, absolute) = (idle.map(seconds), absolute.map(seconds));
+            let Ok(got) = policy.timeouts(idle, absolute) else {
+                let bad = |d: Option<Duration>, max: Duration| {
+                    d.is_some_and(|d| d < Duration::seconds(1) || d > max)
+                };
+                let limit = absolute.unwrap_or(policy.absolute_timeout);
+                prop_assert!(
+                    bad(absolute, policy.absolute_timeout)
+                        || bad(idle, policy.idle_timeout.unwrap_or(limit).min(limit))
+                );
+                return Ok(());
+            };
+            prop_assert!(got.absolute <= policy.absolute_timeout);
+            prop_assert_eq!(got.absolute, absolute.unwrap_or(policy.absolute_timeout));
+            prop_assert!(got.idle.is_none_or(|idle| idle <= got.absolute));
+            if let Some(limit) = policy.idle_timeout {
+                prop_assert!(got.idle.is_some_and(|idle| idle <= limit));
+            }
+        }
+    }
+
+    #[test]
+    fn both_edges_of_a_timeout_are_allowed_and_one_beyond_is_not() {
+        let policy = policy();
+        let idle = |d| policy.timeouts(Some(d), None);
+        assert!(idle(Duration::seconds(1)).is_ok());
+        assert!(idle(Duration::hours(1)).is_ok());
+        assert!(idle(Duration::milliseconds(999)).is_err());
+        assert!(idle(Duration::hours(1) + Duration::microseconds(1)).is_err());
+        let short = policy.timeouts(None, Some(Duration::minutes(30))).unwrap();
+        assert_eq!(short.idle, Some(Duration::minutes(30)));
+    }
+}

@@ -1,0 +1,35 @@
+//! Repeating a mutation safely: what a `request_id` did.
+
+use chrono::Duration;
+use uuid::Uuid;
+
+use crate::clock::Time;
+use crate::model::ids::{TenantId, UserId};
+
+/// How long a `request_id` is remembered.
+pub const REMEMBERED_FOR: Duration = Duration::hours(24);
+
+/// A caller's `request_id` with the SHA-256 of the method and the rest of the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestId {
+    pub id: Uuid,
+    pub fingerprint: [u8; 32],
+}
+
+/// What a request did: ids from which its answer is rebuilt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    pub tenant: TenantId,
+    pub request: RequestId,
+    pub user: Option<UserId>,
+    pub subject: Option<Uuid>,
+    pub related: Vec<Uuid>,
+    pub at: Time,
+}
+
+impl Remembered {
+    /// True while a repetition must get the first answer.
+    pub fn holds_at(&self, now: Time) -> bool {
+        now < self.at + REMEMBERED_FOR
+    }
+}

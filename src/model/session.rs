@@ -1,0 +1,159 @@
+//! A session and its life: active, then ended once and for all.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use chrono::Duration;
+
+use crate::clock::Time;
+use crate::model::device::{Device, DeviceType, Location};
+use crate::model::ids::{ClientId, SessionKey, UserId};
+use uuid::Uuid;
+
+/// A session as the database holds it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Session {
+    pub key: SessionKey,
+    pub client: ClientId,
+    pub device: Device,
+    pub ip: Option<IpAddr>,
+    pub user_agent: Option<String>,
+    pub location: Option<Location>,
+    pub authentication: Authentication,
+    pub audiences: Vec<String>,
+    pub metadata: BTreeMap<String, String>,
+    pub created_at: Time,
+    pub last_active_at: Time,
+    pub idle_timeout: Option<Duration>,
+    pub absolute_expires_at: Time,
+    /// When the sweeper looks next; says nothing about the session's life.
+    pub sweep_at: Time,
+    pub state: State,
+    pub chain: Chain,
+}
+
+/// Whether a session lives. `Ended` absorbs: nothing leads out of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    Active,
+    Ended(End),
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    pub reason: EndReason,
+    pub at: Time,
+    /// The principal that ended it; `None` where the service itself did.
+    pub by: Option<String>,
+    pub note: Option<String>,
+}
+
+numbered! {
+    /// Why a session ended.
+    EndReason {
+        Logout = 1, Admin = 2, Limit = 3, DeviceRevoked = 4, CredentialChanged = 5,
+        RefreshReuse = 6, SuspiciousActivity = 7, IdleTimeout = 8, AbsoluteTimeout = 9,
+        UserErased = 10, Policy = 11, DataRegression = 12,
+    }
+}
+
+/// How the user proved who they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authentication {
+    pub acr: Option<String>,
+    /// Authentication methods, RFC 8176.
+    pub amr: Vec<String>,
+    pub auth_time: Time,
+}
+
+/// The refresh chain. The current token is derived from it and a MAC key; none is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    /// Starts at 1; every refresh adds one.
+    pub generation: u32,
+    /// The MAC key of this generation, so that a replay is byte-identical across key rotation.
+    pub key_id: i16,
+    pub rotated_at: Time,
+    /// The highest generation of which an access token was seen in use; 0 = none.
+    pub confirmed: u32,
+    pub nonce: [u8; 16],
+}
+
+impl Session {
+    /// The idle deadline, if there is one.
+    pub fn idle_expires_at(&self) -> Option<Time> {
+        self.idle_timeout.map(|idle| self.last_active_at + idle)
+    }
+
+    /// The next moment at which this session expires if nothing happens.
+    pub fn deadline(&self) -> Time {
+        self.idle_expires_at().map_or(self.absolute_expires_at, |t| t.min(self.absolute_expires_at))
+    }
+
+    /// The state judged at `now`: a session at or past a deadline is expired, swept or not.
+    pub fn state_at(&self, now: Time) -> State {
+        if self.state != State::Active || now < self.deadline() {
+            return self.state.clone();
+        }
+        let reason = match self.idle_expires_at() {
+            Some(idle) if idle < self.absolute_expires_at => EndReason::IdleTimeout,
+            _ => EndReason::AbsoluteTimeout,
+        };
+        State::Ended(End { reason, at: self.deadline(), by: None, note: None })
+    }
+
+    /// The session with the chain it began with, from which its first tokens are derived.
+    pub fn first_generation(&self) -> Session {
+        let chain = Chain { generation: 1, ..self.chain.clone() };
+        Session { chain, ..self.clone() }
+    }
+
+    /// Ends an active session.
+    ///
+    /// # Panics
+    /// If it ended before: an end is final.
+    pub fn end(&mut self, end: End) {
+        assert_eq!(self.state, State::Active, "an ended session does not end again");
+        self.state = State::Ended(end);
+    }
+
+    /// The same session with its state judged at `now`, for showing it.
+    pub fn seen_at(self, now: Time) -> Session {
+        Session { state: self.state_at(now), ..self }
+    }
+}
+
+impl EndReason {
+    /// True where time alone ended the session.
+    pub fn is_expiry(self) -> bool {
+        matches!(self, EndReason::IdleTimeout | EndReason::AbsoluteTimeout)
+    }
+}
+
+/// Which sessions a list shows. Empty shows all of the tenant.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SessionFilter {
+    pub user: Option<UserId>,
+    pub device: Option<Uuid>,
+    pub client: Option<ClientId>,
+    pub state: Option<StateFilter>,
+    pub device_type: Option<DeviceType>,
+    pub ip: Option<ipnet::IpNet>,
+    /// Inclusive.
+    pub created_after: Option<Time>,
+    /// Exclusive.
+    pub created_before: Option<Time>,
+    /// Inclusive.
+    pub last_active_after: Option<Time>,
+    /// Exclusive.
+    pub last_active_before: Option<Time>,
+}
+
+/// A state to filter by, judged at the time of the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateFilter {
+    Active,
+    Terminated,
+    Expired,
+}

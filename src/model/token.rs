@@ -1,0 +1,50 @@
+//! What tokens say, apart from how they are written.
+
+use uuid::Uuid;
+
+use crate::clock::Time;
+use crate::model::ids::SessionKey;
+
+/// A refresh token, read but not yet proven: only its session's nonce can prove it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefreshClaims {
+    pub key: SessionKey,
+    pub generation: u32,
+    pub key_id: i16,
+}
+
+/// An access token whose signature, issuer and form are proven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessClaims {
+    pub key: SessionKey,
+    pub device: Uuid,
+    pub audiences: Vec<String>,
+    pub generation: u32,
+    /// Seconds since the epoch.
+    pub not_before: i64,
+    /// Seconds since the epoch.
+    pub expires_at: i64,
+}
+
+/// What a client gets. Has no `Debug`: it is a credential.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TokenPair {
+    pub access_token: String,
+    pub access_expires_at: Time,
+    pub refresh_token: String,
+    pub refresh_expires_at: Time,
+}
+
+/// Why a token opens nothing. The answer to a question, not an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InactiveReason {
+    Malformed,
+    SignatureInvalid,
+    TokenExpired,
+    WrongAudience,
+    WrongIssuer,
+    SessionUnknown,
+    SessionTerminated,
+    SessionExpiredIdle,
+    SessionExpiredAbsolute,
+}

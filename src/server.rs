@@ -1,0 +1,213 @@
+//! The only wiring: puts the parts together, serves, and takes them down in order. One door for
+//! `main` and for the tests.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::{Router, TcpIncoming};
+use tower::layer::util::{Identity, Stack};
+
+use crate::alert::{read::Read, work::Work};
+use crate::cache::sessions::SessionReader;
+use crate::clock::Clock;
+use crate::grpc::alert::AlertApi;
+use crate::grpc::health::Health;
+use crate::grpc::observe::ObserveLayer;
+use crate::grpc::pb;
+use crate::grpc::session::SessionApi;
+use crate::jobs;
+use crate::model::policy::Policy;
+use crate::session::{
+    create::Create, expire::Expire, get::Get, list::List, refresh::Refresh, retain::Retain,
+    terminate::Terminate, touch::Touches, validate::Validate,
+};
+use crate::store::migrations;
+use crate::store::pool::Database;
+use crate::token::issuer::Issuer;
+use crate::token::keyring::Keyring;
+use crate::token::page::PageTokens;
+use crate::token::seal::MasterKey;
+
+/// What a server needs to know.
+pub struct Settings {
+    pub listen: SocketAddr,
+    pub database_url: String,
+    pub database_connections: u32,
+    pub master_key: MasterKey,
+    pub issuer: String,
+    pub policy: Policy,
+    pub drain_timeout: Duration,
+    pub intervals: Intervals,
+}
+
+/// How often the jobs run.
+#[derive(Debug, Clone, Copy)]
+pub struct Intervals {
+    /// Writing last activity.
+    pub flush: Duration,
+    pub sweep: Duration,
+    /// Asking the database whether it answers.
+    pub probe: Duration,
+    pub retain: Duration,
+}
+
+impl Default for Intervals {
+    fn default() -> Intervals {
+        Intervals {
+            flush: Duration::from_secs(5),
+            sweep: Duration::from_secs(10),
+            probe: Duration::from_millis(500),
+            retain: Duration::from_secs(600),
+        }
+    }
+}
+
+/// A server that has its port, its database up to date and its keys.
+pub struct Server {
+    listener: TcpListener,
+    router: Router<Stack<ObserveLayer, Identity>>,
+    health: Health,
+    jobs: Jobs,
+    drain_timeout: Duration,
+}
+
+struct Jobs {
+    expire: Expire,
+    retain: Retain,
+    touches: Touches,
+    reader: SessionReader,
+    intervals: Intervals,
+}
+
+impl Server {
+    /// Binds the port, migrates the database, loads or makes the keys.
+    ///
+    /// # Errors
+    /// A sentence that says what to do.
+    pub async fn bind(settings: Settings, clock: Clock) -> anyhow::Result<Server> {
+        if !settings.listen.ip().is_loopback() {
+            bail!(
+                "--listen {}: callers are not authenticated, so only a loopback address is \
+                 allowed; put a proxy with TLS and authentication in front",
+                settings.listen
+            );
+        }
+        let db = Database::new(&settings.database_url, settings.database_connections)?;
+        let applied = migrations::run(&db, clock.now()).await.context("the database")?;
+        if !applied.is_empty() {
+            tracing::info!(migrations = ?applied, "database brought up to date");
+        }
+        let keyring = Arc::new(Keyring::open(&db, &settings.master_key, &clock).await?);
+        let listener = TcpListener::bind(settings.listen)
+            .await
+            .with_context(|| format!("--listen {}", settings.listen))?;
+
+        let policy = settings.policy;
+        let issuer = Issuer::new(&settings.issuer, policy.access_token_ttl, keyring.clone());
+        let pages = Arc::new(PageTokens::new(&keyring));
+        let touches = Touches::new(db.clone());
+        let reader = SessionReader::new(db.clone());
+        let create =
+            Create::new(&db, clock.clone(), policy.clone(), issuer.clone(), touches.clone());
+        let refresh = Refresh::new(&db, clock.clone(), policy, issuer.clone(), touches.clone());
+        let validate =
+            Validate::new(reader.clone(), issuer.clone(), touches.clone(), clock.clone());
+        let terminate = Terminate::new(db.clone(), clock.clone(), issuer, touches.clone());
+        let sessions = SessionApi {
+            create,
+            refresh,
+            validate,
+            terminate,
+            get: Get::new(db.clone(), clock.clone(), touches.clone()),
+            list: List::new(db.clone(), clock.clone(), touches.clone()),
+            keyring,
+            pages: pages.clone(),
+            clock: clock.clone(),
+        };
+        let read = Read::new(db.clone());
+        let alerts = AlertApi { read, work: Work::new(db.clone(), clock.clone()), pages };
+        let jobs = Jobs {
+            expire: Expire::new(db.clone(), clock.clone(), touches.clone()),
+            retain: Retain::new(db, clock.clone()),
+            touches,
+            reader,
+            intervals: settings.intervals,
+        };
+        let (reporter, health) = tonic_health::server::health_reporter();
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(pb::DESCRIPTOR)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let router = tonic::transport::Server::builder()
+            .layer(ObserveLayer(clock))
+            .add_service(health)
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?)
+            .add_service(pb::session::session_service_server::SessionServiceServer::new(sessions))
+            .add_service(pb::alert::alert_service_server::AlertServiceServer::new(alerts));
+        let (health, drain_timeout) = (Health(reporter), settings.drain_timeout);
+        Ok(Server { listener, router, health, jobs, drain_timeout })
+    }
+
+    /// The address it listens on, with the port that was chosen if 0 was asked for.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown`, then refuses new connections, lets calls in progress end within
+    /// the drain timeout, and writes what is still in memory.
+    ///
+    /// # Errors
+    /// The port fails.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let (up, follow_up) = watch::channel(true);
+        let following = tokio::spawn(self.health.clone().follow(follow_up));
+        let stop = CancellationToken::new();
+        let mut jobs = self.jobs.start(up, &stop);
+
+        let drain = CancellationToken::new();
+        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
+        let draining = drain.clone().cancelled_owned();
+        let serving = self.router.serve_with_incoming_shutdown(incoming, draining);
+        tokio::pin!(serving);
+        tokio::select! {
+            result = &mut serving => result?,
+            () = shutdown => {
+                tracing::info!(timeout = ?self.drain_timeout, "draining");
+                following.abort();
+                self.health.end().await;
+                drain.cancel();
+                match tokio::time::timeout(self.drain_timeout, serving).await {
+                    Ok(result) => result?,
+                    Err(_) => tracing::warn!("calls still in progress are cut off"),
+                }
+            }
+        }
+        stop.cancel();
+        while jobs.join_next().await.is_some() {}
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+impl Jobs {
+    fn start(self, up: watch::Sender<bool>, stop: &CancellationToken) -> JoinSet<()> {
+        let Intervals { flush, sweep, probe, retain } = self.intervals;
+        let mut jobs = JoinSet::new();
+        jobs.spawn(jobs::expire::run(self.expire, sweep, stop.clone()));
+        jobs.spawn(jobs::flush_touches::run(self.touches, flush, stop.clone()));
+        jobs.spawn(jobs::probe::run(self.reader, up, probe, stop.clone()));
+        jobs.spawn(jobs::retain::run(self.retain, retain, stop.clone()));
+        jobs
+    }
+}

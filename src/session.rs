@@ -1,0 +1,17 @@
+//! The rules of sessions, one verb a file. `limits`, `rotation` and the arithmetic of `model` are
+//! pure; the verbs read, decide by them, write, and only then answer.
+
+pub mod create;
+pub mod expire;
+pub mod get;
+pub mod list;
+pub mod refresh;
+pub mod retain;
+pub mod terminate;
+pub mod touch;
+pub mod validate;
+
+mod lanes;
+mod limits;
+mod reuse;
+mod rotation;

@@ -1,0 +1,101 @@
+//! CreateSession: admits a new session under the user's limit, ending others where the policy says.
+
+mod batch;
+mod birth;
+mod plan;
+
+use std::collections::BTreeMap;
+
+use chrono::Duration;
+
+use crate::clock::{Clock, Time};
+use crate::error::{Error, Result};
+use crate::model::device::ClientContext;
+use crate::model::ids::{ClientId, TenantId, UserId};
+use crate::model::policy::{Policy, Timeouts};
+use crate::model::request::RequestId;
+use crate::model::session::Session;
+use crate::model::token::TokenPair;
+use crate::session::create::batch::{Admitted, Batch, Job};
+use crate::session::lanes::Lanes;
+use crate::session::touch::Touches;
+use crate::store::pool::Database;
+use crate::token::issuer::Issuer;
+
+/// Two lanes keep both the database and this side busy; more would only split the batches.
+const LANES: usize = 2;
+
+/// Creates sessions.
+pub struct Create {
+    lanes: Lanes<Batch>,
+    issuer: Issuer,
+    policy: Policy,
+}
+
+/// What a caller asks for.
+pub struct NewSession {
+    pub tenant: TenantId,
+    pub user: UserId,
+    pub client: ClientId,
+    pub context: ClientContext,
+    pub acr: Option<String>,
+    pub amr: Vec<String>,
+    /// `None` = at creation.
+    pub auth_time: Option<Time>,
+    pub idle_timeout: Option<Duration>,
+    pub absolute_timeout: Option<Duration>,
+    /// Empty = the issuer.
+    pub audiences: Vec<String>,
+    pub metadata: BTreeMap<String, String>,
+    pub request: Option<RequestId>,
+    /// Who calls.
+    pub principal: String,
+}
+
+/// What came of it.
+pub struct Created {
+    pub session: Session,
+    pub tokens: TokenPair,
+    /// The sessions that ended to make room.
+    pub terminated: Vec<Session>,
+}
+
+impl Create {
+    /// Creates sessions in `db` under `policy`.
+    pub fn new(
+        db: &Database,
+        clock: Clock,
+        policy: Policy,
+        issuer: Issuer,
+        touches: Touches,
+    ) -> Create {
+        let batch = Batch {
+            db: db.clone(),
+            clock,
+            policy: policy.clone(),
+            issuer: issuer.clone(),
+            touches,
+        };
+        Create { lanes: Lanes::start(LANES, db, batch), issuer, policy }
+    }
+
+    /// Creates a session, or repeats the answer to a `request_id` that did so before.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for timeouts beyond the policy's, [`Error::Precondition`] with
+    /// `SessionLimitReached`, [`Error::RequestIdReused`], [`Error::Overloaded`],
+    /// [`Error::Unavailable`].
+    pub async fn create(&self, mut new: NewSession) -> Result<Created> {
+        let timeouts: Timeouts =
+            self.policy.timeouts(new.idle_timeout, new.absolute_timeout).map_err(Error::Invalid)?;
+        if new.audiences.is_empty() {
+            new.audiences.push(self.issuer.name().to_owned());
+        }
+        let Admitted { session, terminated } = self.lanes.submit(Job { new, timeouts }).await?;
+        // The first tokens are those of creation, also when a repeated request asks again: they
+        // are derived, so they are the same.
+        let first = session.first_generation();
+        let tokens = self.issuer.pair(&first, session.created_at)?;
+        Ok(Created { session, tokens, terminated })
+    }
+}

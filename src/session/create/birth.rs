@@ -1,0 +1,68 @@
+//! A session before anybody knows of it.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use uuid::Uuid;
+
+use crate::clock::{Clock, Time};
+use crate::error::Result;
+use crate::model::device::{Device, DeviceIdentity};
+use crate::model::ids::SessionKey;
+use crate::model::session::{Authentication, Chain, Session, State};
+use crate::session::create::NewSession;
+use crate::session::create::batch::Job;
+use crate::token::issuer::Issuer;
+
+/// The session that `job` asks for, of generation 1, created at `now`.
+pub(super) fn session(job: &Job, now: Time, clock: &Clock, issuer: &Issuer) -> Result<Session> {
+    let Job { new, timeouts } = job;
+    let absolute_expires_at = now + timeouts.absolute;
+    let key =
+        SessionKey { tenant: new.tenant.clone(), user: new.user.clone(), session: clock.new_id() };
+    Ok(Session {
+        device: Device {
+            id: device_id(new, clock),
+            kind: new.context.device_type,
+            details: new.context.device.clone(),
+        },
+        key,
+        client: new.client.clone(),
+        ip: new.context.ip,
+        user_agent: new.context.user_agent.clone(),
+        location: new.context.location.clone(),
+        authentication: Authentication {
+            acr: new.acr.clone(),
+            amr: new.amr.clone(),
+            auth_time: new.auth_time.unwrap_or(now),
+        },
+        audiences: new.audiences.clone(),
+        metadata: new.metadata.clone(),
+        created_at: now,
+        last_active_at: now,
+        idle_timeout: timeouts.idle,
+        absolute_expires_at,
+        sweep_at: timeouts.idle.map_or(absolute_expires_at, |idle| now + idle),
+        state: State::Active,
+        chain: Chain {
+            generation: 1,
+            key_id: issuer.current_mac(),
+            rotated_at: now,
+            confirmed: 0,
+            nonce: issuer.nonce()?,
+        },
+    })
+}
+
+/// The device that the caller named, or a new one. A fingerprint gives the same id every time, and
+/// a different one for every user.
+fn device_id(new: &NewSession, clock: &Clock) -> Uuid {
+    match &new.context.identity {
+        DeviceIdentity::Id(id) => *id,
+        DeviceIdentity::Unknown => clock.new_id(),
+        DeviceIdentity::Fingerprint(text) => {
+            // None of the parts can hold the separator: control characters are refused.
+            let name = format!("{}\0{}\0{text}", new.tenant, new.user);
+            let hash = digest(&SHA256, name.as_bytes());
+            Uuid::new_v8(hash.as_ref()[..16].try_into().expect("SHA-256 has 32 bytes"))
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! GetSession: one session, as it stands now.
+
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::error::{Error, Reason, Result};
+use crate::model::ids::{SessionKey, TenantId, UserId};
+use crate::model::session::Session;
+use crate::session::touch::Touches;
+use crate::store::pool::Database;
+use crate::store::sessions;
+
+/// Reads single sessions.
+pub struct Get {
+    db: Database,
+    clock: Clock,
+    touches: Touches,
+}
+
+impl Get {
+    /// Reads from `db`, counting activity that is not written yet.
+    pub fn new(db: Database, clock: Clock, touches: Touches) -> Get {
+        Get { db, clock, touches }
+    }
+
+    /// The session; `user` makes the look-up cheap, and must then be right.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Unavailable`].
+    pub async fn get(&self, tenant: TenantId, user: Option<UserId>, id: Uuid) -> Result<Session> {
+        let found = self
+            .db
+            .within(async {
+                let mut conn = self.db.acquire().await?;
+                match user {
+                    Some(user) => {
+                        sessions::find(&mut conn, &SessionKey { tenant, user, session: id }).await
+                    }
+                    None => sessions::find_by_id(&mut conn, &tenant, id).await,
+                }
+            })
+            .await?;
+        let mut session = found.ok_or_else(|| Error::NotFound {
+            reason: Reason::SessionNotFound,
+            kind: "session.v1.Session",
+            name: id.to_string(),
+        })?;
+        self.touches.overlay(&mut session);
+        Ok(session.seen_at(self.clock.now()))
+    }
+}

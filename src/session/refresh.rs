@@ -1,0 +1,68 @@
+//! RefreshSession: exchanges a refresh token for the next pair. Nothing of a token is stored; the
+//! row's chain says what each generation means (`rotation`).
+
+mod batch;
+
+use crate::clock::{Clock, Time};
+use crate::error::{Error, Reason, Result};
+use crate::model::device::ClientContext;
+use crate::model::policy::Policy;
+use crate::model::session::Session;
+use crate::model::token::TokenPair;
+use crate::session::lanes::Lanes;
+use crate::session::refresh::batch::{Batch, Job};
+use crate::session::touch::Touches;
+use crate::store::pool::Database;
+use crate::token::issuer::Issuer;
+use crate::token::refresh;
+
+const LANES: usize = 2;
+
+/// Refreshes sessions.
+pub struct Refresh {
+    lanes: Lanes<Batch>,
+    issuer: Issuer,
+}
+
+/// A refreshed session, as committed at `at`.
+pub struct Refreshed {
+    pub session: Session,
+    pub at: Time,
+    pub tokens: TokenPair,
+}
+
+impl Refresh {
+    /// Refreshes sessions of `db` under `policy`.
+    pub fn new(
+        db: &Database,
+        clock: Clock,
+        policy: Policy,
+        issuer: Issuer,
+        touches: Touches,
+    ) -> Refresh {
+        let batch = Batch { db: db.clone(), clock, policy, issuer: issuer.clone(), touches };
+        Refresh { lanes: Lanes::start(LANES, db, batch), issuer }
+    }
+
+    /// Exchanges `token`. What `client` states replaces what the session knew of its client.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] for a token that cannot be honoured, [`Error::Overloaded`],
+    /// [`Error::Unavailable`]: try again with the same token.
+    pub async fn refresh(
+        &self,
+        token: &str,
+        client: Option<ClientContext>,
+        principal: String,
+    ) -> Result<Refreshed> {
+        let presented = refresh::decode(token).ok_or_else(invalid)?;
+        let (session, at) = self.lanes.submit(Job { presented, client, principal }).await?;
+        let tokens = self.issuer.pair(&session, at)?;
+        Ok(Refreshed { session, at, tokens })
+    }
+}
+
+/// Not a token of ours, or not of this session: nothing more is said.
+fn invalid() -> Error {
+    Error::Unauthenticated { reason: Reason::RefreshTokenInvalid, ended: None }
+}

@@ -1,0 +1,150 @@
+//! One transaction of refreshes: lock the sessions, judge each token, write.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::clock::{Clock, Time};
+use crate::error::{Error, Reason, Result};
+use crate::model::activity::{Activity, ActivityKind, SYSTEM};
+use crate::model::device::ClientContext;
+use crate::model::ids::{SessionKey, TenantId, UserId};
+use crate::model::policy::Policy;
+use crate::model::session::{End, EndReason, Session, State};
+use crate::session::lanes::Work;
+use crate::session::refresh::invalid;
+use crate::session::reuse;
+use crate::session::rotation::{Verdict, judge};
+use crate::session::touch::Touches;
+use crate::store::changes::Changes;
+use crate::store::pool::Database;
+use crate::store::sessions;
+use crate::token::issuer::Issuer;
+use crate::token::refresh::Presented;
+
+/// A well-formed token, not yet proven.
+pub(super) struct Job {
+    pub presented: Presented,
+    pub client: Option<ClientContext>,
+    pub principal: String,
+}
+
+/// Everything a transaction of refreshes needs.
+pub(super) struct Batch {
+    pub db: Database,
+    pub clock: Clock,
+    pub policy: Policy,
+    pub issuer: Issuer,
+    pub touches: Touches,
+}
+
+impl Work for Batch {
+    type Job = Job;
+    type Answer = (Session, Time);
+
+    fn user(job: &Job) -> (&TenantId, &UserId) {
+        let key = &job.presented.claims.key;
+        (&key.tenant, &key.user)
+    }
+
+    async fn run(&self, jobs: &[Job]) -> Result<Vec<Result<(Session, Time)>>> {
+        let keys: BTreeSet<&SessionKey> =
+            jobs.iter().map(|job| &job.presented.claims.key).collect();
+        let keys: Vec<&SessionKey> = keys.into_iter().collect();
+        let mut tx = self.db.begin().await?;
+        let locked = sessions::lock(&mut tx, &keys).await?;
+        let mut work =
+            Decisions { batch: self, now: self.clock.now(), changes: Changes::default() };
+        let mut sessions: BTreeMap<SessionKey, (Session, bool)> =
+            locked.into_iter().map(|session| (session.key.clone(), (session, false))).collect();
+        let mut answers = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            answers.push(match sessions.get_mut(&job.presented.claims.key) {
+                Some((session, changed)) => {
+                    work.decide(session, changed, job).map(|()| (session.clone(), work.now))
+                }
+                None => Err(invalid()),
+            });
+        }
+        let mut changes = work.changes;
+        changes.changed =
+            sessions.into_values().filter(|(_, changed)| *changed).map(|(s, _)| s).collect();
+        if !changes.is_empty() {
+            changes.write(&mut tx).await?;
+        }
+        tx.commit().await?;
+        Ok(answers)
+    }
+}
+
+struct Decisions<'a> {
+    batch: &'a Batch,
+    now: Time,
+    changes: Changes,
+}
+
+impl Decisions<'_> {
+    /// Judges one token and changes `session` accordingly. Ok = its present generation is the
+    /// answer.
+    fn decide(&mut self, session: &mut Session, changed: &mut bool, job: &Job) -> Result<()> {
+        let presented = job.presented.claims.generation;
+        if !self.batch.issuer.is_genuine(&job.presented, session) {
+            return Err(invalid());
+        }
+        self.batch.touches.overlay(session);
+        if let State::Ended(end) = session.state_at(self.now) {
+            if session.state == State::Active {
+                session.state = State::Ended(end.clone());
+                self.record(ActivityKind::Expired, SYSTEM, session);
+                *changed = true;
+            }
+            return Err(ended(end.reason));
+        }
+        match judge(&session.chain, presented, self.now, &self.batch.policy) {
+            Verdict::Replay => return Ok(()),
+            Verdict::Rotate => {
+                self.rotate(session, job.client.as_ref());
+                self.record(ActivityKind::Refreshed, &job.principal, session);
+                *changed = true;
+                return Ok(());
+            }
+            Verdict::Reuse | Verdict::Regression => {}
+        }
+        *changed = true;
+        let id = self.batch.clock.new_id();
+        let (alert, end_reason, reason) = if presented < session.chain.generation {
+            let alert = reuse::reuse(id, self.now, session, presented, job.client.as_ref());
+            (alert, EndReason::RefreshReuse, Reason::RefreshTokenReused)
+        } else {
+            let alert = reuse::regression(id, self.now, session, presented);
+            (alert, EndReason::DataRegression, Reason::SessionDataRegression)
+        };
+        self.changes.raised.push(alert);
+        session.end(End { reason: end_reason, at: self.now, by: None, note: None });
+        self.record(ActivityKind::Terminated, SYSTEM, session);
+        Err(Error::Unauthenticated { reason, ended: Some(end_reason) })
+    }
+
+    fn rotate(&self, session: &mut Session, client: Option<&ClientContext>) {
+        let chain = &mut session.chain;
+        // Presenting a generation proves that its answer arrived.
+        chain.confirmed = chain.generation;
+        chain.generation += 1;
+        chain.key_id = self.batch.issuer.current_mac();
+        chain.rotated_at = self.now;
+        session.last_active_at = session.last_active_at.max(self.now);
+        if let Some(client) = client {
+            session.ip = client.ip.or(session.ip);
+            session.user_agent = client.user_agent.clone().or(session.user_agent.take());
+            session.location = client.location.clone().or(session.location.take());
+        }
+    }
+
+    fn record(&mut self, kind: ActivityKind, principal: &str, session: &Session) {
+        let id = self.batch.clock.new_id();
+        self.changes.activities.push(Activity::of_session(id, self.now, kind, principal, session));
+    }
+}
+
+fn ended(reason: EndReason) -> Error {
+    let code = if reason.is_expiry() { Reason::SessionExpired } else { Reason::SessionTerminated };
+    Error::Unauthenticated { reason: code, ended: Some(reason) }
+}

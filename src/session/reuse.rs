@@ -1,0 +1,85 @@
+//! The alerts that refresh itself raises: a stolen token, and a database that lost writes.
+
+use crate::clock::Time;
+use crate::model::alert::{
+    ActionTaken, Alert, AlertState, Category, Evidence, RefreshReuse, Severity, TypedEvidence,
+};
+use crate::model::device::ClientContext;
+use crate::model::session::Session;
+use uuid::Uuid;
+
+/// A refresh token that had been exchanged came again, and its successor is in use: of the two who
+/// hold the chain, one is a thief (RFC 9700, section 4.14.2).
+pub(super) fn reuse(
+    id: Uuid,
+    now: Time,
+    session: &Session,
+    presented: u32,
+    presenter: Option<&ClientContext>,
+) -> Alert {
+    let text = |ip: Option<std::net::IpAddr>| ip.map(|ip| ip.to_string());
+    let evidence = RefreshReuse {
+        presented_generation: presented,
+        current_generation: session.chain.generation,
+        rotated_at: session.chain.rotated_at,
+        presenter_ip: text(presenter.and_then(|client| client.ip)),
+        presenter_user_agent: presenter.and_then(|client| client.user_agent.clone()),
+        session_ip: text(session.ip),
+        session_user_agent: session.user_agent.clone(),
+    };
+    Alert {
+        title: "A used refresh token was presented again".to_owned(),
+        description: format!(
+            "Generation {presented} of the session's refresh token came after it had been \
+             exchanged and its successor was in use. Somebody else holds a copy; the session was \
+             terminated.",
+        ),
+        ..alert(id, now, session, TypedEvidence::RefreshReuse(evidence))
+    }
+}
+
+/// A genuine token of a generation that the database never made: it was restored from a backup, or
+/// failed over to a replica that lagged behind.
+pub(super) fn regression(id: Uuid, now: Time, session: &Session, presented: u32) -> Alert {
+    let current_generation = session.chain.generation;
+    let evidence =
+        TypedEvidence::DataRegression { presented_generation: presented, current_generation };
+    Alert {
+        title: "The database lost acknowledged writes".to_owned(),
+        description: format!(
+            "A genuine refresh token of generation {presented} was presented, but the database \
+             knows only {current_generation}. Other changes may be lost too; the session was \
+             terminated.",
+        ),
+        ..alert(id, now, session, evidence)
+    }
+}
+
+fn alert(id: Uuid, now: Time, session: &Session, evidence: TypedEvidence) -> Alert {
+    let (rule, category) = match evidence {
+        TypedEvidence::RefreshReuse(_) => ("refresh_reuse", Category::TokenTheft),
+        TypedEvidence::DataRegression { .. } => ("data_regression", Category::DataIntegrity),
+    };
+    Alert {
+        id,
+        tenant: session.key.tenant.clone(),
+        user: session.key.user.clone(),
+        session: Some(session.key.session),
+        device: Some(session.device.id),
+        category,
+        severity: Severity::Critical,
+        rule_id: rule.to_owned(),
+        rule_version: 1,
+        title: String::new(),
+        description: String::new(),
+        evidence: Evidence { typed: Some(evidence), ..Evidence::default() },
+        dedup_key: format!("{rule}:{}", session.key.session),
+        occurrence_count: 1,
+        first_seen_at: now,
+        last_seen_at: now,
+        action_taken: ActionTaken::SessionTerminated,
+        state: AlertState::Open,
+        notes: Vec::new(),
+        revision: 1,
+    }
+}

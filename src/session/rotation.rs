@@ -1,0 +1,114 @@
+//! What a genuine refresh token of some generation means. Pure.
+
+use crate::clock::Time;
+use crate::model::policy::Policy;
+use crate::model::session::Chain;
+
+/// The judgement on a presented generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the current one: make the next.
+    Rotate,
+    /// It was just used, or its answer may have been lost: give the same successor again.
+    Replay,
+    /// It was used before, and its successor is in use: somebody has a copy.
+    Reuse,
+    /// The database never made it: acknowledged writes were lost.
+    Regression,
+}
+
+/// Judges `presented` against the chain of its session.
+///
+/// An answer counts as lost while its successor was never seen in use (RFC 9700, section 4.14.2
+/// leaves the window to the server); both windows include their last instant.
+pub fn judge(chain: &Chain, presented: u32, now: Time, policy: &Policy) -> Verdict {
+    if presented == chain.generation {
+        return Verdict::Rotate;
+    }
+    if presented > chain.generation {
+        return Verdict::Regression;
+    }
+    let age = now - chain.rotated_at;
+    let unseen = chain.confirmed < chain.generation;
+    let in_time = age <= policy.refresh_grace || (unseen && age <= policy.lost_response_window);
+    if presented + 1 == chain.generation && in_time { Verdict::Replay } else { Verdict::Reuse }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use chrono::{DateTime, Duration};
+    use proptest::prelude::{any, prop_assert_eq, proptest};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::device::{Device, DeviceType};
+    use crate::model::ids::{ClientId, SessionKey, TenantId, UserId};
+    use crate::model::policy::tests::policy;
+    use crate::model::session::{Authentication, Session, State};
+
+    pub(in crate::session) fn start() -> Time {
+        DateTime::from_timestamp(1_700_000_000, 0).unwrap()
+    }
+
+    /// An active session of generation 1, just created.
+    pub(in crate::session) fn session() -> Session {
+        let at = start();
+        Session {
+            key: SessionKey {
+                tenant: TenantId::parse("").unwrap(),
+                user: UserId::parse("ada").unwrap(),
+                session: Uuid::nil(),
+            },
+            client: ClientId::parse("web").unwrap(),
+            device: Device { id: Uuid::nil(), kind: DeviceType::Web, details: Default::default() },
+            ip: None,
+            user_agent: None,
+            location: None,
+            authentication: Authentication { acr: None, amr: vec![], auth_time: at },
+            audiences: vec![],
+            metadata: Default::default(),
+            created_at: at,
+            last_active_at: at,
+            idle_timeout: None,
+            absolute_expires_at: at + Duration::days(1),
+            sweep_at: at + Duration::days(1),
+            state: State::Active,
+            chain: Chain { generation: 1, key_id: 1, rotated_at: at, confirmed: 0, nonce: [0; 16] },
+        }
+    }
+
+    fn verdict(generation: u32, confirmed: u32, presented: u32, age: Duration) -> Verdict {
+        let chain = Chain { generation, confirmed, ..session().chain };
+        judge(&chain, presented, start() + age, &policy())
+    }
+
+    #[test]
+    fn the_windows_hold_to_their_last_instant() {
+        let instant = Duration::microseconds(1);
+        let (grace, lost) = (Duration::seconds(10), Duration::hours(1));
+        // The successor, 2, was seen in use: only the grace is left.
+        assert_eq!(verdict(2, 2, 1, grace), Verdict::Replay);
+        assert_eq!(verdict(2, 2, 1, grace + instant), Verdict::Reuse);
+        // It was not: its answer may have been lost.
+        assert_eq!(verdict(2, 1, 1, grace + instant), Verdict::Replay);
+        assert_eq!(verdict(2, 1, 1, lost), Verdict::Replay);
+        assert_eq!(verdict(2, 1, 1, lost + instant), Verdict::Reuse);
+    }
+
+    #[test]
+    fn two_generations_back_is_reuse_at_once() {
+        assert_eq!(verdict(3, 0, 1, Duration::zero()), Verdict::Reuse);
+    }
+
+    proptest! {
+        #[test]
+        fn only_the_current_generation_rotates(
+            generation in 1u32.., presented in any::<u32>(), confirmed in any::<u32>(),
+            age in 0i64..1_000_000,
+        ) {
+            let got = verdict(generation, confirmed, presented, Duration::seconds(age));
+            prop_assert_eq!(got == Verdict::Rotate, presented == generation);
+            prop_assert_eq!(got == Verdict::Regression, presented > generation);
+        }
+    }
+}

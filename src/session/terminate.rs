@@ -1,0 +1,173 @@
+//! TerminateSession: ends one session, by its id or by any genuine token of it.
+
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::error::{Error, Outage, Result};
+use crate::model::activity::{Activity, ActivityKind};
+use crate::model::ids::{SessionKey, TenantId, UserId};
+use crate::model::request::{Remembered, RequestId};
+use crate::model::session::{End, EndReason, Session, State};
+use crate::session::touch::Touches;
+use crate::store::changes::Changes;
+use crate::store::pool::{Database, Transaction};
+use crate::store::{requests, sessions};
+use crate::token::issuer::Issuer;
+use crate::token::refresh::{self, Presented};
+
+/// Terminates sessions.
+pub struct Terminate {
+    db: Database,
+    clock: Clock,
+    issuer: Issuer,
+    touches: Touches,
+}
+
+/// What a caller asks for.
+pub struct Termination {
+    pub tenant: TenantId,
+    pub target: Target,
+    pub reason: EndReason,
+    pub note: Option<String>,
+    pub request: Option<RequestId>,
+    /// Who calls.
+    pub principal: String,
+}
+
+/// Which session.
+pub enum Target {
+    Id { user: Option<UserId>, session: Uuid },
+    RefreshToken(String),
+    AccessToken(String),
+}
+
+/// A target that names a session, if not more.
+enum Named {
+    Key(SessionKey),
+    Id(Uuid),
+    Presented(Box<Presented>),
+}
+
+impl Terminate {
+    /// Terminates sessions of `db`.
+    pub fn new(db: Database, clock: Clock, issuer: Issuer, touches: Touches) -> Terminate {
+        Terminate { db, clock, issuer, touches }
+    }
+
+    /// Ends the session and returns it; `None` if the target names none. A session that ended
+    /// before stays as it ended. Once this returned ok, the end is final.
+    ///
+    /// # Errors
+    /// [`Error::RequestIdReused`], [`Error::Unavailable`].
+    pub async fn terminate(&self, wish: &Termination) -> Result<Option<Session>> {
+        match self.db.within(self.attempt(wish)).await {
+            // Somebody took the request id meanwhile: now what they did can be read.
+            Err(Error::Unavailable(Outage::Contention(_))) => {
+                self.db.within(self.attempt(wish)).await
+            }
+            other => other,
+        }
+    }
+
+    async fn attempt(&self, wish: &Termination) -> Result<Option<Session>> {
+        let mut tx = self.db.begin().await?;
+        let now = self.clock.now();
+        if let Some(request) = wish.request {
+            let known = requests::find(&mut tx, &[(&wish.tenant, request.id)]).await?;
+            if let Some(known) = known.into_iter().find(|known| known.holds_at(now)) {
+                let answer = self.repeat(&mut tx, request, known).await;
+                tx.commit().await?;
+                return answer;
+            }
+        }
+        let mut session = match self.name(wish) {
+            Some(named) => self.lock(&mut tx, &wish.tenant, named).await?,
+            None => None,
+        };
+        let mut changes = Changes::default();
+        if let Some(session) = &mut session {
+            self.touches.overlay(session);
+            if session.state_at(now) == State::Active {
+                session.end(End {
+                    reason: wish.reason,
+                    at: now,
+                    by: Some(wish.principal.clone()),
+                    note: wish.note.clone(),
+                });
+                changes.activities.push(Activity::of_session(
+                    self.clock.new_id(),
+                    now,
+                    ActivityKind::Terminated,
+                    &wish.principal,
+                    session,
+                ));
+                changes.changed.push(session.clone());
+            }
+        }
+        changes.remembered.extend(wish.request.map(|request| Remembered {
+            tenant: wish.tenant.clone(),
+            request,
+            user: session.as_ref().map(|session| session.key.user.clone()),
+            subject: session.as_ref().map(|session| session.key.session),
+            related: Vec::new(),
+            at: now,
+        }));
+        if !changes.is_empty() {
+            changes.write(&mut tx).await?;
+        }
+        tx.commit().await?;
+        Ok(session.map(|session| session.seen_at(now)))
+    }
+
+    /// What the target says before anything is read. An expired access token still names its
+    /// session: logging out must work with the token at hand.
+    fn name(&self, wish: &Termination) -> Option<Named> {
+        match &wish.target {
+            Target::Id { user: None, session } => Some(Named::Id(*session)),
+            Target::Id { user: Some(user), session } => Some(Named::Key(SessionKey {
+                tenant: wish.tenant.clone(),
+                user: user.clone(),
+                session: *session,
+            })),
+            Target::AccessToken(token) => {
+                self.issuer.verify(token).ok().map(|claims| Named::Key(claims.key))
+            }
+            Target::RefreshToken(token) => {
+                refresh::decode(token).map(|presented| Named::Presented(Box::new(presented)))
+            }
+        }
+    }
+
+    async fn lock(
+        &self,
+        tx: &mut Transaction,
+        tenant: &TenantId,
+        named: Named,
+    ) -> Result<Option<Session>> {
+        let (key, presented) = match named {
+            Named::Key(key) => (key, None),
+            Named::Presented(presented) => (presented.claims.key.clone(), Some(presented)),
+            Named::Id(id) => match sessions::find_by_id(tx, tenant, id).await? {
+                Some(session) => (session.key, None),
+                None => return Ok(None),
+            },
+        };
+        let session = sessions::lock(tx, &[&key]).await?.pop();
+        Ok(session.filter(|session| {
+            presented.is_none_or(|presented| self.issuer.is_genuine(&presented, session))
+        }))
+    }
+
+    async fn repeat(
+        &self,
+        tx: &mut Transaction,
+        request: RequestId,
+        known: Remembered,
+    ) -> Result<Option<Session>> {
+        if known.request != request {
+            return Err(Error::RequestIdReused);
+        }
+        let (Some(user), Some(session)) = (known.user, known.subject) else { return Ok(None) };
+        sessions::find(tx, &SessionKey { tenant: known.tenant, user, session }).await
+    }
+}

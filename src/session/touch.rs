@@ -1,0 +1,106 @@
+//! The bounded buffer of last activity: validation writes here, never to the database.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use chrono::Duration;
+
+use crate::clock::Time;
+use crate::error::Result;
+use crate::model::ids::SessionKey;
+use crate::model::session::{Session, State};
+use crate::store::pool::Database;
+use crate::store::sessions::{self, Touch};
+
+/// The most sessions held between two flushes, about 50 MB. Further ones are not noted, and their
+/// last activity is then that of their next validation: the idle timeout never grows by it.
+const CAPACITY: usize = 262_144;
+/// Rows per statement of a flush.
+const BATCH: usize = 500;
+/// Activity this close to what the row already says is not worth a write.
+const COARSE: Duration = Duration::seconds(1);
+
+/// What was seen of sessions since the last flush. Cheap to clone; clones share it.
+#[derive(Clone)]
+pub struct Touches {
+    db: Database,
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    fresh: HashMap<SessionKey, Touch>,
+    /// On its way to the database, and still to be counted until it is there.
+    flushing: HashMap<SessionKey, Touch>,
+}
+
+impl Touches {
+    /// An empty buffer in front of this database.
+    pub fn new(db: Database) -> Touches {
+        Touches { db, seen: Arc::default() }
+    }
+
+    /// Notes that an access token of `generation` was used for `session` at `now`.
+    pub fn note(&self, session: &Session, generation: u32, now: Time) {
+        let confirms = generation > session.chain.confirmed;
+        if !confirms && now - session.last_active_at < COARSE {
+            return;
+        }
+        let mut seen = self.lock();
+        let full = seen.fresh.len() >= CAPACITY && !seen.fresh.contains_key(&session.key);
+        if !full {
+            let touch = Touch { last_active_at: now, generation };
+            merge(&mut seen.fresh, session.key.clone(), touch);
+        }
+    }
+
+    /// Adds to `session`, as read from the database, what is noted here and not yet there.
+    pub fn overlay(&self, session: &mut Session) {
+        let seen = self.lock();
+        for map in [&seen.fresh, &seen.flushing] {
+            if let Some(touch) = map.get(&session.key).filter(|_| session.state == State::Active) {
+                session.last_active_at = session.last_active_at.max(touch.last_active_at);
+                let generation = touch.generation.min(session.chain.generation);
+                session.chain.confirmed = session.chain.confirmed.max(generation);
+            }
+        }
+    }
+
+    /// Writes what is noted. What could not be written stays for the next time.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn flush(&self) -> Result<()> {
+        let mut batch: Vec<(SessionKey, Touch)> = {
+            let mut seen = self.lock();
+            let fresh = std::mem::take(&mut seen.fresh);
+            for (key, touch) in fresh {
+                merge(&mut seen.flushing, key, touch);
+            }
+            seen.flushing.iter().map(|(key, touch)| (key.clone(), *touch)).collect()
+        };
+        batch.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        for chunk in batch.chunks(BATCH) {
+            let rows: Vec<(&SessionKey, Touch)> = chunk.iter().map(|(k, t)| (k, *t)).collect();
+            self.db
+                .within(async { sessions::touch(&mut *self.db.acquire().await?, &rows).await })
+                .await?;
+            let mut seen = self.lock();
+            for (key, _) in chunk {
+                seen.flushing.remove(key);
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        // Nothing panics while holding it, and the maps are whole between any two calls.
+        self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+fn merge(map: &mut HashMap<SessionKey, Touch>, key: SessionKey, touch: Touch) {
+    let entry = map.entry(key).or_insert(touch);
+    entry.last_active_at = entry.last_active_at.max(touch.last_active_at);
+    entry.generation = entry.generation.max(touch.generation);
+}

@@ -1,0 +1,23 @@
+//! The only home of diesel: tables, statements, migrations and the mapping of database errors.
+//!
+//! Functions take the connection first, and the caller owns the transaction.
+
+#[macro_use]
+mod statement;
+
+pub mod alerts;
+pub mod changes;
+pub mod keys;
+pub mod migrations;
+pub mod partitions;
+pub mod pool;
+pub mod requests;
+pub mod sessions;
+pub mod users;
+
+mod error;
+mod rows;
+mod schema;
+mod tls;
+
+pub use diesel_async::AsyncPgConnection as Connection;

@@ -1,0 +1,154 @@
+//! Every change of state leaves through here: rows, activities, alerts and remembered requests of
+//! any number of calls, in one statement.
+
+use diesel::sql_types::{BigInt, Text};
+use diesel_async::RunQueryDsl;
+use serde::Serialize;
+
+use crate::error::{Error, Outage, Result};
+use crate::model::activity::Activity;
+use crate::model::alert::Alert;
+use crate::model::request::Remembered;
+use crate::model::session::Session;
+use crate::store::Connection;
+use crate::store::rows::activity::ActivityRow;
+use crate::store::rows::alert::AlertRow;
+use crate::store::rows::request::RequestRow;
+use crate::store::rows::session::SessionRow;
+
+/// What a unit of work decided to write.
+#[derive(Default)]
+pub struct Changes {
+    /// New sessions.
+    pub created: Vec<Session>,
+    /// Sessions that the transaction has locked and changed, each at most once.
+    pub changed: Vec<Session>,
+    /// New alerts.
+    pub raised: Vec<Alert>,
+    /// Alerts that the transaction has locked and changed.
+    pub worked: Vec<Alert>,
+    pub activities: Vec<Activity>,
+    pub remembered: Vec<Remembered>,
+}
+
+// Columns are named, not `*`: a replica of an older version must leave a newer column its default.
+macro_rules! alert_columns {
+    () => {
+        "tenant_id, user_id, alert_id, session_id, device_id, category, severity, rule_id, \
+         rule_version, title, description, evidence, dedup_key, occurrence_count, first_seen_at, \
+         last_seen_at, action_taken, state, acknowledged_by, acknowledged_at, resolved_by, \
+         resolved_at, resolution, notes, revision"
+    };
+}
+macro_rules! activity_columns {
+    () => {
+        "tenant_id, user_id, occurred_at, activity_id, session_id, device_id, alert_id, kind, \
+         end_reason, generation, principal, ip_address, user_agent"
+    };
+}
+macro_rules! request_columns {
+    () => {
+        "tenant_id, request_id, fingerprint, user_id, subject_id, related_ids, created_at"
+    };
+}
+
+statement! {
+    /// All parts see the same snapshot; the rows to change are locked before, so none is missed.
+    Write {
+        created: &'a str as Text,
+        changed: &'a str as Text,
+        raised: &'a str as Text,
+        worked: &'a str as Text,
+        activities: &'a str as Text,
+        remembered: &'a str as Text,
+    } -> (BigInt, BigInt, BigInt),
+    concat!("WITH created AS (
+        INSERT INTO user_sessions (", session_columns!(), ")
+        SELECT ", session_columns!(), " FROM json_populate_recordset(NULL::user_sessions, ?::json)
+    ), changed AS (
+        UPDATE user_sessions s SET
+            ip_address = r.ip_address, user_agent = r.user_agent, location = r.location,
+            last_active_at = r.last_active_at, sweep_at = r.sweep_at,
+            state = r.state, end_reason = r.end_reason, ended_at = r.ended_at,
+            ended_by = r.ended_by, end_note = r.end_note,
+            generation = r.generation, generation_key_id = r.generation_key_id,
+            rotated_at = r.rotated_at, confirmed_generation = r.confirmed_generation
+        FROM json_populate_recordset(NULL::user_sessions, ?::json) r
+        WHERE s.tenant_id = r.tenant_id AND s.user_id = r.user_id
+            AND s.session_id = r.session_id AND s.state = 1
+        RETURNING 1
+    ), raised AS (
+        INSERT INTO security_alerts AS a (", alert_columns!(), ")
+        SELECT ", alert_columns!(), " FROM json_populate_recordset(NULL::security_alerts, ?::json)
+        ON CONFLICT (tenant_id, user_id, dedup_key) DO UPDATE SET
+            occurrence_count = a.occurrence_count + 1, last_seen_at = excluded.last_seen_at,
+            revision = a.revision + 1
+    ), worked AS (
+        UPDATE security_alerts a SET
+            state = r.state, acknowledged_by = r.acknowledged_by,
+            acknowledged_at = r.acknowledged_at, resolved_by = r.resolved_by,
+            resolved_at = r.resolved_at, resolution = r.resolution, notes = r.notes,
+            revision = r.revision
+        FROM json_populate_recordset(NULL::security_alerts, ?::json) r
+        WHERE a.tenant_id = r.tenant_id AND a.user_id = r.user_id AND a.alert_id = r.alert_id
+        RETURNING 1
+    ), recorded AS (
+        INSERT INTO session_activities (", activity_columns!(), ")
+        SELECT ", activity_columns!(), "
+        FROM json_populate_recordset(NULL::session_activities, ?::json)
+    ), remembered AS (
+        INSERT INTO requests AS q (", request_columns!(), ")
+        SELECT ", request_columns!(), " FROM json_populate_recordset(NULL::requests, ?::json)
+        ON CONFLICT (tenant_id, request_id) DO UPDATE SET
+            fingerprint = excluded.fingerprint, user_id = excluded.user_id,
+            subject_id = excluded.subject_id, related_ids = excluded.related_ids,
+            created_at = excluded.created_at
+        WHERE q.created_at <= excluded.created_at - interval '24 hours'
+        RETURNING 1
+    )
+    SELECT (SELECT count(*) FROM changed), (SELECT count(*) FROM worked),
+        (SELECT count(*) FROM remembered)")
+}
+
+impl Changes {
+    /// True if there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.created.is_empty()
+            && self.changed.is_empty()
+            && self.raised.is_empty()
+            && self.worked.is_empty()
+            && self.activities.is_empty()
+            && self.remembered.is_empty()
+    }
+
+    /// Writes everything. The caller commits.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] with contention if another transaction took one of the request ids
+    /// meanwhile, and what the database reports. Nothing may be committed after an error.
+    pub async fn write(&self, conn: &mut Connection) -> Result<()> {
+        let created = array(self.created.iter().map(SessionRow::from));
+        let changed = array(self.changed.iter().map(SessionRow::from));
+        let raised = array(self.raised.iter().map(AlertRow::from));
+        let worked = array(self.worked.iter().map(AlertRow::from));
+        let activities = array(self.activities.iter().map(ActivityRow::from));
+        let remembered = array(self.remembered.iter().map(RequestRow::from));
+        let written: (i64, i64, i64) =
+            Write::new(&created, &changed, &raised, &worked, &activities, &remembered)
+                .get_result(conn)
+                .await?;
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        if (written.0, written.1) != (count(self.changed.len()), count(self.worked.len())) {
+            return Err(Error::Internal(anyhow::anyhow!("a locked row was not there to change")));
+        }
+        if written.2 != count(self.remembered.len()) {
+            return Err(Error::Unavailable(Outage::Contention("request_id in use".to_owned())));
+        }
+        Ok(())
+    }
+}
+
+fn array<T: Serialize>(rows: impl Iterator<Item = T>) -> String {
+    let rows: Vec<T> = rows.collect();
+    serde_json::to_string(&rows).expect("rows are plain data")
+}

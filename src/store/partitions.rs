@@ -1,0 +1,57 @@
+//! Partitions of `session_activities`, one per month.
+
+use chrono::{Datelike, Months, NaiveDate};
+use diesel::sql_types::{Bool, Text};
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+
+use crate::clock::Time;
+use crate::error::Result;
+use crate::store::Connection;
+
+statement! {
+    Exists { name: &'a str as Text } -> Bool, "SELECT to_regclass(?) IS NOT NULL"
+}
+
+/// Creates the partitions of the month of `now` and the two that follow, where they are missing.
+///
+/// # Errors
+/// Those of the database; rows of such a month that already lie in the default partition (after a
+/// clock that stood wrong) make it an internal error, and stay where they are.
+pub async fn create_ahead(conn: &mut Connection, now: Time) -> Result<()> {
+    let this_month = now.date_naive().with_day(1).expect("every month has a first day");
+    for ahead in 0..3 {
+        let first = this_month + Months::new(ahead);
+        // Asked first: creating locks the table even where nothing is to be created.
+        let there: bool = Exists::new(&name(first)).get_result(conn).await?;
+        if !there {
+            conn.batch_execute(&create_month(first)).await?;
+        }
+    }
+    Ok(())
+}
+
+fn name(first: NaiveDate) -> String {
+    format!("session_activities_{}", first.format("%Y_%m"))
+}
+
+fn create_month(first: NaiveDate) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {} PARTITION OF session_activities \
+         FOR VALUES FROM ('{first} 00:00:00+00') TO ('{} 00:00:00+00')",
+        name(first),
+        first + Months::new(1),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_month_ends_where_the_next_begins() {
+        let december = NaiveDate::from_ymd_opt(2026, 12, 1).unwrap();
+        let sql = create_month(december);
+        assert!(sql.contains("session_activities_2026_12 "));
+        assert!(sql.contains("('2026-12-01 00:00:00+00') TO ('2027-01-01 00:00:00+00')"));
+    }
+}

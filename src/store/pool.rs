@@ -1,0 +1,135 @@
+//! Connections: the pool, its time limits, and transactions.
+
+use std::future::Future;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel_async::pooled_connection::bb8::Pool;
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+};
+use diesel_async::{AnsiTransactionManager, SimpleAsyncConnection, TransactionManager};
+use futures_util::FutureExt;
+
+use crate::error::{Error, Outage, Result};
+use crate::store::Connection;
+use crate::store::tls::Target;
+
+/// The longest wait for a free connection, or for a new one to be established.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(900);
+/// The longest a unit of work takes, waiting included. With it a caller hears `UNAVAILABLE`
+/// within two seconds, also from a database that silently stopped answering.
+const WORK_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// Set on the server as well: a query whose caller gave up must not run on.
+const SERVER_TIMEOUTS: &str = "SET statement_timeout = 1200; SET lock_timeout = 500; \
+     SET idle_in_transaction_session_timeout = 5000";
+
+/// The database as everybody above uses it. Cheap to clone.
+#[derive(Clone)]
+pub struct Database {
+    pool: Pool<Connection>,
+    target: Arc<Target>,
+}
+
+/// A connection of the pool.
+pub type Pooled =
+    bb8::PooledConnection<'static, AsyncDieselConnectionManager<diesel_async::AsyncPgConnection>>;
+
+/// An open transaction. Dropped without [`Transaction::commit`], it takes its connection with it:
+/// the pool refuses connections with an open transaction, and Postgres rolls back.
+pub struct Transaction(Pooled);
+
+impl Database {
+    /// Prepares a pool of at most `max_connections`; connects only when first used.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with the URL.
+    pub fn new(url: &str, max_connections: u32) -> anyhow::Result<Database> {
+        let target = Arc::new(Target::parse(url)?);
+        let mut config = ManagerConfig::default();
+        config.recycling_method = RecyclingMethod::Fast;
+        let for_pool = target.clone();
+        config.custom_setup = Box::new(move |_| establish(for_pool.clone()).boxed());
+        let pool = Pool::builder()
+            .max_size(max_connections)
+            .connection_timeout(ACQUIRE_TIMEOUT)
+            // A refused connection is reported at once; bb8 would retry until its timeout.
+            .retry_connection(false)
+            .build_unchecked(AsyncDieselConnectionManager::new_with_config("", config));
+        Ok(Database { pool, target })
+    }
+
+    /// Takes a connection for statements that need no transaction.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn acquire(&self) -> Result<Pooled> {
+        Ok(self.pool.get_owned().await?)
+    }
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn begin(&self) -> Result<Transaction> {
+        let mut conn = self.acquire().await?;
+        AnsiTransactionManager::begin_transaction(&mut *conn).await?;
+        Ok(Transaction(conn))
+    }
+
+    /// Bounds `work`, which uses this database, in time.
+    ///
+    /// # Errors
+    /// Those of `work`; [`Error::Unavailable`] if it takes too long, its outcome then unknown.
+    pub async fn within<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        match tokio::time::timeout(WORK_TIMEOUT, work).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Unavailable(Outage::Timeout)),
+        }
+    }
+
+    /// Checks that the database answers.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn ping(&self) -> Result<()> {
+        self.within(async { Ok(self.acquire().await?.batch_execute("SELECT 1").await?) }).await
+    }
+
+    /// A connection of its own without the pool's time limits, for migrations.
+    pub(super) async fn dedicated(&self) -> Result<Connection> {
+        Ok(self.target.connect().await?)
+    }
+}
+
+async fn establish(target: Arc<Target>) -> diesel::ConnectionResult<Connection> {
+    let mut conn = target.connect().await?;
+    conn.batch_execute(SERVER_TIMEOUTS)
+        .await
+        .map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
+    Ok(conn)
+}
+
+impl Transaction {
+    /// Commits. Only after this returned ok may anybody hear of the changes.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the acknowledgement was lost: the outcome is then unknown.
+    pub async fn commit(mut self) -> Result<()> {
+        Ok(AnsiTransactionManager::commit_transaction(&mut *self.0).await?)
+    }
+}
+
+impl Deref for Transaction {
+    type Target = Connection;
+    fn deref(&self) -> &Connection {
+        &self.0
+    }
+}
+
+impl DerefMut for Transaction {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.0
+    }
+}

@@ -1,0 +1,59 @@
+//! `requests`: what a `request_id` did.
+
+use diesel::sql_types::{Array, BigInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use crate::clock::Time;
+use crate::error::Result;
+use crate::model::ids::TenantId;
+use crate::model::request::{REMEMBERED_FOR, Remembered};
+use crate::store::Connection;
+use crate::store::rows::request::RequestRow;
+use crate::store::schema::requests;
+
+statement! {
+    /// By primary key, several at once.
+    Find {
+        tenants: &'a [&'a str] as Array<Text>,
+        ids: &'a [Uuid] as Array<SqlUuid>,
+    } -> requests::SqlType,
+    "SELECT r.tenant_id, r.request_id, r.fingerprint, r.user_id, r.subject_id, r.related_ids,
+        r.created_at
+    FROM unnest(?, ?) AS k (tenant_id, request_id)
+    JOIN requests r ON r.tenant_id = k.tenant_id AND r.request_id = k.request_id"
+}
+
+statement! {
+    /// SKIP LOCKED: replicas that prune at once share the work.
+    Prune { before: Time as Timestamptz, limit: i64 as BigInt } -> BigInt,
+    "WITH old AS (
+        SELECT tenant_id, request_id FROM requests WHERE created_at <= ?
+        ORDER BY created_at LIMIT ? FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM requests r USING old
+        WHERE r.tenant_id = old.tenant_id AND r.request_id = old.request_id
+        RETURNING 1
+    )
+    SELECT count(*) FROM gone"
+}
+
+/// What these requests did before, if they are remembered at all, in any order.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn find(conn: &mut Connection, ids: &[(&TenantId, Uuid)]) -> Result<Vec<Remembered>> {
+    let tenants: Vec<&str> = ids.iter().map(|(tenant, _)| tenant.as_str()).collect();
+    let requests: Vec<Uuid> = ids.iter().map(|(_, id)| *id).collect();
+    let rows: Vec<RequestRow> = Find::new(&tenants, &requests).load(conn).await?;
+    rows.into_iter().map(Remembered::try_from).collect()
+}
+
+/// Deletes at most `limit` requests that need not be remembered at `now`; returns how many.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn prune(conn: &mut Connection, now: Time, limit: i64) -> Result<usize> {
+    let gone: i64 = Prune::new(now - REMEMBERED_FOR, limit).get_result(conn).await?;
+    Ok(usize::try_from(gone).unwrap_or(0))
+}

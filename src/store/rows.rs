@@ -1,0 +1,50 @@
+//! Rows as they lie in the tables, and their way to and from the model.
+//!
+//! A row is also what a write sends: rows travel as JSON, and Postgres types them by its own table
+//! (`json_populate_recordset`), so one statement writes any number of rows.
+
+pub(super) mod activity;
+pub(super) mod alert;
+pub(super) mod request;
+pub(super) mod session;
+
+use serde::Serializer;
+
+use crate::error::Error;
+
+/// Nonsense in a row, by table and column. It cannot come from this service's own writes.
+fn corrupt(table: &str, column: &str, row: impl std::fmt::Display) -> Error {
+    Error::Internal(anyhow::anyhow!("{table}.{column} of row {row} holds an impossible value"))
+}
+
+/// `jsonb` of plain data.
+fn json(value: &impl serde::Serialize) -> serde_json::Value {
+    serde_json::to_value(value).expect("plain data serialises")
+}
+
+/// `bytea` in Postgres' hex form.
+fn hex<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    use std::fmt::Write;
+    let mut text = String::with_capacity(2 + bytes.len() * 2);
+    text.push_str("\\x");
+    for byte in bytes {
+        write!(text, "{byte:02x}").expect("writing to a string");
+    }
+    serializer.serialize_str(&text)
+}
+
+/// `interval` in microseconds.
+fn interval<S: Serializer>(
+    interval: &Option<chrono::Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match interval.and_then(|i| i.num_microseconds()) {
+        Some(micros) => serializer.serialize_str(&format!("{micros} microseconds")),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// A generation as the database counts it.
+fn from_generation(generation: u32) -> i32 {
+    i32::try_from(generation).unwrap_or(i32::MAX)
+}

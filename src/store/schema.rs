@@ -1,0 +1,90 @@
+//! The tables as diesel sees them, in the column order of `migrations/`.
+
+diesel::table! {
+    user_sessions (tenant_id, user_id, session_id) {
+        tenant_id -> Text,
+        user_id -> Text,
+        session_id -> Uuid,
+        client_id -> Text,
+        device_id -> Uuid,
+        device_type -> SmallInt,
+        device -> Jsonb,
+        ip_address -> Nullable<Inet>,
+        user_agent -> Nullable<Text>,
+        location -> Nullable<Jsonb>,
+        acr -> Nullable<Text>,
+        amr -> Array<Text>,
+        auth_time -> Timestamptz,
+        audiences -> Array<Text>,
+        metadata -> Jsonb,
+        created_at -> Timestamptz,
+        last_active_at -> Timestamptz,
+        idle_timeout -> Nullable<Interval>,
+        absolute_expires_at -> Timestamptz,
+        sweep_at -> Timestamptz,
+        state -> SmallInt,
+        end_reason -> Nullable<SmallInt>,
+        ended_at -> Nullable<Timestamptz>,
+        ended_by -> Nullable<Text>,
+        end_note -> Nullable<Text>,
+        generation -> Integer,
+        generation_key_id -> SmallInt,
+        rotated_at -> Timestamptz,
+        confirmed_generation -> Integer,
+        nonce -> Binary,
+    }
+}
+
+diesel::table! {
+    security_alerts (tenant_id, user_id, alert_id) {
+        tenant_id -> Text,
+        user_id -> Text,
+        alert_id -> Uuid,
+        session_id -> Nullable<Uuid>,
+        device_id -> Nullable<Uuid>,
+        category -> SmallInt,
+        severity -> SmallInt,
+        rule_id -> Text,
+        rule_version -> Integer,
+        title -> Text,
+        description -> Text,
+        evidence -> Jsonb,
+        dedup_key -> Text,
+        occurrence_count -> Integer,
+        first_seen_at -> Timestamptz,
+        last_seen_at -> Timestamptz,
+        action_taken -> SmallInt,
+        state -> SmallInt,
+        acknowledged_by -> Nullable<Text>,
+        acknowledged_at -> Nullable<Timestamptz>,
+        resolved_by -> Nullable<Text>,
+        resolved_at -> Nullable<Timestamptz>,
+        resolution -> Nullable<SmallInt>,
+        notes -> Jsonb,
+        revision -> Integer,
+    }
+}
+
+diesel::table! {
+    signing_keys (kid) {
+        kid -> Text,
+        purpose -> SmallInt,
+        key_number -> SmallInt,
+        algorithm -> Text,
+        public_key -> Binary,
+        sealed_private_key -> Binary,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    requests (tenant_id, request_id) {
+        tenant_id -> Text,
+        request_id -> Uuid,
+        fingerprint -> Binary,
+        user_id -> Text,
+        subject_id -> Nullable<Uuid>,
+        related_ids -> Array<Uuid>,
+        created_at -> Timestamptz,
+    }
+}

@@ -1,0 +1,56 @@
+//! `user_sessions`: reading, locking, touching. Writing is in `changes`.
+
+mod list;
+mod lock;
+mod touch;
+
+use diesel::SelectableHelper;
+use diesel::prelude::{ExpressionMethods, OptionalExtension, QueryDsl};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::model::ids::{SessionKey, TenantId};
+use crate::model::session::Session;
+use crate::store::Connection;
+use crate::store::rows::session::SessionRow;
+use crate::store::schema::user_sessions as s;
+
+pub use list::list;
+pub use lock::{live_of, lock, lock_due};
+pub use touch::{Touch, touch};
+
+/// The session with this key, by primary key.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn find(conn: &mut Connection, key: &SessionKey) -> Result<Option<Session>> {
+    s::table
+        .find((key.tenant.as_str(), key.user.as_str(), key.session))
+        .select(SessionRow::as_select())
+        .first(conn)
+        .await
+        .optional()?
+        .map(Session::try_from)
+        .transpose()
+}
+
+/// The session with this id, whoever's it is: a look-up in every shard of a distributed table.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn find_by_id(
+    conn: &mut Connection,
+    tenant: &TenantId,
+    id: Uuid,
+) -> Result<Option<Session>> {
+    s::table
+        .filter(s::tenant_id.eq(tenant.as_str()))
+        .filter(s::session_id.eq(id))
+        .select(SessionRow::as_select())
+        .first(conn)
+        .await
+        .optional()?
+        .map(Session::try_from)
+        .transpose()
+}

@@ -1,0 +1,91 @@
+//! Reading sessions in order to change them.
+
+use diesel::sql_types::{Array, BigInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use crate::clock::Time;
+use crate::error::Result;
+use crate::model::ids::{SessionKey, TenantId, UserId};
+use crate::model::session::Session;
+use crate::store::Connection;
+use crate::store::rows::session::SessionRow;
+use crate::store::schema::user_sessions;
+
+statement! {
+    /// Sorted before locking: who takes several locks takes them in the order of the primary key,
+    /// so nobody waits in a circle.
+    Lock {
+        tenants: &'a [&'a str] as Array<Text>,
+        users: &'a [&'a str] as Array<Text>,
+        sessions: &'a [Uuid] as Array<SqlUuid>,
+    } -> user_sessions::SqlType,
+    concat!(
+        "SELECT ", session_columns!(), "
+        FROM unnest(?, ?, ?) AS k (t, u, id)
+        JOIN user_sessions s ON s.tenant_id = k.t AND s.user_id = k.u AND s.session_id = k.id
+        ORDER BY s.tenant_id, s.user_id, s.session_id
+        FOR UPDATE OF s"
+    )
+}
+
+statement! {
+    /// What the sweeper looks at next. SKIP LOCKED: replicas share the work.
+    LockDue { now: Time as Timestamptz, limit: i64 as BigInt } -> user_sessions::SqlType,
+    concat!(
+        "SELECT ", session_columns!(), "
+        FROM user_sessions s WHERE s.state = 1 AND s.sweep_at <= ?
+        ORDER BY s.sweep_at LIMIT ? FOR UPDATE SKIP LOCKED"
+    )
+}
+
+statement! {
+    /// Sessions of users that are not ended; some may be past a deadline. Not locked: it is the
+    /// user that is.
+    Live {
+        tenants: &'a [&'a str] as Array<Text>,
+        users: &'a [&'a str] as Array<Text>,
+    } -> user_sessions::SqlType,
+    concat!(
+        "SELECT ", session_columns!(), "
+        FROM unnest(?, ?) AS k (t, u)
+        JOIN user_sessions s ON s.tenant_id = k.t AND s.user_id = k.u AND s.state = 1"
+    )
+}
+
+/// Locks these sessions until the transaction ends; those that do not exist are left out. `keys`
+/// holds each at most once.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn lock(conn: &mut Connection, keys: &[&SessionKey]) -> Result<Vec<Session>> {
+    let tenants: Vec<&str> = keys.iter().map(|key| key.tenant.as_str()).collect();
+    let users: Vec<&str> = keys.iter().map(|key| key.user.as_str()).collect();
+    let ids: Vec<Uuid> = keys.iter().map(|key| key.session).collect();
+    let rows: Vec<SessionRow> = Lock::new(&tenants, &users, &ids).load(conn).await?;
+    rows.into_iter().map(Session::try_from).collect()
+}
+
+/// Locks at most `limit` sessions whose time to be looked at has come.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn lock_due(conn: &mut Connection, now: Time, limit: i64) -> Result<Vec<Session>> {
+    let rows: Vec<SessionRow> = LockDue::new(now, limit).load(conn).await?;
+    rows.into_iter().map(Session::try_from).collect()
+}
+
+/// The sessions of these users that are not ended. `users` holds each at most once, and each is
+/// locked.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn live_of(
+    conn: &mut Connection,
+    users: &[(&TenantId, &UserId)],
+) -> Result<Vec<Session>> {
+    let tenant_ids: Vec<&str> = users.iter().map(|(tenant, _)| tenant.as_str()).collect();
+    let user_ids: Vec<&str> = users.iter().map(|(_, user)| user.as_str()).collect();
+    let rows: Vec<SessionRow> = Live::new(&tenant_ids, &user_ids).load(conn).await?;
+    rows.into_iter().map(Session::try_from).collect()
+}

@@ -1,0 +1,59 @@
+//! Statements as static text, so that each connection prepares them once.
+//!
+//! Diesel caches prepared statements by type, but not for updates, upserts or `sql_query`
+//! (`diesel::query_builder::QueryFragment::is_safe_to_cache_prepared`); a type of our own with a
+//! static id is cached.
+
+/// Declares a query type with its parameters and result columns. Each `?` in the text takes the
+/// next field.
+macro_rules! statement {
+    (
+        $(#[$doc:meta])*
+        $name:ident { $($field:ident: $rust:ty as $sql:ty),* $(,)? } -> $result:ty, $text:expr
+    ) => {
+        $(#[$doc])*
+        struct $name<'a> { $($field: $rust),*, lifetime: std::marker::PhantomData<&'a ()> }
+
+        impl<'a> $name<'a> {
+            fn new($($field: $rust),*) -> Self {
+                Self { $($field),*, lifetime: std::marker::PhantomData }
+            }
+        }
+
+        impl diesel::query_builder::QueryId for $name<'_> {
+            type QueryId = $name<'static>;
+            const HAS_STATIC_QUERY_ID: bool = true;
+        }
+
+        impl diesel::query_builder::Query for $name<'_> {
+            type SqlType = $result;
+        }
+
+        impl diesel::query_builder::QueryFragment<diesel::pg::Pg> for $name<'_> {
+            fn walk_ast<'b>(
+                &'b self,
+                mut out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>,
+            ) -> diesel::QueryResult<()> {
+                let mut text = $text.split('?');
+                out.push_sql(text.next().unwrap_or_default());
+                $(
+                    out.push_bind_param::<$sql, _>(&self.$field)?;
+                    out.push_sql(text.next().expect("one `?` per parameter"));
+                )*
+                assert!(text.next().is_none(), "one parameter per `?`");
+                Ok(())
+            }
+        }
+    };
+}
+
+/// The columns of `user_sessions`, in the order of `SessionRow`.
+macro_rules! session_columns {
+    () => {
+        "tenant_id, user_id, session_id, client_id, device_id, device_type, device, ip_address, \
+         user_agent, location, acr, amr, auth_time, audiences, metadata, created_at, \
+         last_active_at, idle_timeout, absolute_expires_at, sweep_at, state, end_reason, \
+         ended_at, ended_by, end_note, generation, generation_key_id, rotated_at, \
+         confirmed_generation, nonce"
+    };
+}

@@ -1,0 +1,156 @@
+//! Access tokens: JWTs as RFC 9068 profiles them (`typ: at+jwt`).
+
+use aws_lc_rs::digest::{SHA256, digest};
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Header, Validation};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::clock::Time;
+use crate::model::ids::{SessionKey, TenantId, UserId};
+use crate::model::session::Session;
+use crate::model::token::{AccessClaims, InactiveReason};
+use crate::token::keyring::{Keyring, SigningKey};
+
+/// Longer texts are no tokens of ours.
+pub const MAX_LEN: usize = 8192;
+/// The value of the `typ` header (RFC 9068, section 2.1).
+const TYPE: &str = "at+jwt";
+/// How far another replica's clock may run ahead of ours, in seconds. Only `nbf` needs it: an
+/// `exp` that passes a little early is refreshed, a token that is not valid yet is a refusal.
+const LEEWAY: i64 = 5;
+
+/// The claims as they travel. Every field without `Option` is required, and of exactly this type.
+#[derive(Serialize, Deserialize)]
+struct Wire {
+    iss: String,
+    sub: String,
+    aud: Vec<String>,
+    exp: i64,
+    nbf: i64,
+    iat: i64,
+    jti: String,
+    sid: Uuid,
+    tid: String,
+    did: Uuid,
+    rg: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acr: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    amr: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_time: Option<i64>,
+}
+
+/// Signs a token for `session` that is valid from `now` until `expires_at`. The same session,
+/// generation and time give the same token.
+pub fn sign(
+    key: &SigningKey,
+    issuer: &str,
+    session: &Session,
+    now: Time,
+    expires_at: Time,
+) -> String {
+    let authentication = &session.authentication;
+    let wire = Wire {
+        iss: issuer.to_owned(),
+        sub: session.key.user.to_string(),
+        aud: session.audiences.clone(),
+        exp: expires_at.timestamp(),
+        nbf: now.timestamp(),
+        iat: now.timestamp(),
+        jti: token_id(session, now).to_string(),
+        sid: session.key.session,
+        tid: session.key.tenant.to_string(),
+        did: session.device.id,
+        rg: session.chain.generation,
+        acr: authentication.acr.clone(),
+        amr: authentication.amr.clone(),
+        auth_time: Some(authentication.auth_time.timestamp()),
+    };
+    let header = Header {
+        typ: Some(TYPE.to_owned()),
+        kid: Some(key.kid.clone()),
+        ..Header::new(key.algorithm)
+    };
+    jsonwebtoken::encode(&header, &wire, &key.encoding).expect("a key that was checked when loaded")
+}
+
+/// Unique per session, generation and time, and derived from them: a repeated answer repeats it.
+fn token_id(session: &Session, now: Time) -> Uuid {
+    let mut text = [0; 28];
+    text[..16].copy_from_slice(session.key.session.as_bytes());
+    text[16..20].copy_from_slice(&session.chain.generation.to_be_bytes());
+    text[20..].copy_from_slice(&now.timestamp_micros().to_be_bytes());
+    let hash = digest(&SHA256, &text);
+    Uuid::new_v8(hash.as_ref()[..16].try_into().expect("SHA-256 has 32 bytes"))
+}
+
+/// Proves form, type, algorithm, signature and issuer, in this order. Times and audience are
+/// [`AccessClaims::check`]'s.
+///
+/// # Errors
+/// Why the token opens nothing.
+pub fn verify(
+    keyring: &Keyring,
+    issuer: &str,
+    token: &str,
+) -> Result<AccessClaims, InactiveReason> {
+    if token.len() > MAX_LEN {
+        return Err(InactiveReason::Malformed);
+    }
+    let header = jsonwebtoken::decode_header(token).map_err(|_| InactiveReason::Malformed)?;
+    if header.typ.as_deref() != Some(TYPE) {
+        return Err(InactiveReason::Malformed);
+    }
+    let kid = header.kid.ok_or(InactiveReason::Malformed)?;
+    let key = keyring.verifying(&kid).ok_or(InactiveReason::SignatureInvalid)?;
+    // `decode` refuses a token whose header names another algorithm than the key's.
+    let mut rules = Validation::new(key.algorithm);
+    // The library compares with its own clock and passes what is absent; `Wire` demands every
+    // claim, and the comparisons are ours.
+    rules.validate_exp = false;
+    rules.validate_aud = false;
+    rules.required_spec_claims.clear();
+    let data =
+        jsonwebtoken::decode::<Wire>(token, &key.decoding, &rules).map_err(|error| match error
+            .kind()
+        {
+            ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm => {
+                InactiveReason::SignatureInvalid
+            }
+            _ => InactiveReason::Malformed,
+        })?;
+    let wire = data.claims;
+    if wire.iss != issuer {
+        return Err(InactiveReason::WrongIssuer);
+    }
+    let (Ok(tenant), Ok(user)) = (TenantId::parse(&wire.tid), UserId::parse(&wire.sub)) else {
+        return Err(InactiveReason::Malformed);
+    };
+    Ok(AccessClaims {
+        key: SessionKey { tenant, user, session: wire.sid },
+        device: wire.did,
+        audiences: wire.aud,
+        generation: wire.rg,
+        not_before: wire.nbf,
+        expires_at: wire.exp,
+    })
+}
+
+impl AccessClaims {
+    /// Checks the times, and the audience where one is asked for.
+    ///
+    /// # Errors
+    /// `TokenExpired`, also before `nbf`, or `WrongAudience`.
+    pub fn check(&self, now: Time, audience: Option<&str>) -> Result<(), InactiveReason> {
+        let now = now.timestamp();
+        if now >= self.expires_at || now.saturating_add(LEEWAY) < self.not_before {
+            return Err(InactiveReason::TokenExpired);
+        }
+        if audience.is_some_and(|asked| !self.audiences.iter().any(|aud| aud == asked)) {
+            return Err(InactiveReason::WrongAudience);
+        }
+        Ok(())
+    }
+}

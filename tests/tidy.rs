@@ -1,0 +1,84 @@
+//! Reads the crate's own source and holds it to the layers and habits that the compiler does not
+//! know: who may use whom (`tidy/arrows.rs`) and what code looks like here (`tidy/habits.rs`).
+
+#[path = "tidy/arrows.rs"]
+mod arrows;
+#[path = "tidy/fixtures.rs"]
+mod fixtures;
+#[path = "tidy/habits.rs"]
+mod habits;
+#[path = "tidy/lexer.rs"]
+mod lexer;
+#[path = "tidy/paths.rs"]
+mod paths;
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+/// One broken rule: where, which, and what to do about it.
+#[derive(Debug, PartialEq, Eq)]
+struct Problem {
+    file: String,
+    line: usize,
+    rule: &'static str,
+    what: String,
+}
+
+impl Problem {
+    fn new(file: &str, line: usize, rule: &'static str, what: String) -> Self {
+        Self { file: file.to_owned(), line, rule, what }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: [{}] {}", self.file, self.line, self.rule, self.what)
+    }
+}
+
+/// Everything wrong with the text `source` of the file at `file`, a path from the crate's root.
+fn check(file: &str, source: &str) -> Vec<Problem> {
+    let tokens = lexer::tokens(source);
+    let mut problems = habits::check(file, source, &tokens);
+    if file.starts_with("src/") {
+        problems.extend(arrows::check(file, &tokens));
+    }
+    problems.sort_by_key(|problem| problem.line);
+    problems
+}
+
+#[test]
+fn every_file_keeps_the_layers_and_habits() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for folder in ["src", "tests"] {
+        collect(root, &root.join(folder), &mut files);
+    }
+    assert!(files.iter().any(|file| file == "src/lib.rs"), "found no sources under {root:?}");
+
+    let mut problems = Vec::new();
+    for file in &files {
+        let source = fs::read_to_string(root.join(file)).expect("a listed file is readable");
+        problems.extend(check(file, &source).iter().map(Problem::to_string));
+    }
+    assert!(problems.is_empty(), "{} to mend:\n{}\n", problems.len(), problems.join("\n"));
+}
+
+/// Adds the `.rs` files below `folder`, as paths from `root` with `/` between the parts.
+fn collect(root: &Path, folder: &Path, files: &mut Vec<String>) {
+    let mut entries: Vec<_> = fs::read_dir(folder)
+        .expect("the folder is readable")
+        .map(|entry| entry.expect("the entry is readable").path())
+        .collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            collect(root, &path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let relative = path.strip_prefix(root).expect("the walk stays below the root");
+            let parts: Vec<_> = relative.iter().map(|part| part.to_string_lossy()).collect();
+            files.push(parts.join("/"));
+        }
+    }
+}
