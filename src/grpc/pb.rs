@@ -1,6 +1,7 @@
 //! The generated types. Elsewhere they are qualified: `pb::session::Session`.
 
 /// `session.v1`
+#[expect(clippy::doc_lazy_continuation, reason = "generated: prost re-wraps lists in comments")]
 pub mod session {
     tonic::include_proto!("session.v1");
 }

@@ -30,7 +30,7 @@ impl MasterKey {
     }
 
     /// Seals `secret`, bound to the key id `kid`: nonce, ciphertext, tag.
-    pub(super) fn seal(&self, kid: &str, secret: &[u8]) -> Vec<u8> {
+    pub fn seal(&self, kid: &str, secret: &[u8]) -> Vec<u8> {
         let mut text = secret.to_vec();
         let nonce = self
             .0
@@ -40,7 +40,7 @@ impl MasterKey {
     }
 
     /// Opens what [`MasterKey::seal`] made for the same `kid` with the same master key.
-    pub(super) fn open(&self, kid: &str, sealed: &[u8]) -> Option<Vec<u8>> {
+    pub fn open(&self, kid: &str, sealed: &[u8]) -> Option<Vec<u8>> {
         let (nonce, text) = sealed.split_at_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut text = text.to_vec();

@@ -53,7 +53,8 @@ fn identity(check: &mut Check, identity: Option<pb::device_context::Identity>) -
 
 fn location(check: &mut Check, place: pb::Location) -> Location {
     let code = place.country_code;
-    if !code.is_empty() && !(code.len() == 2 && code.bytes().all(|b| b.is_ascii_uppercase())) {
+    let is_country = code.len() == 2 && code.bytes().all(|b| b.is_ascii_uppercase());
+    if !code.is_empty() && !is_country {
         check.broken("client.location.country_code", "must be two upper-case letters (ISO 3166-1)");
     }
     let within = |value: f64, limit: f64| (-limit..=limit).contains(&value);

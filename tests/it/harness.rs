@@ -1,0 +1,138 @@
+//! Starts the real server on port 0, on a database of its own, with a clock moved by hand.
+
+pub mod calls;
+pub mod cluster;
+pub mod wait;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use chrono::{TimeZone, Utc};
+use sessiond::clock::Clock;
+use sessiond::grpc::pb::alert::alert_service_client::AlertServiceClient;
+use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use sessiond::model::policy::{OnLimit, Policy};
+use sessiond::server::{Intervals, Server, Settings};
+use sessiond::token::seal::MasterKey;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::transport::Channel;
+
+use cluster::Db;
+
+/// Seals the keys of every test database.
+pub const MASTER_KEY: &str = "c2Vzc2lvbmQgdGVzdHMgc2VhbCB3aXRoIHRoaXMga2U=";
+
+/// A running server. Dropping it cuts it off; `stop` drains it.
+pub struct TestServer {
+    pub addr: SocketAddr,
+    pub clock: Clock,
+    pub db: Db,
+    channel: Channel,
+    shutdown: Option<oneshot::Sender<()>>,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+/// A server with the settings as shipped, on a fresh database.
+pub async fn start() -> TestServer {
+    start_with(|_| {}).await
+}
+
+/// The same with changed settings.
+pub async fn start_with(change: impl FnOnce(&mut Settings)) -> TestServer {
+    start_on(Db::fresh().await, clock(), change).await
+}
+
+/// A server on this database and clock: a restart, or another replica.
+pub async fn start_on(db: Db, clock: Clock, change: impl FnOnce(&mut Settings)) -> TestServer {
+    let mut settings = settings(db.url.clone());
+    change(&mut settings);
+    let server = Server::bind(settings, clock.clone()).await.expect("the server binds");
+    let addr = server.addr().expect("a bound port");
+    let (shutdown, stopped) = oneshot::channel();
+    let running = tokio::spawn(server.run(async {
+        // A dropped sender is a stop as well.
+        let _ = stopped.await;
+    }));
+    let channel = Channel::from_shared(format!("http://{addr}"))
+        .expect("an address")
+        .connect()
+        .await
+        .expect("the server accepts");
+    TestServer { addr, clock, db, channel, shutdown: Some(shutdown), running }
+}
+
+/// A clock that stands in the middle of a month, at a microsecond that is not round.
+pub fn clock() -> Clock {
+    let noon = Utc.with_ymd_and_hms(2026, 3, 14, 12, 0, 0).single().expect("a time");
+    Clock::manual(noon + chrono::Duration::microseconds(123_457))
+}
+
+/// The settings as shipped, with jobs that a test need not wait for.
+pub fn settings(database_url: String) -> Settings {
+    Settings {
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        database_url,
+        database_connections: 6,
+        master_key: MasterKey::parse(MASTER_KEY).expect("32 bytes"),
+        issuer: "sessiond".to_owned(),
+        policy: Policy {
+            idle_timeout: Some(chrono::Duration::hours(1)),
+            absolute_timeout: chrono::Duration::hours(24),
+            access_token_ttl: chrono::Duration::minutes(5),
+            refresh_grace: chrono::Duration::seconds(10),
+            lost_response_window: chrono::Duration::hours(1),
+            max_sessions_per_user: 0,
+            on_limit: OnLimit::Reject,
+        },
+        drain_timeout: Duration::from_secs(5),
+        intervals: Intervals {
+            flush: Duration::from_millis(30),
+            sweep: Duration::from_millis(30),
+            probe: Duration::from_millis(50),
+            retain: Duration::from_millis(200),
+        },
+    }
+}
+
+impl TestServer {
+    pub fn sessions(&self) -> SessionServiceClient<Channel> {
+        SessionServiceClient::new(self.channel.clone())
+    }
+
+    pub fn alerts(&self) -> AlertServiceClient<Channel> {
+        AlertServiceClient::new(self.channel.clone())
+    }
+
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// Moves time forward.
+    pub fn advance(&self, by: chrono::Duration) {
+        self.clock.advance(by);
+    }
+
+    /// A second server on the same database and clock.
+    pub async fn replica(&self) -> TestServer {
+        start_on(self.db.clone(), self.clock.clone(), |_| {}).await
+    }
+
+    /// Asks the server to stop, as SIGTERM does, without waiting for it.
+    pub fn begin_stop(&mut self) {
+        drop(self.shutdown.take());
+    }
+
+    /// Stops the server in good order and hands back its database and clock.
+    pub async fn stop(mut self) -> (Db, Clock) {
+        self.begin_stop();
+        (&mut self.running).await.expect("no panic").expect("an orderly end");
+        (self.db.clone(), self.clock.clone())
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}

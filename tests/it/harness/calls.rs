@@ -1,0 +1,98 @@
+//! The calls that most tests make, and what they look at in an answer.
+
+use sessiond::grpc::pb::session as pb;
+use tonic::Status;
+use tonic_types::StatusExt;
+
+use super::TestServer;
+
+/// What a login service sends at least.
+pub fn new_session(user: &str) -> pb::CreateSessionRequest {
+    pb::CreateSessionRequest {
+        user_id: user.to_owned(),
+        client_id: "web".to_owned(),
+        ..Default::default()
+    }
+}
+
+impl TestServer {
+    /// Creates a session that must be possible.
+    pub async fn create(&self, user: &str) -> pb::CreateSessionResponse {
+        self.try_create(new_session(user)).await.expect("a session")
+    }
+
+    pub async fn try_create(
+        &self,
+        request: pb::CreateSessionRequest,
+    ) -> Result<pb::CreateSessionResponse, Status> {
+        Ok(self.sessions().create_session(request).await?.into_inner())
+    }
+
+    pub async fn refresh(&self, token: &str) -> Result<pb::RefreshSessionResponse, Status> {
+        let refresh_token = token.to_owned();
+        let request = pb::RefreshSessionRequest { refresh_token, client: None };
+        Ok(self.sessions().refresh_session(request).await?.into_inner())
+    }
+
+    /// Validates a token; being inactive is an answer.
+    pub async fn validate(&self, token: &str) -> pb::ValidateSessionResponse {
+        self.try_validate(token).await.expect("a judgement")
+    }
+
+    pub async fn try_validate(&self, token: &str) -> Result<pb::ValidateSessionResponse, Status> {
+        let access_token = token.to_owned();
+        let request = pb::ValidateSessionRequest { access_token, ..Default::default() };
+        Ok(self.sessions().validate_session(request).await?.into_inner())
+    }
+
+    pub async fn get(&self, session_id: &str) -> Result<pb::Session, Status> {
+        let session_id = session_id.to_owned();
+        let request = pb::GetSessionRequest { session_id, ..Default::default() };
+        let answer = self.sessions().get_session(request).await?.into_inner();
+        Ok(answer.session.expect("a session"))
+    }
+
+    /// Terminates by id, as a logout.
+    pub async fn terminate(&self, session_id: &str) -> Result<Option<pb::Session>, Status> {
+        let target = pb::terminate_session_request::Target::SessionId(session_id.to_owned());
+        let request = pb::TerminateSessionRequest { target: Some(target), ..Default::default() };
+        Ok(self.sessions().terminate_session(request).await?.into_inner().session)
+    }
+
+    /// All sessions of a user, newest first.
+    pub async fn list(&self, user: &str) -> Vec<pb::Session> {
+        let filter = pb::SessionFilter { user_id: user.to_owned(), ..Default::default() };
+        let request =
+            pb::ListSessionsRequest { filter: Some(filter), page_size: 1000, ..Default::default() };
+        self.sessions().list_sessions(request).await.expect("a list").into_inner().sessions
+    }
+
+    /// How many activities of a kind (1 created, 2 refreshed, 3 terminated, 4 expired) there are.
+    pub async fn activities(&self, kind: i16) -> i64 {
+        let sql = format!("SELECT count(*) FROM session_activities WHERE kind = {kind}");
+        self.db.count(&sql).await
+    }
+}
+
+/// `ErrorInfo.reason` of a refusal of ours.
+pub fn reason(status: &Status) -> String {
+    let details = status.get_error_details();
+    let info = details.error_info().expect("every refusal has an ErrorInfo");
+    assert_eq!(info.domain, "sessiond");
+    info.reason.clone()
+}
+
+/// The fields named by `BadRequest`.
+pub fn violations(status: &Status) -> Vec<String> {
+    assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status:?}");
+    let details = status.get_error_details();
+    let bad = details.bad_request().expect("a BadRequest");
+    bad.field_violations.iter().map(|violation| violation.field.clone()).collect()
+}
+
+/// The parts of a created session that most tests need: id, access token, refresh token.
+pub fn parts(created: &pb::CreateSessionResponse) -> (String, String, String) {
+    let tokens = created.tokens.clone().expect("tokens");
+    let id = created.session.as_ref().expect("a session").session_id.clone();
+    (id, tokens.access_token, tokens.refresh_token)
+}

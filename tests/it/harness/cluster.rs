@@ -1,0 +1,140 @@
+//! Databases: one private Postgres for all tests, a migrated template, a copy for each test.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use sessiond::dev_postgres::{DevPostgres, Options};
+use sessiond::store::{migrations, pool::Database};
+use tokio::sync::{Mutex, OnceCell};
+
+static CLUSTER: OnceLock<DevPostgres> = OnceLock::new();
+static TEMPLATE: OnceCell<()> = OnceCell::const_new();
+/// Copying a template fails while another copy connects to it.
+static COPYING: Mutex<()> = Mutex::const_new(());
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+const PREFIX: &str = "sessiond-test-";
+
+/// A database; the last clone drops it.
+#[derive(Clone)]
+pub struct Db {
+    pub url: String,
+    _owner: Arc<Owner>,
+}
+
+enum Owner {
+    /// In the shared cluster.
+    Shared(String),
+    /// In a cluster that a test broke on purpose, and which goes with it.
+    Own,
+}
+
+impl Db {
+    /// An empty, migrated database.
+    pub async fn fresh() -> Db {
+        let cluster = shared().await;
+        let admin = connect(&cluster.url("postgres")).await;
+        let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let _one_at_a_time = COPYING.lock().await;
+        let create = format!("CREATE DATABASE {name} TEMPLATE migrated");
+        admin.batch_execute(&create).await.expect("a copy of the template");
+        Db { url: cluster.url(&name), _owner: Arc::new(Owner::Shared(name)) }
+    }
+
+    /// The `sessiond` database of a cluster that the test owns.
+    pub fn of(cluster: &DevPostgres) -> Db {
+        Db { url: cluster.url("sessiond"), _owner: Arc::new(Owner::Own) }
+    }
+
+    /// A connection of the test's own, to look and to meddle.
+    pub async fn connect(&self) -> tokio_postgres::Client {
+        connect(&self.url).await
+    }
+
+    /// The one number that a query returns.
+    pub async fn count(&self, sql: &str) -> i64 {
+        self.connect().await.query_one(sql, &[]).await.expect("a query").get(0)
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let (Owner::Shared(name), Some(cluster)) = (&*self, CLUSTER.get()) else { return };
+        let (url, drop_it) =
+            (cluster.url("postgres"), format!("DROP DATABASE {name} WITH (FORCE)"));
+        // A runtime of its own: this one may be ending.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                connect(&url).await.batch_execute(&drop_it).await.expect("a database to drop");
+            });
+        });
+        dropping.join().expect("the database is dropped");
+    }
+}
+
+/// A cluster of its own, durable, to stop and kill. Its directory goes with the returned guard.
+pub async fn own_cluster() -> (DevPostgres, tempfile::TempDir) {
+    let dir = tempfile::Builder::new().prefix(PREFIX).tempdir().expect("a directory");
+    open_to_all(dir.path());
+    let data_dir = dir.path().join("home");
+    let start = move || DevPostgres::start(Options { data_dir, pg_bin: None, fsync: true });
+    let postgres = tokio::task::spawn_blocking(start).await.expect("no panic");
+    (postgres.expect("a private Postgres"), dir)
+}
+
+/// Postgres run by root drops to another user, who must be able to enter.
+pub fn open_to_all(dir: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).expect("our directory");
+}
+
+pub async fn connect(url: &str) -> tokio_postgres::Client {
+    let (client, connection) =
+        tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("a connection");
+    tokio::spawn(connection);
+    client
+}
+
+async fn shared() -> &'static DevPostgres {
+    TEMPLATE
+        .get_or_init(|| async {
+            let cluster = tokio::task::spawn_blocking(start).await.expect("no panic");
+            let cluster = CLUSTER.get_or_init(|| cluster);
+            let admin = connect(&cluster.url("postgres")).await;
+            admin.batch_execute("CREATE DATABASE migrating").await.expect("a database");
+            let db = Database::new(&cluster.url("migrating"), 2).expect("a URL");
+            migrations::run(&db, super::clock().now()).await.expect("the migrations");
+            let rename = "ALTER DATABASE migrating RENAME TO migrated";
+            // The connection of the migrations takes a moment to end.
+            super::wait::until(async || admin.batch_execute(rename).await.is_ok()).await;
+        })
+        .await;
+    CLUSTER.get().expect("just started")
+}
+
+fn start() -> DevPostgres {
+    let temp = std::env::temp_dir();
+    remove_leftovers(&temp);
+    let data_dir = temp.join(format!("{PREFIX}{}", std::process::id()));
+    DevPostgres::start(Options { data_dir, pg_bin: None, fsync: false })
+        .expect("a private Postgres")
+}
+
+/// A test process cannot clean up after itself at its very end, so the next one does.
+fn remove_leftovers(temp: &Path) {
+    let entries = std::fs::read_dir(temp).into_iter().flatten().flatten();
+    let old: Vec<PathBuf> = entries
+        .filter(|entry| {
+            let name = entry.file_name();
+            let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse::<u32>().ok());
+            pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+        })
+        .map(|entry| entry.path())
+        .collect();
+    for dir in old {
+        // Somebody else's leftovers are theirs to remove.
+        let _ = std::fs::remove_dir_all(dir);
+    }
+}

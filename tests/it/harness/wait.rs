@@ -1,0 +1,20 @@
+//! Waiting for an event, with an end.
+
+use std::time::Duration;
+
+/// Asks `happened` again and again until it says yes.
+///
+/// # Panics
+/// After 20 seconds.
+pub async fn until(mut happened: impl AsyncFnMut() -> bool) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(10));
+    let asking = async {
+        loop {
+            ticks.tick().await;
+            if happened().await {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), asking).await.expect("the event, in 20 seconds");
+}

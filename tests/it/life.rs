@@ -1,0 +1,53 @@
+//! The whole life of a session, and what is left of it after a restart.
+
+use sessiond::grpc::pb::session as pb;
+
+use crate::harness::calls::parts;
+use crate::harness::{start, start_on};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_created_used_refreshed_and_terminated() {
+    let server = start().await;
+    let created = server.create("ada").await;
+    let (id, access, refresh) = parts(&created);
+    let session = created.session.expect("a session");
+    assert_eq!(session.state(), pb::SessionState::Active);
+    assert_eq!(session.refresh_generation, 1);
+
+    let validated = server.validate(&access).await;
+    assert_eq!(validated.outcome(), pb::Outcome::Active);
+    assert_eq!(validated.session.expect("its session").session_id, id);
+
+    let refreshed = server.refresh(&refresh).await.expect("a successor");
+    assert_eq!(refreshed.session.expect("a session").refresh_generation, 2);
+    let tokens = refreshed.tokens.expect("tokens");
+    assert_ne!(tokens.refresh_token, refresh);
+    assert_eq!(server.validate(&tokens.access_token).await.outcome(), pb::Outcome::Active);
+
+    let ended = server.terminate(&id).await.expect("ok").expect("the session");
+    assert_eq!(ended.state(), pb::SessionState::Terminated);
+    assert_eq!(ended.end_reason(), pb::EndReason::Logout);
+    for token in [&access, &tokens.access_token] {
+        let validated = server.validate(token).await;
+        assert_eq!(validated.outcome(), pb::Outcome::Inactive);
+        assert_eq!(validated.inactive_reason(), pb::InactiveReason::SessionTerminated);
+    }
+    for kind in [1, 2, 3] {
+        assert_eq!(server.activities(kind).await, 1, "one activity of kind {kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_still_there_after_a_restart() {
+    let server = start().await;
+    let (id, access, refresh) = parts(&server.create("ada").await);
+    let next = server.refresh(&refresh).await.expect("a successor").tokens.expect("tokens");
+
+    let (db, clock) = server.stop().await;
+    let server = start_on(db, clock, |_| {}).await;
+    assert_eq!(server.list("ada").await.len(), 1);
+    assert_eq!(server.validate(&access).await.outcome(), pb::Outcome::Active);
+    let replayed = server.refresh(&refresh).await.expect("the same again").tokens.expect("tokens");
+    assert_eq!(replayed.refresh_token, next.refresh_token);
+    assert_eq!(server.get(&id).await.expect("a session").refresh_generation, 2);
+}

@@ -1,0 +1,4 @@
+//! The service from outside: the real server on a real database, driven by a real client.
+
+mod harness;
+mod life;
