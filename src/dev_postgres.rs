@@ -17,8 +17,6 @@
 
 mod binaries;
 mod cluster;
-#[cfg(test)]
-mod fault_tests;
 mod home;
 mod identity;
 mod install;

@@ -62,9 +62,13 @@ pub struct Violation {
 }
 
 impl Error {
-    /// An [`Error::Invalid`] with a single violation.
-    pub fn invalid(field: impl Into<String>, rule: impl Into<String>) -> Error {
-        Error::Invalid(vec![Violation { field: field.into(), rule: rule.into() }])
+    /// The same error for one more caller who shared the failed work. Only outages keep their
+    /// kind: nothing else befalls several callers at once.
+    pub fn for_each(&self) -> Error {
+        match self {
+            Error::Unavailable(outage) => Error::Unavailable(outage.clone()),
+            other => Error::Internal(anyhow::anyhow!("{other:#}")),
+        }
     }
 }
 

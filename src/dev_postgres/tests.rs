@@ -1,5 +1,7 @@
 //! Runs real servers, each in a data home of its own under the temp directory.
 
+mod faults;
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -8,7 +10,7 @@ use std::process::Command;
 use rustix::process::Pid;
 use tempfile::TempDir;
 
-use super::fault_tests::kill_9_the_server;
+use self::faults::kill_9_the_server;
 use super::identity::Identity;
 use super::{DevPostgres, Options, binaries};
 

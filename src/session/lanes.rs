@@ -82,12 +82,12 @@ impl<W: Work> Lanes<W> {
 async fn serve<W: Work>(mut queue: mpsc::Receiver<Queued<W>>, db: Database, work: Arc<W>) {
     let mut batch = Vec::with_capacity(BATCH);
     while queue.recv_many(&mut batch, BATCH).await > 0 {
-        // Nobody waits any more for a job whose caller gave up; it must not be done for nobody.
-        let (jobs, answers): (Vec<W::Job>, Vec<_>) = batch
-            .drain(..)
-            .filter(|queued| !queued.answer.is_closed())
-            .map(|queued| (queued.job, queued.answer))
-            .unzip();
+        // A job whose caller gave up must not be done for nobody.
+        batch.retain(|queued| !queued.answer.is_closed());
+        // Jobs of a user stand together, in the order in which they came.
+        batch.sort_by(|a, b| W::user(&a.job).cmp(&W::user(&b.job)));
+        let (jobs, answers): (Vec<W::Job>, Vec<_>) =
+            batch.drain(..).map(|queued| (queued.job, queued.answer)).unzip();
         for (result, answer) in run(&db, &*work, &jobs).await.into_iter().zip(answers) {
             // A caller that gave up meanwhile asks again, and gets the same answer.
             let _ = answer.send(result);
@@ -95,29 +95,22 @@ async fn serve<W: Work>(mut queue: mpsc::Receiver<Queued<W>>, db: Database, work
     }
 }
 
-/// Runs a batch; if it fails for a reason that may lie in one job, each job by itself, so that
-/// only that one fails.
+/// Runs jobs in one transaction. If that fails for a reason that may lie in one of them, it tries
+/// user by user (a lock is a user's), and then job by job, so that only what is at fault fails.
 async fn run<W: Work>(db: &Database, work: &W, jobs: &[W::Job]) -> Vec<Result<W::Answer>> {
-    match db.within(work.run(jobs)).await {
-        Ok(results) => results,
-        Err(Error::Unavailable(Outage::Contention(_)) | Error::Internal(_)) => {
-            let mut results = Vec::with_capacity(jobs.len());
-            for job in jobs {
-                results.push(alone(db, work, job).await);
-            }
-            results
-        }
-        Err(Error::Unavailable(outage)) => {
-            jobs.iter().map(|_| Err(Error::Unavailable(outage.clone()))).collect()
-        }
-        Err(error) => {
-            let text = format!("{error:#}");
-            jobs.iter().map(|_| Err(Error::Internal(anyhow::anyhow!(text.clone())))).collect()
-        }
+    let error = match db.within(work.run(jobs)).await {
+        Ok(results) => return results,
+        Err(error) => error,
+    };
+    let users: Vec<&[W::Job]> = jobs.chunk_by(|a, b| W::user(a) == W::user(b)).collect();
+    let parts: Vec<&[W::Job]> = match &error {
+        Error::Unavailable(Outage::Contention(_)) | Error::Internal(_) if users.len() > 1 => users,
+        Error::Internal(_) if jobs.len() > 1 => jobs.chunks(1).collect(),
+        _ => return jobs.iter().map(|_| Err(error.for_each())).collect(),
+    };
+    let mut results = Vec::with_capacity(jobs.len());
+    for part in parts {
+        results.extend(Box::pin(run(db, work, part)).await);
     }
-}
-
-async fn alone<W: Work>(db: &Database, work: &W, job: &W::Job) -> Result<W::Answer> {
-    let mut results = db.within(work.run(std::slice::from_ref(job))).await?;
-    results.pop().unwrap_or_else(|| Err(Error::Internal(anyhow::anyhow!("a job went missing"))))
+    results
 }

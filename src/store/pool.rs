@@ -5,9 +5,10 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
+use diesel::result::Error as DieselError;
 use diesel_async::pooled_connection::bb8::Pool;
 use diesel_async::pooled_connection::{
-    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+    AsyncDieselConnectionManager, ManagerConfig, PoolableConnection, RecyclingMethod,
 };
 use diesel_async::{AnsiTransactionManager, SimpleAsyncConnection, TransactionManager};
 use futures_util::FutureExt;
@@ -48,7 +49,14 @@ impl Database {
     pub fn new(url: &str, max_connections: u32) -> anyhow::Result<Database> {
         let target = Arc::new(Target::parse(url)?);
         let mut config = ManagerConfig::default();
-        config.recycling_method = RecyclingMethod::Fast;
+        // No round trip, but a connection that the server closed meanwhile is not handed out.
+        config.recycling_method = RecyclingMethod::CustomFunction(Box::new(
+            |conn: &mut Connection| {
+                let closed = conn.is_broken();
+                async move { if closed { Err(DieselError::BrokenTransactionManager) } else { Ok(()) } }
+                .boxed()
+            },
+        ));
         let for_pool = target.clone();
         config.custom_setup = Box::new(move |_| establish(for_pool.clone()).boxed());
         let pool = Pool::builder()
@@ -117,7 +125,11 @@ impl Transaction {
     /// # Errors
     /// [`Error::Unavailable`] if the acknowledgement was lost: the outcome is then unknown.
     pub async fn commit(mut self) -> Result<()> {
-        Ok(AnsiTransactionManager::commit_transaction(&mut *self.0).await?)
+        // Whatever went wrong, it may have gone wrong after the commit: never a reason to do the
+        // work again from here.
+        let unknown =
+            |error: DieselError| Error::Unavailable(Outage::Unreachable(error.to_string()));
+        AnsiTransactionManager::commit_transaction(&mut *self.0).await.map_err(unknown)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::grpc::convert::lists::page_size;
 use crate::grpc::convert::time::time;
 use crate::grpc::pb::session as pb;
 use crate::model::device::DeviceType;
-use crate::model::ids::{ClientId, TenantId};
+use crate::model::ids::{ClientId, TenantId, UserId};
 use crate::model::session::{SessionFilter, StateFilter};
 
 /// Checks a list request; returns tenant, filter and page size.
@@ -18,31 +18,28 @@ use crate::model::session::{SessionFilter, StateFilter};
 /// [`crate::error::Error::Invalid`].
 pub fn filter(request: &pb::ListSessionsRequest) -> Result<(TenantId, SessionFilter, usize)> {
     let mut check = Check::default();
-    let check_ref = &mut check;
-    let tenant = check_ref.take("tenant_id", TenantId::parse(&request.tenant_id));
-    let size = page_size(check_ref, request.page_size);
+    let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
+    let size = page_size(&mut check, request.page_size);
     let pb = request.filter.clone().unwrap_or_default();
     let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let filter = SessionFilter {
-        user: given(&pb.user_id).and_then(|text| {
-            check_ref.take("filter.user_id", crate::model::ids::UserId::parse(&text))
-        }),
-        device: check_ref.uuid("filter.device_id", &pb.device_id),
+        user: given(&pb.user_id)
+            .and_then(|text| check.take("filter.user_id", UserId::parse(&text))),
+        device: check.uuid("filter.device_id", &pb.device_id),
         client: given(&pb.client_id)
-            .and_then(|text| check_ref.take("filter.client_id", ClientId::parse(&text))),
-        state: check_ref.value("filter.state", pb.state, state),
-        device_type: check_ref.value("filter.device_type", pb.device_type, DeviceType::from_number),
-        ip: given(&pb.ip_prefix)
-            .and_then(|text| check_ref.take("filter.ip_prefix", network(&text))),
-        created_after: time(check_ref, "filter.created_after_time", pb.created_after_time),
-        created_before: time(check_ref, "filter.created_before_time", pb.created_before_time),
+            .and_then(|text| check.take("filter.client_id", ClientId::parse(&text))),
+        state: check.value("filter.state", pb.state, state),
+        device_type: check.value("filter.device_type", pb.device_type, DeviceType::from_number),
+        ip: given(&pb.ip_prefix).and_then(|text| check.take("filter.ip_prefix", network(&text))),
+        created_after: time(&mut check, "filter.created_after_time", pb.created_after_time),
+        created_before: time(&mut check, "filter.created_before_time", pb.created_before_time),
         last_active_after: time(
-            check_ref,
+            &mut check,
             "filter.last_active_after_time",
             pb.last_active_after_time,
         ),
         last_active_before: time(
-            check_ref,
+            &mut check,
             "filter.last_active_before_time",
             pb.last_active_before_time,
         ),

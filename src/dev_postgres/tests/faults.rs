@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::identity::Identity;
-use super::tests::{assert_row_kept, psql, start, temp_dir, write_a_row};
-use super::{DevPostgres, POLL, cluster, server};
+use super::{assert_row_kept, psql, start, temp_dir, write_a_row};
+use crate::dev_postgres::identity::Identity;
+use crate::dev_postgres::{DevPostgres, POLL, cluster, server};
 
 /// Returns once another server is up.
 pub(super) fn kill_9_the_server(postgres: &DevPostgres) {
