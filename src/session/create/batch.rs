@@ -1,14 +1,14 @@
 //! One transaction of creates: lock the users, read what they have, decide, write.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::policy::{Policy, Timeouts};
 use crate::model::request::Remembered;
-use crate::model::session::{Session, State};
-use crate::session::create::plan::{Outcome, Plan};
+use crate::model::session::Session;
+use crate::session::create::plan::{Live, Outcome, Plan};
 use crate::session::create::{NewSession, birth};
 use crate::session::lanes::Work;
 use crate::session::touch::Touches;
@@ -56,33 +56,24 @@ impl Work for Batch {
         let known = self.known_requests(&mut tx, jobs).await?;
         let live = self.live(&mut tx, &users).await?;
 
-        let mut plan = Plan::new(&self.policy, now, live, known);
+        let mut plan = Plan::new(&self.policy, &self.clock, now, live, known);
         for job in jobs {
             let session = birth::session(job, now, &self.clock, &self.issuer)?;
-            plan.admit(session, job.new.request);
+            plan.admit(session, job.new.request, &job.new.principal);
         }
-        let victims: Vec<&SessionKey> = plan.victims().collect();
-        let locked = match victims.is_empty() {
-            true => Vec::new(),
-            false => sessions::lock(&mut tx, &victims).await?,
-        };
-        let repeated = repeated(&mut tx, plan.repeats()).await?;
-        let settled = plan.settle(locked, |job| &jobs[job].new.principal, &self.clock);
-        if !settled.changes.is_empty() {
-            settled.changes.write(&mut tx).await?;
+        let mut answers = Vec::with_capacity(jobs.len());
+        for outcome in plan.outcomes {
+            answers.push(match outcome {
+                Outcome::Admitted(admitted) => Ok(*admitted),
+                Outcome::Repeated(request) => repeat(&mut tx, request).await?,
+                Outcome::Refused(refusal) => Err(refusal.into()),
+            });
+        }
+        if !plan.changes.is_empty() {
+            plan.changes.write(&mut tx).await?;
         }
         tx.commit().await?;
-
-        let mut repeated = repeated.into_iter();
-        Ok(settled
-            .outcomes
-            .into_iter()
-            .map(|outcome| match outcome {
-                Outcome::Admitted(admitted) => Ok(*admitted),
-                Outcome::Repeated => repeated.next().unwrap_or(Err(Error::RequestIdReused)),
-                Outcome::Refused(error) => Err(error),
-            })
-            .collect())
+        Ok(answers)
     }
 }
 
@@ -98,15 +89,11 @@ impl Batch {
         requests::find(tx, &ids).await
     }
 
-    /// What each user has; empty where there is no limit to count for.
-    async fn live(
-        &self,
-        tx: &mut Transaction,
-        users: &[(&TenantId, &UserId)],
-    ) -> Result<HashMap<(TenantId, UserId), Vec<Session>>> {
-        let mut live: HashMap<_, Vec<Session>> = HashMap::new();
+    /// What each user has, locked; empty where there is no limit to count for.
+    async fn live(&self, tx: &mut Transaction, users: &[(&TenantId, &UserId)]) -> Result<Live> {
+        let mut live = Live::new();
         if self.policy.max_sessions_per_user > 0 {
-            for mut session in sessions::live_of(tx, users).await? {
+            for mut session in sessions::lock_live(tx, users).await? {
                 self.touches.overlay(&mut session);
                 let user = (session.key.tenant.clone(), session.key.user.clone());
                 live.entry(user).or_default().push(session);
@@ -116,40 +103,18 @@ impl Batch {
     }
 }
 
-/// The first answers of repeated requests, rebuilt from the ids they left.
-async fn repeated(
-    tx: &mut Transaction,
-    requests: impl Iterator<Item = Remembered>,
-) -> Result<Vec<Result<Admitted>>> {
-    let mut answers = Vec::new();
-    for request in requests {
-        let (Some(user), Some(id)) = (request.user, request.subject) else {
-            answers.push(Err(Error::RequestIdReused));
-            continue;
-        };
-        let key =
-            |session| SessionKey { tenant: request.tenant.clone(), user: user.clone(), session };
-        let Some(session) = sessions::find(tx, &key(id)).await? else {
-            answers.push(Err(Error::RequestIdReused));
-            continue;
-        };
-        let mut terminated = Vec::new();
-        for id in request.related {
-            terminated.extend(sessions::find(tx, &key(id)).await?);
-        }
-        answers.push(Ok(Admitted { session, terminated }));
+/// The first answer of a repeated request, rebuilt from the ids it left.
+async fn repeat(tx: &mut Transaction, request: Remembered) -> Result<Result<Admitted>> {
+    let Remembered { tenant, user: Some(user), subject: Some(id), related, .. } = request else {
+        return Ok(Err(Error::RequestIdReused));
+    };
+    let key = |session| SessionKey { tenant: tenant.clone(), user: user.clone(), session };
+    let Some(session) = sessions::find(tx, &key(id)).await? else {
+        return Ok(Err(Error::RequestIdReused));
+    };
+    let mut terminated = Vec::new();
+    for id in related {
+        terminated.extend(sessions::find(tx, &key(id)).await?);
     }
-    Ok(answers)
-}
-
-/// Sessions by key, in lock order.
-pub(super) type ByKey = BTreeMap<SessionKey, Session>;
-
-/// Those of `sessions` that are not ended.
-pub(super) fn not_ended(sessions: Vec<Session>) -> ByKey {
-    sessions
-        .into_iter()
-        .filter(|session| session.state == State::Active)
-        .map(|session| (session.key.clone(), session))
-        .collect()
+    Ok(Ok(Admitted { session, terminated }))
 }

@@ -40,16 +40,17 @@ statement! {
 }
 
 statement! {
-    /// Sessions of users that are not ended; some may be past a deadline. Not locked: it is the
-    /// user that is.
-    Live {
+    /// Sessions of users that are not ended; some may be past a deadline.
+    LockLive {
         tenants: &'a [&'a str] as Array<Text>,
         users: &'a [&'a str] as Array<Text>,
     } -> user_sessions::SqlType,
     concat!(
         "SELECT ", session_columns!(), "
         FROM unnest(?, ?) AS k (t, u)
-        JOIN user_sessions s ON s.tenant_id = k.t AND s.user_id = k.u AND s.state = 1"
+        JOIN user_sessions s ON s.tenant_id = k.t AND s.user_id = k.u AND s.state = 1
+        ORDER BY s.tenant_id, s.user_id, s.session_id
+        FOR UPDATE OF s"
     )
 }
 
@@ -75,17 +76,16 @@ pub async fn lock_due(conn: &mut Connection, now: Time, limit: i64) -> Result<Ve
     rows.into_iter().map(Session::try_from).collect()
 }
 
-/// The sessions of these users that are not ended. `users` holds each at most once, and each is
-/// locked.
+/// Locks the sessions of these users that are not ended. `users` holds each at most once.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn live_of(
+pub async fn lock_live(
     conn: &mut Connection,
     users: &[(&TenantId, &UserId)],
 ) -> Result<Vec<Session>> {
     let tenant_ids: Vec<&str> = users.iter().map(|(tenant, _)| tenant.as_str()).collect();
     let user_ids: Vec<&str> = users.iter().map(|(_, user)| user.as_str()).collect();
-    let rows: Vec<SessionRow> = Live::new(&tenant_ids, &user_ids).load(conn).await?;
+    let rows: Vec<SessionRow> = LockLive::new(&tenant_ids, &user_ids).load(conn).await?;
     rows.into_iter().map(Session::try_from).collect()
 }
