@@ -2,4 +2,5 @@
 
 mod harness;
 mod life;
+mod readme;
 mod tls;
