@@ -34,7 +34,8 @@ impl From<DieselError> for Error {
 }
 
 /// diesel-async keeps no SQLSTATE for the conditions that its `DatabaseErrorKind` does not name,
-/// so the server's fixed English texts stand in for them (`lc_messages` is set to C per session).
+/// so the server's fixed English texts stand in for them. Only a superuser may set `lc_messages`, so
+/// the README asks the operator to. An unknown text is an internal error.
 fn by_text(text: String) -> Error {
     const CONTENTION: [&str; 3] = [
         "deadlock detected",
