@@ -2,6 +2,7 @@
 
 pub mod calls;
 pub mod cluster;
+pub mod requests;
 pub mod wait;
 
 use std::net::SocketAddr;

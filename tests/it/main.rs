@@ -1,6 +1,8 @@
 //! The service from outside: the real server on a real database, driven by a real client.
 
+mod filters;
 mod harness;
 mod life;
+mod lists;
 mod readme;
 mod tls;

@@ -1,0 +1,115 @@
+//! Calls in full, for tests that look at more than the usual fields.
+
+use chrono::{DateTime, Utc};
+use sessiond::grpc::pb::{alert, session as pb};
+use tonic::Status;
+
+use super::TestServer;
+use super::calls::parts;
+
+/// An id that a test may send, and that nothing has.
+pub const NOBODY: &str = "00000000-0000-7000-8000-000000000000";
+
+impl TestServer {
+    pub async fn list_sessions(
+        &self,
+        request: pb::ListSessionsRequest,
+    ) -> Result<pb::ListSessionsResponse, Status> {
+        Ok(self.sessions().list_sessions(request).await?.into_inner())
+    }
+
+    pub async fn list_alerts(
+        &self,
+        request: alert::ListAlertsRequest,
+    ) -> Result<alert::ListAlertsResponse, Status> {
+        Ok(self.alerts().list_alerts(request).await?.into_inner())
+    }
+
+    pub async fn terminate_as(
+        &self,
+        request: pb::TerminateSessionRequest,
+    ) -> Result<Option<pb::Session>, Status> {
+        Ok(self.sessions().terminate_session(request).await?.into_inner().session)
+    }
+
+    pub async fn get_alert(&self, alert_id: &str) -> Result<alert::SecurityAlert, Status> {
+        let alert_id = alert_id.to_owned();
+        let request = alert::GetAlertRequest { alert_id, ..Default::default() };
+        let answer = self.alerts().get_alert(request).await?.into_inner();
+        Ok(answer.alert.expect("an alert"))
+    }
+
+    pub async fn acknowledge(
+        &self,
+        request: alert::AcknowledgeAlertRequest,
+    ) -> Result<alert::SecurityAlert, Status> {
+        let answer = self.alerts().acknowledge_alert(request).await?.into_inner();
+        Ok(answer.alert.expect("an alert"))
+    }
+
+    pub async fn resolve(
+        &self,
+        request: alert::ResolveAlertRequest,
+    ) -> Result<alert::SecurityAlert, Status> {
+        let answer = self.alerts().resolve_alert(request).await?.into_inner();
+        Ok(answer.alert.expect("an alert"))
+    }
+
+    /// Replays the first refresh token of a new session after two refreshes; returns the alert.
+    pub async fn steal_from(&self, user: &str) -> alert::SecurityAlert {
+        let (_, _, first) = parts(&self.create(user).await);
+        self.replay(&first).await;
+        let filter = alert::AlertFilter { user_id: user.to_owned(), ..Default::default() };
+        let request = alert::ListAlertsRequest { filter: Some(filter), ..Default::default() };
+        let mut alerts = self.list_alerts(request).await.expect("a list").alerts;
+        alerts.drain(..).next().expect("the alert of the replay")
+    }
+
+    /// Exchanges `first` and its successor, then presents it again; returns the refusal.
+    pub async fn replay(&self, first: &str) -> Status {
+        let second = self.refresh(first).await.expect("a successor").tokens.expect("tokens");
+        self.refresh(&second.refresh_token).await.expect("a successor");
+        self.refresh(first).await.expect_err("a replay")
+    }
+
+    /// Copies the row of a session under other ids: many sessions at the price of one.
+    pub async fn copy_session(&self, session_id: &str, ids: &[String]) {
+        let sql = "INSERT INTO user_sessions
+            SELECT (json_populate_record(s, json_build_object('session_id', id))).*
+            FROM user_sessions s, unnest($1::text[]) id WHERE s.session_id = $2::text::uuid";
+        let rows = self.db.connect().await.execute(sql, &[&ids, &session_id]).await;
+        assert_eq!(rows.expect("copies"), ids.len() as u64);
+    }
+
+    /// The same for an alert.
+    pub async fn copy_alert(&self, alert_id: &str, ids: &[String]) {
+        let sql = "INSERT INTO security_alerts
+            SELECT (json_populate_record(
+                a, json_build_object('alert_id', id, 'dedup_key', id))).*
+            FROM security_alerts a, unnest($1::text[]) id WHERE a.alert_id = $2::text::uuid";
+        let rows = self.db.connect().await.execute(sql, &[&ids, &alert_id]).await;
+        assert_eq!(rows.expect("copies"), ids.len() as u64);
+    }
+
+    /// Changes rows behind the server's back.
+    pub async fn meddle(&self, sql: &str) {
+        let rows = self.db.connect().await.execute(sql, &[]).await.expect("a statement");
+        assert_ne!(rows, 0, "nothing was changed by {sql}");
+    }
+
+    /// As many new ids as asked for.
+    pub fn ids(&self, count: usize) -> Vec<String> {
+        (0..count).map(|_| self.clock.new_id().to_string()).collect()
+    }
+}
+
+/// A moment as the protocol writes it.
+pub fn stamp(time: DateTime<Utc>) -> Option<prost_types::Timestamp> {
+    let nanos = i32::try_from(time.timestamp_subsec_nanos()).expect("less than a second");
+    Some(prost_types::Timestamp { seconds: time.timestamp(), nanos })
+}
+
+/// A length of time as the protocol writes it.
+pub fn length(length: chrono::Duration) -> Option<prost_types::Duration> {
+    Some(prost_types::Duration { seconds: length.num_seconds(), nanos: length.subsec_nanos() })
+}
