@@ -125,7 +125,9 @@ pub fn verify(
     if wire.iss != issuer {
         return Err(InactiveReason::WrongIssuer);
     }
-    let (Ok(tenant), Ok(user)) = (TenantId::parse(&wire.tid), UserId::parse(&wire.sub)) else {
+    // An empty tenant stands for the default one in requests, never in a token.
+    let tenant = Some(wire.tid).filter(|tid| !tid.is_empty()).map(|tid| TenantId::parse(&tid));
+    let (Some(Ok(tenant)), Ok(user)) = (tenant, UserId::parse(&wire.sub)) else {
         return Err(InactiveReason::Malformed);
     };
     Ok(AccessClaims {
