@@ -2,6 +2,7 @@
 
 pub mod calls;
 pub mod cluster;
+pub mod forge;
 pub mod requests;
 pub mod wait;
 

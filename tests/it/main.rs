@@ -1,8 +1,10 @@
 //! The service from outside: the real server on a real database, driven by a real client.
 
+mod claims;
 mod filters;
 mod harness;
 mod life;
 mod lists;
 mod readme;
 mod tls;
+mod tokens;
