@@ -12,6 +12,8 @@ use crate::error::{Error, Reason, Violation};
 const DOMAIN: &str = "sessiond";
 /// When a retry is worth it: long enough for a queue to drain or a connection to come back.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// How many violations the message tells; the details tell all.
+const SHOWN: usize = 5;
 
 impl From<Error> for Status {
     fn from(error: Error) -> Status {
@@ -75,7 +77,12 @@ impl From<Error> for Status {
 }
 
 fn invalid(violations: Vec<Violation>, reason: Reason) -> Status {
-    let list: Vec<String> = violations.iter().map(|v| format!("{} {}", v.field, v.rule)).collect();
+    // Text and details travel in headers, which clients limit, many to 16 KiB.
+    let shown = violations.iter().take(SHOWN);
+    let mut list: Vec<String> = shown.map(|v| format!("{} {}", v.field, v.rule)).collect();
+    if let Some(more @ 1..) = violations.len().checked_sub(SHOWN) {
+        list.push(format!("{more} more in the details"));
+    }
     let mut details = info(reason, []);
     let fields: Vec<FieldViolation> =
         violations.into_iter().map(|v| FieldViolation::new(v.field, v.rule)).collect();

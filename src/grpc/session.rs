@@ -38,7 +38,12 @@ impl pb::session_service_server::SessionService for SessionApi {
         request: Request<pb::CreateSessionRequest>,
     ) -> Result<Response<pb::CreateSessionResponse>, Status> {
         let caller = principal(&request);
-        let new = convert::new_session(request.into_inner(), self.clock.now(), caller)?;
+        let new = convert::new_session(
+            request.into_inner(),
+            self.create.policy(),
+            self.clock.now(),
+            caller,
+        )?;
         let created = self.create.create(new).await?;
         Ok(Response::new(pb::CreateSessionResponse {
             session: Some(convert::to_pb_session(created.session)),

@@ -6,17 +6,15 @@ mod plan;
 
 use std::collections::BTreeMap;
 
-use chrono::Duration;
-
 use crate::clock::{Clock, Time};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::device::ClientContext;
 use crate::model::ids::{ClientId, TenantId, UserId};
 use crate::model::policy::{Policy, Timeouts};
 use crate::model::request::RequestId;
 use crate::model::session::Session;
 use crate::model::token::TokenPair;
-use crate::session::create::batch::{Admitted, Batch, Job};
+use crate::session::create::batch::{Admitted, Batch};
 use crate::session::lanes::Lanes;
 use crate::session::touch::Touches;
 use crate::store::pool::Database;
@@ -42,8 +40,8 @@ pub struct NewSession {
     pub amr: Vec<String>,
     /// `None` = at creation.
     pub auth_time: Option<Time>,
-    pub idle_timeout: Option<Duration>,
-    pub absolute_timeout: Option<Duration>,
+    /// As [`Create::policy`] allows.
+    pub timeouts: Timeouts,
     /// Empty = the issuer.
     pub audiences: Vec<String>,
     pub metadata: BTreeMap<String, String>,
@@ -79,19 +77,26 @@ impl Create {
         Create { lanes: Lanes::start(LANES, db, batch), issuer, policy }
     }
 
+    /// What new sessions are held to.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// Creates a session, or repeats the answer to a `request_id` that did so before.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for timeouts beyond the policy's, [`Error::Precondition`] with
-    /// `SessionLimitReached`, [`Error::RequestIdReused`], [`Error::Overloaded`],
-    /// [`Error::Unavailable`].
+    /// [`Error::Precondition`] with `SessionLimitReached`, [`Error::RequestIdReused`],
+    /// [`Error::Overloaded`], [`Error::Unavailable`].
+    ///
+    /// [`Error::Precondition`]: crate::error::Error::Precondition
+    /// [`Error::RequestIdReused`]: crate::error::Error::RequestIdReused
+    /// [`Error::Overloaded`]: crate::error::Error::Overloaded
+    /// [`Error::Unavailable`]: crate::error::Error::Unavailable
     pub async fn create(&self, mut new: NewSession) -> Result<Created> {
-        let timeouts: Timeouts =
-            self.policy.timeouts(new.idle_timeout, new.absolute_timeout).map_err(Error::Invalid)?;
         if new.audiences.is_empty() {
             new.audiences.push(self.issuer.name().to_owned());
         }
-        let Admitted { session, terminated } = self.lanes.submit(Job { new, timeouts }).await?;
+        let Admitted { session, terminated } = self.lanes.submit(new).await?;
         // The first tokens are those of creation, also when a repeated request asks again: they
         // are derived, so they are the same.
         let first = session.first_generation();

@@ -17,6 +17,11 @@ impl Check {
         parsed.map_err(|rule| self.broken(field, rule)).ok()
     }
 
+    /// The same for a value whose check found all violations by itself.
+    pub fn all<T>(&mut self, checked: Result<T, Vec<Violation>>) -> Option<T> {
+        checked.map_err(|violations| self.violations.extend(violations)).ok()
+    }
+
     /// Notes that `field` breaks `rule`.
     pub fn broken(&mut self, field: &str, rule: impl Into<String>) {
         self.violations.push(Violation { field: field.to_owned(), rule: rule.into() });

@@ -57,18 +57,18 @@ fn location(check: &mut Check, place: pb::Location) -> Location {
     if !code.is_empty() && !is_country {
         check.broken("client.location.country_code", "must be two upper-case letters (ISO 3166-1)");
     }
-    let within = |value: f64, limit: f64| (-limit..=limit).contains(&value);
+    let beyond = |value: Option<f64>, limit: f64| {
+        value.is_some_and(|value| !(-limit..=limit).contains(&value))
+    };
+    if beyond(place.latitude, 90.0) {
+        check.broken("client.location.latitude", "must be from -90 to 90");
+    }
+    if beyond(place.longitude, 180.0) {
+        check.broken("client.location.longitude", "must be from -180 to 180");
+    }
     let coordinates = match (place.latitude, place.longitude) {
         (None, None) => None,
-        (Some(latitude), Some(longitude)) => {
-            if !within(latitude, 90.0) {
-                check.broken("client.location.latitude", "must be from -90 to 90");
-            }
-            if !within(longitude, 180.0) {
-                check.broken("client.location.longitude", "must be from -180 to 180");
-            }
-            Some((latitude, longitude))
-        }
+        (Some(latitude), Some(longitude)) => Some((latitude, longitude)),
         (None, Some(_)) => {
             check.broken("client.location.latitude", "is required with longitude");
             None

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::model::ids::{SessionKey, TenantId, UserId};
-use crate::model::policy::{Policy, Timeouts};
+use crate::model::policy::Policy;
 use crate::model::request::Remembered;
 use crate::model::session::Session;
 use crate::session::create::plan::{Live, Outcome, Plan};
@@ -15,12 +15,6 @@ use crate::session::touch::Touches;
 use crate::store::pool::{Database, Transaction};
 use crate::store::{requests, sessions, users};
 use crate::token::issuer::Issuer;
-
-/// A create whose timeouts are settled.
-pub(super) struct Job {
-    pub new: NewSession,
-    pub timeouts: Timeouts,
-}
 
 /// A session that is committed, with those that ended for it.
 #[derive(Clone)]
@@ -39,14 +33,14 @@ pub(super) struct Batch {
 }
 
 impl Work for Batch {
-    type Job = Job;
+    type Job = NewSession;
     type Answer = Admitted;
 
-    fn user(job: &Job) -> (&TenantId, &UserId) {
-        (&job.new.tenant, &job.new.user)
+    fn user(job: &NewSession) -> (&TenantId, &UserId) {
+        (&job.tenant, &job.user)
     }
 
-    async fn run(&self, jobs: &[Job]) -> Result<Vec<Result<Admitted>>> {
+    async fn run(&self, jobs: &[NewSession]) -> Result<Vec<Result<Admitted>>> {
         let mut tx = self.db.begin().await?;
         let users: BTreeSet<(&TenantId, &UserId)> = jobs.iter().map(Self::user).collect();
         let users: Vec<(&TenantId, &UserId)> = users.into_iter().collect();
@@ -59,7 +53,7 @@ impl Work for Batch {
         let mut plan = Plan::new(&self.policy, &self.clock, now, live, known);
         for job in jobs {
             let session = birth::session(job, now, &self.clock, &self.issuer)?;
-            plan.admit(session, job.new.request, &job.new.principal);
+            plan.admit(session, job.request, &job.principal);
         }
         let mut answers = Vec::with_capacity(jobs.len());
         for outcome in plan.outcomes {
@@ -78,10 +72,14 @@ impl Work for Batch {
 }
 
 impl Batch {
-    async fn known_requests(&self, tx: &mut Transaction, jobs: &[Job]) -> Result<Vec<Remembered>> {
+    async fn known_requests(
+        &self,
+        tx: &mut Transaction,
+        jobs: &[NewSession],
+    ) -> Result<Vec<Remembered>> {
         let ids: Vec<_> = jobs
             .iter()
-            .filter_map(|job| job.new.request.map(|request| (&job.new.tenant, request.id)))
+            .filter_map(|job| job.request.map(|request| (&job.tenant, request.id)))
             .collect();
         if ids.is_empty() {
             return Ok(Vec::new());

@@ -9,12 +9,16 @@ use crate::model::device::{Device, DeviceIdentity};
 use crate::model::ids::SessionKey;
 use crate::model::session::{Authentication, Chain, Session, State};
 use crate::session::create::NewSession;
-use crate::session::create::batch::Job;
 use crate::token::issuer::Issuer;
 
-/// The session that `job` asks for, of generation 1, created at `now`.
-pub(super) fn session(job: &Job, now: Time, clock: &Clock, issuer: &Issuer) -> Result<Session> {
-    let Job { new, timeouts } = job;
+/// The session that `new` asks for, of generation 1, created at `now`.
+pub(super) fn session(
+    new: &NewSession,
+    now: Time,
+    clock: &Clock,
+    issuer: &Issuer,
+) -> Result<Session> {
+    let timeouts = new.timeouts;
     let absolute_expires_at = now + timeouts.absolute;
     let key =
         SessionKey { tenant: new.tenant.clone(), user: new.user.clone(), session: clock.new_id() };
