@@ -1,6 +1,7 @@
 //! The service from outside: the real server on a real database, driven by a real client.
 
 mod claims;
+mod errors;
 mod filters;
 mod harness;
 mod life;
