@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Time};
 use crate::error::{Error, Outage, Result};
 use crate::model::activity::{Activity, ActivityKind};
 use crate::model::ids::{SessionKey, TenantId, UserId};
@@ -75,7 +75,7 @@ impl Terminate {
         if let Some(request) = wish.request {
             let known = requests::find(&mut tx, &[(&wish.tenant, request.id)]).await?;
             if let Some(known) = known.into_iter().find(|known| known.holds_at(now)) {
-                let answer = self.repeat(&mut tx, request, known).await;
+                let answer = self.repeat(&mut tx, request, known, now).await;
                 tx.commit().await?;
                 return answer;
             }
@@ -163,11 +163,13 @@ impl Terminate {
         tx: &mut Transaction,
         request: RequestId,
         known: Remembered,
+        now: Time,
     ) -> Result<Option<Session>> {
         if known.request != request {
             return Err(Error::RequestIdReused);
         }
         let (Some(user), Some(session)) = (known.user, known.subject) else { return Ok(None) };
-        sessions::find(tx, &SessionKey { tenant: known.tenant, user, session }).await
+        let key = SessionKey { tenant: known.tenant, user, session };
+        Ok(sessions::find(tx, &key).await?.map(|session| session.seen_at(now)))
     }
 }

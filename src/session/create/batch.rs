@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Time};
 use crate::error::{Error, Result};
 use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::policy::Policy;
@@ -59,7 +59,7 @@ impl Work for Batch {
         for outcome in plan.outcomes {
             answers.push(match outcome {
                 Outcome::Admitted(admitted) => Ok(*admitted),
-                Outcome::Repeated(request) => repeat(&mut tx, request).await?,
+                Outcome::Repeated(request) => self.repeat(&mut tx, request, now).await?,
                 Outcome::Refused(refusal) => Err(refusal.into()),
             });
         }
@@ -99,20 +99,27 @@ impl Batch {
         }
         Ok(live)
     }
-}
 
-/// The first answer of a repeated request, rebuilt from the ids it left.
-async fn repeat(tx: &mut Transaction, request: Remembered) -> Result<Result<Admitted>> {
-    let Remembered { tenant, user: Some(user), subject: Some(id), related, .. } = request else {
-        return Ok(Err(Error::RequestIdReused));
-    };
-    let key = |session| SessionKey { tenant: tenant.clone(), user: user.clone(), session };
-    let Some(session) = sessions::find(tx, &key(id)).await? else {
-        return Ok(Err(Error::RequestIdReused));
-    };
-    let mut terminated = Vec::new();
-    for id in related {
-        terminated.extend(sessions::find(tx, &key(id)).await?);
+    /// The first answer of a repeated request, rebuilt from the ids it left; states as of `now`.
+    async fn repeat(
+        &self,
+        tx: &mut Transaction,
+        request: Remembered,
+        now: Time,
+    ) -> Result<Result<Admitted>> {
+        let Remembered { tenant, user: Some(user), subject: Some(id), related, .. } = request
+        else {
+            return Ok(Err(Error::RequestIdReused));
+        };
+        let key = |session| SessionKey { tenant: tenant.clone(), user: user.clone(), session };
+        let Some(mut session) = sessions::find(tx, &key(id)).await? else {
+            return Ok(Err(Error::RequestIdReused));
+        };
+        self.touches.overlay(&mut session);
+        let mut terminated = Vec::new();
+        for id in related {
+            terminated.extend(sessions::find(tx, &key(id)).await?);
+        }
+        Ok(Ok(Admitted { session: session.seen_at(now), terminated }))
     }
-    Ok(Ok(Admitted { session, terminated }))
 }
