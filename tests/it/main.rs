@@ -7,5 +7,6 @@ mod harness;
 mod life;
 mod lists;
 mod readme;
+mod request_ids;
 mod tls;
 mod tokens;
