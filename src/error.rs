@@ -49,9 +49,13 @@ pub enum Outage {
     PoolExhausted,
     #[error("the database did not answer in time")]
     Timeout,
-    /// Lost against a concurrent transaction (lock timeout, deadlock, serialisation).
-    #[error("contention: {0}")]
-    Contention(String),
+    /// Another transaction holds a lock for too long.
+    #[error("a row stays locked: {0}")]
+    Locked(String),
+    /// Another transaction was first (deadlock, a request id taken meanwhile). What it did can be
+    /// read now, so one more try settles it.
+    #[error("lost a race: {0}")]
+    Raced(String),
 }
 
 /// One broken rule: the field by its proto path, and the rule in plain words.

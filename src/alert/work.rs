@@ -53,9 +53,7 @@ impl Work {
     pub async fn step(&self, step: &Step) -> Result<Alert> {
         match self.db.within(self.attempt(step)).await {
             // Somebody took the request id meanwhile: now what they did can be read.
-            Err(Error::Unavailable(Outage::Contention(_))) => {
-                self.db.within(self.attempt(step)).await
-            }
+            Err(Error::Unavailable(Outage::Raced(_))) => self.db.within(self.attempt(step)).await,
             other => other,
         }
     }

@@ -98,13 +98,21 @@ async fn serve<W: Work>(mut queue: mpsc::Receiver<Queued<W>>, db: Database, work
 /// Runs jobs in one transaction. If that fails for a reason that may lie in one of them, it tries
 /// user by user (a lock is a user's), and then job by job, so that only what is at fault fails.
 async fn run<W: Work>(db: &Database, work: &W, jobs: &[W::Job]) -> Vec<Result<W::Answer>> {
-    let error = match db.within(work.run(jobs)).await {
+    let of_one_user = jobs.chunk_by(|a, b| W::user(a) == W::user(b));
+    let users = of_one_user.clone().count();
+    let mut outcome = db.within(work.run(jobs)).await;
+    if users == 1 && matches!(outcome, Err(Error::Unavailable(Outage::Raced(_)))) {
+        outcome = db.within(work.run(jobs)).await;
+    }
+    let error = match outcome {
         Ok(results) => return results,
         Err(error) => error,
     };
-    let users: Vec<&[W::Job]> = jobs.chunk_by(|a, b| W::user(a) == W::user(b)).collect();
     let parts: Vec<&[W::Job]> = match &error {
-        Error::Unavailable(Outage::Contention(_)) | Error::Internal(_) if users.len() > 1 => users,
+        Error::Unavailable(Outage::Raced(_) | Outage::Locked(_)) if users > 1 => {
+            of_one_user.collect()
+        }
+        Error::Internal(_) if users > 1 => of_one_user.collect(),
         Error::Internal(_) if jobs.len() > 1 => jobs.chunks(1).collect(),
         _ => return jobs.iter().map(|_| Err(error.for_each())).collect(),
     };

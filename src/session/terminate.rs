@@ -62,9 +62,7 @@ impl Terminate {
     pub async fn terminate(&self, wish: &Termination) -> Result<Option<Session>> {
         match self.db.within(self.attempt(wish)).await {
             // Somebody took the request id meanwhile: now what they did can be read.
-            Err(Error::Unavailable(Outage::Contention(_))) => {
-                self.db.within(self.attempt(wish)).await
-            }
+            Err(Error::Unavailable(Outage::Raced(_))) => self.db.within(self.attempt(wish)).await,
             other => other,
         }
     }

@@ -124,7 +124,7 @@ impl Changes {
     /// Writes everything. The caller commits.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] with contention if another transaction took one of the request ids
+    /// [`Error::Unavailable`] with [`Outage::Raced`] if another transaction took one of the request ids
     /// meanwhile, and what the database reports. Nothing may be committed after an error.
     pub async fn write(&self, conn: &mut Connection) -> Result<()> {
         let created = array(self.created.iter().map(SessionRow::from));
@@ -142,7 +142,7 @@ impl Changes {
             return Err(Error::Internal(anyhow::anyhow!("a locked row was not there to change")));
         }
         if written.2 != count(self.remembered.len()) {
-            return Err(Error::Unavailable(Outage::Contention("request_id in use".to_owned())));
+            return Err(Error::Unavailable(Outage::Raced("request_id in use".to_owned())));
         }
         Ok(())
     }

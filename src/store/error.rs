@@ -1,4 +1,4 @@
-//! From database errors to the crate's: what is an outage, what is contention, what is a fault.
+//! From database errors to the crate's: what is an outage, a lost race, a fault.
 
 use diesel::result::{ConnectionError, DatabaseErrorKind, Error as DieselError};
 use diesel_async::pooled_connection::PoolError;
@@ -17,7 +17,7 @@ impl From<DieselError> for Error {
                     DatabaseErrorKind::SerializationFailure
                     // Two requests with one id met; a second try sees the winner.
                     | DatabaseErrorKind::UniqueViolation => {
-                        Error::Unavailable(Outage::Contention(text))
+                        Error::Unavailable(Outage::Raced(text))
                     }
                     _ => by_text(text),
                 }
@@ -37,11 +37,6 @@ impl From<DieselError> for Error {
 /// so the server's fixed English texts stand in for them. Only a superuser may set `lc_messages`, so
 /// the README asks the operator to. An unknown text is an internal error.
 fn by_text(text: String) -> Error {
-    const CONTENTION: [&str; 3] = [
-        "deadlock detected",
-        "canceling statement due to lock timeout",
-        "could not serialize access",
-    ];
     const OUTAGE: [&str; 12] = [
         "terminating connection",
         "the database system is",
@@ -58,8 +53,10 @@ fn by_text(text: String) -> Error {
     ];
     let lower = text.to_lowercase();
     let any = |patterns: &[&str]| patterns.iter().any(|pattern| lower.contains(pattern));
-    if any(&CONTENTION) {
-        Error::Unavailable(Outage::Contention(text))
+    if any(&["deadlock detected", "could not serialize access"]) {
+        Error::Unavailable(Outage::Raced(text))
+    } else if any(&["canceling statement due to lock timeout"]) {
+        Error::Unavailable(Outage::Locked(text))
     } else if lower.contains("canceling statement") {
         Error::Unavailable(Outage::Timeout)
     } else if any(&OUTAGE) {
