@@ -14,13 +14,15 @@ pub enum Error {
     /// A refresh token that cannot be honoured; how its session ended, where that is the cause.
     #[error("unauthenticated: {reason:?}")]
     Unauthenticated { reason: Reason, ended: Option<EndReason> },
-    /// The named thing does not exist, or the caller may not know that it does.
+    /// The thing `name` of the proto type `kind` does not exist, or the caller may not know that it
+    /// does.
     #[error("{kind} {name} not found")]
     NotFound { reason: Reason, kind: &'static str, name: String },
     /// The `request_id` was used before with another body.
     #[error("request_id reused")]
     RequestIdReused,
-    /// The request is well formed, but the state of things refuses it.
+    /// The request is well formed, but the state of things refuses it. `message` is for people,
+    /// `metadata` goes into `ErrorInfo`.
     #[error("precondition: {message}")]
     Precondition { reason: Reason, message: String, metadata: Vec<(&'static str, String)> },
     /// Somebody else changed the thing since the caller read it.
@@ -43,10 +45,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why the database could not answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Outage {
+    /// No connection, or one that broke. Holds the driver's words, for the log.
     #[error("database unreachable: {0}")]
     Unreachable(String),
+    /// All connections stayed busy for as long as a call waits for one.
     #[error("no free database connection")]
     PoolExhausted,
+    /// A time limit of ours or of the server; the outcome is unknown.
     #[error("the database did not answer in time")]
     Timeout,
     /// Another transaction holds a lock for too long.
@@ -61,7 +66,9 @@ pub enum Outage {
 /// One broken rule: the field by its proto path, and the rule in plain words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
+    /// Such as `client.ip_address`.
     pub field: String,
+    /// Such as `must be a UUID`; reads on after the field.
     pub rule: String,
 }
 
@@ -76,7 +83,8 @@ impl Error {
     }
 }
 
-/// `ErrorInfo.reason`: what a caller can tell apart. One to one with the proto enum.
+/// `ErrorInfo.reason`: what a caller can tell apart. One to one with the proto enum, which says what
+/// each means and what to do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     InvalidField,

@@ -36,12 +36,18 @@ use crate::token::seal::MasterKey;
 
 /// What a server needs to know.
 pub struct Settings {
+    /// A loopback address; port 0 = any free one.
     pub listen: SocketAddr,
+    /// As `store/tls.rs` reads it.
     pub database_url: String,
+    /// The most connections, 2 or more.
     pub database_connections: u32,
     pub master_key: MasterKey,
+    /// `iss` of access tokens.
     pub issuer: String,
+    /// For all tenants.
     pub policy: Policy,
+    /// How long calls in progress may take to end at a stop.
     pub drain_timeout: Duration,
     pub intervals: Intervals,
 }
@@ -51,9 +57,11 @@ pub struct Settings {
 pub struct Intervals {
     /// Writing last activity.
     pub flush: Duration,
+    /// Writing down what expired.
     pub sweep: Duration,
     /// Asking the database whether it answers.
     pub probe: Duration,
+    /// Making partitions ahead and forgetting request ids.
     pub retain: Duration,
 }
 

@@ -24,6 +24,7 @@ pub struct Step {
     pub tenant: TenantId,
     pub alert: Uuid,
     pub to: To,
+    /// At most 1000 characters.
     pub note: Option<String>,
     /// The revision the caller saw, if it matters to them.
     pub revision: Option<String>,
@@ -35,7 +36,9 @@ pub struct Step {
 /// Where to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum To {
+    /// From open.
     Acknowledged,
+    /// From open or acknowledged.
     Resolved(Resolution),
 }
 

@@ -12,19 +12,26 @@ use crate::model::session::{EndReason, Session, State};
 /// One line of the audit trail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Activity {
+    /// UUIDv7, made here.
     pub id: Uuid,
     pub tenant: TenantId,
     pub user: UserId,
+    /// When the change was decided; it counts from its commit.
     pub occurred_at: Time,
     pub session: Option<Uuid>,
     pub device: Option<Uuid>,
+    /// For changes to alerts only.
     pub alert: Option<Uuid>,
     pub kind: ActivityKind,
+    /// For sessions that ended.
     pub end_reason: Option<EndReason>,
+    /// The refresh generation after the change, from 1; for sessions only.
     pub generation: Option<u32>,
     /// Who did it: a calling principal, or [`SYSTEM`].
     pub principal: String,
+    /// Of the session's client, after the change.
     pub ip: Option<IpAddr>,
+    /// Of the session's client, after the change.
     pub user_agent: Option<String>,
 }
 

@@ -11,25 +11,35 @@ use crate::model::ids::{TenantId, UserId};
 /// One incident.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Alert {
+    /// UUIDv7, made here.
     pub id: Uuid,
     pub tenant: TenantId,
     pub user: UserId,
+    /// The session concerned; `None` = none in particular.
     pub session: Option<Uuid>,
+    /// The device concerned; `None` = none in particular.
     pub device: Option<Uuid>,
     pub category: Category,
     pub severity: Severity,
+    /// The rule that found it: at most 64 characters, such as `refresh_reuse`.
     pub rule_id: String,
+    /// From 1.
     pub rule_version: i32,
+    /// One line for a list.
     pub title: String,
+    /// What was found and what it means, in sentences.
     pub description: String,
     pub evidence: Evidence,
     /// One alert per user and key; a repetition counts up.
     pub dedup_key: String,
+    /// How often it was found: 1 or more.
     pub occurrence_count: i32,
     pub first_seen_at: Time,
     pub last_seen_at: Time,
+    /// In the same commit as the alert.
     pub action_taken: ActionTaken,
     pub state: AlertState,
+    /// Oldest first.
     pub notes: Vec<Note>,
     /// Counts changes; the etag.
     pub revision: i32,
@@ -38,8 +48,11 @@ pub struct Alert {
 /// Where an alert stands. Who and when stay with the states that have them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AlertState {
+    /// Nobody has taken it in hand.
     Open,
+    /// Somebody has.
     Acknowledged(Mark),
+    /// Closed, perhaps without having been acknowledged.
     Resolved { acknowledged: Option<Mark>, resolved: Mark, resolution: Resolution },
 }
 
@@ -57,6 +70,7 @@ impl AlertState {
 /// Who did something, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
+    /// The calling principal.
     pub by: String,
     pub at: Time,
 }
@@ -64,7 +78,9 @@ pub struct Mark {
 /// A remark in the alert's history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
+    /// 1 to 1000 characters.
     pub text: String,
+    /// The calling principal.
     pub by: String,
     pub at: Time,
 }
@@ -73,6 +89,7 @@ pub struct Note {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Evidence {
+    /// Facts as text, for rules without a shape of their own.
     pub values: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub typed: Option<TypedEvidence>,
@@ -82,7 +99,9 @@ pub struct Evidence {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TypedEvidence {
+    /// A refresh token was replayed.
     RefreshReuse(RefreshReuse),
+    /// A refresh token was of a later generation than the row: `presented` > `current`.
     DataRegression { presented_generation: u32, current_generation: u32 },
 }
 
@@ -90,11 +109,17 @@ pub enum TypedEvidence {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefreshReuse {
     pub presented_generation: u32,
+    /// The session's at that moment; greater than the one presented.
     pub current_generation: u32,
+    /// When the session came to that generation.
     pub rotated_at: Time,
+    /// As stated in the refresh.
     pub presenter_ip: Option<String>,
+    /// As stated in the refresh.
     pub presenter_user_agent: Option<String>,
+    /// As known before.
     pub session_ip: Option<String>,
+    /// As known before.
     pub session_user_agent: Option<String>,
 }
 

@@ -16,12 +16,14 @@ numbered! {
 /// A device as a session remembers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
+    /// Named by the caller, derived from the fingerprint, or made here.
     pub id: Uuid,
     pub kind: DeviceType,
     pub details: DeviceDetails,
 }
 
-/// What was said of a device. Unknown stays `None`.
+/// What was said of a device: `name` in at most 128 characters, the others in 64. Unknown stays
+/// `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeviceDetails {
@@ -39,12 +41,15 @@ pub enum DeviceIdentity {
     /// Not at all: every session is its own device.
     #[default]
     Unknown,
+    /// By an id that an earlier session had.
     Id(Uuid),
     /// Opaque text, 1 to 256 characters; equal texts of a user are one device.
     Fingerprint(String),
 }
 
-/// A place. Every part may be unknown; latitude and longitude come together, in degrees.
+/// A place. Every part may be unknown. `country_code` as ISO 3166-1 writes it, in capitals; `region`
+/// and `city` of at most 128 characters; `coordinates` are latitude (-90 to 90) and longitude (-180
+/// to 180), in degrees; `asn` is the number of the autonomous system.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Location {
@@ -63,7 +68,9 @@ pub struct Location {
 /// What the calling service says of the end user's side. Never taken from transport metadata.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClientContext {
+    /// IPv4 also where it came mapped into IPv6.
     pub ip: Option<IpAddr>,
+    /// At most 1024 characters.
     pub user_agent: Option<String>,
     pub location: Option<Location>,
     pub identity: DeviceIdentity,

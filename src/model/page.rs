@@ -10,14 +10,18 @@ pub const MAX_SIZE: usize = 1000;
 /// Which page: `size` rows after (older than) the row `after`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageRequest {
+    /// 1 to [`MAX_SIZE`].
     pub size: usize,
+    /// `None` = from the newest row on.
     pub after: Option<Uuid>,
 }
 
 /// Rows, and the id of the last one if more follow.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page<T> {
+    /// Newest first.
     pub items: Vec<T>,
+    /// `None` = nothing follows.
     pub next: Option<Uuid>,
 }
 

@@ -25,15 +25,20 @@ pub struct Policy {
 /// What a create does when the user has as many sessions as allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnLimit {
+    /// Refuses the new session.
     Reject,
+    /// Ends those that were created first.
     TerminateOldest,
+    /// Ends those whose last activity is longest ago.
     TerminateLeastRecentlyUsed,
 }
 
 /// The deadlines of one session, as durations from its creation or last activity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
+    /// From the last activity; `None` = never by idleness.
     pub idle: Option<Duration>,
+    /// From creation.
     pub absolute: Duration,
 }
 

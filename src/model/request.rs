@@ -12,7 +12,9 @@ pub const REMEMBERED_FOR: Duration = Duration::hours(24);
 /// A caller's `request_id` with the SHA-256 of the method and the rest of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestId {
+    /// As the caller chose it.
     pub id: Uuid,
+    /// SHA-256; tells a retry from another request under the same id.
     pub fingerprint: [u8; 32],
 }
 
@@ -21,8 +23,11 @@ pub struct RequestId {
 pub struct Remembered {
     pub tenant: TenantId,
     pub request: RequestId,
+    /// Whose session or alert it was; `None` if it found none.
     pub user: Option<UserId>,
+    /// The session or alert that it made or changed; `None` if it found none.
     pub subject: Option<Uuid>,
+    /// The sessions that ended for it.
     pub related: Vec<Uuid>,
     pub at: Time,
 }

@@ -20,11 +20,16 @@ pub struct Session {
     pub user_agent: Option<String>,
     pub location: Option<Location>,
     pub authentication: Authentication,
+    /// `aud` of its access tokens: 1 to 16 values.
     pub audiences: Vec<String>,
+    /// The caller's own: up to 32 entries and 4096 bytes.
     pub metadata: BTreeMap<String, String>,
     pub created_at: Time,
+    /// The last create, refresh or active validation; validations up to one flush late.
     pub last_active_at: Time,
+    /// From the last activity, 1 s or more; `None` = never by idleness.
     pub idle_timeout: Option<Duration>,
+    /// Never moves.
     pub absolute_expires_at: Time,
     /// When the sweeper looks next; says nothing about the session's life.
     pub sweep_at: Time,
@@ -35,7 +40,9 @@ pub struct Session {
 /// Whether a session lives. `Ended` absorbs: nothing leads out of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
+    /// Not ended; it may be past a deadline (`Session::state_at`).
     Active,
+    /// For good.
     Ended(End),
 }
 
@@ -43,9 +50,11 @@ pub enum State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
     pub reason: EndReason,
+    /// For an expiry the deadline, not when it was noticed.
     pub at: Time,
     /// The principal that ended it; `None` where the service itself did.
     pub by: Option<String>,
+    /// At most 512 characters.
     pub note: Option<String>,
 }
 
@@ -61,9 +70,11 @@ numbered! {
 /// How the user proved who they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authentication {
+    /// Authentication context class, at most 128 characters.
     pub acr: Option<String>,
     /// Authentication methods, RFC 8176.
     pub amr: Vec<String>,
+    /// When the user proved it; creation if the caller did not say.
     pub auth_time: Time,
 }
 
@@ -74,9 +85,11 @@ pub struct Chain {
     pub generation: u32,
     /// The MAC key of this generation, so that a replay is byte-identical across key rotation.
     pub key_id: i16,
+    /// When the current generation was made.
     pub rotated_at: Time,
     /// The highest generation of which an access token was seen in use; 0 = none.
     pub confirmed: u32,
+    /// Random, of this session alone; part of what the MAC covers.
     pub nonce: [u8; 16],
 }
 
@@ -139,6 +152,7 @@ pub struct SessionFilter {
     pub client: Option<ClientId>,
     pub state: Option<StateFilter>,
     pub device_type: Option<DeviceType>,
+    /// The network of the last known address.
     pub ip: Option<ipnet::IpNet>,
     /// Inclusive.
     pub created_after: Option<Time>,
@@ -153,7 +167,10 @@ pub struct SessionFilter {
 /// A state to filter by, judged at the time of the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StateFilter {
+    /// Neither ended nor past a deadline.
     Active,
+    /// Ended by somebody or by a rule.
     Terminated,
+    /// Past a deadline, written down or not.
     Expired,
 }

@@ -9,7 +9,9 @@ use crate::model::ids::SessionKey;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefreshClaims {
     pub key: SessionKey,
+    /// From 1.
     pub generation: u32,
+    /// The MAC key it says it was made with.
     pub key_id: i16,
 }
 
@@ -19,6 +21,7 @@ pub struct AccessClaims {
     pub key: SessionKey,
     pub device: Uuid,
     pub audiences: Vec<String>,
+    /// The refresh generation it was issued with, from 1.
     pub generation: u32,
     /// Seconds since the epoch.
     pub not_before: i64,
@@ -32,19 +35,29 @@ pub struct TokenPair {
     pub access_token: String,
     pub access_expires_at: Time,
     pub refresh_token: String,
+    /// The session's earlier deadline; activity moves an idle one on.
     pub refresh_expires_at: Time,
 }
 
 /// Why a token opens nothing. The answer to a question, not an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InactiveReason {
+    /// No access token by its form.
     Malformed,
+    /// Not signed with a key of ours, or with another algorithm than the key's.
     SignatureInvalid,
+    /// At or past `exp`, or before `nbf`.
     TokenExpired,
+    /// Not for the audience asked for.
     WrongAudience,
+    /// Signed by us under another issuer name.
     WrongIssuer,
+    /// Genuine, but without a session.
     SessionUnknown,
+    /// The session was ended.
     SessionTerminated,
+    /// The session is past its idle deadline.
     SessionExpiredIdle,
+    /// The session is past its absolute deadline.
     SessionExpiredAbsolute,
 }

@@ -35,6 +35,7 @@ pub struct NewSession {
     pub tenant: TenantId,
     pub user: UserId,
     pub client: ClientId,
+    /// What was said of the user's client.
     pub context: ClientContext,
     pub acr: Option<String>,
     pub amr: Vec<String>,
@@ -53,6 +54,7 @@ pub struct NewSession {
 /// What came of it.
 pub struct Created {
     pub session: Session,
+    /// Of generation 1.
     pub tokens: TokenPair,
     /// The sessions that ended to make room.
     pub terminated: Vec<Session>,

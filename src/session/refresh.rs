@@ -27,6 +27,7 @@ pub struct Refresh {
 /// A refreshed session, as committed at `at`.
 pub struct Refreshed {
     pub session: Session,
+    /// From when the access token is valid.
     pub at: Time,
     pub tokens: TokenPair,
 }

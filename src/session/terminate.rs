@@ -25,9 +25,12 @@ pub struct Terminate {
 
 /// What a caller asks for.
 pub struct Termination {
+    /// Of a target by id; a token names its own.
     pub tenant: TenantId,
     pub target: Target,
+    /// Never one of the service's own.
     pub reason: EndReason,
+    /// At most 512 characters.
     pub note: Option<String>,
     pub request: Option<RequestId>,
     /// Who calls.
@@ -36,8 +39,11 @@ pub struct Termination {
 
 /// Which session.
 pub enum Target {
+    /// By id; naming the user makes the look-up cheap.
     Id { user: Option<UserId>, session: Uuid },
+    /// By a genuine refresh token of any generation.
     RefreshToken(String),
+    /// By a genuine access token, expired or not.
     AccessToken(String),
 }
 

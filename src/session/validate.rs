@@ -22,6 +22,7 @@ pub struct Validated {
     pub inactive: Option<InactiveReason>,
     /// The session, where the token is genuine and its session known.
     pub session: Option<Session>,
+    /// The moment for which the judgement holds.
     pub checked_at: Time,
 }
 

@@ -27,7 +27,9 @@ pub struct Changes {
     pub raised: Vec<Alert>,
     /// Alerts that the transaction has locked and changed.
     pub worked: Vec<Alert>,
+    /// One for each change.
     pub activities: Vec<Activity>,
+    /// Request ids that must not be taken.
     pub remembered: Vec<Remembered>,
 }
 

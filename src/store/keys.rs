@@ -13,12 +13,17 @@ use crate::store::schema::signing_keys;
 #[derive(Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = signing_keys, check_for_backend(diesel::pg::Pg))]
 pub struct StoredKey {
+    /// RFC 7638 thumbprint, or `refresh-<number>`.
     pub kid: String,
     /// 1 access tokens, 2 refresh tokens.
     pub purpose: i16,
+    /// From 1, within the purpose; the highest is the current one.
     pub key_number: i16,
+    /// `EdDSA` or `HS256`.
     pub algorithm: String,
+    /// The 32 bytes of the Ed25519 point; empty for a MAC key.
     pub public_key: Vec<u8>,
+    /// Nonce, ciphertext, tag: `token/seal.rs`.
     pub sealed_private_key: Vec<u8>,
     pub created_at: Time,
 }

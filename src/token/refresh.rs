@@ -23,6 +23,7 @@ const MAX_LEN: usize = PREFIX.len() + (1 + 2 + 4 + 16 + 1 + 64 + 2 + 512 + MAC_L
 /// [`Presented::is_genuine`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Presented {
+    /// What it says; not yet to be believed.
     pub claims: RefreshClaims,
     body: Vec<u8>,
     mac: [u8; MAC_LEN],
