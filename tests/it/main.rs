@@ -1,5 +1,6 @@
 //! The service from outside: the real server on a real database, driven by a real client.
 
+mod alerts;
 mod claims;
 mod errors;
 mod filters;
