@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chrono::Duration;
+use chrono::{Duration, SubsecRound};
 
 use crate::clock::Time;
 use crate::model::session::Session;
@@ -52,6 +52,8 @@ impl Issuer {
     /// A MAC key that is gone although a session still needs it.
     pub fn pair(&self, session: &Session, now: Time) -> anyhow::Result<TokenPair> {
         let access_expires_at = (now + self.access_ttl).min(session.absolute_expires_at);
+        // What is told is what the token carries, and `exp` counts whole seconds.
+        let access_expires_at = access_expires_at.trunc_subsecs(0);
         let claims = RefreshClaims {
             key: session.key.clone(),
             generation: session.chain.generation,
