@@ -4,7 +4,7 @@ use crate::clock::Clock;
 use crate::error::Result;
 use crate::model::ids::TenantId;
 use crate::model::page::{Page, PageRequest};
-use crate::model::session::{Session, SessionFilter};
+use crate::model::session::{Session, SessionFilter, State, StateFilter};
 use crate::session::touch::Touches;
 use crate::store::pool::Database;
 use crate::store::sessions;
@@ -43,6 +43,10 @@ impl List {
         for session in &mut page.items {
             self.touches.overlay(session);
             session.state = session.state_at(now);
+        }
+        // The query did not know of activity that is not written yet.
+        if filter.state == Some(StateFilter::Expired) {
+            page.items.retain(|session| session.state != State::Active);
         }
         Ok(page)
     }
