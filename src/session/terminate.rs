@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Outage, Result};
-use crate::model::activity::{Activity, ActivityKind};
+use crate::model::activity::{Activity, ActivityKind, SYSTEM};
 use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::request::{Remembered, RequestId};
 use crate::model::session::{End, EndReason, Session, State};
@@ -45,6 +45,12 @@ pub enum Target {
     RefreshToken(String),
     /// By a genuine access token, expired or not.
     AccessToken(String),
+}
+
+impl Termination {
+    fn end(&self, at: Time) -> End {
+        End { reason: self.reason, at, by: Some(self.principal.clone()), note: self.note.clone() }
+    }
 }
 
 /// A target that names a session, if not more.
@@ -91,20 +97,15 @@ impl Terminate {
         let mut changes = Changes::default();
         if let Some(session) = &mut session {
             self.touches.overlay(session);
-            if session.state_at(now) == State::Active {
-                session.end(End {
-                    reason: wish.reason,
-                    at: now,
-                    by: Some(wish.principal.clone()),
-                    note: wish.note.clone(),
-                });
-                changes.activities.push(Activity::of_session(
-                    self.clock.new_id(),
-                    now,
-                    ActivityKind::Terminated,
-                    &wish.principal,
-                    session,
-                ));
+            if session.state == State::Active {
+                let (kind, by, end) = match session.state_at(now) {
+                    State::Active => (ActivityKind::Terminated, &*wish.principal, wish.end(now)),
+                    // Written down: an end that was told is final, whatever other replicas saw.
+                    State::Ended(end) => (ActivityKind::Expired, SYSTEM, end),
+                };
+                session.end(end);
+                let id = self.clock.new_id();
+                changes.activities.push(Activity::of_session(id, now, kind, by, session));
                 changes.changed.push(session.clone());
             }
         }
