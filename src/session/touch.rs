@@ -17,7 +17,8 @@ use crate::store::sessions::{self, Touch};
 const CAPACITY: usize = 262_144;
 /// Rows per statement of a flush.
 const BATCH: usize = 500;
-/// Activity this close to what the row already says is not worth a write.
+/// Activity this close to what the row already says is not worth a write. With a short idle timeout
+/// it is: there, a tenth of it.
 const COARSE: Duration = Duration::seconds(1);
 
 /// What was seen of sessions since the last flush. Cheap to clone; clones share it.
@@ -43,7 +44,8 @@ impl Touches {
     /// Notes that an access token of `generation` was used for `session` at `now`.
     pub fn note(&self, session: &Session, generation: u32, now: Time) {
         let confirms = generation > session.chain.confirmed;
-        if !confirms && now - session.last_active_at < COARSE {
+        let coarse = session.idle_timeout.map_or(COARSE, |idle| COARSE.min(idle / 10));
+        if !confirms && now - session.last_active_at < coarse {
             return;
         }
         let mut seen = self.lock();
