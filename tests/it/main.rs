@@ -9,5 +9,7 @@ mod life;
 mod lists;
 mod readme;
 mod request_ids;
+mod sweep;
+mod timeouts;
 mod tls;
 mod tokens;
