@@ -64,7 +64,7 @@ async fn assert_expired(
     };
     ended(&server.get(&id).await.expect("a session"));
     assert_eq!(listed(server, pb::SessionState::Active).await, Vec::<String>::new());
-    assert_eq!(listed(server, pb::SessionState::Expired).await, [id.clone()]);
+    assert_eq!(listed(server, pb::SessionState::Expired).await, std::slice::from_ref(&id));
     ended(&server.list("ada").await[0]);
     let judgement = server.validate(&access).await;
     assert_eq!(judgement.outcome(), pb::Outcome::Inactive);
