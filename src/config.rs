@@ -16,6 +16,7 @@ const DAY: u64 = 86_400;
 pub struct Config {
     /// Address of the gRPC server; a loopback address, since callers are not authenticated
     #[arg(long, env = "SESSIOND_LISTEN", global = true, default_value = "127.0.0.1:50051")]
+    #[arg(value_parser = loopback, value_name = "ADDRESS")]
     pub listen: SocketAddr,
 
     /// Postgres URL; without it a private Postgres is set up and used. A remote host is verified
@@ -199,6 +200,19 @@ fn within(
         let duration = humantime::parse_duration(text).map_err(|_| wrong())?;
         let fits = duration >= Duration::from_secs(min) && duration <= Duration::from_secs(max);
         if fits || (or_zero && duration.is_zero()) { Ok(duration) } else { Err(wrong()) }
+    }
+}
+
+/// Checked here as well as when binding, so that nothing is set up for an address that is refused.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let listen: SocketAddr =
+        text.parse().map_err(|_| "must be an address with a port, like 127.0.0.1:50051")?;
+    if listen.ip().is_loopback() {
+        Ok(listen)
+    } else {
+        Err("must be a loopback address, since callers are not authenticated; put a proxy with \
+             TLS and authentication in front"
+            .to_owned())
     }
 }
 

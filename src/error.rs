@@ -35,7 +35,7 @@ pub enum Error {
     #[error("unavailable: {0}")]
     Unavailable(Outage),
     /// A fault of ours. Logged once, where it becomes a status; callers see a fixed sentence.
-    #[error("internal: {0:#}")]
+    #[error(transparent)]
     Internal(#[from] anyhow::Error),
 }
 

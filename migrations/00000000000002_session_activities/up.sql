@@ -1,5 +1,5 @@
 -- The audit trail: one row per committed state change, written in the same transaction.
--- Partitioned by month; partitions are created ahead by the server, and retention drops them.
+-- Partitioned by month, so that old months can be dropped whole; the server creates partitions ahead.
 CREATE TABLE session_activities (
     tenant_id   text        NOT NULL,
     user_id     text        NOT NULL,

@@ -37,6 +37,10 @@ pub struct Session {
     pub chain: Chain,
 }
 
+/// How long after an idle deadline no replica holds unwritten activity from before it: two flush
+/// intervals.
+pub const SETTLED: Duration = Duration::seconds(10);
+
 /// Whether a session lives. `Ended` absorbs: nothing leads out of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
@@ -129,6 +133,17 @@ impl Session {
     pub fn end(&mut self, end: End) {
         assert_eq!(self.state, State::Active, "an ended session does not end again");
         self.state = State::Ended(end);
+    }
+
+    /// How the session has ended by `now`, if that can be written down: an idle deadline only
+    /// [`SETTLED`] after it, since another replica may hold activity that it has not written yet.
+    pub fn settled_at(&self, now: Time) -> State {
+        match self.state_at(now) {
+            State::Ended(End { reason: EndReason::IdleTimeout, .. }) => {
+                self.state_at(now - SETTLED)
+            }
+            state => state,
+        }
     }
 
     /// The same session with its state judged at `now`, for showing it.

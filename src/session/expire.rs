@@ -1,12 +1,10 @@
 //! Writes down what time has decided. Nothing depends on it: whoever reads a session compares its
 //! deadlines (`Session::state_at`). It keeps lists short and completes the audit trail.
 
-use chrono::Duration;
-
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::model::activity::{Activity, ActivityKind, SYSTEM};
-use crate::model::session::State;
+use crate::model::session::{SETTLED, State};
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::pool::Database;
@@ -14,9 +12,6 @@ use crate::store::sessions;
 
 /// Rows per transaction: short locks, and little lost if one fails.
 const SLICE: usize = 200;
-/// How long after a deadline it is written down: other replicas may hold activity that they have
-/// not flushed yet, and an end is final.
-const SLACK: Duration = Duration::seconds(10);
 
 /// Ends sessions whose time has passed.
 pub struct Expire {
@@ -42,11 +37,11 @@ impl Expire {
                 let mut tx = self.db.begin().await?;
                 let now = self.clock.now();
                 let mut changes = Changes::default();
-                let due = sessions::lock_due(&mut tx, now - SLACK, SLICE as i64).await?;
+                let due = sessions::lock_due(&mut tx, now - SETTLED, SLICE as i64).await?;
                 let more = due.len() == SLICE;
                 for mut session in due {
                     self.touches.overlay(&mut session);
-                    session.state = session.state_at(now - SLACK);
+                    session.state = session.settled_at(now);
                     match session.state {
                         // It was active meanwhile: look again at its next deadline.
                         State::Active => session.sweep_at = session.deadline(),

@@ -60,6 +60,17 @@ enum Named {
     Presented(Box<Presented>),
 }
 
+impl Named {
+    /// A token names its tenant itself.
+    fn tenant(&self) -> Option<&TenantId> {
+        match self {
+            Named::Key(key) => Some(&key.tenant),
+            Named::Presented(presented) => Some(&presented.claims.key.tenant),
+            Named::Id(_) => None,
+        }
+    }
+}
+
 impl Terminate {
     /// Terminates sessions of `db`.
     pub fn new(db: Database, clock: Clock, issuer: Issuer, touches: Touches) -> Terminate {
@@ -82,16 +93,18 @@ impl Terminate {
     async fn attempt(&self, wish: &Termination) -> Result<Option<Session>> {
         let mut tx = self.db.begin().await?;
         let now = self.clock.now();
+        let named = self.name(wish);
+        let tenant = named.as_ref().and_then(Named::tenant).unwrap_or(&wish.tenant).clone();
         if let Some(request) = wish.request {
-            let known = requests::find(&mut tx, &[(&wish.tenant, request.id)]).await?;
+            let known = requests::find(&mut tx, &[(&tenant, request.id)]).await?;
             if let Some(known) = known.into_iter().find(|known| known.holds_at(now)) {
                 let answer = self.repeat(&mut tx, request, known, now).await;
                 tx.commit().await?;
                 return answer;
             }
         }
-        let mut session = match self.name(wish) {
-            Some(named) => self.lock(&mut tx, &wish.tenant, named).await?,
+        let mut session = match named {
+            Some(named) => self.lock(&mut tx, &tenant, named).await?,
             None => None,
         };
         let mut changes = Changes::default();
@@ -110,7 +123,7 @@ impl Terminate {
             }
         }
         changes.remembered.extend(wish.request.map(|request| Remembered {
-            tenant: wish.tenant.clone(),
+            tenant,
             request,
             user: session.as_ref().map(|session| session.key.user.clone()),
             subject: session.as_ref().map(|session| session.key.session),

@@ -17,7 +17,7 @@ use crate::store::rows::session::SessionRow;
 use crate::store::schema::user_sessions as s;
 
 pub use list::list;
-pub use lock::{lock, lock_due, lock_live};
+pub use lock::{count_live, lock, lock_due, lock_live};
 pub use touch::{Touch, touch};
 
 /// The session with this key, by primary key.

@@ -1,6 +1,6 @@
 //! One transaction of creates: lock the users, read what they have, decide, write.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Result};
@@ -42,9 +42,13 @@ impl Work for Batch {
 
     async fn run(&self, jobs: &[NewSession]) -> Result<Vec<Result<Admitted>>> {
         let mut tx = self.db.begin().await?;
-        let users: BTreeSet<(&TenantId, &UserId)> = jobs.iter().map(Self::user).collect();
-        let users: Vec<(&TenantId, &UserId)> = users.into_iter().collect();
-        users::lock(&mut tx, &users, self.clock.now()).await?;
+        // In the order of the keys, with how many creates each asks for.
+        let mut users: BTreeMap<(&TenantId, &UserId), u32> = BTreeMap::new();
+        for job in jobs {
+            *users.entry(Self::user(job)).or_default() += 1;
+        }
+        let keys: Vec<(&TenantId, &UserId)> = users.keys().copied().collect();
+        users::lock(&mut tx, &keys, self.clock.now()).await?;
         // From here on nobody else creates sessions of these users, and whoever did has committed.
         let now = self.clock.now();
         let known = self.known_requests(&mut tx, jobs).await?;
@@ -87,15 +91,33 @@ impl Batch {
         requests::find(tx, &ids).await
     }
 
-    /// What each user has, locked; empty where there is no limit to count for.
-    async fn live(&self, tx: &mut Transaction, users: &[(&TenantId, &UserId)]) -> Result<Live> {
+    /// What the users have who may reach the limit by these creates, locked. Whoever cannot is
+    /// not read: a bounded count from the index says enough.
+    async fn live(
+        &self,
+        tx: &mut Transaction,
+        users: &BTreeMap<(&TenantId, &UserId), u32>,
+    ) -> Result<Live> {
         let mut live = Live::new();
-        if self.policy.max_sessions_per_user > 0 {
-            for mut session in sessions::lock_live(tx, users).await? {
-                self.touches.overlay(&mut session);
-                let user = (session.key.tenant.clone(), session.key.user.clone());
-                live.entry(user).or_default().push(session);
-            }
+        let max = self.policy.max_sessions_per_user;
+        if max == 0 {
+            return Ok(live);
+        }
+        let keys: Vec<(&TenantId, &UserId)> = users.keys().copied().collect();
+        let counts = sessions::count_live(tx, &keys, max).await?;
+        let full: Vec<(&TenantId, &UserId)> = users
+            .iter()
+            .zip(counts)
+            .filter(|((_, new), live)| i64::from(**new) + live > i64::from(max))
+            .map(|((user, _), _)| *user)
+            .collect();
+        if full.is_empty() {
+            return Ok(live);
+        }
+        for mut session in sessions::lock_live(tx, &full).await? {
+            self.touches.overlay(&mut session);
+            let user = (session.key.tenant.clone(), session.key.user.clone());
+            live.entry(user).or_default().push(session);
         }
         Ok(live)
     }

@@ -91,7 +91,7 @@ impl Decisions<'_> {
         }
         self.batch.touches.overlay(session);
         if let State::Ended(end) = session.state_at(self.now) {
-            if session.state == State::Active {
+            if session.state == State::Active && session.settled_at(self.now) != State::Active {
                 session.state = State::Ended(end.clone());
                 self.record(ActivityKind::Expired, SYSTEM, session);
                 *changed = true;

@@ -54,6 +54,23 @@ statement! {
     )
 }
 
+statement! {
+    /// As many index look-ups as users, in their order; none goes on beyond `most`.
+    CountLive {
+        most: i64 as BigInt,
+        tenants: &'a [&'a str] as Array<Text>,
+        users: &'a [&'a str] as Array<Text>,
+    } -> BigInt,
+    "SELECT (
+        SELECT count(*) FROM (
+            SELECT 1 FROM user_sessions s
+            WHERE s.tenant_id = k.t AND s.user_id = k.u AND s.state = 1
+            LIMIT ?
+        ) live
+    )
+    FROM unnest(?, ?) WITH ORDINALITY AS k (t, u, n) ORDER BY k.n"
+}
+
 /// Locks these sessions until the transaction ends; those that do not exist are left out. `keys`
 /// holds each at most once.
 ///
@@ -88,4 +105,18 @@ pub async fn lock_live(
     let user_ids: Vec<&str> = users.iter().map(|(_, user)| user.as_str()).collect();
     let rows: Vec<SessionRow> = LockLive::new(&tenant_ids, &user_ids).load(conn).await?;
     rows.into_iter().map(Session::try_from).collect()
+}
+
+/// How many sessions of each of these users, in order, are not ended; `most` stands for more.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn count_live(
+    conn: &mut Connection,
+    users: &[(&TenantId, &UserId)],
+    most: u32,
+) -> Result<Vec<i64>> {
+    let tenant_ids: Vec<&str> = users.iter().map(|(tenant, _)| tenant.as_str()).collect();
+    let user_ids: Vec<&str> = users.iter().map(|(_, user)| user.as_str()).collect();
+    Ok(CountLive::new(most.into(), &tenant_ids, &user_ids).load(conn).await?)
 }
