@@ -73,13 +73,14 @@ pub struct Violation {
 }
 
 impl Error {
-    /// The same error for one more caller who shared the failed work. Only outages keep their
+    /// This error for each of `count` callers who shared the failed work. Only outages keep their
     /// kind: nothing else befalls several callers at once.
-    pub fn for_each(&self) -> Error {
-        match self {
+    pub fn for_all<T>(&self, count: usize) -> Vec<Result<T>> {
+        let again = || match self {
             Error::Unavailable(outage) => Error::Unavailable(outage.clone()),
             other => Error::Internal(anyhow::anyhow!("{other:#}")),
-        }
+        };
+        (0..count).map(|_| Err(again())).collect()
     }
 }
 

@@ -7,7 +7,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use futures_util::future::join_all;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::error::{Error, Outage, Result};
 use crate::model::ids::{TenantId, UserId};
@@ -17,6 +18,9 @@ use crate::store::pool::Database;
 const QUEUE: usize = 1024;
 /// Jobs per transaction.
 const BATCH: usize = 64;
+/// Users whose jobs run at the same time once a batch had to be taken apart. A few, since each
+/// takes a connection.
+const SIDE_BY_SIDE: usize = 4;
 /// With the time a batch may take, a caller waits less than two seconds in all.
 const PATIENCE: Duration = Duration::from_millis(1_900);
 
@@ -82,43 +86,68 @@ impl<W: Work> Lanes<W> {
 async fn serve<W: Work>(mut queue: mpsc::Receiver<Queued<W>>, db: Database, work: Arc<W>) {
     let mut batch = Vec::with_capacity(BATCH);
     while queue.recv_many(&mut batch, BATCH).await > 0 {
-        // A job whose caller gave up must not be done for nobody.
+        // Nobody waits any more for a job whose caller gave up; it must not be done for nobody.
         batch.retain(|queued| !queued.answer.is_closed());
-        // Jobs of a user stand together, in the order in which they came.
+        // Stable, so the jobs of one user stay in the order in which they came.
         batch.sort_by(|a, b| W::user(&a.job).cmp(&W::user(&b.job)));
         let (jobs, answers): (Vec<W::Job>, Vec<_>) =
             batch.drain(..).map(|queued| (queued.job, queued.answer)).unzip();
-        for (result, answer) in run(&db, &*work, &jobs).await.into_iter().zip(answers) {
-            // A caller that gave up meanwhile asks again, and gets the same answer.
-            let _ = answer.send(result);
+        if !jobs.is_empty() {
+            run(&db, &*work, &jobs, answers).await;
         }
     }
 }
 
-/// Runs jobs in one transaction. If that fails for a reason that may lie in one of them, it tries
-/// user by user (a lock is a user's), and then job by job, so that only what is at fault fails.
-async fn run<W: Work>(db: &Database, work: &W, jobs: &[W::Job]) -> Vec<Result<W::Answer>> {
-    let of_one_user = jobs.chunk_by(|a, b| W::user(a) == W::user(b));
-    let users = of_one_user.clone().count();
-    let mut outcome = db.within(work.run(jobs)).await;
-    if users == 1 && matches!(outcome, Err(Error::Unavailable(Outage::Raced(_)))) {
-        outcome = db.within(work.run(jobs)).await;
-    }
-    let error = match outcome {
-        Ok(results) => return results,
+type Answers<W> = Vec<oneshot::Sender<Result<<W as Work>::Answer>>>;
+
+/// Runs a batch. If it fails for a reason that may lie with one user, each user's jobs by
+/// themselves, side by side: whoever waits for a lock holds up nobody else.
+async fn run<W: Work>(db: &Database, work: &W, jobs: &[W::Job], answers: Answers<W>) {
+    let error = match db.within(work.run(jobs)).await {
+        Ok(results) => return send::<W>(results, answers),
         Err(error) => error,
     };
-    let parts: Vec<&[W::Job]> = match &error {
-        Error::Unavailable(Outage::Raced(_) | Outage::Locked(_)) if users > 1 => {
-            of_one_user.collect()
-        }
-        Error::Internal(_) if users > 1 => of_one_user.collect(),
-        Error::Internal(_) if jobs.len() > 1 => jobs.chunks(1).collect(),
-        _ => return jobs.iter().map(|_| Err(error.for_each())).collect(),
-    };
-    let mut results = Vec::with_capacity(jobs.len());
-    for part in parts {
-        results.extend(Box::pin(run(db, work, part)).await);
+    use Outage::{Locked, Raced};
+    if !matches!(error, Error::Unavailable(Locked(_) | Raced(_)) | Error::Internal(_)) {
+        return send::<W>(error.for_all(jobs.len()), answers);
     }
-    results
+    let side_by_side = Semaphore::new(SIDE_BY_SIDE);
+    let mut answers = answers.into_iter();
+    let users = jobs.chunk_by(|a, b| W::user(a) == W::user(b)).map(|jobs| {
+        let answers: Answers<W> = answers.by_ref().take(jobs.len()).collect();
+        let side_by_side = &side_by_side;
+        async move {
+            let _permit = side_by_side.acquire().await;
+            send::<W>(of_one_user(db, work, jobs).await, answers);
+        }
+    });
+    join_all(users).await;
+}
+
+/// Runs jobs of one user. A lock is held against all of them, so they fail together; after a lost
+/// race the winner can be read; a fault may lie in one job, so then each runs alone.
+async fn of_one_user<W: Work>(db: &Database, work: &W, jobs: &[W::Job]) -> Vec<Result<W::Answer>> {
+    let mut outcome = db.within(work.run(jobs)).await;
+    if matches!(outcome, Err(Error::Unavailable(Outage::Raced(_)))) {
+        outcome = db.within(work.run(jobs)).await;
+    }
+    match outcome {
+        Ok(results) => results,
+        Err(Error::Internal(_)) if jobs.len() > 1 => {
+            let mut results = Vec::with_capacity(jobs.len());
+            for job in jobs {
+                let alone = db.within(work.run(std::slice::from_ref(job))).await;
+                results.extend(alone.unwrap_or_else(|error| error.for_all(1)));
+            }
+            results
+        }
+        Err(error) => error.for_all(jobs.len()),
+    }
+}
+
+fn send<W: Work>(results: Vec<Result<W::Answer>>, answers: Answers<W>) {
+    for (result, answer) in results.into_iter().zip(answers) {
+        // A caller that gave up meanwhile asks again, and gets the same answer.
+        let _ = answer.send(result);
+    }
 }
