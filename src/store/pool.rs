@@ -3,8 +3,9 @@
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use diesel::connection::TransactionManagerStatus;
 use diesel::result::Error as DieselError;
 use diesel_async::pooled_connection::bb8::Pool;
 use diesel_async::pooled_connection::{
@@ -23,6 +24,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(900);
 /// within two seconds, also from a database that silently stopped answering.
 const WORK_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Set on the server as well: a query whose caller gave up must not run on.
+const STATEMENT_TIMEOUT: Duration = Duration::from_millis(1_200);
 const SERVER_TIMEOUTS: &str = "SET statement_timeout = 1200; SET lock_timeout = 500; \
      SET idle_in_transaction_session_timeout = 5000";
 
@@ -34,8 +36,10 @@ pub struct Database {
 }
 
 /// A connection of the pool.
-pub type Pooled =
-    bb8::PooledConnection<'static, AsyncDieselConnectionManager<diesel_async::AsyncPgConnection>>;
+pub struct Pooled {
+    conn: bb8::PooledConnection<'static, AsyncDieselConnectionManager<Connection>>,
+    since: Instant,
+}
 
 /// An open transaction. Dropped without [`Transaction::commit`], it takes its connection with it:
 /// the pool refuses connections with an open transaction, and Postgres rolls back.
@@ -73,7 +77,7 @@ impl Database {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn acquire(&self) -> Result<Pooled> {
-        Ok(self.pool.get_owned().await?)
+        Ok(Pooled { conn: self.pool.get_owned().await?, since: Instant::now() })
     }
 
     /// Begins a transaction.
@@ -111,12 +115,43 @@ impl Database {
     }
 }
 
+/// Bounded in all: the pool has a place taken for it until it ends, and a server that accepts and
+/// then says nothing would keep that place for ever.
 async fn establish(target: Arc<Target>) -> diesel::ConnectionResult<Connection> {
-    let mut conn = target.connect().await?;
-    conn.batch_execute(SERVER_TIMEOUTS)
-        .await
-        .map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
-    Ok(conn)
+    let establishing = async {
+        let mut conn = target.connect().await?;
+        conn.batch_execute(SERVER_TIMEOUTS)
+            .await
+            .map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
+        Ok(conn)
+    };
+    tokio::time::timeout(ACQUIRE_TIMEOUT, establishing).await.unwrap_or_else(|_| {
+        Err(diesel::ConnectionError::BadConnection("it accepts but does not answer".to_owned()))
+    })
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        // The server answers within this time, if only to say that it gave up. A connection held
+        // for longer may have fallen silent for good, so the pool must not lend it again.
+        if self.since.elapsed() >= STATEMENT_TIMEOUT {
+            let status = AnsiTransactionManager::transaction_manager_status_mut(&mut *self.conn);
+            *status = TransactionManagerStatus::InError;
+        }
+    }
+}
+
+impl Deref for Pooled {
+    type Target = Connection;
+    fn deref(&self) -> &Connection {
+        &self.conn
+    }
+}
+
+impl DerefMut for Pooled {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.conn
+    }
 }
 
 impl Transaction {
