@@ -54,11 +54,14 @@ impl Work {
     /// [`Error::NotFound`], [`Error::EtagMismatch`], [`Error::Precondition`] for a step the
     /// workflow does not have, [`Error::RequestIdReused`], [`Error::Unavailable`].
     pub async fn step(&self, step: &Step) -> Result<Alert> {
-        match self.db.within(self.attempt(step)).await {
-            // Somebody took the request id meanwhile: now what they did can be read.
-            Err(Error::Unavailable(Outage::Raced(_))) => self.db.within(self.attempt(step)).await,
-            other => other,
-        }
+        let twice = async {
+            match self.attempt(step).await {
+                // Somebody took the request id meanwhile: now what they did can be read.
+                Err(Error::Unavailable(Outage::Raced(_))) => self.attempt(step).await,
+                other => other,
+            }
+        };
+        self.db.within(twice).await
     }
 
     async fn attempt(&self, step: &Step) -> Result<Alert> {

@@ -83,11 +83,14 @@ impl Terminate {
     /// # Errors
     /// [`Error::RequestIdReused`], [`Error::Unavailable`].
     pub async fn terminate(&self, wish: &Termination) -> Result<Option<Session>> {
-        match self.db.within(self.attempt(wish)).await {
-            // Somebody took the request id meanwhile: now what they did can be read.
-            Err(Error::Unavailable(Outage::Raced(_))) => self.db.within(self.attempt(wish)).await,
-            other => other,
-        }
+        let twice = async {
+            match self.attempt(wish).await {
+                // Somebody took the request id meanwhile: now what they did can be read.
+                Err(Error::Unavailable(Outage::Raced(_))) => self.attempt(wish).await,
+                other => other,
+            }
+        };
+        self.db.within(twice).await
     }
 
     async fn attempt(&self, wish: &Termination) -> Result<Option<Session>> {
