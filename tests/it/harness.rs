@@ -1,5 +1,6 @@
 //! Starts the real server on port 0, on a database of its own, with a clock moved by hand.
 
+pub mod audit;
 pub mod calls;
 pub mod cluster;
 pub mod forge;
@@ -117,7 +118,12 @@ impl TestServer {
 
     /// A second server on the same database and clock.
     pub async fn replica(&self) -> TestServer {
-        start_on(self.db.clone(), self.clock.clone(), |_| {}).await
+        self.replica_with(|_| {}).await
+    }
+
+    /// The same with changed settings.
+    pub async fn replica_with(&self, change: impl FnOnce(&mut Settings)) -> TestServer {
+        start_on(self.db.clone(), self.clock.clone(), change).await
     }
 
     /// Asks the server to stop, as SIGTERM does, without waiting for it.

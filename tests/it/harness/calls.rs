@@ -82,6 +82,31 @@ pub fn reason(status: &Status) -> String {
     info.reason.clone()
 }
 
+/// `ErrorInfo.metadata` of a refusal of ours.
+pub fn metadata(status: &Status, key: &str) -> Option<String> {
+    let details = status.get_error_details();
+    details.error_info().expect("an ErrorInfo").metadata.get(key).cloned()
+}
+
+/// The tokens of a refresh that must have worked.
+pub fn successor(answer: Result<pb::RefreshSessionResponse, Status>) -> pb::TokenPair {
+    answer.expect("a successor").tokens.expect("tokens")
+}
+
+/// The reason for which a refresh must have been refused, as `UNAUTHENTICATED`.
+pub fn refusal(answer: Result<pb::RefreshSessionResponse, Status>) -> String {
+    let status = answer.expect_err("a refusal");
+    assert_eq!(status.code(), tonic::Code::Unauthenticated, "{status:?}");
+    reason(&status)
+}
+
+/// Holds `status` to what the contract says of a database that cannot answer.
+pub fn assert_unavailable(status: &Status) {
+    assert_eq!(status.code(), tonic::Code::Unavailable, "{status:?}");
+    assert_eq!(reason(status), "DATABASE_UNAVAILABLE");
+    assert!(status.get_error_details().retry_info().is_some(), "when to retry: {status:?}");
+}
+
 /// The fields named by `BadRequest`.
 pub fn violations(status: &Status) -> Vec<String> {
     assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status:?}");

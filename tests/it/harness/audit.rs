@@ -1,0 +1,48 @@
+//! Promise 5 as a query: every committed change of a session has exactly one activity row, and
+//! every session that refresh itself ended has exactly one alert.
+
+use super::cluster::Db;
+
+/// A row for each session whose trail does not match what became of it.
+const BROKEN: &str = "
+    WITH trail AS (
+        SELECT tenant_id, user_id, session_id,
+            count(*) FILTER (WHERE kind = 1) AS created,
+            count(*) FILTER (WHERE kind = 2) AS refreshed,
+            count(DISTINCT generation) FILTER (WHERE kind = 2) AS generations,
+            count(*) FILTER (WHERE kind IN (3, 4)) AS ended,
+            max(kind) FILTER (WHERE kind IN (3, 4)) AS end_kind,
+            max(end_reason) AS end_reason
+        FROM session_activities WHERE kind <= 4 GROUP BY 1, 2, 3
+    ), alarm AS (
+        SELECT tenant_id, user_id, session_id, count(*) AS alerts, sum(occurrence_count) AS times
+        FROM security_alerts GROUP BY 1, 2, 3
+    )
+    SELECT concat_ws(' ', 'session', session_id, 'of', user_id, 'state', s.state, 'generation',
+        s.generation, 'created', created, 'refreshed', refreshed, 'ended', ended, 'as', t.end_reason,
+        'alerts', alerts, 'times', times)
+    FROM user_sessions s
+    FULL JOIN trail t USING (tenant_id, user_id, session_id)
+    LEFT JOIN alarm a USING (tenant_id, user_id, session_id)
+    WHERE (s.state IS NOT NULL AND created = 1 AND refreshed = s.generation - 1
+        AND generations = refreshed
+        AND ended = CASE WHEN s.state = 1 THEN 0 ELSE 1 END
+        AND end_kind IS NOT DISTINCT FROM CASE s.state WHEN 2 THEN 3 WHEN 3 THEN 4 END
+        AND t.end_reason IS NOT DISTINCT FROM s.end_reason
+        AND coalesce(alerts, 0) = CASE WHEN s.end_reason IN (6, 12) THEN 1 ELSE 0 END
+        AND coalesce(times, 1) = 1) IS NOT TRUE";
+
+/// Holds every session of the database to its trail.
+///
+/// # Panics
+/// If one does not match, naming each that does not.
+pub async fn check(db: &Db) {
+    let broken = broken(db).await;
+    assert!(broken.is_empty(), "not one activity for each change:\n{}", broken.join("\n"));
+}
+
+/// The sessions that do not match their trail, each described.
+pub async fn broken(db: &Db) -> Vec<String> {
+    let rows = db.connect().await.query(BROKEN, &[]).await.expect("a query");
+    rows.iter().map(|row| row.get(0)).collect()
+}
