@@ -6,6 +6,8 @@ mod errors;
 mod filters;
 mod harness;
 mod life;
+mod limit;
+mod limit_races;
 mod lists;
 mod readme;
 mod refresh;
