@@ -9,6 +9,7 @@ mod life;
 mod limit;
 mod limit_races;
 mod lists;
+mod races;
 mod readme;
 mod refresh;
 mod request_ids;
