@@ -4,6 +4,10 @@ pub mod audit;
 pub mod calls;
 pub mod cluster;
 pub mod forge;
+pub mod health;
+pub mod load;
+pub mod process;
+pub mod proxy;
 pub mod requests;
 pub mod wait;
 

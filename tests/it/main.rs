@@ -2,6 +2,7 @@
 
 mod alerts;
 mod claims;
+mod contention;
 mod errors;
 mod filters;
 mod harness;
@@ -9,6 +10,7 @@ mod life;
 mod limit;
 mod limit_races;
 mod lists;
+mod outage;
 mod races;
 mod readme;
 mod refresh;
@@ -18,3 +20,4 @@ mod sweep;
 mod timeouts;
 mod tls;
 mod tokens;
+mod wire;

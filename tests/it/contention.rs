@@ -1,0 +1,147 @@
+//! Locks held by somebody else, and too few connections: who waits, for how long, and who does not.
+
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use tonic::Code;
+use tonic_types::StatusExt;
+
+use crate::harness::calls::{new_session, parts, reason, successor};
+use crate::harness::load::{LONGEST, judged};
+use crate::harness::process::client;
+use crate::harness::{TestServer, audit, start, start_with, wait};
+
+/// Holds the locks that `sql` takes for as long as the connection lives.
+async fn lock(server: &TestServer, sql: &str) -> tokio_postgres::Client {
+    let client = server.db.connect().await;
+    client.batch_execute("BEGIN").await.expect("a transaction");
+    client.query(sql, &[]).await.expect("the locks");
+    client
+}
+
+const LOCK_ADA: &str = "SELECT 1 FROM session_users WHERE user_id = 'ada' FOR UPDATE";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_session_fails_its_own_calls_in_time_and_no_others() {
+    let server = start_with(|settings| settings.database_connections = 3).await;
+    let (id, access, refresh) = parts(&server.create("ada").await);
+    let (_, other, other_refresh) = parts(&server.create("bob").await);
+    let sql = format!("SELECT 1 FROM user_sessions WHERE session_id = '{id}' FOR UPDATE");
+    let locked = lock(&server, &sql).await;
+    let (refreshed, terminated, validated, others) = tokio::join!(
+        judged(server.refresh(&refresh)),
+        judged(server.terminate(&id)),
+        judged(server.try_validate(&access)),
+        join_all((0..50).map(|_| judged(server.try_validate(&other)))),
+    );
+    assert!(refreshed.is_none() && terminated.is_none());
+    assert_eq!(validated.expect("reading waits for no lock").outcome(), pb::Outcome::Active);
+    for validated in others {
+        assert_eq!(validated.expect("served").outcome(), pb::Outcome::Active);
+    }
+    successor(server.refresh(&other_refresh).await);
+
+    drop(locked);
+    successor(server.refresh(&refresh).await);
+    server.terminate(&id).await.expect("ok").expect("the session");
+    audit::check(&server.db).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exhausted_pool_answers_in_time_and_recovers() {
+    let server = start_with(|settings| settings.database_connections = 2).await;
+    let made = join_all((0..2).map(|_| server.create("ada"))).await;
+    let ids: Vec<String> = made.iter().map(|created| parts(created).0).collect();
+    let locked = lock(&server, "SELECT 1 FROM user_sessions FOR UPDATE").await;
+    let ending = join_all((0..40).map(|i| judged(server.terminate(&ids[i % 2]))));
+    let access = parts(&made[0]).1;
+    let reading = join_all((0..40).map(|_| judged(server.try_validate(&access))));
+    let (ended, read) = join(ending, reading).await;
+    assert!(ended.iter().all(Option::is_none), "the rows are locked");
+    for validated in read.into_iter().flatten() {
+        assert_eq!(validated.outcome(), pb::Outcome::Active);
+    }
+    drop(locked);
+    wait::until(async || judged(server.terminate(&ids[0])).await.is_some()).await;
+    server.terminate(&ids[1]).await.expect("ok");
+    let judgements = join_all((0..20).map(|_| server.validate(&access))).await;
+    for judgement in judgements {
+        assert_eq!(judgement.inactive_reason(), pb::InactiveReason::SessionTerminated);
+    }
+    audit::check(&server.db).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blocked_user_does_not_fail_the_creates_of_others() {
+    let server = start().await;
+    server.create("ada").await;
+    let locked = lock(&server, LOCK_ADA).await;
+    // The first occupies its lane; what comes meanwhile goes out together.
+    let blocked = join_all((0..8).map(|_| judged(server.try_create(new_session("ada")))));
+    let users: Vec<String> = (0..40).map(|i| format!("user-{i}")).collect();
+    let others = join_all(users.iter().map(|user| judged(server.try_create(new_session(user)))));
+    let (blocked, others) = join(blocked, others).await;
+    assert!(blocked.iter().all(Option::is_none), "ada is locked");
+    let failed = others.iter().filter(|answer| answer.is_none()).count();
+    assert_eq!(failed, 0, "of 40 creates of users whom nobody locked");
+    drop(locked);
+    wait::until(async || judged(server.try_create(new_session("ada"))).await.is_some()).await;
+    audit::check(&server.db).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blocked_session_does_not_fail_the_refreshes_of_others() {
+    let server = start().await;
+    let (id, _, blocked_token) = parts(&server.create("ada").await);
+    let users: Vec<String> = (0..40).map(|i| format!("user-{i}")).collect();
+    let made = join_all(users.iter().map(|user| server.create(user))).await;
+    let tokens: Vec<String> = made.iter().map(|created| parts(created).2).collect();
+    let sql = format!("SELECT 1 FROM user_sessions WHERE session_id = '{id}' FOR UPDATE");
+    let locked = lock(&server, &sql).await;
+    let blocked = join_all((0..8).map(|_| judged(server.refresh(&blocked_token))));
+    let others = join_all(tokens.iter().map(|token| judged(server.refresh(token))));
+    let (blocked, others) = join(blocked, others).await;
+    assert!(blocked.iter().all(Option::is_none), "the session is locked");
+    let failed = others.iter().filter(|answer| answer.is_none()).count();
+    assert_eq!(failed, 0, "of 40 refreshes of sessions that nobody locked");
+    drop(locked);
+    wait::until(async || judged(server.refresh(&blocked_token)).await.is_some()).await;
+    audit::check(&server.db).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_a_queue_holds_is_refused_as_overload_with_nothing_done() {
+    let server = start().await;
+    server.create("ada").await;
+    let locked = lock(&server, LOCK_ADA).await;
+    // HTTP/2 allows 200 calls at once on a connection, and a queue holds 1024.
+    let clients = join_all((0..12).map(|_| client(server.addr))).await;
+    let create = async |mut client: SessionServiceClient<_>| {
+        let call = client.create_session(new_session("ada"));
+        tokio::time::timeout(Duration::from_secs(20), call).await.expect("an answer")
+    };
+    let calls = clients.iter().flat_map(|client| (0..150).map(|_| create(client.clone())));
+    let answers = join_all(calls).await;
+    let (mut overloaded, mut unknown) = (0, 0);
+    for answer in &answers {
+        let status = answer.as_ref().expect_err("ada is locked");
+        let details = status.get_error_details();
+        assert!(details.retry_info().is_some(), "when to retry: {status:?}");
+        match (status.code(), reason(status).as_str()) {
+            (Code::ResourceExhausted, "OVERLOADED") => overloaded += 1,
+            (Code::Unavailable, "DATABASE_UNAVAILABLE") => unknown += 1,
+            _ => panic!("neither overload nor outage: {status:?}"),
+        }
+    }
+    assert!(overloaded > 0 && unknown >= 1024, "{overloaded} overloaded, {unknown} unknown");
+
+    drop(locked);
+    // Those that gave up are not served for nobody, and those that come now are.
+    let recovered = async || server.try_create(new_session("ada")).await.is_ok();
+    tokio::time::timeout(LONGEST, wait::until(recovered)).await.expect("at once");
+    let created = server.activities(1).await;
+    assert!(created < 100, "{created} sessions: overload did something");
+    audit::check(&server.db).await;
+}

@@ -1,0 +1,137 @@
+//! A wire between the server and Postgres that a test can damage.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+const SOCKET: &str = ".s.PGSQL.5432";
+
+/// What becomes of the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Mode {
+    Pass,
+    /// Postgres commits; instead of hearing of it the server sees its connection closed.
+    CutCommits,
+    /// Postgres commits, and the server hears nothing more on that connection.
+    MuteCommits,
+    /// Nothing arrives on either side. A connection that was mute once stays so.
+    BlackHole,
+}
+
+const MODES: [Mode; 4] = [Mode::Pass, Mode::CutCommits, Mode::MuteCommits, Mode::BlackHole];
+
+/// Listens in a directory of its own. Dropping it cuts all connections.
+pub struct Proxy {
+    /// The database's URL by way of this proxy.
+    pub url: String,
+    mode: Arc<AtomicU8>,
+    accepting: JoinHandle<()>,
+    _dir: tempfile::TempDir,
+}
+
+impl Proxy {
+    /// In front of the database at `url`, whose host is the directory of its socket.
+    pub fn before(url: &str) -> Proxy {
+        let config: tokio_postgres::Config = url.parse().expect("a URL");
+        let [tokio_postgres::config::Host::Unix(real)] = config.get_hosts() else {
+            panic!("not one socket directory: {url}");
+        };
+        let dir = tempfile::tempdir().expect("a directory");
+        let listener = UnixListener::bind(dir.path().join(SOCKET)).expect("a socket");
+        let name = config.get_dbname().expect("a database");
+        let user = config.get_user().expect("a user");
+        let host = escaped(dir.path());
+        let url = format!("postgresql:///{name}?host={host}&user={user}");
+        let mode = Arc::new(AtomicU8::new(0));
+        let accepting = tokio::spawn(accept(listener, real.join(SOCKET), mode.clone()));
+        Proxy { url, mode, accepting, _dir: dir }
+    }
+
+    /// From the next bytes on.
+    pub fn set(&self, mode: Mode) {
+        self.mode.store(mode as u8, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+fn escaped(path: &Path) -> String {
+    path.to_str().expect("a plain path").replace('/', "%2F")
+}
+
+async fn accept(listener: UnixListener, real: PathBuf, mode: Arc<AtomicU8>) {
+    // Dropped with this task, and all connections with it.
+    let mut connections = JoinSet::new();
+    while let Ok((client, _)) = listener.accept().await {
+        if let Ok(server) = UnixStream::connect(&real).await {
+            connections.spawn(carry(client, server, mode.clone()));
+        }
+    }
+}
+
+/// Which way a connection goes wrong, once it does.
+#[derive(Default)]
+struct Line {
+    /// The commit whose answer gets lost is under way.
+    committing: bool,
+    mute: bool,
+}
+
+/// One connection, until either side closes it.
+async fn carry(client: UnixStream, server: UnixStream, mode: Arc<AtomicU8>) {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let mut line = Line::default();
+    let (mut up, mut down) = (vec![0; 16_384], vec![0; 16_384]);
+    loop {
+        let (bytes, is_up) = tokio::select! {
+            read = from_client.read(&mut up) => (take(&up, read), true),
+            read = from_server.read(&mut down) => (take(&down, read), false),
+        };
+        let Some(bytes) = bytes else { break };
+        let now = MODES[usize::from(mode.load(Ordering::SeqCst))];
+        line.mute |= now == Mode::BlackHole;
+        let loses = matches!(now, Mode::CutCommits | Mode::MuteCommits);
+        line.committing |= is_up && loses && bytes.windows(6).any(|part| part == b"COMMIT");
+        if line.mute {
+            continue;
+        }
+        if line.committing && !is_up {
+            // Postgres answers a COMMIT once it is done.
+            if now == Mode::CutCommits {
+                break;
+            }
+            line.mute = true;
+            continue;
+        }
+        if forward(bytes, is_up, &mut to_server, &mut to_client).await.is_err() {
+            break;
+        }
+    }
+}
+
+fn take(buffer: &[u8], read: std::io::Result<usize>) -> Option<&[u8]> {
+    read.ok().filter(|length| *length > 0).map(|length| &buffer[..length])
+}
+
+async fn forward(
+    bytes: &[u8],
+    is_up: bool,
+    to_server: &mut OwnedWriteHalf,
+    to_client: &mut OwnedWriteHalf,
+) -> std::io::Result<()> {
+    match is_up {
+        true => to_server.write_all(bytes).await,
+        false => to_client.write_all(bytes).await,
+    }
+}
