@@ -2,7 +2,9 @@
 
 mod alerts;
 mod claims;
+mod command;
 mod contention;
+mod crash;
 mod errors;
 mod filters;
 mod harness;
@@ -16,6 +18,7 @@ mod readme;
 mod refresh;
 mod request_ids;
 mod reuse;
+mod secrets;
 mod sweep;
 mod timeouts;
 mod tls;
