@@ -8,6 +8,7 @@ mod crash;
 mod errors;
 mod filters;
 mod harness;
+mod health;
 mod life;
 mod limit;
 mod limit_races;
