@@ -2,9 +2,11 @@
 
 mod alerts;
 mod claims;
+mod client_limits;
 mod command;
 mod contention;
 mod crash;
+mod create_limits;
 mod errors;
 mod filters;
 mod harness;
