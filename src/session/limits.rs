@@ -21,7 +21,7 @@ pub fn admit(policy: &Policy, sessions: &[Session], now: Time) -> Result<Vec<usi
         return Ok(Vec::new());
     }
     let mut active: Vec<usize> =
-        (0..sessions.len()).filter(|i| sessions[*i].state_at(now) == State::Active).collect();
+        (0..sessions.len()).filter(|i| counts(&sessions[*i], now)).collect();
     let max = policy.max_sessions_per_user as usize;
     let Some(surplus) = (active.len() + 1).checked_sub(max).filter(|surplus| *surplus > 0) else {
         return Ok(Vec::new());
@@ -38,6 +38,12 @@ pub fn admit(policy: &Policy, sessions: &[Session], now: Time) -> Result<Vec<usi
     }
     active.truncate(surplus);
     Ok(active)
+}
+
+/// A session past its idle deadline counts until that is settled: activity that another replica
+/// noted may yet keep it alive, and the limit is hard.
+fn counts(session: &Session, now: Time) -> bool {
+    session.settled_at(now) == State::Active
 }
 
 #[cfg(test)]
@@ -76,14 +82,14 @@ mod tests {
         ) {
             let sessions = sessions(&ages);
             let now = start() + Duration::minutes(i64::from(now));
-            let live = sessions.iter().filter(|s| s.state_at(now) == State::Active).count();
+            let live = sessions.iter().filter(|s| counts(s, now)).count();
             let strategy =
                 if lru { OnLimit::TerminateLeastRecentlyUsed } else { OnLimit::TerminateOldest };
             let victims = admit(&policy(max, strategy), &sessions, now).unwrap();
             prop_assert_eq!(victims.len(), (live + 1).saturating_sub(max as usize));
             let by = |s: &Session| if lru { s.last_active_at } else { s.created_at };
             for (i, spared) in sessions.iter().enumerate() {
-                if !victims.contains(&i) && spared.state_at(now) == State::Active {
+                if !victims.contains(&i) && counts(spared, now) {
                     prop_assert!(victims.iter().all(|v| by(&sessions[*v]) <= by(spared)));
                 }
             }

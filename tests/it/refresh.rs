@@ -85,6 +85,9 @@ async fn a_refresh_moves_the_idle_deadline_and_not_the_absolute_one() {
     let status = server.refresh(&token).await.expect_err("too late");
     assert_eq!(reason(&status), "SESSION_EXPIRED");
     assert_eq!(metadata(&status, "end_reason").as_deref(), Some("IDLE_TIMEOUT"));
+    assert_eq!(server.activities(4).await, 0, "another replica may still know of activity");
+    server.advance(Duration::seconds(10));
+    server.refresh(&token).await.expect_err("later still");
     assert_eq!(server.activities(4).await, 1, "it expired in place");
     audit::check(&server.db).await;
 }
