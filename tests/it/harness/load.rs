@@ -88,7 +88,11 @@ impl Load {
                 assert_eq!(ended.expect("the session").end_reason(), pb::EndReason::Logout);
                 ending.clone_from(&newest);
             }
-            self.count(4, server.get(&acknowledged[0])).await;
+            let filter = pb::SessionFilter { user_id: user.to_owned(), ..Default::default() };
+            let request = pb::ListSessionsRequest { filter: Some(filter), ..Default::default() };
+            if let Some(page) = self.count(4, server.sessions().list_sessions(request)).await {
+                assert!(!page.into_inner().sessions.is_empty(), "there are some");
+            }
         }
         acknowledged
     }
