@@ -84,13 +84,19 @@ pub async fn lock(conn: &mut Connection, keys: &[&SessionKey]) -> Result<Vec<Ses
     rows.into_iter().map(Session::try_from).collect()
 }
 
-/// Locks at most `limit` sessions whose time to be looked at has come.
+/// Locks at most `limit` sessions whose time to be looked at has come. A row that makes no sense is
+/// left out and logged.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
 pub async fn lock_due(conn: &mut Connection, now: Time, limit: i64) -> Result<Vec<Session>> {
     let rows: Vec<SessionRow> = LockDue::new(now, limit).load(conn).await?;
-    rows.into_iter().map(Session::try_from).collect()
+    // A damaged row must not keep all others from expiring.
+    let sound = |row| {
+        Session::try_from(row)
+            .inspect_err(|error| tracing::error!(%error, "a session that is due cannot be read"))
+    };
+    Ok(rows.into_iter().filter_map(|row| sound(row).ok()).collect())
 }
 
 /// Locks the sessions of these users that are not ended. `users` holds each at most once.
