@@ -83,14 +83,14 @@ impl Round {
         let name = if number == 0 { "warm-up".to_owned() } else { format!("round {number}") };
         format!(
             "{name}: P5 {:.2}, P7 {:.2}, P8 {:.3}\n  control {}\n  subject {}\n  one caller: \
-             p50 control {:.0?}, subject {:.0?}",
+             p50 control {} us, subject {} us",
             self.p5(),
             self.p7(),
             self.loaded_subject.writes,
             self.loaded_control.describe(),
             self.loaded_subject.describe(),
-            self.lone_control.p50,
-            self.lone_subject.p50,
+            self.lone_control.p50.as_micros(),
+            self.lone_subject.p50.as_micros(),
         )
     }
 }
