@@ -100,6 +100,7 @@ pub enum Reason {
     SessionLimitReached,
     AlertStateInvalid,
     EtagMismatch,
+    ExpectedMaxExceeded,
     RequestIdReused,
     Overloaded,
     DatabaseUnavailable,

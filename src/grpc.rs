@@ -9,4 +9,5 @@ pub mod pb;
 pub mod session;
 
 mod convert;
+mod deadline;
 mod error;

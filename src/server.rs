@@ -25,7 +25,7 @@ use crate::jobs;
 use crate::model::policy::Policy;
 use crate::session::{
     create::Create, expire::Expire, get::Get, list::List, refresh::Refresh, retain::Retain,
-    terminate::Terminate, touch::Touches, validate::Validate,
+    terminate::Terminate, terminate_many::TerminateMany, touch::Touches, validate::Validate,
 };
 use crate::store::migrations;
 use crate::store::pool::Database;
@@ -132,6 +132,7 @@ impl Server {
             refresh,
             validate,
             terminate,
+            terminate_many: TerminateMany::new(db.clone(), clock.clone(), touches.clone()),
             get: Get::new(db.clone(), clock.clone(), touches.clone()),
             list: List::new(db.clone(), clock.clone(), touches.clone()),
             keyring,

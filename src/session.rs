@@ -8,6 +8,7 @@ pub mod list;
 pub mod refresh;
 pub mod retain;
 pub mod terminate;
+pub mod terminate_many;
 pub mod touch;
 pub mod validate;
 

@@ -129,6 +129,7 @@ fn reason_name(reason: Reason) -> &'static str {
         Reason::SessionLimitReached => Pb::SessionLimitReached,
         Reason::AlertStateInvalid => Pb::AlertStateInvalid,
         Reason::EtagMismatch => Pb::EtagMismatch,
+        Reason::ExpectedMaxExceeded => Pb::ExpectedMaxExceeded,
         Reason::RequestIdReused => Pb::RequestIdReused,
         Reason::Overloaded => Pb::Overloaded,
         Reason::DatabaseUnavailable => Pb::DatabaseUnavailable,

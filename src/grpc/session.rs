@@ -8,12 +8,14 @@ use crate::clock::Clock;
 use crate::grpc::auth::principal;
 use crate::grpc::convert::lists::Listing;
 use crate::grpc::convert::{keys, session as convert};
+use crate::grpc::deadline;
 use crate::grpc::pb::session as pb;
 use crate::session::create::Create;
 use crate::session::get::Get;
 use crate::session::list::List;
 use crate::session::refresh::Refresh;
 use crate::session::terminate::Terminate;
+use crate::session::terminate_many::TerminateMany;
 use crate::session::validate::Validate;
 use crate::token::keyring::Keyring;
 use crate::token::page::PageTokens;
@@ -24,6 +26,7 @@ pub struct SessionApi {
     pub refresh: Refresh,
     pub validate: Validate,
     pub terminate: Terminate,
+    pub terminate_many: TerminateMany,
     pub get: Get,
     pub list: List,
     pub keyring: Arc<Keyring>,
@@ -87,6 +90,20 @@ impl pb::session_service_server::SessionService for SessionApi {
         let wish = convert::termination(request.into_inner(), caller)?;
         let session = self.terminate.terminate(&wish).await?.map(convert::to_pb_session);
         Ok(Response::new(pb::TerminateSessionResponse { session }))
+    }
+
+    async fn terminate_sessions(
+        &self,
+        request: Request<pb::TerminateSessionsRequest>,
+    ) -> Result<Response<pb::TerminateSessionsResponse>, Status> {
+        let (caller, budget) = (principal(&request), deadline::budget(request.metadata()));
+        let wish = convert::mass_termination(request.into_inner(), caller)?;
+        let done = self.terminate_many.terminate(&wish, budget).await?;
+        Ok(Response::new(pb::TerminateSessionsResponse {
+            terminated_count: done.count,
+            sample: done.sample.into_iter().map(convert::to_pb_session).collect(),
+            complete: done.complete,
+        }))
     }
 
     async fn get_session(

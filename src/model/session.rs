@@ -179,11 +179,23 @@ pub struct SessionFilter {
     pub last_active_before: Option<Time>,
 }
 
+impl SessionFilter {
+    /// Whether a session that it selected is still selected, by all that a session can change but
+    /// its state.
+    pub fn still_selects(&self, session: &Session) -> bool {
+        self.ip.is_none_or(|net| session.ip.is_some_and(|ip| net.contains(&ip)))
+            && self.last_active_after.is_none_or(|after| session.last_active_at >= after)
+            && self.last_active_before.is_none_or(|before| session.last_active_at < before)
+    }
+}
+
 /// A state to filter by, judged at the time of the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StateFilter {
     /// Neither ended nor past a deadline.
     Active,
+    /// Not written down as ended, past a deadline or not.
+    Unended,
     /// Ended by somebody or by a rule.
     Terminated,
     /// Past a deadline, written down or not.

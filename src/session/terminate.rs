@@ -4,7 +4,6 @@ use uuid::Uuid;
 
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Outage, Result};
-use crate::model::activity::{Activity, ActivityKind, SYSTEM};
 use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::request::{Remembered, RequestId};
 use crate::model::session::{End, EndReason, Session, State};
@@ -114,15 +113,7 @@ impl Terminate {
         if let Some(session) = &mut session {
             self.touches.overlay(session);
             if session.state == State::Active {
-                let (kind, by, end) = match session.state_at(now) {
-                    State::Active => (ActivityKind::Terminated, &*wish.principal, wish.end(now)),
-                    // Written down: an end that was told is final, whatever other replicas saw.
-                    State::Ended(end) => (ActivityKind::Expired, SYSTEM, end),
-                };
-                session.end(end);
-                let id = self.clock.new_id();
-                changes.activities.push(Activity::of_session(id, now, kind, by, session));
-                changes.changed.push(session.clone());
+                changes.end(session, wish.end(now), self.clock.new_id());
             }
         }
         changes.remembered.extend(wish.request.map(|request| Remembered {

@@ -4,12 +4,13 @@
 use diesel::sql_types::{BigInt, Text};
 use diesel_async::RunQueryDsl;
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::error::{Error, Outage, Result};
-use crate::model::activity::Activity;
+use crate::model::activity::{Activity, ActivityKind, SYSTEM};
 use crate::model::alert::Alert;
 use crate::model::request::Remembered;
-use crate::model::session::Session;
+use crate::model::session::{End, Session, State};
 use crate::store::Connection;
 use crate::store::rows::activity::ActivityRow;
 use crate::store::rows::alert::AlertRow;
@@ -121,6 +122,22 @@ impl Changes {
             && self.worked.is_empty()
             && self.activities.is_empty()
             && self.remembered.is_empty()
+    }
+
+    /// Ends a locked, active session at `end.at`, or writes down that it has expired by then: an
+    /// end that was told is final, whatever other replicas saw. True if it had not expired. `id` is
+    /// the activity's.
+    pub fn end(&mut self, session: &mut Session, end: End, id: Uuid) -> bool {
+        let now = end.at;
+        let (kind, end) = match session.state_at(now) {
+            State::Active => (ActivityKind::Terminated, end),
+            State::Ended(expiry) => (ActivityKind::Expired, expiry),
+        };
+        let by = end.by.clone().unwrap_or_else(|| SYSTEM.to_owned());
+        session.end(end);
+        self.activities.push(Activity::of_session(id, now, kind, &by, session));
+        self.changed.push(session.clone());
+        kind == ActivityKind::Terminated
     }
 
     /// Writes everything. The caller commits.

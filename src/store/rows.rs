@@ -13,7 +13,7 @@ use serde::Serializer;
 use crate::error::Error;
 
 /// Nonsense in a row, by table and column. It cannot come from this service's own writes.
-fn corrupt(table: &str, column: &str, row: impl std::fmt::Display) -> Error {
+pub(super) fn corrupt(table: &str, column: &str, row: impl std::fmt::Display) -> Error {
     Error::Internal(anyhow::anyhow!("{table}.{column} of row {row} holds an impossible value"))
 }
 

@@ -1,5 +1,6 @@
 //! `user_sessions`: reading, locking, touching. Writing is in `changes`.
 
+mod filter;
 mod list;
 mod lock;
 mod touch;
@@ -16,7 +17,7 @@ use crate::store::Connection;
 use crate::store::rows::session::SessionRow;
 use crate::store::schema::user_sessions as s;
 
-pub use list::list;
+pub use list::{list, matching};
 pub use lock::{count_live, lock, lock_due, lock_live};
 pub use touch::{Touch, touch};
 

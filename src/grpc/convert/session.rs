@@ -3,6 +3,7 @@
 mod create;
 mod filter;
 mod terminate;
+mod terminate_many;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
@@ -22,6 +23,7 @@ use uuid::Uuid;
 pub use create::new_session;
 pub use filter::filter;
 pub use terminate::termination;
+pub use terminate_many::mass_termination;
 
 /// A session as the protocol writes it. Its state must be judged already.
 pub fn to_pb_session(session: Session) -> pb::Session {

@@ -32,6 +32,13 @@ impl TestServer {
         Ok(self.sessions().terminate_session(request).await?.into_inner().session)
     }
 
+    pub async fn terminate_many(
+        &self,
+        request: pb::TerminateSessionsRequest,
+    ) -> Result<pb::TerminateSessionsResponse, Status> {
+        Ok(self.sessions().terminate_sessions(request).await?.into_inner())
+    }
+
     pub async fn get_alert(&self, alert_id: &str) -> Result<alert::SecurityAlert, Status> {
         let alert_id = alert_id.to_owned();
         let request = alert::GetAlertRequest { alert_id, ..Default::default() };
@@ -79,6 +86,21 @@ impl TestServer {
             FROM user_sessions s, unnest($1::text[]) id WHERE s.session_id = $2::text::uuid";
         let rows = self.db.connect().await.execute(sql, &[&ids, &session_id]).await;
         assert_eq!(rows.expect("copies"), ids.len() as u64);
+    }
+
+    /// A user with this many sessions, each with its activity.
+    pub async fn create_many(&self, user: &str, count: usize) {
+        let (id, ..) = parts(&self.create(user).await);
+        self.copy_session(&id, &self.ids(count - 1)).await;
+        let sql = "INSERT INTO session_activities
+            SELECT (json_populate_record(a, json_build_object(
+                'session_id', s.session_id, 'activity_id', s.session_id))).*
+            FROM session_activities a
+            JOIN user_sessions s USING (tenant_id, user_id)
+            WHERE a.session_id = $1::text::uuid AND s.session_id <> a.session_id";
+        let rows = self.db.connect().await.execute(sql, &[&id]).await;
+        assert_eq!(rows.expect("copies"), count as u64 - 1);
+        self.db.connect().await.batch_execute("ANALYZE").await.expect("statistics");
     }
 
     /// The same for an alert.

@@ -20,9 +20,16 @@ pub fn filter(request: &pb::ListSessionsRequest) -> Result<(TenantId, SessionFil
     let mut check = Check::default();
     let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
     let size = page_size(&mut check, request.page_size);
-    let pb = request.filter.clone().unwrap_or_default();
+    let filter = session_filter(&mut check, request.filter.clone().unwrap_or_default());
+    let Some(tenant) = tenant else { return Err(check.failed()) };
+    check.done()?;
+    Ok((tenant, filter, size))
+}
+
+/// Checks a filter, wherever it stands under `filter`.
+pub(super) fn session_filter(check: &mut Check, pb: pb::SessionFilter) -> SessionFilter {
     let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    let filter = SessionFilter {
+    SessionFilter {
         user: given(&pb.user_id)
             .and_then(|text| check.take("filter.user_id", UserId::parse(&text))),
         device: check.uuid("filter.device_id", &pb.device_id),
@@ -31,22 +38,15 @@ pub fn filter(request: &pb::ListSessionsRequest) -> Result<(TenantId, SessionFil
         state: check.value("filter.state", pb.state, state),
         device_type: check.value("filter.device_type", pb.device_type, DeviceType::from_number),
         ip: given(&pb.ip_prefix).and_then(|text| check.take("filter.ip_prefix", network(&text))),
-        created_after: time(&mut check, "filter.created_after_time", pb.created_after_time),
-        created_before: time(&mut check, "filter.created_before_time", pb.created_before_time),
-        last_active_after: time(
-            &mut check,
-            "filter.last_active_after_time",
-            pb.last_active_after_time,
-        ),
+        created_after: time(check, "filter.created_after_time", pb.created_after_time),
+        created_before: time(check, "filter.created_before_time", pb.created_before_time),
+        last_active_after: time(check, "filter.last_active_after_time", pb.last_active_after_time),
         last_active_before: time(
-            &mut check,
+            check,
             "filter.last_active_before_time",
             pb.last_active_before_time,
         ),
-    };
-    let Some(tenant) = tenant else { return Err(check.failed()) };
-    check.done()?;
-    Ok((tenant, filter, size))
+    }
 }
 
 fn state(number: i32) -> Option<StateFilter> {

@@ -34,19 +34,20 @@ pub fn termination(
         Some(PbTarget::RefreshToken(token)) => Some(Target::RefreshToken(token)),
         Some(PbTarget::AccessToken(token)) => Some(Target::AccessToken(token)),
     };
-    let reason = check.value("reason", request.reason, EndReason::from_number);
-    let reason = reason.unwrap_or(EndReason::Logout);
-    if !callers_may_give(reason) {
-        let rule = "must be LOGOUT, ADMIN, CREDENTIAL_CHANGED or SUSPICIOUS_ACTIVITY";
-        check.broken("reason", rule);
-    }
+    let reason = end_reason(&mut check, request.reason);
     let note = check.note("note", request.note, 512);
     let (Some(tenant), Some(target)) = (tenant, target) else { return Err(check.failed()) };
     check.done()?;
     Ok(Termination { tenant, target, reason, note, request: remember, principal })
 }
 
-fn callers_may_give(reason: EndReason) -> bool {
+/// A reason that callers may give; 0 is a logout.
+pub(super) fn end_reason(check: &mut Check, number: i32) -> EndReason {
     use EndReason::{Admin, CredentialChanged, Logout, SuspiciousActivity};
-    matches!(reason, Logout | Admin | CredentialChanged | SuspiciousActivity)
+    let reason = check.value("reason", number, EndReason::from_number).unwrap_or(Logout);
+    if !matches!(reason, Logout | Admin | CredentialChanged | SuspiciousActivity) {
+        let rule = "must be LOGOUT, ADMIN, CREDENTIAL_CHANGED or SUSPICIOUS_ACTIVITY";
+        check.broken("reason", rule);
+    }
+    reason
 }

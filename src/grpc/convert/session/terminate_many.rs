@@ -1,0 +1,50 @@
+//! TerminateSessionsRequest.
+
+use crate::error::Result;
+use crate::grpc::convert::check::Check;
+use crate::grpc::convert::session::filter::session_filter;
+use crate::grpc::convert::session::terminate::end_reason;
+use crate::grpc::pb::session as pb;
+use crate::model::ids::TenantId;
+use crate::model::session::StateFilter;
+use crate::session::terminate_many::MassTermination;
+
+/// Checks a termination of many sessions.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`].
+pub fn mass_termination(
+    request: pb::TerminateSessionsRequest,
+    principal: String,
+) -> Result<MassTermination> {
+    let mut check = Check::default();
+    let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
+    let given = request.filter.unwrap_or_default();
+    let open = pb::SessionFilter { state: 0, ..given.clone() } == pb::SessionFilter::default();
+    match (open, request.whole_tenant) {
+        (true, false) => {
+            check.broken("filter", "must set a field other than state, unless whole_tenant is set");
+        }
+        (false, true) => check.broken("filter", "must be empty if whole_tenant is set"),
+        _ => {}
+    }
+    let filter = session_filter(&mut check, given);
+    if !matches!(filter.state, None | Some(StateFilter::Active)) {
+        check.broken("filter.state", "must be SESSION_STATE_ACTIVE or absent");
+    }
+    let except = check.uuid("except_session_id", &request.except_session_id);
+    let reason = end_reason(&mut check, request.reason);
+    let note = check.note("note", request.note, 512);
+    let Some(tenant) = tenant else { return Err(check.failed()) };
+    check.done()?;
+    Ok(MassTermination {
+        tenant,
+        filter,
+        except,
+        reason,
+        note,
+        dry_run: request.dry_run,
+        expected_max: Some(request.expected_max).filter(|max| *max > 0),
+        principal,
+    })
+}

@@ -1,0 +1,210 @@
+//! TerminateSessions: ends all sessions that match a filter, in batches.
+//!
+//! From the newest session on: ids sort by creation, so what is created meanwhile lies behind, and a
+//! call ends however many creates come. Every session that was committed before lies ahead.
+
+mod budget;
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::clock::{Clock, Time};
+use crate::error::{Error, Outage, Reason, Result};
+use crate::model::ids::{SessionKey, TenantId};
+use crate::model::page::PageRequest;
+use crate::model::session::{End, EndReason, Session, SessionFilter, State, StateFilter};
+use crate::session::touch::Touches;
+use crate::store::changes::Changes;
+use crate::store::pool::Database;
+use crate::store::sessions;
+use budget::Budget;
+
+/// Sessions per transaction: short locks, and little lost if one fails.
+const BATCH: usize = 500;
+/// Keys per statement where they are only counted.
+const COUNTED: usize = 10_000;
+/// The most sessions an answer shows.
+const SAMPLE: usize = 10;
+
+/// Terminates sessions by filter.
+pub struct TerminateMany {
+    db: Database,
+    clock: Clock,
+    touches: Touches,
+}
+
+/// What a caller asks for.
+pub struct MassTermination {
+    pub tenant: TenantId,
+    /// Its state does not matter: only active sessions end.
+    pub filter: SessionFilter,
+    pub except: Option<Uuid>,
+    /// Never one of the service's own.
+    pub reason: EndReason,
+    /// At most 512 characters.
+    pub note: Option<String>,
+    pub dry_run: bool,
+    /// More matching sessions than that are not ended.
+    pub expected_max: Option<u32>,
+    /// Who calls.
+    pub principal: String,
+}
+
+/// What was ended, or in a dry run would be.
+#[derive(Default)]
+pub struct Terminated {
+    pub count: u64,
+    /// The newest of them.
+    pub sample: Vec<Session>,
+    /// Nothing is left of what matched at the beginning.
+    pub complete: bool,
+}
+
+/// A batch, or a page of keys: what became of it, and where the next one begins.
+struct Step {
+    ended: Vec<Session>,
+    next: Option<Uuid>,
+}
+
+impl TerminateMany {
+    /// Terminates sessions of `db`.
+    pub fn new(db: Database, clock: Clock, touches: Touches) -> TerminateMany {
+        TerminateMany { db, clock, touches }
+    }
+
+    /// Ends what matches, for as long as `time` lasts. What is counted is final.
+    ///
+    /// # Errors
+    /// [`Error::Precondition`] if more match than expected, and [`Error::Unavailable`]: batches
+    /// before the one that failed stay done.
+    pub async fn terminate(&self, wish: &MassTermination, time: Duration) -> Result<Terminated> {
+        let mut budget = Budget::new(time);
+        if wish.dry_run || wish.expected_max.is_some() {
+            let counted = self.count(wish, &mut budget).await?;
+            if wish.dry_run {
+                return Ok(Terminated { sample: self.sample(wish).await?, ..counted });
+            }
+            if !counted.complete {
+                return Ok(Terminated::default());
+            }
+        }
+        let mut done = Terminated::default();
+        let mut after = None;
+        while budget.allows() {
+            let step = match self.batch(wish, after).await {
+                // Rolled back as a whole: once more is safe.
+                Err(Error::Unavailable(Outage::Raced(_) | Outage::Locked(_))) => {
+                    self.batch(wish, after).await?
+                }
+                other => other?,
+            };
+            done.count += step.ended.len() as u64;
+            let room = SAMPLE - done.sample.len();
+            done.sample.extend(step.ended.into_iter().take(room));
+            after = step.next;
+            if after.is_none() {
+                done.complete = true;
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    /// Counts what matches; an error if it is more than expected.
+    async fn count(&self, wish: &MassTermination, budget: &mut Budget) -> Result<Terminated> {
+        let now = self.clock.now();
+        let filter = wish.selecting(StateFilter::Active);
+        let most = wish.expected_max.map_or(u64::MAX, u64::from);
+        let mut counted = Terminated::default();
+        let mut after = None;
+        while budget.allows() {
+            let page = self.db.within(async {
+                let mut conn = self.db.acquire().await?;
+                sessions::matching(&mut conn, &wish.tenant, &filter, after, COUNTED, now).await
+            });
+            let keys = page.await?;
+            after = keys.last().filter(|_| keys.len() == COUNTED).map(|key| key.session);
+            counted.count += keys.iter().filter(|key| wish.names(key)).count() as u64;
+            if counted.count > most {
+                return Err(exceeded(counted.count));
+            }
+            if after.is_none() {
+                counted.complete = true;
+                break;
+            }
+        }
+        Ok(counted)
+    }
+
+    async fn sample(&self, wish: &MassTermination) -> Result<Vec<Session>> {
+        let now = self.clock.now();
+        let filter = wish.selecting(StateFilter::Active);
+        let page = PageRequest { size: SAMPLE + 1, after: None };
+        let page = self.db.within(async {
+            let mut conn = self.db.acquire().await?;
+            sessions::list(&mut conn, &wish.tenant, &filter, page, now).await
+        });
+        let mut sample = page.await?.items;
+        sample.retain(|session| wish.names(&session.key));
+        sample.truncate(SAMPLE);
+        for session in &mut sample {
+            self.touches.overlay(session);
+        }
+        Ok(sample)
+    }
+
+    async fn batch(&self, wish: &MassTermination, after: Option<Uuid>) -> Result<Step> {
+        self.db.within(self.attempt(wish, after)).await
+    }
+
+    async fn attempt(&self, wish: &MassTermination, after: Option<Uuid>) -> Result<Step> {
+        let mut tx = self.db.begin().await?;
+        let now = self.clock.now();
+        // Past a deadline or not: another replica may know of activity that is not written yet.
+        let filter = wish.selecting(StateFilter::Unended);
+        let keys = sessions::matching(&mut tx, &wish.tenant, &filter, after, BATCH, now).await?;
+        let next = keys.last().filter(|_| keys.len() == BATCH).map(|key| key.session);
+        let named: Vec<&SessionKey> = keys.iter().filter(|key| wish.names(key)).collect();
+        let mut changes = Changes::default();
+        let mut ended = Vec::new();
+        if !named.is_empty() {
+            for mut session in sessions::lock(&mut tx, &named).await? {
+                self.touches.overlay(&mut session);
+                // It may have changed, or ended, before it was locked.
+                let selected = session.state == State::Active && filter.still_selects(&session);
+                if selected && changes.end(&mut session, wish.end(now), self.clock.new_id()) {
+                    ended.push(session);
+                }
+            }
+        }
+        if !changes.is_empty() {
+            changes.write(&mut tx).await?;
+        }
+        tx.commit().await?;
+        ended.sort_unstable_by_key(|session| std::cmp::Reverse(session.key.session));
+        Ok(Step { ended, next })
+    }
+}
+
+impl MassTermination {
+    fn selecting(&self, state: StateFilter) -> SessionFilter {
+        SessionFilter { state: Some(state), ..self.filter.clone() }
+    }
+
+    fn names(&self, key: &SessionKey) -> bool {
+        self.except != Some(key.session)
+    }
+
+    fn end(&self, at: Time) -> End {
+        End { reason: self.reason, at, by: Some(self.principal.clone()), note: self.note.clone() }
+    }
+}
+
+fn exceeded(matching: u64) -> Error {
+    Error::Precondition {
+        reason: Reason::ExpectedMaxExceeded,
+        message: "more sessions match than expected_max; none was ended".to_owned(),
+        metadata: vec![("matching", matching.to_string())],
+    }
+}

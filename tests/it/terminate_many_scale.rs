@@ -1,0 +1,133 @@
+//! TerminateSessions of many: exact counts, the caller's deadline, and creates at the same time.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use sessiond::grpc::pb::session as pb;
+
+use crate::harness::calls::{new_session, parts};
+use crate::harness::{TestServer, audit, clock, start, start_on, wait};
+
+const TERMINATED: &str = "SELECT count(*) FROM user_sessions WHERE state = 2";
+
+fn of_ada() -> pb::TerminateSessionsRequest {
+    let filter = pb::SessionFilter { user_id: "ada".to_owned(), ..Default::default() };
+    pb::TerminateSessionsRequest { filter: Some(filter), ..Default::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_sessions_end_in_one_call_and_are_counted() {
+    let server = start().await;
+    server.create_many("ada", 10_001).await;
+    server.create_many("bob", 2).await;
+    let dry = pb::TerminateSessionsRequest { dry_run: true, ..of_ada() };
+    let said = server.terminate_many(dry).await.expect("a dry run");
+    assert_eq!((said.terminated_count, said.sample.len(), said.complete), (10_001, 10, true));
+    assert_eq!(server.db.count(TERMINATED).await, 0);
+
+    let request = pb::TerminateSessionsRequest { expected_max: 10_001, ..of_ada() };
+    let done = server.terminate_many(request).await.expect("an end");
+    assert_eq!((done.terminated_count, done.sample.len(), done.complete), (10_001, 10, true));
+    assert_eq!(server.db.count(TERMINATED).await, 10_001);
+    assert_eq!(server.activities(3).await, 10_001);
+    let said: Vec<&str> = said.sample.iter().map(|session| session.session_id.as_str()).collect();
+    let done: Vec<&str> = done.sample.iter().map(|session| session.session_id.as_str()).collect();
+    assert_eq!(done, said);
+    audit::check(&server.db).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_runs_out_of_time_says_exactly_what_it_did() {
+    let server = start().await;
+    server.create_many("ada", 40_000).await;
+    let mut request = tonic::Request::new(of_ada());
+    request.set_timeout(Duration::from_secs(2));
+    let first = server.sessions().terminate_sessions(request).await.expect("ok").into_inner();
+    assert!(!first.complete && first.terminated_count > 0, "{}", first.terminated_count);
+    assert_eq!(server.db.count(TERMINATED).await, first.terminated_count as i64);
+
+    let mut done = first.terminated_count;
+    for _ in 0..10 {
+        let answer = server.terminate_many(of_ada()).await.expect("the rest");
+        done += answer.terminated_count;
+        if answer.complete {
+            break;
+        }
+    }
+    assert_eq!((done, server.db.count(TERMINATED).await), (40_000, 40_000));
+    audit::check(&server.db).await;
+}
+
+/// Creates on and on, and returns the sessions with the stage in which each create returned.
+async fn create_until(server: &TestServer, stage: &AtomicUsize, made: &AtomicUsize) -> Made {
+    let mut sessions = Vec::new();
+    while stage.load(Ordering::SeqCst) < 2 {
+        let (id, ..) = parts(&server.create("ada").await);
+        sessions.push((id, stage.load(Ordering::SeqCst)));
+        made.fetch_add(1, Ordering::SeqCst);
+    }
+    sessions
+}
+
+type Made = Vec<(String, usize)>;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_was_created_before_ends_while_others_create_on() {
+    let server = start().await;
+    // The clocks of replicas differ: a session of this one may come from the future.
+    let ahead = clock();
+    ahead.advance(chrono::Duration::seconds(1));
+    let replica = start_on(server.db.clone(), ahead, |_| {}).await;
+    let (bob, ..) = parts(&server.create("bob").await);
+    let tenant_id = "acme".to_owned();
+    let foreign = pb::CreateSessionRequest { tenant_id, ..new_session("ada") };
+    server.try_create(foreign).await.expect("a session");
+    let (kept, ..) = parts(&server.create("ada").await);
+    server.create_many("ada", 1_500).await;
+
+    for caller in [&server, &replica, &server] {
+        let (stage, made) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let creating = join_all(
+            (0..8)
+                .map(|n| create_until(if n % 2 == 0 { &server } else { &replica }, &stage, &made)),
+        );
+        let ending = async {
+            wait::until(async || made.load(Ordering::SeqCst) > 20).await;
+            stage.store(1, Ordering::SeqCst);
+            let except_session_id = kept.clone();
+            let request = pb::TerminateSessionsRequest { except_session_id, ..of_ada() };
+            let done = caller.terminate_many(request).await.expect("an end");
+            stage.store(2, Ordering::SeqCst);
+            assert!(done.complete);
+            done.terminated_count as i64
+        };
+        let before = server.db.count(TERMINATED).await;
+        let (created, count) = join(creating, ending).await;
+        assert_eq!(server.db.count(TERMINATED).await - before, count);
+        let created: Vec<(String, usize)> = created.into_iter().flatten().collect();
+        for (id, _) in created.iter().filter(|(_, stage)| *stage == 0) {
+            let state = server.get(id).await.expect("a session").state();
+            assert_eq!(state, pb::SessionState::Terminated, "{id} was created before");
+        }
+    }
+    for id in [&bob, &kept] {
+        let state = server.get(id).await.expect("a session").state();
+        assert_eq!(state, pb::SessionState::Active);
+    }
+    let foreign = "SELECT count(*) FROM user_sessions WHERE tenant_id = 'acme' AND state = 1";
+    assert_eq!(server.db.count(foreign).await, 1);
+    audit::check(&server.db).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn racing_calls_end_each_session_once() {
+    let server = start().await;
+    let replica = server.replica().await;
+    server.create_many("ada", 1_200).await;
+    let calls = [&server, &replica, &server, &replica].map(|one| one.terminate_many(of_ada()));
+    let answers = join_all(calls).await.into_iter().map(|answer| answer.expect("an end"));
+    let counts: Vec<u64> = answers.map(|answer| answer.terminated_count).collect();
+    assert_eq!(counts.iter().sum::<u64>(), 1_200, "{counts:?}");
+    audit::check(&server.db).await;
+}
