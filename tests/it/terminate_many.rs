@@ -88,7 +88,7 @@ async fn each_field_of_the_filter_ends_what_it_selects_as_the_dry_run_said() {
 
         let said = server.terminate_many(dry).await.expect("a dry run");
         assert_eq!((said.terminated_count, said.complete), (1, true), "{name}");
-        assert_eq!(said.sample, [ada.clone()], "{name}");
+        assert_eq!(said.sample, std::slice::from_ref(&ada), "{name}");
         assert_eq!(active(&server, &tenant).await, ["ada", "bob"], "{name}");
 
         let done = server.terminate_many(real.clone()).await.expect("an end");
