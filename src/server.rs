@@ -24,7 +24,7 @@ use crate::grpc::session::SessionApi;
 use crate::jobs;
 use crate::model::policy::Policy;
 use crate::session::{
-    create::Create, expire::Expire, get::Get, list::List, refresh::Refresh, retain::Retain,
+    create::Create, device, expire::Expire, get::Get, list::List, refresh::Refresh, retain::Retain,
     terminate::Terminate, terminate_many::TerminateMany, touch::Touches, validate::Validate,
 };
 use crate::store::migrations;
@@ -106,6 +106,8 @@ impl Server {
                 settings.listen
             );
         }
+        // Nobody waits for it: who comes before it is done builds it or waits where it is used.
+        std::thread::spawn(device::prepare);
         let db = Database::new(&settings.database_url, settings.database_connections)?;
         let applied = migrations::run(&db, clock.now()).await.context("the database")?;
         if !applied.is_empty() {

@@ -2,6 +2,7 @@
 //! pure; the verbs read, decide by them, write, and only then answer.
 
 pub mod create;
+pub mod device;
 pub mod expire;
 pub mod get;
 pub mod list;

@@ -22,8 +22,8 @@ pub struct Device {
     pub details: DeviceDetails,
 }
 
-/// What was said of a device: `name` in at most 128 characters, the others in 64. Unknown stays
-/// `None`.
+/// What is known of a device: `name` in at most 128 characters, the others in 64. `name`, `platform`
+/// and `app_version` are as stated, `os` and `browser` as the user agent tells. Unknown stays `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeviceDetails {
@@ -33,6 +33,10 @@ pub struct DeviceDetails {
     pub platform: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app_version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub os: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub browser: Option<String>,
 }
 
 /// How a caller names the device.

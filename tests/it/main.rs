@@ -7,6 +7,7 @@ mod command;
 mod contention;
 mod crash;
 mod create_limits;
+mod devices;
 mod errors;
 mod filters;
 mod harness;

@@ -27,6 +27,7 @@ pub fn context(check: &mut Check, client: Option<pb::ClientContext>) -> ClientCo
             name: check.text("client.device.name", &device.name, 128),
             platform: check.text("client.device.platform", &device.platform, 64),
             app_version: check.text("client.device.app_version", &device.app_version, 64),
+            ..DeviceDetails::default()
         },
     }
 }
@@ -101,13 +102,13 @@ pub fn location_to_pb(place: Location) -> pb::Location {
 
 /// A device as the protocol writes it.
 pub fn device_to_pb(device: Device) -> pb::Device {
-    let DeviceDetails { name, platform, app_version } = device.details;
+    let DeviceDetails { name, platform, app_version, os, browser } = device.details;
     pb::Device {
         device_id: device.id.to_string(),
         name: name.unwrap_or_default(),
         r#type: i32::from(device.kind as i16),
-        os: platform.clone().unwrap_or_default(),
-        browser: String::new(),
+        os: platform.clone().or(os).unwrap_or_default(),
+        browser: browser.unwrap_or_default(),
         platform: platform.unwrap_or_default(),
         app_version: app_version.unwrap_or_default(),
     }

@@ -5,10 +5,11 @@ use uuid::Uuid;
 
 use crate::clock::{Clock, Time};
 use crate::error::Result;
-use crate::model::device::{Device, DeviceIdentity};
+use crate::model::device::{Device, DeviceIdentity, DeviceType};
 use crate::model::ids::SessionKey;
 use crate::model::session::{Authentication, Chain, Session, State};
 use crate::session::create::NewSession;
+use crate::session::device::derive;
 use crate::token::issuer::Issuer;
 
 /// The session that `new` asks for, of generation 1, created at `now`.
@@ -23,11 +24,7 @@ pub(super) fn session(
     let key =
         SessionKey { tenant: new.tenant.clone(), user: new.user.clone(), session: clock.new_id() };
     Ok(Session {
-        device: Device {
-            id: device_id(new, clock),
-            kind: new.context.device_type,
-            details: new.context.device.clone(),
-        },
+        device: device(new, clock),
         key,
         client: new.client.clone(),
         ip: new.context.ip,
@@ -54,6 +51,24 @@ pub(super) fn session(
             nonce: issuer.nonce()?,
         },
     })
+}
+
+/// The device: what the caller states wins over what the user agent tells.
+fn device(new: &NewSession, clock: &Clock) -> Device {
+    let mut device = Device {
+        id: device_id(new, clock),
+        kind: new.context.device_type,
+        details: new.context.device.clone(),
+    };
+    if let Some(user_agent) = &new.context.user_agent {
+        let derived = derive(user_agent);
+        if device.kind == DeviceType::Unspecified {
+            device.kind = derived.kind;
+        }
+        device.details.os = derived.os;
+        device.details.browser = derived.browser;
+    }
+    device
 }
 
 /// The device that the caller named, or a new one. A fingerprint gives the same id every time, and

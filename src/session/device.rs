@@ -1,0 +1,56 @@
+//! What a user agent tells of the device: its type, its operating system, its browser or app. Pure but for the
+//! table of patterns, which is built once. What is not told stays unknown.
+
+mod kind;
+mod names;
+mod table;
+
+use crate::model::device::DeviceType;
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Derived {
+    pub kind: DeviceType,
+    /// `iOS 18`, or `Windows` where the version is not told.
+    pub os: Option<String>,
+    /// `Chrome 131`; of an app or a program, its own name.
+    pub browser: Option<String>,
+}
+
+/// Builds the table of patterns, so that no request has to.
+pub fn prepare() {
+    table::load();
+}
+
+/// Reads a user agent of any content. Costs microseconds; the patterns run in linear time.
+pub fn derive(user_agent: &str) -> Derived {
+    let lower = user_agent.to_lowercase();
+    let system = names::system(user_agent, &lower);
+    let browser = names::browser(user_agent, system.as_ref(), kind::is_bot(&lower))
+        .or_else(|| (lower == "node").then(|| names::Name { family: lower.clone(), major: None }));
+    let kind = kind::of(user_agent, &lower, system.as_ref(), browser.as_ref());
+    let system = safari_tells(system, browser.as_ref());
+    Derived {
+        kind,
+        os: system.map(|system| system.text()),
+        browser: browser.map(|browser| browser.text()),
+    }
+}
+
+/// Since iOS 26 Safari states a frozen system, 18; but its own version is that of the system.
+fn safari_tells(system: Option<names::Name>, browser: Option<&names::Name>) -> Option<names::Name> {
+    let number =
+        |name: &names::Name| name.major.as_ref().and_then(|major| major.parse::<u32>().ok());
+    let mut system = system?;
+    if let Some(browser) = browser
+        && system.family == "iOS"
+        && browser.family == "Safari"
+        && number(browser) > number(&system)
+    {
+        system.major.clone_from(&browser.major);
+    }
+    Some(system)
+}
+
+#[cfg(test)]
+mod tests;

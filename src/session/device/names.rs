@@ -1,0 +1,146 @@
+//! What a system, a browser and an app are called: the patterns' findings in the words that users know, without
+//! versions that are frozen.
+
+use crate::session::device::table::{self, Named};
+
+/// The name, and the major version where it means something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    pub family: String,
+    pub major: Option<String>,
+}
+
+/// What browsers pretend to be: these products name nobody.
+const PRETENDED: [&str; 3] = ["mozilla", "opera", "dalvik"];
+
+/// Families as the patterns call them, and as users do.
+const BROWSERS: &[(&str, &str)] = &[
+    ("Chrome Mobile", "Chrome"),
+    ("Chrome Mobile iOS", "Chrome"),
+    ("Chrome Mobile WebView", "WebView"),
+    ("Edge Mobile", "Edge"),
+    ("Firefox Mobile", "Firefox"),
+    ("Firefox iOS", "Firefox"),
+    ("IE", "Internet Explorer"),
+    ("IE Mobile", "Internet Explorer"),
+    ("MiuiBrowser", "Mi Browser"),
+    ("Mobile Safari", "Safari"),
+    ("Mobile Safari UI/WKWebView", "WebView"),
+    ("Opera Mobile", "Opera"),
+    ("Slack Desktop Client", "Slack"),
+    ("Yandex Browser", "Yandex Browser"),
+];
+
+const SYSTEMS: &[(&str, &str)] =
+    &[("ATV OS X", "tvOS"), ("Mac OS X", "macOS"), ("WatchOS", "watchOS"), ("Web0S", "webOS")];
+
+/// What the patterns do not know: a product, the name to show.
+const MORE_BROWSERS: [(&str, &str); 1] = [("oculusbrowser", "Oculus Browser")];
+/// The same of systems: what comes before the version.
+const MORE_SYSTEMS: [(&str, &str); 3] =
+    [("playstation ", "PlayStation"), ("openharmony ", "HarmonyOS"), ("tvos ", "tvOS")];
+
+impl Name {
+    fn new(family: &str, major: Option<&str>) -> Option<Name> {
+        let plain = |c: char| c.is_alphanumeric() || " ._-+!&()".contains(c);
+        let family = family.trim();
+        let fits = !family.is_empty() && family.chars().count() <= 48 && family.chars().all(plain);
+        let short = |major: &&str| {
+            (1..=8).contains(&major.len()) && major.chars().all(|c| c.is_ascii_alphanumeric())
+        };
+        fits.then(|| Name {
+            family: family.to_owned(),
+            major: major.filter(short).map(str::to_owned),
+        })
+    }
+
+    /// `Chrome 131`, or `Chrome`.
+    pub fn text(&self) -> String {
+        match &self.major {
+            Some(major) => format!("{} {major}", self.family),
+            None => self.family.clone(),
+        }
+    }
+}
+
+/// The operating system. `lower` is `user_agent` in lower case.
+pub fn system(user_agent: &str, lower: &str) -> Option<Name> {
+    for (before, name) in MORE_SYSTEMS {
+        if let Some((_, rest)) = lower.split_once(before) {
+            return Name::new(name, leading_number(rest));
+        }
+    }
+    let Named { name, major } = table::system(user_agent)?;
+    let family = known_as(SYSTEMS, &name);
+    let frozen = match family {
+        // Windows 11 and every macOS since 10.15 say 10.
+        "Windows" | "macOS" => major.as_deref() == Some("10"),
+        // Chrome's reduced user agent: no version, and the model "K".
+        "Android" => lower.contains("android 10; k)"),
+        "Chrome OS" | "Chromecast" => true,
+        _ => false,
+    };
+    let major = major.filter(|_| !frozen).or_else(|| darwin(family, lower));
+    Name::new(family, major.as_deref())
+}
+
+/// The release of iOS by its kernel's, for apps that tell only that.
+fn darwin(family: &str, lower: &str) -> Option<String> {
+    let (_, rest) = lower.split_once("darwin/").filter(|_| family == "iOS")?;
+    let kernel: u32 = leading_number(rest)?.parse().ok()?;
+    match kernel {
+        10..25 => Some((kernel - 6).to_string()),
+        25..100 => Some((kernel + 1).to_string()),
+        _ => None,
+    }
+}
+
+/// The browser or app.
+pub fn browser(user_agent: &str, system: Option<&Name>, is_bot: bool) -> Option<Name> {
+    if let Some((name, version)) = own_product(user_agent) {
+        return Name::new(&name, Some(version));
+    }
+    if system.is_some_and(|system| system.family == "PlayStation") {
+        return None;
+    }
+    for (name, version) in products(user_agent) {
+        let lower = name.to_lowercase();
+        if let Some((_, shown)) = MORE_BROWSERS.iter().find(|(product, _)| *product == lower) {
+            return Name::new(shown, leading_number(version));
+        }
+    }
+    let found = table::browser(user_agent)
+        .and_then(|found| Name::new(known_as(BROWSERS, &found.name), found.major.as_deref()))
+        .filter(|found| system.is_none_or(|system| system.family != found.family));
+    // A bot that the patterns misread stands last among the products.
+    let named = products(user_agent)
+        .filter(|(name, _)| is_bot && !PRETENDED.contains(&name.to_lowercase().as_str()));
+    found.or_else(|| named.last().and_then(|(name, v)| Name::new(name, leading_number(v))))
+}
+
+/// The product that the text begins with, unless it is a pretended one: such a program says who it is.
+pub fn own_product(user_agent: &str) -> Option<(String, &str)> {
+    let (name, version) = user_agent.split_once('/')?;
+    let version = leading_number(version)?;
+    let name = name.replace("%20", " ");
+    let own = name.starts_with(|c: char| c.is_alphabetic())
+        && !PRETENDED.contains(&name.to_lowercase().as_str());
+    own.then_some((name, version))
+}
+
+/// Every `name/1...` of the text.
+pub fn products(user_agent: &str) -> impl Iterator<Item = (&str, &str)> {
+    let parts = user_agent.split(|c: char| c.is_whitespace() || "();,".contains(c));
+    parts
+        .filter_map(|part| part.split_once('/'))
+        .filter(|(name, version)| !name.is_empty() && leading_number(version).is_some())
+}
+
+fn leading_number(text: &str) -> Option<&str> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    Some(&text[..end]).filter(|number| !number.is_empty())
+}
+
+fn known_as<'a>(names: &[(&str, &'a str)], name: &'a str) -> &'a str {
+    names.iter().find(|(from, _)| *from == name).map_or(name, |(_, to)| *to)
+}
