@@ -53,7 +53,6 @@ async fn a_refresh_does_not_change_the_device() {
             user_agent: "curl/8.10.1".to_owned(),
             ..pb::ClientContext::default()
         }),
-        ..pb::RefreshSessionRequest::default()
     };
     let refreshed = server.sessions().refresh_session(request).await.expect("a refresh");
     let session = refreshed.into_inner().session.expect("a session");

@@ -18,6 +18,7 @@ const BROWSERS: &[(&str, &str)] = &[
     ("Chrome Mobile", "Chrome"),
     ("Chrome Mobile iOS", "Chrome"),
     ("Chrome Mobile WebView", "WebView"),
+    ("DuckDuckGo Mobile", "DuckDuckGo"),
     ("Edge Mobile", "Edge"),
     ("Firefox Mobile", "Firefox"),
     ("Firefox iOS", "Firefox"),
@@ -35,10 +36,15 @@ const SYSTEMS: &[(&str, &str)] =
     &[("ATV OS X", "tvOS"), ("Mac OS X", "macOS"), ("WatchOS", "watchOS"), ("Web0S", "webOS")];
 
 /// What the patterns do not know: a product, the name to show.
-const MORE_BROWSERS: [(&str, &str); 1] = [("oculusbrowser", "Oculus Browser")];
+const MORE_BROWSERS: [(&str, &str); 2] =
+    [("oculusbrowser", "Oculus Browser"), ("discord", "Discord")];
 /// The same of systems: what comes before the version.
-const MORE_SYSTEMS: [(&str, &str); 3] =
-    [("playstation ", "PlayStation"), ("openharmony ", "HarmonyOS"), ("tvos ", "tvOS")];
+const MORE_SYSTEMS: [(&str, &str); 4] = [
+    ("playstation ", "PlayStation"),
+    ("openharmony ", "HarmonyOS"),
+    ("tvos ", "tvOS"),
+    ("nintendo switch", "Nintendo Switch"),
+];
 
 impl Name {
     fn new(family: &str, major: Option<&str>) -> Option<Name> {
@@ -97,6 +103,10 @@ fn darwin(family: &str, lower: &str) -> Option<String> {
 
 /// The browser or app.
 pub fn browser(user_agent: &str, system: Option<&Name>, is_bot: bool) -> Option<Name> {
+    // A word alone is a name, as `node`.
+    if user_agent.chars().all(|c| c.is_ascii_alphabetic()) {
+        return Name::new(user_agent, None);
+    }
     if let Some((name, version)) = own_product(user_agent) {
         return Name::new(&name, Some(version));
     }
