@@ -10,10 +10,31 @@ use tonic_health::pb::health_check_response::ServingStatus::{NotServing, Serving
 use tonic_health::pb::health_client::HealthClient;
 use tonic_reflection::pb;
 
-use crate::harness::{TestServer, start};
+use crate::harness::start;
 
 const SERVICES: [&str; 3] = ["", "session.v1.SessionService", "alert.v1.AlertService"];
 const SOON: Duration = Duration::from_secs(5);
+
+/// The two versions of the protocol have the same shape and different types.
+macro_rules! services {
+    ($server:expr, $version:ident) => {{
+        use pb::$version::server_reflection_client::ServerReflectionClient;
+        use pb::$version::server_reflection_request::MessageRequest;
+        use pb::$version::server_reflection_response::MessageResponse;
+        let message_request = Some(MessageRequest::ListServices(String::new()));
+        let request =
+            pb::$version::ServerReflectionRequest { message_request, ..Default::default() };
+        let mut client = ServerReflectionClient::new($server.channel());
+        let answer = client.server_reflection_info(tokio_stream::once(request)).await.expect("ok");
+        let message = answer.into_inner().next().await.expect("an answer").expect("ok");
+        let Some(MessageResponse::ListServicesResponse(list)) = message.message_response else {
+            panic!("not a list");
+        };
+        let names: BTreeSet<String> =
+            list.service.into_iter().map(|service| service.name).collect();
+        names
+    }};
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_service_has_its_health() {
@@ -60,39 +81,9 @@ fn assert_listed(services: BTreeSet<String>) {
     }
 }
 
-async fn services_v1(server: &TestServer) -> BTreeSet<String> {
-    use pb::v1::server_reflection_client::ServerReflectionClient;
-    use pb::v1::server_reflection_request::MessageRequest;
-    use pb::v1::server_reflection_response::MessageResponse;
-    let message_request = Some(MessageRequest::ListServices(String::new()));
-    let request = pb::v1::ServerReflectionRequest { message_request, ..Default::default() };
-    let mut client = ServerReflectionClient::new(server.channel());
-    let answer = client.server_reflection_info(tokio_stream::once(request)).await.expect("ok");
-    let message = answer.into_inner().next().await.expect("an answer").expect("ok");
-    let Some(MessageResponse::ListServicesResponse(list)) = message.message_response else {
-        panic!("not a list");
-    };
-    list.service.into_iter().map(|service| service.name).collect()
-}
-
-async fn services_v1alpha(server: &TestServer) -> BTreeSet<String> {
-    use pb::v1alpha::server_reflection_client::ServerReflectionClient;
-    use pb::v1alpha::server_reflection_request::MessageRequest;
-    use pb::v1alpha::server_reflection_response::MessageResponse;
-    let message_request = Some(MessageRequest::ListServices(String::new()));
-    let request = pb::v1alpha::ServerReflectionRequest { message_request, ..Default::default() };
-    let mut client = ServerReflectionClient::new(server.channel());
-    let answer = client.server_reflection_info(tokio_stream::once(request)).await.expect("ok");
-    let message = answer.into_inner().next().await.expect("an answer").expect("ok");
-    let Some(MessageResponse::ListServicesResponse(list)) = message.message_response else {
-        panic!("not a list");
-    };
-    list.service.into_iter().map(|service| service.name).collect()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn reflection_lists_the_services_in_both_versions() {
     let server = start().await;
-    assert_listed(services_v1(&server).await);
-    assert_listed(services_v1alpha(&server).await);
+    assert_listed(services!(server, v1));
+    assert_listed(services!(server, v1alpha));
 }
