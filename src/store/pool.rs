@@ -23,8 +23,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(900);
 /// The longest a unit of work takes, waiting included. With it a caller hears `UNAVAILABLE`
 /// within two seconds, also from a database that silently stopped answering.
 const WORK_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// Set on the server as well: a query whose caller gave up must not run on.
+/// The longest a statement runs; `statement_timeout` in [`SERVER_TIMEOUTS`].
 const STATEMENT_TIMEOUT: Duration = Duration::from_millis(1_200);
+/// Set on the server as well, in milliseconds: a query whose caller gave up must not run on.
 const SERVER_TIMEOUTS: &str = "SET statement_timeout = 1200; SET lock_timeout = 500; \
      SET idle_in_transaction_session_timeout = 5000";
 
