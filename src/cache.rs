@@ -1,3 +1,4 @@
-//! Between the rules and the database: the place of the session cache.
+//! Between the rules and the database: policies, and the place of the session cache.
 
+pub mod policies;
 pub mod sessions;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
-use crate::model::policy::{OnLimit, Policy};
+use crate::model::policy::{Limit, Limits, OnLimit, Policy};
 
 const DAY: u64 = 86_400;
 
@@ -125,6 +125,16 @@ pub enum OnLimitFlag {
     TerminateLeastRecentlyUsed,
 }
 
+impl From<OnLimitFlag> for OnLimit {
+    fn from(flag: OnLimitFlag) -> OnLimit {
+        match flag {
+            OnLimitFlag::Reject => OnLimit::Reject,
+            OnLimitFlag::TerminateOldest => OnLimit::TerminateOldest,
+            OnLimitFlag::TerminateLeastRecentlyUsed => OnLimit::TerminateLeastRecentlyUsed,
+        }
+    }
+}
+
 /// `--log-format`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -153,11 +163,9 @@ impl Config {
             access_token_ttl: chrono(self.access_token_ttl)?,
             refresh_grace: chrono(self.refresh_grace)?,
             lost_response_window: chrono(self.lost_response_window)?,
-            max_sessions_per_user: self.max_sessions_per_user,
-            on_limit: match self.on_limit {
-                OnLimitFlag::Reject => OnLimit::Reject,
-                OnLimitFlag::TerminateOldest => OnLimit::TerminateOldest,
-                OnLimitFlag::TerminateLeastRecentlyUsed => OnLimit::TerminateLeastRecentlyUsed,
+            limits: Limits {
+                user: Limit { max: self.max_sessions_per_user, on_limit: self.on_limit.into() },
+                ..Limits::default()
             },
         })
     }

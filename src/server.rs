@@ -14,6 +14,7 @@ use tonic::transport::server::{Router, TcpIncoming};
 use tower::layer::util::{Identity, Stack};
 
 use crate::alert::{read::Read, work::Work};
+use crate::cache::policies::Policies;
 use crate::cache::sessions::SessionReader;
 use crate::clock::Clock;
 use crate::grpc::alert::AlertApi;
@@ -118,14 +119,15 @@ impl Server {
             .await
             .with_context(|| format!("--listen {}", settings.listen))?;
 
-        let policy = settings.policy;
-        let issuer = Issuer::new(&settings.issuer, policy.access_token_ttl, keyring.clone());
+        let ttl = settings.policy.access_token_ttl;
+        let policies = Policies::new(settings.policy);
+        let issuer = Issuer::new(&settings.issuer, ttl, keyring.clone());
         let pages = Arc::new(PageTokens::new(&keyring));
         let touches = Touches::new(db.clone());
         let reader = SessionReader::new(db.clone());
         let create =
-            Create::new(&db, clock.clone(), policy.clone(), issuer.clone(), touches.clone());
-        let refresh = Refresh::new(&db, clock.clone(), policy, issuer.clone(), touches.clone());
+            Create::new(&db, clock.clone(), policies.clone(), issuer.clone(), touches.clone());
+        let refresh = Refresh::new(&db, clock.clone(), policies, issuer.clone(), touches.clone());
         let validate =
             Validate::new(reader.clone(), issuer.clone(), touches.clone(), clock.clone());
         let terminate = Terminate::new(db.clone(), clock.clone(), issuer, touches.clone());

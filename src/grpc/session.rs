@@ -41,12 +41,12 @@ impl pb::session_service_server::SessionService for SessionApi {
         request: Request<pb::CreateSessionRequest>,
     ) -> Result<Response<pb::CreateSessionResponse>, Status> {
         let caller = principal(&request);
-        let new = convert::new_session(
-            request.into_inner(),
-            self.create.policy(),
-            self.clock.now(),
-            caller,
-        )?;
+        let request = request.into_inner();
+        let policy = match convert::scope(&request) {
+            Some((tenant, client)) => Some(self.create.policy(&tenant, &client).await?),
+            None => None,
+        };
+        let new = convert::new_session(request, policy, self.clock.now(), caller)?;
         let created = self.create.create(new).await?;
         Ok(Response::new(pb::CreateSessionResponse {
             session: Some(convert::to_pb_session(created.session)),

@@ -15,7 +15,8 @@ pub struct Activity {
     /// UUIDv7, made here.
     pub id: Uuid,
     pub tenant: TenantId,
-    pub user: UserId,
+    /// `None` for a change that concerns no single user.
+    pub user: Option<UserId>,
     /// When the change was decided; it counts from its commit.
     pub occurred_at: Time,
     pub session: Option<Uuid>,
@@ -42,7 +43,8 @@ numbered! {
     /// What happened.
     ActivityKind {
         Created = 1, Refreshed = 2, Terminated = 3, Expired = 4, AlertAcknowledged = 5,
-        AlertResolved = 6,
+        AlertResolved = 6, Reauthenticated = 7, SessionUpdated = 8, DeviceUpdated = 9,
+        DeviceRevoked = 10, PolicyUpdated = 11, UserErased = 12,
     }
 }
 
@@ -62,7 +64,7 @@ impl Activity {
         Activity {
             id,
             tenant: session.key.tenant.clone(),
-            user: session.key.user.clone(),
+            user: Some(session.key.user.clone()),
             occurred_at: now,
             session: Some(session.key.session),
             device: Some(session.device.id),
@@ -87,7 +89,7 @@ impl Activity {
         Activity {
             id,
             tenant: alert.tenant.clone(),
-            user: alert.user.clone(),
+            user: Some(alert.user.clone()),
             occurred_at: now,
             session: alert.session,
             device: alert.device,

@@ -1,10 +1,13 @@
 //! How long sessions live and how many a user may have: the arithmetic, pure.
 
+use std::collections::BTreeMap;
+
 use chrono::Duration;
 
 use crate::error::Violation;
+use crate::model::device::DeviceType;
 
-/// The rules that apply to new sessions, at the built-in level.
+/// The rules that apply to sessions of a tenant and client, every level of them resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// Time without activity after which a session expires; `None` = never by idleness.
@@ -17,20 +20,45 @@ pub struct Policy {
     pub refresh_grace: Duration,
     /// The same while the successor was never seen in use: its answer may have been lost.
     pub lost_response_window: Duration,
-    /// Live sessions a user may have; 0 = unlimited.
-    pub max_sessions_per_user: u32,
+    pub limits: Limits,
+}
+
+/// How many live sessions a user may have at the same time. Each limit counts by itself; a create has
+/// to keep them all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// All of the user's.
+    pub user: Limit,
+    /// Those of the same client as the new one.
+    pub client: Limit,
+    /// Those on the same type of device as the new one; a type without an entry has no limit.
+    pub device_types: BTreeMap<DeviceType, Limit>,
+}
+
+/// One limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limit {
+    /// Live sessions; 0 = unlimited.
+    pub max: u32,
     pub on_limit: OnLimit,
 }
 
-/// What a create does when the user has as many sessions as allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnLimit {
-    /// Refuses the new session.
-    Reject,
-    /// Ends those that were created first.
-    TerminateOldest,
-    /// Ends those whose last activity is longest ago.
-    TerminateLeastRecentlyUsed,
+numbered! {
+    /// What a create does that would exceed a limit.
+    #[derive(Default)]
+    OnLimit {
+        /// Refuses the new session.
+        #[default]
+        Reject = 1,
+        /// Ends those that were created first.
+        TerminateOldest = 2,
+        /// Ends those whose last activity is longest ago.
+        TerminateLeastRecentlyUsed = 3,
+        /// Ends those on the same device, least recently used first; refuses where too few are.
+        TerminateSameDevice = 4,
+        /// Refuses, and asks which sessions to end.
+        Ask = 5,
+    }
 }
 
 /// The deadlines of one session, as durations from its creation or last activity.
@@ -86,8 +114,10 @@ pub(crate) mod tests {
             access_token_ttl: Duration::minutes(5),
             refresh_grace: Duration::seconds(10),
             lost_response_window: Duration::hours(1),
-            max_sessions_per_user: 3,
-            on_limit: OnLimit::Reject,
+            limits: Limits {
+                user: Limit { max: 3, on_limit: OnLimit::Reject },
+                ..Limits::default()
+            },
         }
     }
 

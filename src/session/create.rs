@@ -5,7 +5,9 @@ mod birth;
 mod plan;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use crate::cache::policies::Policies;
 use crate::clock::{Clock, Time};
 use crate::error::Result;
 use crate::model::device::ClientContext;
@@ -27,7 +29,7 @@ const LANES: usize = 2;
 pub struct Create {
     lanes: Lanes<Batch>,
     issuer: Issuer,
-    policy: Policy,
+    policies: Policies,
 }
 
 /// What a caller asks for.
@@ -41,7 +43,9 @@ pub struct NewSession {
     pub amr: Vec<String>,
     /// `None` = at creation.
     pub auth_time: Option<Time>,
-    /// As [`Create::policy`] allows.
+    /// Of the tenant and client.
+    pub policy: Arc<Policy>,
+    /// As `policy` allows.
     pub timeouts: Timeouts,
     /// Empty = the issuer.
     pub audiences: Vec<String>,
@@ -61,27 +65,26 @@ pub struct Created {
 }
 
 impl Create {
-    /// Creates sessions in `db` under `policy`.
+    /// Creates sessions in `db` under `policies`.
     pub fn new(
         db: &Database,
         clock: Clock,
-        policy: Policy,
+        policies: Policies,
         issuer: Issuer,
         touches: Touches,
     ) -> Create {
-        let batch = Batch {
-            db: db.clone(),
-            clock,
-            policy: policy.clone(),
-            issuer: issuer.clone(),
-            touches,
-        };
-        Create { lanes: Lanes::start(LANES, db, batch), issuer, policy }
+        let batch = Batch { db: db.clone(), clock, issuer: issuer.clone(), touches };
+        Create { lanes: Lanes::start(LANES, db, batch), issuer, policies }
     }
 
-    /// What new sessions are held to.
-    pub fn policy(&self) -> &Policy {
-        &self.policy
+    /// What new sessions of `client` are held to.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    ///
+    /// [`Error::Unavailable`]: crate::error::Error::Unavailable
+    pub async fn policy(&self, tenant: &TenantId, client: &ClientId) -> Result<Arc<Policy>> {
+        self.policies.of(tenant, client).await
     }
 
     /// Creates a session, or repeats the answer to a `request_id` that did so before.

@@ -17,18 +17,21 @@ pub struct Full {
 /// # Errors
 /// [`Full`] if the policy is to refuse.
 pub fn admit(policy: &Policy, sessions: &[Session], now: Time) -> Result<Vec<usize>, Full> {
-    if policy.max_sessions_per_user == 0 {
+    let limit = policy.limits.user;
+    if limit.max == 0 {
         return Ok(Vec::new());
     }
     let mut active: Vec<usize> =
         (0..sessions.len()).filter(|i| counts(&sessions[*i], now)).collect();
-    let max = policy.max_sessions_per_user as usize;
+    let max = limit.max as usize;
     let Some(surplus) = (active.len() + 1).checked_sub(max).filter(|surplus| *surplus > 0) else {
         return Ok(Vec::new());
     };
     // Session ids sort by creation, and settle what times leave open.
-    match policy.on_limit {
-        OnLimit::Reject => return Err(Full { active: active.len() }),
+    match limit.on_limit {
+        OnLimit::Reject | OnLimit::TerminateSameDevice | OnLimit::Ask => {
+            return Err(Full { active: active.len() });
+        }
         OnLimit::TerminateOldest => {
             active.sort_by_key(|i| (sessions[*i].created_at, sessions[*i].key.session));
         }
@@ -52,6 +55,7 @@ mod tests {
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
     use super::*;
+    use crate::model::policy::{Limit, Limits};
     use crate::session::rotation::tests::{session, start};
 
     fn sessions(ages: &[(u16, u16)]) -> Vec<Session> {
@@ -69,7 +73,8 @@ mod tests {
 
     fn policy(max: u32, on_limit: OnLimit) -> Policy {
         let policy = crate::model::policy::tests::policy();
-        Policy { max_sessions_per_user: max, on_limit, ..policy }
+        let user = Limit { max, on_limit };
+        Policy { limits: Limits { user, ..Limits::default() }, ..policy }
     }
 
     proptest! {

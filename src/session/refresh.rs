@@ -3,10 +3,10 @@
 
 mod batch;
 
+use crate::cache::policies::Policies;
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Reason, Result};
 use crate::model::device::ClientContext;
-use crate::model::policy::Policy;
 use crate::model::session::Session;
 use crate::model::token::TokenPair;
 use crate::session::lanes::Lanes;
@@ -33,15 +33,15 @@ pub struct Refreshed {
 }
 
 impl Refresh {
-    /// Refreshes sessions of `db` under `policy`.
+    /// Refreshes sessions of `db` under `policies`.
     pub fn new(
         db: &Database,
         clock: Clock,
-        policy: Policy,
+        policies: Policies,
         issuer: Issuer,
         touches: Touches,
     ) -> Refresh {
-        let batch = Batch { db: db.clone(), clock, policy, issuer: issuer.clone(), touches };
+        let batch = Batch { db: db.clone(), clock, policies, issuer: issuer.clone(), touches };
         Refresh { lanes: Lanes::start(LANES, db, batch), issuer }
     }
 

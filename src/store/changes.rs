@@ -70,8 +70,11 @@ statement! {
         SELECT ", session_columns!(), " FROM json_populate_recordset(NULL::user_sessions, ?::json)
     ), changed AS (
         UPDATE user_sessions s SET
+            device = r.device, device_type = r.device_type,
             ip_address = r.ip_address, user_agent = r.user_agent, location = r.location,
-            last_active_at = r.last_active_at, sweep_at = r.sweep_at,
+            acr = r.acr, amr = r.amr, auth_time = r.auth_time, metadata = r.metadata,
+            last_active_at = r.last_active_at, idle_timeout = r.idle_timeout,
+            absolute_expires_at = r.absolute_expires_at, sweep_at = r.sweep_at,
             state = r.state, end_reason = r.end_reason, ended_at = r.ended_at,
             ended_by = r.ended_by, end_note = r.end_note,
             generation = r.generation, generation_key_id = r.generation_key_id,

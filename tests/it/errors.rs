@@ -150,8 +150,8 @@ async fn session_not_found_and_alert_not_found_name_what_is_missing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn session_limit_reached_says_how_many_of_how_many() {
     let server = start_with(|settings| {
-        settings.policy.max_sessions_per_user = 2;
-        settings.policy.on_limit = OnLimit::Reject;
+        settings.policy.limits.user.max = 2;
+        settings.policy.limits.user.on_limit = OnLimit::Reject;
     })
     .await;
     server.create("ada").await;

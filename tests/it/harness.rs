@@ -19,7 +19,7 @@ use chrono::{TimeZone, Utc};
 use sessiond::clock::Clock;
 use sessiond::grpc::pb::alert::alert_service_client::AlertServiceClient;
 use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
-use sessiond::model::policy::{OnLimit, Policy};
+use sessiond::model::policy::{Limits, Policy};
 use sessiond::server::{Intervals, Server, Settings};
 use sessiond::token::seal::MasterKey;
 use tokio::sync::oneshot;
@@ -90,8 +90,7 @@ pub fn settings(database_url: String) -> Settings {
             access_token_ttl: chrono::Duration::minutes(5),
             refresh_grace: chrono::Duration::seconds(10),
             lost_response_window: chrono::Duration::hours(1),
-            max_sessions_per_user: 0,
-            on_limit: OnLimit::Reject,
+            limits: Limits::default(),
         },
         drain_timeout: Duration::from_secs(5),
         intervals: Intervals {

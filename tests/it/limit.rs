@@ -13,8 +13,8 @@ const LONG: std::time::Duration = std::time::Duration::from_secs(3600);
 /// Neither sweeps nor writes last activity before the test is over.
 fn limited(max: u32, on_limit: OnLimit) -> impl Fn(&mut Settings) {
     move |settings| {
-        settings.policy.max_sessions_per_user = max;
-        settings.policy.on_limit = on_limit;
+        settings.policy.limits.user.max = max;
+        settings.policy.limits.user.on_limit = on_limit;
         settings.intervals.sweep = LONG;
         settings.intervals.flush = LONG;
     }

@@ -32,8 +32,8 @@ async fn most_at_once(db: Db, stop: Arc<AtomicBool>) -> i64 {
 /// All creates at once, while a sampler holds the limit to every snapshot it gets.
 async fn rush(on_limit: OnLimit) -> (TestServer, Vec<Result<pb::CreateSessionResponse, Status>>) {
     let change = |settings: &mut Settings| {
-        settings.policy.max_sessions_per_user = LIMIT as u32;
-        settings.policy.on_limit = on_limit;
+        settings.policy.limits.user.max = LIMIT as u32;
+        settings.policy.limits.user.on_limit = on_limit;
     };
     let server = start_with(change).await;
     let replica = server.replica_with(change).await;

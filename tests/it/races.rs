@@ -122,8 +122,8 @@ async fn no_validate_is_active_after_a_terminate() {
 }
 
 fn one_session(settings: &mut Settings) {
-    settings.policy.max_sessions_per_user = 1;
-    settings.policy.on_limit = OnLimit::TerminateOldest;
+    settings.policy.limits.user.max = 1;
+    settings.policy.limits.user.on_limit = OnLimit::TerminateOldest;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -80,8 +80,8 @@ async fn a_create_without_a_request_id_always_makes_a_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_create_names_the_sessions_that_the_first_ended() {
     let server = start_with(|settings| {
-        settings.policy.max_sessions_per_user = 1;
-        settings.policy.on_limit = OnLimit::TerminateOldest;
+        settings.policy.limits.user.max = 1;
+        settings.policy.limits.user.on_limit = OnLimit::TerminateOldest;
     })
     .await;
     let (old, ..) = parts(&server.create("ada").await);
@@ -95,7 +95,7 @@ async fn a_repeated_create_names_the_sessions_that_the_first_ended() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_create_is_no_new_session_at_the_limit() {
-    let server = start_with(|settings| settings.policy.max_sessions_per_user = 1).await;
+    let server = start_with(|settings| settings.policy.limits.user.max = 1).await;
     let first = server.try_create(create("ada")).await.expect("a session");
     assert_eq!(server.try_create(create("ada")).await.expect("the same"), first);
     let refusal = server.try_create(new_session("ada")).await.expect_err("a refusal");

@@ -20,7 +20,7 @@ use crate::model::token::{InactiveReason, TokenPair};
 use crate::session::validate::Validated;
 use uuid::Uuid;
 
-pub use create::new_session;
+pub use create::{new_session, scope};
 pub use filter::filter;
 pub use terminate::termination;
 pub use terminate_many::mass_termination;

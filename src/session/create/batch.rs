@@ -27,9 +27,28 @@ pub(super) struct Admitted {
 pub(super) struct Batch {
     pub db: Database,
     pub clock: Clock,
-    pub policy: Policy,
     pub issuer: Issuer,
     pub touches: Touches,
+}
+
+/// What the creates of one user ask for together.
+#[derive(Default)]
+struct Demand {
+    creates: u32,
+    /// The lowest limit that one of them has to keep.
+    limit: Option<u32>,
+}
+
+impl Demand {
+    fn add(&mut self, policy: &Policy) {
+        self.creates += 1;
+        let limit = Some(policy.limits.user.max).filter(|max| *max > 0);
+        self.limit = [self.limit, limit].into_iter().flatten().min();
+    }
+
+    fn may_exceed(&self, live: i64) -> bool {
+        self.limit.is_some_and(|limit| i64::from(self.creates) + live > i64::from(limit))
+    }
 }
 
 impl Work for Batch {
@@ -42,10 +61,10 @@ impl Work for Batch {
 
     async fn run(&self, jobs: &[NewSession]) -> Result<Vec<Result<Admitted>>> {
         let mut tx = self.db.begin().await?;
-        // In the order of the keys, with how many creates each asks for.
-        let mut users: BTreeMap<(&TenantId, &UserId), u32> = BTreeMap::new();
+        // In the order of the keys.
+        let mut users: BTreeMap<(&TenantId, &UserId), Demand> = BTreeMap::new();
         for job in jobs {
-            *users.entry(Self::user(job)).or_default() += 1;
+            users.entry(Self::user(job)).or_default().add(&job.policy);
         }
         let keys: Vec<(&TenantId, &UserId)> = users.keys().copied().collect();
         users::lock(&mut tx, &keys, self.clock.now()).await?;
@@ -54,10 +73,10 @@ impl Work for Batch {
         let known = self.known_requests(&mut tx, jobs).await?;
         let live = self.live(&mut tx, &users).await?;
 
-        let mut plan = Plan::new(&self.policy, &self.clock, now, live, known);
+        let mut plan = Plan::new(&self.clock, now, live, known);
         for job in jobs {
             let session = birth::session(job, now, &self.clock, &self.issuer)?;
-            plan.admit(session, job.request, &job.principal);
+            plan.admit(session, job);
         }
         let mut answers = Vec::with_capacity(jobs.len());
         for outcome in plan.outcomes {
@@ -96,19 +115,18 @@ impl Batch {
     async fn live(
         &self,
         tx: &mut Transaction,
-        users: &BTreeMap<(&TenantId, &UserId), u32>,
+        users: &BTreeMap<(&TenantId, &UserId), Demand>,
     ) -> Result<Live> {
         let mut live = Live::new();
-        let max = self.policy.max_sessions_per_user;
-        if max == 0 {
+        let Some(most) = users.values().filter_map(|demand| demand.limit).max() else {
             return Ok(live);
-        }
+        };
         let keys: Vec<(&TenantId, &UserId)> = users.keys().copied().collect();
-        let counts = sessions::count_live(tx, &keys, max).await?;
+        let counts = sessions::count_live(tx, &keys, most).await?;
         let full: Vec<(&TenantId, &UserId)> = users
             .iter()
             .zip(counts)
-            .filter(|((_, new), live)| i64::from(**new) + live > i64::from(max))
+            .filter(|((_, demand), live)| demand.may_exceed(*live))
             .map(|((user, _), _)| *user)
             .collect();
         if full.is_empty() {

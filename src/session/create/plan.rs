@@ -9,9 +9,9 @@ use crate::clock::{Clock, Time};
 use crate::error::{Error, Reason};
 use crate::model::activity::{Activity, ActivityKind, SYSTEM};
 use crate::model::ids::{TenantId, UserId};
-use crate::model::policy::Policy;
 use crate::model::request::{Remembered, RequestId};
 use crate::model::session::{End, EndReason, Session};
+use crate::session::create::NewSession;
 use crate::session::create::batch::Admitted;
 use crate::session::limits;
 use crate::store::changes::Changes;
@@ -21,7 +21,6 @@ pub(super) type Live = HashMap<(TenantId, UserId), Vec<Session>>;
 
 /// Decisions so far, and what they rest on.
 pub(super) struct Plan<'a> {
-    policy: &'a Policy,
     clock: &'a Clock,
     now: Time,
     live: Live,
@@ -58,26 +57,20 @@ pub(super) enum Refusal {
 impl<'a> Plan<'a> {
     /// Nothing decided yet. The sessions in `live` are locked; `known` is what the request ids of
     /// these creates did before.
-    pub(super) fn new(
-        policy: &'a Policy,
-        clock: &'a Clock,
-        now: Time,
-        live: Live,
-        known: Vec<Remembered>,
-    ) -> Plan<'a> {
+    pub(super) fn new(clock: &'a Clock, now: Time, live: Live, known: Vec<Remembered>) -> Plan<'a> {
         let known = known
             .into_iter()
             .filter(|request| request.holds_at(now))
             .map(|known| ((known.tenant.clone(), known.request.id), Known::Committed(known)))
             .collect();
         let (changes, outcomes) = (Changes::default(), Vec::new());
-        Plan { policy, clock, now, live, known, changes, outcomes }
+        Plan { clock, now, live, known, changes, outcomes }
     }
 
-    /// Decides on one create, which `principal` asks for, after all before it.
-    pub(super) fn admit(&mut self, session: Session, request: Option<RequestId>, principal: &str) {
-        let repeated = request.and_then(|request| self.repeat(&session.key.tenant, request));
-        let outcome = repeated.unwrap_or_else(|| self.create(session, request, principal));
+    /// Decides on one create, which is to make `session`, after all before it.
+    pub(super) fn admit(&mut self, session: Session, new: &NewSession) {
+        let repeated = new.request.and_then(|request| self.repeat(&session.key.tenant, request));
+        let outcome = repeated.unwrap_or_else(|| self.create(session, new));
         self.outcomes.push(outcome);
     }
 
@@ -89,11 +82,11 @@ impl<'a> Plan<'a> {
         })
     }
 
-    fn create(&mut self, session: Session, request: Option<RequestId>, principal: &str) -> Outcome {
-        let limit = self.policy.max_sessions_per_user;
+    fn create(&mut self, session: Session, new: &NewSession) -> Outcome {
+        let limit = new.policy.limits.user.max;
         let user = (session.key.tenant.clone(), session.key.user.clone());
         let live = self.live.entry(user).or_default();
-        let mut victims = match limits::admit(self.policy, live, self.now) {
+        let mut victims = match limits::admit(&new.policy, live, self.now) {
             Ok(victims) => victims,
             Err(limits::Full { active }) => {
                 return Outcome::Refused(Refusal::LimitReached { limit, active });
@@ -109,9 +102,9 @@ impl<'a> Plan<'a> {
             self.record(ActivityKind::Terminated, SYSTEM, victim);
             self.write_end(victim);
         }
-        self.record(ActivityKind::Created, principal, &session);
+        self.record(ActivityKind::Created, &new.principal, &session);
         self.changes.created.push(session.clone());
-        if let Some(request) = request {
+        if let Some(request) = new.request {
             let tenant = session.key.tenant.clone();
             self.known.insert((tenant, request.id), Known::Here(request, self.outcomes.len()));
             self.changes.remembered.push(Remembered {

@@ -1,12 +1,14 @@
 //! One transaction of refreshes: lock the sessions, judge each token, write.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use crate::cache::policies::Policies;
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Reason, Result};
 use crate::model::activity::{Activity, ActivityKind, SYSTEM};
 use crate::model::device::ClientContext;
-use crate::model::ids::{SessionKey, TenantId, UserId};
+use crate::model::ids::{ClientId, SessionKey, TenantId, UserId};
 use crate::model::policy::Policy;
 use crate::model::session::{End, EndReason, Session, State};
 use crate::session::lanes::Work;
@@ -31,7 +33,7 @@ pub(super) struct Job {
 pub(super) struct Batch {
     pub db: Database,
     pub clock: Clock,
-    pub policy: Policy,
+    pub policies: Policies,
     pub issuer: Issuer,
     pub touches: Touches,
 }
@@ -53,26 +55,39 @@ impl Work for Batch {
         let locked = sessions::lock(&mut tx, &keys).await?;
         let mut work =
             Decisions { batch: self, now: self.clock.now(), changes: Changes::default() };
-        let mut sessions: BTreeMap<SessionKey, (Session, bool)> =
-            locked.into_iter().map(|session| (session.key.clone(), (session, false))).collect();
+        let scopes: Vec<(&TenantId, &ClientId)> =
+            locked.iter().map(|session| (&session.key.tenant, &session.client)).collect();
+        let policies = self.policies.all_of(&mut tx, &scopes).await?;
+        let mut sessions: BTreeMap<SessionKey, Held> = locked
+            .into_iter()
+            .zip(policies)
+            .map(|(session, policy)| {
+                (session.key.clone(), Held { session, policy, changed: false })
+            })
+            .collect();
         let mut answers = Vec::with_capacity(jobs.len());
         for job in jobs {
             answers.push(match sessions.get_mut(&job.presented.claims.key) {
-                Some((session, changed)) => {
-                    work.decide(session, changed, job).map(|()| (session.clone(), work.now))
-                }
+                Some(held) => work.decide(held, job).map(|()| (held.session.clone(), work.now)),
                 None => Err(invalid()),
             });
         }
         let mut changes = work.changes;
         changes.changed =
-            sessions.into_values().filter(|(_, changed)| *changed).map(|(s, _)| s).collect();
+            sessions.into_values().filter(|held| held.changed).map(|held| held.session).collect();
         if !changes.is_empty() {
             changes.write(&mut tx).await?;
         }
         tx.commit().await?;
         Ok(answers)
     }
+}
+
+/// A locked session, the policy it is under, and whether it is to be written.
+struct Held {
+    session: Session,
+    policy: Arc<Policy>,
+    changed: bool,
 }
 
 struct Decisions<'a> {
@@ -82,9 +97,10 @@ struct Decisions<'a> {
 }
 
 impl Decisions<'_> {
-    /// Judges one token and changes `session` accordingly. Ok = its present generation is the
+    /// Judges one token and changes its session accordingly. Ok = its present generation is the
     /// answer.
-    fn decide(&mut self, session: &mut Session, changed: &mut bool, job: &Job) -> Result<()> {
+    fn decide(&mut self, held: &mut Held, job: &Job) -> Result<()> {
+        let Held { session, policy, changed } = held;
         let presented = job.presented.claims.generation;
         if !self.batch.issuer.is_genuine(&job.presented, session) {
             return Err(invalid());
@@ -98,7 +114,7 @@ impl Decisions<'_> {
             }
             return Err(ended(end.reason));
         }
-        match judge(&session.chain, presented, self.now, &self.batch.policy) {
+        match judge(&session.chain, presented, self.now, policy) {
             Verdict::Replay => return Ok(()),
             Verdict::Rotate => {
                 self.rotate(session, job.client.as_ref());

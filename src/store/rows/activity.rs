@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::from_generation;
 use crate::clock::Time;
 use crate::model::activity::Activity;
+use crate::model::ids::UserId;
 
 #[derive(Serialize)]
 pub(in crate::store) struct ActivityRow<'a> {
@@ -28,7 +29,7 @@ impl<'a> From<&'a Activity> for ActivityRow<'a> {
     fn from(activity: &'a Activity) -> ActivityRow<'a> {
         ActivityRow {
             tenant_id: activity.tenant.as_str(),
-            user_id: activity.user.as_str(),
+            user_id: activity.user.as_ref().map_or("", UserId::as_str),
             occurred_at: activity.occurred_at,
             activity_id: activity.id,
             session_id: activity.session,

@@ -1,6 +1,7 @@
 //! CreateSessionRequest.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::Duration;
 
@@ -18,13 +19,20 @@ use crate::session::create::NewSession;
 /// How far the clock of the service that authenticated the user may run ahead.
 const LEEWAY: Duration = Duration::seconds(5);
 
-/// Checks a create, its timeouts against `policy`. `now` is what `auth_time` is compared with.
+/// Whose policy a create is under; `None` if it does not say so rightly.
+pub fn scope(request: &pb::CreateSessionRequest) -> Option<(TenantId, ClientId)> {
+    let tenant = TenantId::parse(&request.tenant_id).ok()?;
+    Some((tenant, ClientId::parse(&request.client_id).ok()?))
+}
+
+/// Checks a create, its timeouts against `policy`, that of its [`scope`]. `now` is what `auth_time`
+/// is compared with.
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
 pub fn new_session(
     mut request: pb::CreateSessionRequest,
-    policy: &Policy,
+    policy: Option<Arc<Policy>>,
     now: Time,
     principal: String,
 ) -> Result<NewSession> {
@@ -37,7 +45,7 @@ pub fn new_session(
     let context = client::context(&mut check, request.client);
     let idle = duration(&mut check, "idle_timeout", request.idle_timeout);
     let absolute = duration(&mut check, "absolute_timeout", request.absolute_timeout);
-    let timeouts = check.all(policy.timeouts(idle, absolute));
+    let timeouts = policy.as_ref().and_then(|p| check.all(p.timeouts(idle, absolute)));
     let authentication = request.authentication.unwrap_or_default();
     check.token_text("authentication.acr", &authentication.acr, 0, 128);
     if authentication.amr.len() > 16 {
@@ -52,7 +60,8 @@ pub fn new_session(
     }
     audiences(&mut check, &request.audiences);
     metadata(&mut check, &request.metadata);
-    let (Some(tenant), Some(user), Some(client), Some(timeouts)) = (tenant, user, client, timeouts)
+    let (Some(tenant), Some(user), Some(client), Some(policy), Some(timeouts)) =
+        (tenant, user, client, policy, timeouts)
     else {
         return Err(check.failed());
     };
@@ -65,6 +74,7 @@ pub fn new_session(
         acr: Some(authentication.acr).filter(|acr| !acr.is_empty()),
         amr: authentication.amr,
         auth_time,
+        policy,
         timeouts,
         audiences: request.audiences,
         metadata: request.metadata,
