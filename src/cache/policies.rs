@@ -19,6 +19,11 @@ impl Policies {
         Policies { builtin: Arc::new(builtin) }
     }
 
+    /// What applies where no tenant or client decides.
+    pub fn builtin(&self) -> Arc<Policy> {
+        self.builtin.clone()
+    }
+
     /// The policy for sessions of `client` of `tenant`.
     ///
     /// # Errors

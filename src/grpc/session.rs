@@ -43,8 +43,8 @@ impl pb::session_service_server::SessionService for SessionApi {
         let caller = principal(&request);
         let request = request.into_inner();
         let policy = match convert::scope(&request) {
-            Some((tenant, client)) => Some(self.create.policy(&tenant, &client).await?),
-            None => None,
+            Some((tenant, client)) => self.create.policies.of(&tenant, &client).await?,
+            None => self.create.policies.builtin(),
         };
         let new = convert::new_session(request, policy, self.clock.now(), caller)?;
         let created = self.create.create(new).await?;

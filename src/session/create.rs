@@ -29,7 +29,8 @@ const LANES: usize = 2;
 pub struct Create {
     lanes: Lanes<Batch>,
     issuer: Issuer,
-    policies: Policies,
+    /// What new sessions are held to.
+    pub policies: Policies,
 }
 
 /// What a caller asks for.
@@ -75,16 +76,6 @@ impl Create {
     ) -> Create {
         let batch = Batch { db: db.clone(), clock, issuer: issuer.clone(), touches };
         Create { lanes: Lanes::start(LANES, db, batch), issuer, policies }
-    }
-
-    /// What new sessions of `client` are held to.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`].
-    ///
-    /// [`Error::Unavailable`]: crate::error::Error::Unavailable
-    pub async fn policy(&self, tenant: &TenantId, client: &ClientId) -> Result<Arc<Policy>> {
-        self.policies.of(tenant, client).await
     }
 
     /// Creates a session, or repeats the answer to a `request_id` that did so before.

@@ -25,14 +25,14 @@ pub fn scope(request: &pb::CreateSessionRequest) -> Option<(TenantId, ClientId)>
     Some((tenant, ClientId::parse(&request.client_id).ok()?))
 }
 
-/// Checks a create, its timeouts against `policy`, that of its [`scope`]. `now` is what `auth_time`
-/// is compared with.
+/// Checks a create, its timeouts against `policy`: that of its [`scope`], or the built-in one. `now` is
+/// what `auth_time` is compared with.
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
 pub fn new_session(
     mut request: pb::CreateSessionRequest,
-    policy: Option<Arc<Policy>>,
+    policy: Arc<Policy>,
     now: Time,
     principal: String,
 ) -> Result<NewSession> {
@@ -45,7 +45,7 @@ pub fn new_session(
     let context = client::context(&mut check, request.client);
     let idle = duration(&mut check, "idle_timeout", request.idle_timeout);
     let absolute = duration(&mut check, "absolute_timeout", request.absolute_timeout);
-    let timeouts = policy.as_ref().and_then(|p| check.all(p.timeouts(idle, absolute)));
+    let timeouts = check.all(policy.timeouts(idle, absolute));
     let authentication = request.authentication.unwrap_or_default();
     check.token_text("authentication.acr", &authentication.acr, 0, 128);
     if authentication.amr.len() > 16 {
@@ -60,8 +60,7 @@ pub fn new_session(
     }
     audiences(&mut check, &request.audiences);
     metadata(&mut check, &request.metadata);
-    let (Some(tenant), Some(user), Some(client), Some(policy), Some(timeouts)) =
-        (tenant, user, client, policy, timeouts)
+    let (Some(tenant), Some(user), Some(client), Some(timeouts)) = (tenant, user, client, timeouts)
     else {
         return Err(check.failed());
     };
