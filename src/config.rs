@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
-use crate::model::policy::{Limit, Limits, OnLimit, Policy};
+use crate::model::policy::{Limit, Limits, OnLimit, Policy, acr};
 
 const DAY: u64 = 86_400;
 
@@ -94,6 +94,12 @@ pub struct Config {
     #[arg(long, env = "SESSIOND_ON_LIMIT", global = true, default_value = "reject", value_enum)]
     pub on_limit: OnLimitFlag,
 
+    /// Authentication levels (`acr`) that rank, lowest first, separated by commas: 1 to 16
+    /// different values of 1 to 128 visible ASCII characters
+    #[arg(long, env = "SESSIOND_ACR_LEVELS", global = true, default_value = "aal1,aal2,aal3")]
+    #[arg(value_parser = acr_levels, value_name = "LEVELS")]
+    pub acr_levels: AcrLevels,
+
     /// How long calls in progress may take to end when the server stops, 0s to 10m
     #[arg(long, env = "SESSIOND_DRAIN_TIMEOUT", global = true, default_value = "10s")]
     #[arg(value_parser = within("0s to 10m", 0, 600, false), value_name = "DURATION")]
@@ -113,6 +119,10 @@ pub struct Config {
     #[arg(long, env = "SESSIOND_LOG_FORMAT", global = true, default_value = "auto", value_enum)]
     pub log_format: LogFormat,
 }
+
+/// `--acr-levels`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcrLevels(pub Vec<String>);
 
 /// `--on-limit`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -167,6 +177,7 @@ impl Config {
                 user: Limit { max: self.max_sessions_per_user, on_limit: self.on_limit.into() },
                 ..Limits::default()
             },
+            acr_levels: self.acr_levels.0.clone(),
         })
     }
 
@@ -233,9 +244,20 @@ fn issuer(text: &str) -> Result<String, String> {
     }
 }
 
+fn acr_levels(text: &str) -> Result<AcrLevels, String> {
+    acr::check(text.split(',').map(str::to_owned).collect()).map(AcrLevels)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn levels_are_separated_by_commas() {
+        assert_eq!(acr_levels("low,high").unwrap().0, ["low", "high"]);
+        assert!(acr_levels("low,").is_err());
+        assert!(acr_levels("low, high").is_err());
+    }
 
     #[test]
     fn durations_hold_both_edges() {

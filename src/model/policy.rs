@@ -1,5 +1,7 @@
 //! How long sessions live and how many a user may have: the arithmetic, pure.
 
+pub mod acr;
+
 use std::collections::BTreeMap;
 
 use chrono::Duration;
@@ -21,6 +23,8 @@ pub struct Policy {
     /// The same while the successor was never seen in use: its answer may have been lost.
     pub lost_response_window: Duration,
     pub limits: Limits,
+    /// Authentication levels (`acr`), lowest first; 1 to 16, each once. Others have no rank.
+    pub acr_levels: Vec<String>,
 }
 
 /// How many live sessions a user may have at the same time. Each limit counts by itself; a create has
@@ -118,6 +122,7 @@ pub(crate) mod tests {
                 user: Limit { max: 3, on_limit: OnLimit::Reject },
                 ..Limits::default()
             },
+            acr_levels: ["aal1", "aal2", "aal3"].map(str::to_owned).to_vec(),
         }
     }
 

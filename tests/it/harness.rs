@@ -91,6 +91,7 @@ pub fn settings(database_url: String) -> Settings {
             refresh_grace: chrono::Duration::seconds(10),
             lost_response_window: chrono::Duration::hours(1),
             limits: Limits::default(),
+            acr_levels: ["aal1", "aal2", "aal3"].map(str::to_owned).to_vec(),
         },
         drain_timeout: Duration::from_secs(5),
         intervals: Intervals {
