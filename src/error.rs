@@ -105,4 +105,5 @@ pub enum Reason {
     Overloaded,
     DatabaseUnavailable,
     Internal,
+    DeviceNotFound,
 }

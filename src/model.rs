@@ -26,3 +26,4 @@ pub mod policy;
 pub mod request;
 pub mod session;
 pub mod token;
+pub mod user_device;

@@ -25,8 +25,9 @@ use crate::grpc::session::SessionApi;
 use crate::jobs;
 use crate::model::policy::Policy;
 use crate::session::{
-    create::Create, device, expire::Expire, get::Get, list::List, refresh::Refresh, retain::Retain,
-    terminate::Terminate, terminate_many::TerminateMany, touch::Touches, validate::Validate,
+    create::Create, device, devices, expire::Expire, get::Get, list::List, refresh::Refresh,
+    retain::Retain, terminate::Terminate, terminate_many::TerminateMany, touch::Touches,
+    validate::Validate,
 };
 use crate::store::migrations;
 use crate::store::pool::Database;
@@ -139,6 +140,7 @@ impl Server {
             terminate_many: TerminateMany::new(db.clone(), clock.clone(), touches.clone()),
             get: Get::new(db.clone(), clock.clone(), touches.clone()),
             list: List::new(db.clone(), clock.clone(), touches.clone()),
+            devices: devices::read::Read::new(db.clone(), clock.clone(), touches.clone()),
             keyring,
             pages: pages.clone(),
             clock: clock.clone(),

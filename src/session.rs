@@ -3,6 +3,7 @@
 
 pub mod create;
 pub mod device;
+pub mod devices;
 pub mod expire;
 pub mod get;
 pub mod list;

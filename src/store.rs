@@ -7,6 +7,7 @@ mod statement;
 
 pub mod alerts;
 pub mod changes;
+pub mod devices;
 pub mod keys;
 pub mod migrations;
 pub mod partitions;

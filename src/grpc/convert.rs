@@ -3,6 +3,7 @@
 pub(super) mod alert;
 pub(super) mod check;
 pub(super) mod client;
+pub(super) mod device;
 pub(super) mod keys;
 pub(super) mod lists;
 pub(super) mod request;

@@ -134,6 +134,7 @@ fn reason_name(reason: Reason) -> &'static str {
         Reason::Overloaded => Pb::Overloaded,
         Reason::DatabaseUnavailable => Pb::DatabaseUnavailable,
         Reason::Internal => Pb::Internal,
+        Reason::DeviceNotFound => Pb::DeviceNotFound,
     };
     name.as_str_name().trim_start_matches("ERROR_REASON_")
 }

@@ -7,10 +7,11 @@ use tonic::{Request, Response, Status};
 use crate::clock::Clock;
 use crate::grpc::auth::principal;
 use crate::grpc::convert::lists::Listing;
-use crate::grpc::convert::{keys, session as convert};
+use crate::grpc::convert::{device, keys, session as convert};
 use crate::grpc::deadline;
 use crate::grpc::pb::session as pb;
 use crate::session::create::Create;
+use crate::session::devices;
 use crate::session::get::Get;
 use crate::session::list::List;
 use crate::session::refresh::Refresh;
@@ -29,6 +30,7 @@ pub struct SessionApi {
     pub terminate_many: TerminateMany,
     pub get: Get,
     pub list: List,
+    pub devices: devices::read::Read,
     pub keyring: Arc<Keyring>,
     pub pages: Arc<PageTokens>,
     pub clock: Clock,
@@ -136,5 +138,30 @@ impl pb::session_service_server::SessionService for SessionApi {
         _request: Request<pb::GetJsonWebKeySetRequest>,
     ) -> Result<Response<pb::GetJsonWebKeySetResponse>, Status> {
         Ok(Response::new(keys::key_set(self.keyring.published())))
+    }
+
+    async fn list_devices(
+        &self,
+        request: Request<pb::ListDevicesRequest>,
+    ) -> Result<Response<pb::ListDevicesResponse>, Status> {
+        let request = request.into_inner();
+        let (tenant, user, size) = device::list(&request)?;
+        let scope = pb::ListDevicesRequest { user_id: user.to_string(), ..Default::default() };
+        let listing = Listing::new(&self.pages, "ListDevices", &tenant, &scope);
+        let page = listing.page(size, &request.page_token)?;
+        let page = self.devices.list(&tenant, &user, page).await?;
+        Ok(Response::new(pb::ListDevicesResponse {
+            next_page_token: listing.next(page.next),
+            devices: page.items.into_iter().map(device::to_pb_device).collect(),
+        }))
+    }
+
+    async fn get_device(
+        &self,
+        request: Request<pb::GetDeviceRequest>,
+    ) -> Result<Response<pb::GetDeviceResponse>, Status> {
+        let key = device::name(&request.into_inner())?;
+        let device = Some(device::to_pb_device(self.devices.get(&key).await?));
+        Ok(Response::new(pb::GetDeviceResponse { device }))
     }
 }

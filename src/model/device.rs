@@ -16,7 +16,7 @@ numbered! {
 /// A device as a session remembers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
-    /// Named by the caller, derived from the fingerprint, or made here.
+    /// Named by the caller, or derived (`session/device/identity.rs`).
     pub id: Uuid,
     pub kind: DeviceType,
     pub details: DeviceDetails,
@@ -42,7 +42,7 @@ pub struct DeviceDetails {
 /// How a caller names the device.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum DeviceIdentity {
-    /// Not at all: every session is its own device.
+    /// Not at all: it is known by what it is.
     #[default]
     Unknown,
     /// By an id that an earlier session had.

@@ -27,6 +27,14 @@ pub struct SessionKey {
     pub session: Uuid,
 }
 
+/// The primary key of a device. Its order is the order in which rows are locked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DeviceKey {
+    pub tenant: TenantId,
+    pub user: UserId,
+    pub device: Uuid,
+}
+
 impl TenantId {
     /// Parses a tenant id; empty means [`DEFAULT_TENANT`]. The error is the rule.
     pub fn parse(text: &str) -> Result<TenantId, String> {

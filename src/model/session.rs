@@ -7,7 +7,7 @@ use chrono::Duration;
 
 use crate::clock::Time;
 use crate::model::device::{Device, DeviceType, Location};
-use crate::model::ids::{ClientId, SessionKey, UserId};
+use crate::model::ids::{ClientId, DeviceKey, SessionKey, UserId};
 use uuid::Uuid;
 
 /// A session as the database holds it.
@@ -98,6 +98,12 @@ pub struct Chain {
 }
 
 impl Session {
+    /// The device it is on.
+    pub fn device_key(&self) -> DeviceKey {
+        let SessionKey { tenant, user, .. } = self.key.clone();
+        DeviceKey { tenant, user, device: self.device.id }
+    }
+
     /// The idle deadline, if there is one.
     pub fn idle_expires_at(&self) -> Option<Time> {
         self.idle_timeout.map(|idle| self.last_active_at + idle)

@@ -1,6 +1,8 @@
 //! What a user agent tells of the device: its type, its operating system, its browser or app. Pure but for the
 //! table of patterns, which is built once. What is not told stays unknown.
 
+pub mod identity;
+
 mod kind;
 mod names;
 mod table;
@@ -15,6 +17,10 @@ pub struct Derived {
     pub os: Option<String>,
     /// `Chrome 131`; of an app or a program, its own name.
     pub browser: Option<String>,
+    /// `os` without its version.
+    pub os_family: Option<String>,
+    /// `browser` without its version.
+    pub browser_family: Option<String>,
 }
 
 /// Builds the table of patterns, so that no request has to.
@@ -31,8 +37,10 @@ pub fn derive(user_agent: &str) -> Derived {
     let system = safari_tells(system, browser.as_ref());
     Derived {
         kind,
-        os: system.map(|system| system.text()),
-        browser: browser.map(|browser| browser.text()),
+        os: system.as_ref().map(names::Name::text),
+        browser: browser.as_ref().map(names::Name::text),
+        os_family: system.map(|system| system.family),
+        browser_family: browser.map(|browser| browser.family),
     }
 }
 

@@ -68,6 +68,13 @@ impl Touches {
         }
     }
 
+    /// When the session was last noted, if it is not written yet.
+    pub fn last_active(&self, session: &SessionKey) -> Option<Time> {
+        let seen = self.lock();
+        let noted = [&seen.fresh, &seen.flushing].map(|map| map.get(session));
+        noted.into_iter().flatten().map(|touch| touch.last_active_at).max()
+    }
+
     /// Writes what is noted. What could not be written stays for the next time.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 //! Every change of state leaves through here: rows, activities, alerts and remembered requests of
 //! any number of calls, in one statement.
 
+use std::collections::BTreeMap;
+
 use diesel::sql_types::{BigInt, Text};
 use diesel_async::RunQueryDsl;
 use serde::Serialize;
@@ -9,11 +11,14 @@ use uuid::Uuid;
 use crate::error::{Error, Outage, Result};
 use crate::model::activity::{Activity, ActivityKind, SYSTEM};
 use crate::model::alert::Alert;
+use crate::model::ids::DeviceKey;
 use crate::model::request::Remembered;
 use crate::model::session::{End, Session, State};
+use crate::model::user_device::UserDevice;
 use crate::store::Connection;
 use crate::store::rows::activity::ActivityRow;
 use crate::store::rows::alert::AlertRow;
+use crate::store::rows::device::DeviceRow;
 use crate::store::rows::request::RequestRow;
 use crate::store::rows::session::SessionRow;
 
@@ -24,6 +29,9 @@ pub struct Changes {
     pub created: Vec<Session>,
     /// Sessions that the transaction has locked and changed, each at most once.
     pub changed: Vec<Session>,
+    /// Devices that the transaction has locked and changed, and such as were seen. Those of sessions that are
+    /// created or ended need not be named.
+    pub devices: Vec<UserDevice>,
     /// New alerts.
     pub raised: Vec<Alert>,
     /// Alerts that the transaction has locked and changed.
@@ -49,6 +57,22 @@ macro_rules! activity_columns {
          end_reason, generation, principal, ip_address, user_agent"
     };
 }
+macro_rules! device_columns {
+    () => {
+        "tenant_id, user_id, device_id, device_type, details, described_at, display_name, \
+         chosen_type, trusted, first_seen_at, first_seen_ip, first_seen_location, last_seen_at, \
+         last_seen_ip, last_seen_location, revoked_at, revision"
+    };
+}
+/// A column that moves forward with another.
+macro_rules! newer {
+    ($measure:literal: $($column:literal),+ $(,)?) => {
+        concat!($(
+            $column, " = CASE WHEN excluded.", $measure, " > d.", $measure,
+            " THEN excluded.", $column, " ELSE d.", $column, " END, "
+        ),+)
+    };
+}
 macro_rules! request_columns {
     () => {
         "tenant_id, request_id, fingerprint, user_id, subject_id, related_ids, created_at"
@@ -60,6 +84,7 @@ statement! {
     Write {
         created: &'a str as Text,
         changed: &'a str as Text,
+        devices: &'a str as Text,
         raised: &'a str as Text,
         worked: &'a str as Text,
         activities: &'a str as Text,
@@ -83,6 +108,18 @@ statement! {
         WHERE s.tenant_id = r.tenant_id AND s.user_id = r.user_id
             AND s.session_id = r.session_id AND s.state = 1
         RETURNING 1
+    ), seen AS (
+        INSERT INTO devices AS d (", device_columns!(), ")
+        SELECT ", device_columns!(), " FROM json_populate_recordset(NULL::devices, ?::json)
+        ON CONFLICT (tenant_id, user_id, device_id) DO UPDATE SET
+            ", newer!("described_at": "device_type", "details"),
+            newer!("last_seen_at": "last_seen_ip", "last_seen_location"),
+            newer!("revision": "display_name", "chosen_type", "trusted", "revoked_at"), "
+            described_at = greatest(d.described_at, excluded.described_at),
+            last_seen_at = greatest(d.last_seen_at, excluded.last_seen_at),
+            revision = greatest(d.revision, excluded.revision)
+        WHERE excluded.described_at > d.described_at OR excluded.last_seen_at > d.last_seen_at
+            OR excluded.revision > d.revision
     ), raised AS (
         INSERT INTO security_alerts AS a (", alert_columns!(), ")
         SELECT ", alert_columns!(), " FROM json_populate_recordset(NULL::security_alerts, ?::json)
@@ -121,6 +158,7 @@ impl Changes {
     pub fn is_empty(&self) -> bool {
         self.created.is_empty()
             && self.changed.is_empty()
+            && self.devices.is_empty()
             && self.raised.is_empty()
             && self.worked.is_empty()
             && self.activities.is_empty()
@@ -151,12 +189,13 @@ impl Changes {
     pub async fn write(&self, conn: &mut Connection) -> Result<()> {
         let created = array(self.created.iter().map(SessionRow::from));
         let changed = array(self.changed.iter().map(SessionRow::from));
+        let devices = array(self.seen().values().map(DeviceRow::from));
         let raised = array(self.raised.iter().map(AlertRow::from));
         let worked = array(self.worked.iter().map(AlertRow::from));
         let activities = array(self.activities.iter().map(ActivityRow::from));
         let remembered = array(self.remembered.iter().map(RequestRow::from));
         let written: (i64, i64, i64) =
-            Write::new(&created, &changed, &raised, &worked, &activities, &remembered)
+            Write::new(&created, &changed, &devices, &raised, &worked, &activities, &remembered)
                 .get_result(conn)
                 .await?;
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
@@ -167,6 +206,20 @@ impl Changes {
             return Err(Error::Unavailable(Outage::Raced("request_id in use".to_owned())));
         }
         Ok(())
+    }
+
+    /// Each device once, since an upsert must not meet a row twice, and in the order in which rows are locked.
+    fn seen(&self) -> BTreeMap<DeviceKey, UserDevice> {
+        let ended = self.changed.iter().filter(|session| session.state != State::Active);
+        let met = self.created.iter().chain(ended).map(UserDevice::of_session);
+        let mut seen: BTreeMap<DeviceKey, UserDevice> = BTreeMap::new();
+        for device in self.devices.iter().cloned().chain(met) {
+            match seen.get_mut(&device.key) {
+                Some(known) => known.merge(device),
+                None => _ = seen.insert(device.key.clone(), device),
+            }
+        }
+        seen
     }
 }
 

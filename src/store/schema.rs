@@ -88,3 +88,25 @@ diesel::table! {
         created_at -> Timestamptz,
     }
 }
+
+diesel::table! {
+    devices (tenant_id, user_id, device_id) {
+        tenant_id -> Text,
+        user_id -> Text,
+        device_id -> Uuid,
+        device_type -> SmallInt,
+        details -> Jsonb,
+        described_at -> Timestamptz,
+        display_name -> Nullable<Text>,
+        chosen_type -> Nullable<SmallInt>,
+        trusted -> Bool,
+        first_seen_at -> Timestamptz,
+        first_seen_ip -> Nullable<Inet>,
+        first_seen_location -> Nullable<Jsonb>,
+        last_seen_at -> Timestamptz,
+        last_seen_ip -> Nullable<Inet>,
+        last_seen_location -> Nullable<Jsonb>,
+        revoked_at -> Nullable<Timestamptz>,
+        revision -> Integer,
+    }
+}

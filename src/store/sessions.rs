@@ -3,6 +3,7 @@
 mod filter;
 mod list;
 mod lock;
+mod presence;
 mod touch;
 
 use diesel::SelectableHelper;
@@ -19,6 +20,7 @@ use crate::store::schema::user_sessions as s;
 
 pub use list::{list, matching};
 pub use lock::{count_live, lock, lock_due, lock_live};
+pub use presence::present;
 pub use touch::{Touch, touch};
 
 /// The session with this key, by primary key.

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod calls;
 pub mod cluster;
 pub mod creates;
+pub mod devices;
 pub mod forge;
 pub mod health;
 pub mod load;

@@ -7,6 +7,8 @@ mod command;
 mod contention;
 mod crash;
 mod create_limits;
+mod device_list;
+mod device_seen;
 mod devices;
 mod errors;
 mod filters;

@@ -1,15 +1,12 @@
 //! A session before anybody knows of it.
 
-use aws_lc_rs::digest::{SHA256, digest};
-use uuid::Uuid;
-
 use crate::clock::{Clock, Time};
 use crate::error::Result;
-use crate::model::device::{Device, DeviceIdentity, DeviceType};
+use crate::model::device::{Device, DeviceType};
 use crate::model::ids::SessionKey;
 use crate::model::session::{Authentication, Chain, Session, State};
 use crate::session::create::NewSession;
-use crate::session::device::derive;
+use crate::session::device::{derive, identity};
 use crate::token::issuer::Issuer;
 
 /// The session that `new` asks for, of generation 1, created at `now`.
@@ -24,7 +21,7 @@ pub(super) fn session(
     let key =
         SessionKey { tenant: new.tenant.clone(), user: new.user.clone(), session: clock.new_id() };
     Ok(Session {
-        device: device(new, clock),
+        device: device(new),
         key,
         client: new.client.clone(),
         ip: new.context.ip,
@@ -54,14 +51,12 @@ pub(super) fn session(
 }
 
 /// The device: what the caller states wins over what the user agent tells.
-fn device(new: &NewSession, clock: &Clock) -> Device {
-    let mut device = Device {
-        id: device_id(new, clock),
-        kind: new.context.device_type,
-        details: new.context.device.clone(),
-    };
-    if let Some(user_agent) = &new.context.user_agent {
-        let derived = derive(user_agent);
+fn device(new: &NewSession) -> Device {
+    let derived = new.context.user_agent.as_deref().map(derive);
+    let id = identity::device_id(&new.tenant, &new.user, &new.context, derived.as_ref());
+    let mut device =
+        Device { id, kind: new.context.device_type, details: new.context.device.clone() };
+    if let Some(derived) = derived {
         if device.kind == DeviceType::Unspecified {
             device.kind = derived.kind;
         }
@@ -69,19 +64,4 @@ fn device(new: &NewSession, clock: &Clock) -> Device {
         device.details.browser = derived.browser;
     }
     device
-}
-
-/// The device that the caller named, or a new one. A fingerprint gives the same id every time, and
-/// a different one for every user.
-fn device_id(new: &NewSession, clock: &Clock) -> Uuid {
-    match &new.context.identity {
-        DeviceIdentity::Id(id) => *id,
-        DeviceIdentity::Unknown => clock.new_id(),
-        DeviceIdentity::Fingerprint(text) => {
-            // None of the parts can hold the separator: control characters are refused.
-            let name = format!("{}\0{}\0{text}", new.tenant, new.user);
-            let hash = digest(&SHA256, name.as_bytes());
-            Uuid::new_v8(hash.as_ref()[..16].try_into().expect("SHA-256 has 32 bytes"))
-        }
-    }
 }

@@ -11,6 +11,7 @@ use crate::model::device::ClientContext;
 use crate::model::ids::{ClientId, SessionKey, TenantId, UserId};
 use crate::model::policy::Policy;
 use crate::model::session::{End, EndReason, Session, State};
+use crate::model::user_device::UserDevice;
 use crate::session::lanes::Work;
 use crate::session::refresh::invalid;
 use crate::session::reuse;
@@ -117,7 +118,8 @@ impl Decisions<'_> {
         match judge(&session.chain, presented, self.now, policy) {
             Verdict::Replay => return Ok(()),
             Verdict::Rotate => {
-                self.rotate(session, job.client.as_ref());
+                self.rotate(session);
+                self.meet(session, job.client.as_ref());
                 self.record(ActivityKind::Refreshed, &job.principal, session);
                 *changed = true;
                 return Ok(());
@@ -139,7 +141,7 @@ impl Decisions<'_> {
         Err(Error::Unauthenticated { reason, ended: Some(end_reason) })
     }
 
-    fn rotate(&self, session: &mut Session, client: Option<&ClientContext>) {
+    fn rotate(&self, session: &mut Session) {
         let chain = &mut session.chain;
         // Presenting a generation proves that its answer arrived.
         chain.confirmed = chain.generation;
@@ -147,10 +149,18 @@ impl Decisions<'_> {
         chain.key_id = self.batch.issuer.current_mac();
         chain.rotated_at = self.now;
         session.last_active_at = session.last_active_at.max(self.now);
-        if let Some(client) = client {
-            session.ip = client.ip.or(session.ip);
-            session.user_agent = client.user_agent.clone().or(session.user_agent.take());
-            session.location = client.location.clone().or(session.location.take());
+    }
+
+    /// Notes what is said of the client. The device is written only if that is news: a plain
+    /// refresh costs no more for it.
+    fn meet(&mut self, session: &mut Session, client: Option<&ClientContext>) {
+        let Some(client) = client else { return };
+        let was = (session.ip, session.user_agent.clone(), session.location.clone());
+        session.ip = client.ip.or(session.ip);
+        session.user_agent = client.user_agent.clone().or(session.user_agent.take());
+        session.location = client.location.clone().or(session.location.take());
+        if was != (session.ip, session.user_agent.clone(), session.location.clone()) {
+            self.changes.devices.push(UserDevice::of_session(session));
         }
     }
 

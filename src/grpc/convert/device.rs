@@ -1,0 +1,74 @@
+//! A user's devices.
+
+use crate::error::Result;
+use crate::grpc::convert::check::Check;
+use crate::grpc::convert::client::location_to_pb;
+use crate::grpc::convert::lists::page_size;
+use crate::grpc::convert::time::to_pb;
+use crate::grpc::pb::session as pb;
+use crate::model::device::DeviceDetails;
+use crate::model::ids::{DeviceKey, TenantId, UserId};
+use crate::session::devices::read::Seen;
+
+/// A device as the protocol writes it.
+pub fn to_pb_device(seen: Seen) -> pb::UserDevice {
+    let Seen { device, active } = seen;
+    let kind = device.shown_kind();
+    let DeviceDetails { name, platform, app_version, os, browser } = device.details;
+    let address = |ip: Option<std::net::IpAddr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
+    pb::UserDevice {
+        device_id: device.key.device.to_string(),
+        tenant_id: device.key.tenant.to_string(),
+        user_id: device.key.user.to_string(),
+        display_name: device.choice.display_name.unwrap_or_default(),
+        name: name.unwrap_or_default(),
+        trusted: device.choice.trusted,
+        r#type: i32::from(kind as i16),
+        os: platform.clone().or(os).unwrap_or_default(),
+        browser: browser.unwrap_or_default(),
+        platform: platform.unwrap_or_default(),
+        app_version: app_version.unwrap_or_default(),
+        first_seen_time: Some(to_pb(device.first_seen.at)),
+        first_seen_ip_address: address(device.first_seen.ip),
+        first_seen_location: device.first_seen.location.map(location_to_pb),
+        last_seen_time: Some(to_pb(device.last_seen.at)),
+        last_seen_ip_address: address(device.last_seen.ip),
+        last_seen_location: device.last_seen.location.map(location_to_pb),
+        active_session_count: active,
+        revoke_time: device.revoked_at.map(to_pb),
+        etag: device.revision.to_string(),
+    }
+}
+
+/// Which device to get.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`].
+pub fn name(request: &pb::GetDeviceRequest) -> Result<DeviceKey> {
+    let mut check = Check::default();
+    let key = key(&mut check, &request.tenant_id, &request.user_id, &request.device_id);
+    let Some(key) = key else { return Err(check.failed()) };
+    check.done()?;
+    Ok(key)
+}
+
+/// Checks a list request; returns tenant, user and page size.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`].
+pub fn list(request: &pb::ListDevicesRequest) -> Result<(TenantId, UserId, usize)> {
+    let mut check = Check::default();
+    let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
+    let user = check.take("user_id", UserId::parse(&request.user_id));
+    let size = page_size(&mut check, request.page_size);
+    let (Some(tenant), Some(user)) = (tenant, user) else { return Err(check.failed()) };
+    check.done()?;
+    Ok((tenant, user, size))
+}
+
+fn key(check: &mut Check, tenant: &str, user: &str, device: &str) -> Option<DeviceKey> {
+    let tenant = check.take("tenant_id", TenantId::parse(tenant));
+    let user = check.take("user_id", UserId::parse(user));
+    let device = check.required_uuid("device_id", device);
+    Some(DeviceKey { tenant: tenant?, user: user?, device: device? })
+}

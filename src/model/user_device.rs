@@ -1,0 +1,117 @@
+//! A device as a resource: what is known of it over all sessions of its user.
+
+use std::net::IpAddr;
+
+use chrono::Duration;
+use uuid::Uuid;
+
+use crate::clock::Time;
+use crate::model::device::{DeviceDetails, DeviceType, Location};
+use crate::model::ids::{DeviceKey, SessionKey};
+use crate::model::session::Session;
+
+/// A device of a user. Its parts move forward each by its own measure, so that writes of them may come in any
+/// order: the description by `described_at`, what was last seen by its time, choice and revocation by `revision`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UserDevice {
+    pub key: DeviceKey,
+    /// As the newest create on it told.
+    pub kind: DeviceType,
+    /// As the newest create on it told.
+    pub details: DeviceDetails,
+    /// When that was.
+    pub described_at: Time,
+    pub choice: Choice,
+    /// Never changes.
+    pub first_seen: Sighting,
+    pub last_seen: Sighting,
+    /// The last time; `None` = never.
+    pub revoked_at: Option<Time>,
+    /// Counts what was chosen and revoked; the etag.
+    pub revision: i32,
+}
+
+/// What somebody set. No create changes it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Choice {
+    /// 1 to 128 characters; `None` = as the caller names the device.
+    pub display_name: Option<String>,
+    /// Never unspecified; `None` = as creates tell.
+    pub kind: Option<DeviceType>,
+    pub trusted: bool,
+}
+
+/// When and where.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sighting {
+    pub at: Time,
+    pub ip: Option<IpAddr>,
+    pub location: Option<Location>,
+}
+
+impl UserDevice {
+    /// What `session` tells of the device it is on.
+    pub fn of_session(session: &Session) -> UserDevice {
+        let seen = |at| Sighting { at, ip: session.ip, location: session.location.clone() };
+        UserDevice {
+            key: session.device_key(),
+            kind: session.device.kind,
+            details: session.device.details.clone(),
+            described_at: session.created_at,
+            choice: Choice::default(),
+            first_seen: seen(session.created_at),
+            last_seen: seen(session.last_active_at.max(session.created_at)),
+            revoked_at: None,
+            revision: 1,
+        }
+    }
+
+    /// Adds what `other` knows better of the same device.
+    pub fn merge(&mut self, other: UserDevice) {
+        if other.first_seen.at < self.first_seen.at {
+            self.first_seen = other.first_seen;
+        }
+        if other.described_at > self.described_at {
+            self.kind = other.kind;
+            self.details = other.details;
+            self.described_at = other.described_at;
+        }
+        if other.last_seen.at > self.last_seen.at {
+            self.last_seen = other.last_seen;
+        }
+        if other.revision > self.revision {
+            self.choice = other.choice;
+            self.revoked_at = other.revoked_at;
+            self.revision = other.revision;
+        }
+    }
+
+    /// The type to show.
+    pub fn shown_kind(&self) -> DeviceType {
+        self.choice.kind.unwrap_or(self.kind)
+    }
+
+    /// The name to show.
+    pub fn shown_name(&self) -> Option<&String> {
+        self.choice.display_name.as_ref().or(self.details.name.as_ref())
+    }
+}
+
+/// A session on a device, as far as it concerns the device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Presence {
+    pub session: SessionKey,
+    pub device: Uuid,
+    /// At its last activity.
+    pub seen: Sighting,
+    pub idle_timeout: Option<Duration>,
+    pub absolute_expires_at: Time,
+}
+
+impl Presence {
+    /// Whether the session, which is not ended, is not past a deadline either.
+    pub fn lives_at(&self, now: Time) -> bool {
+        now < self.absolute_expires_at
+            && self.idle_timeout.is_none_or(|idle| now < self.seen.at + idle)
+    }
+}

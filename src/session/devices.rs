@@ -1,0 +1,15 @@
+//! A user's devices as a resource, one verb a file. Which device a session is on is decided in `device`.
+
+pub mod read;
+
+use crate::error::{Error, Reason};
+use crate::model::ids::DeviceKey;
+
+/// Of another user or tenant, or of nobody: all the same.
+fn not_found(key: &DeviceKey) -> Error {
+    Error::NotFound {
+        reason: Reason::DeviceNotFound,
+        kind: "session.v1.UserDevice",
+        name: key.device.to_string(),
+    }
+}

@@ -1,0 +1,97 @@
+//! GetDevice and ListDevices: what is written of a device, and what its live sessions know better.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::model::ids::{DeviceKey, TenantId, UserId};
+use crate::model::page::{Page, PageRequest};
+use crate::model::user_device::UserDevice;
+use crate::session::devices::not_found;
+use crate::session::touch::Touches;
+use crate::store::pool::Database;
+use crate::store::{Connection, devices, sessions};
+
+/// Reads devices.
+pub struct Read {
+    db: Database,
+    clock: Clock,
+    touches: Touches,
+}
+
+/// A device, and how many of its sessions are active.
+pub struct Seen {
+    pub device: UserDevice,
+    pub active: u32,
+}
+
+impl Read {
+    /// Reads from `db`, counting activity that is not written yet.
+    pub fn new(db: Database, clock: Clock, touches: Touches) -> Read {
+        Read { db, clock, touches }
+    }
+
+    /// The device, as it stands now.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::NotFound`], [`crate::error::Error::Unavailable`].
+    pub async fn get(&self, key: &DeviceKey) -> Result<Seen> {
+        let seen = self.db.within(async {
+            let mut conn = self.db.acquire().await?;
+            let device = devices::find(&mut conn, key).await?.into_iter().collect();
+            self.seen(&mut conn, &key.tenant, &key.user, device).await
+        });
+        seen.await?.pop().ok_or_else(|| not_found(key))
+    }
+
+    /// A page of the user's devices, newest first, as they stand now.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn list(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        page: PageRequest,
+    ) -> Result<Page<Seen>> {
+        let page = self.db.within(async {
+            let mut conn = self.db.acquire().await?;
+            let Page { items, next } = devices::list(&mut conn, tenant, user, page).await?;
+            Ok(Page { items: self.seen(&mut conn, tenant, user, items).await?, next })
+        });
+        page.await
+    }
+
+    /// Adds what the live sessions of all these devices of a user tell, read at once.
+    async fn seen(
+        &self,
+        conn: &mut Connection,
+        tenant: &TenantId,
+        user: &UserId,
+        devices: Vec<UserDevice>,
+    ) -> Result<Vec<Seen>> {
+        let ids: Vec<Uuid> = devices.iter().map(|device| device.key.device).collect();
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let present = sessions::present(conn, tenant, user, &ids).await?;
+        let now = self.clock.now();
+        let seen = |device| Seen { device, active: 0 };
+        let mut seen: Vec<Seen> = devices.into_iter().map(seen).collect();
+        let places: HashMap<Uuid, usize> = ids.into_iter().zip(0..).collect();
+        for mut session in present {
+            let Some(place) = places.get(&session.device) else { continue };
+            if let Some(noted) = self.touches.last_active(&session.session) {
+                session.seen.at = session.seen.at.max(noted);
+            }
+            let Seen { device, active } = &mut seen[*place];
+            *active += u32::from(session.lives_at(now));
+            if session.seen.at > device.last_seen.at {
+                device.last_seen = session.seen;
+            }
+        }
+        Ok(seen)
+    }
+}

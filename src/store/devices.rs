@@ -1,0 +1,78 @@
+//! `devices`: reading and locking. Writing is in `changes`.
+
+use diesel::SelectableHelper;
+use diesel::dsl::sql;
+use diesel::prelude::{ExpressionMethods, OptionalExtension, QueryDsl};
+use diesel::sql_types::{Bool, Text, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+
+use crate::error::Result;
+use crate::model::ids::{DeviceKey, TenantId, UserId};
+use crate::model::page::{Page, PageRequest};
+use crate::model::user_device::UserDevice;
+use crate::store::Connection;
+use crate::store::rows::device::DeviceRow;
+use crate::store::schema::devices as d;
+
+/// The device with this key.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn find(conn: &mut Connection, key: &DeviceKey) -> Result<Option<UserDevice>> {
+    d::table
+        .find((key.tenant.as_str(), key.user.as_str(), key.device))
+        .select(DeviceRow::as_select())
+        .first(conn)
+        .await
+        .optional()?
+        .map(UserDevice::try_from)
+        .transpose()
+}
+
+/// The same, locked until the transaction ends. Whoever locks sessions as well locks those first.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn lock(conn: &mut Connection, key: &DeviceKey) -> Result<Option<UserDevice>> {
+    d::table
+        .find((key.tenant.as_str(), key.user.as_str(), key.device))
+        .select(DeviceRow::as_select())
+        .for_update()
+        .first(conn)
+        .await
+        .optional()?
+        .map(UserDevice::try_from)
+        .transpose()
+}
+
+/// A page of a user's devices, newest first seen first.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn list(
+    conn: &mut Connection,
+    tenant: &TenantId,
+    user: &UserId,
+    page: PageRequest,
+) -> Result<Page<UserDevice>> {
+    let mut query = d::table
+        .filter(d::tenant_id.eq(tenant.as_str()))
+        .filter(d::user_id.eq(user.as_str()))
+        .select(DeviceRow::as_select())
+        .order((d::first_seen_at.desc(), d::device_id.desc()))
+        .limit(i64::try_from(page.size + 1).unwrap_or(i64::MAX))
+        .into_boxed();
+    if let Some(after) = page.after {
+        // What is first seen never changes, so the id tells the whole position.
+        let last = sql::<Bool>(
+            "(first_seen_at, device_id) < (SELECT p.first_seen_at, p.device_id FROM devices p
+            WHERE p.tenant_id = ",
+        );
+        let last = last.bind::<Text, _>(tenant.as_str()).sql(" AND p.user_id = ");
+        let last = last.bind::<Text, _>(user.as_str()).sql(" AND p.device_id = ");
+        query = query.filter(last.bind::<SqlUuid, _>(after).sql(")"));
+    }
+    let rows: Vec<DeviceRow> = query.load(conn).await?;
+    let devices: Result<Vec<UserDevice>> = rows.into_iter().map(UserDevice::try_from).collect();
+    Ok(page.cut(devices?, |device| device.key.device))
+}
