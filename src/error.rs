@@ -25,6 +25,9 @@ pub enum Error {
     /// `metadata` goes into `ErrorInfo`.
     #[error("precondition: {message}")]
     Precondition { reason: Reason, message: String, metadata: Vec<(&'static str, String)> },
+    /// The session that was to change has ended, by a deadline or otherwise.
+    #[error("session ended: {0:?}")]
+    SessionEnded(EndReason),
     /// Somebody else changed the thing since the caller read it.
     #[error("etag mismatch")]
     EtagMismatch,
@@ -72,6 +75,13 @@ pub struct Violation {
     pub rule: String,
 }
 
+impl Reason {
+    /// What a session's end is to whoever needs it active.
+    pub fn of_end(end: EndReason) -> Reason {
+        if end.is_expiry() { Reason::SessionExpired } else { Reason::SessionTerminated }
+    }
+}
+
 impl Error {
     /// This error for each of `count` callers who shared the failed work. Only outages keep their
     /// kind: nothing else befalls several callers at once.
@@ -106,4 +116,5 @@ pub enum Reason {
     DatabaseUnavailable,
     Internal,
     DeviceNotFound,
+    RefreshTokenSuperseded,
 }

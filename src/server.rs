@@ -25,9 +25,9 @@ use crate::grpc::session::SessionApi;
 use crate::jobs;
 use crate::model::policy::Policy;
 use crate::session::{
-    create::Create, device, devices, expire::Expire, get::Get, list::List, refresh::Refresh,
-    retain::Retain, terminate::Terminate, terminate_many::TerminateMany, touch::Touches,
-    validate::Validate,
+    create::Create, device, devices, expire::Expire, get::Get, list::List,
+    reauthenticate::Reauthenticate, refresh::Refresh, retain::Retain, terminate::Terminate,
+    terminate_many::TerminateMany, touch::Touches, validate::Validate,
 };
 use crate::store::migrations;
 use crate::store::pool::Database;
@@ -128,14 +128,28 @@ impl Server {
         let reader = SessionReader::new(db.clone());
         let create =
             Create::new(&db, clock.clone(), policies.clone(), issuer.clone(), touches.clone());
-        let refresh = Refresh::new(&db, clock.clone(), policies, issuer.clone(), touches.clone());
-        let validate =
-            Validate::new(reader.clone(), issuer.clone(), touches.clone(), clock.clone());
+        let refresh =
+            Refresh::new(&db, clock.clone(), policies.clone(), issuer.clone(), touches.clone());
+        let validate = Validate::new(
+            reader.clone(),
+            policies.clone(),
+            issuer.clone(),
+            touches.clone(),
+            clock.clone(),
+        );
+        let reauthenticate = Reauthenticate::new(
+            db.clone(),
+            clock.clone(),
+            policies,
+            issuer.clone(),
+            touches.clone(),
+        );
         let terminate = Terminate::new(db.clone(), clock.clone(), issuer, touches.clone());
         let sessions = SessionApi {
             create,
             refresh,
             validate,
+            reauthenticate,
             terminate,
             terminate_many: TerminateMany::new(db.clone(), clock.clone(), touches.clone()),
             get: Get::new(db.clone(), clock.clone(), touches.clone()),

@@ -29,11 +29,12 @@ impl From<Error> for Status {
             ),
             Error::Unauthenticated { reason, ended } => {
                 let ended = ended.map(|reason| ("end_reason", end_reason_name(reason)));
-                status(
-                    Code::Unauthenticated,
-                    unauthenticated_text(reason),
-                    self::info(reason, ended),
-                )
+                status(Code::Unauthenticated, session_text(reason), self::info(reason, ended))
+            }
+            Error::SessionEnded(end) => {
+                let reason = Reason::of_end(end);
+                let ended = [("end_reason", end_reason_name(end))];
+                status(Code::FailedPrecondition, session_text(reason), self::info(reason, ended))
             }
             Error::NotFound { reason, kind, name } => {
                 let mut details = info(reason);
@@ -103,12 +104,13 @@ fn info(
     ErrorDetails::with_error_info(reason_name(reason), DOMAIN, metadata)
 }
 
-fn unauthenticated_text(reason: Reason) -> &'static str {
+fn session_text(reason: Reason) -> &'static str {
     match reason {
         Reason::RefreshTokenReused => "the refresh token was used before; the session is ended",
         Reason::SessionTerminated => "the session was terminated",
         Reason::SessionExpired => "the session has expired",
         Reason::SessionDataRegression => "the session's state was lost; the session is ended",
+        Reason::RefreshTokenSuperseded => "the session has newer tokens from a re-authentication",
         _ => "the refresh token is not valid",
     }
 }
@@ -135,6 +137,7 @@ fn reason_name(reason: Reason) -> &'static str {
         Reason::DatabaseUnavailable => Pb::DatabaseUnavailable,
         Reason::Internal => Pb::Internal,
         Reason::DeviceNotFound => Pb::DeviceNotFound,
+        Reason::RefreshTokenSuperseded => Pb::RefreshTokenSuperseded,
     };
     name.as_str_name().trim_start_matches("ERROR_REASON_")
 }

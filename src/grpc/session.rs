@@ -14,6 +14,7 @@ use crate::session::create::Create;
 use crate::session::devices;
 use crate::session::get::Get;
 use crate::session::list::List;
+use crate::session::reauthenticate::Reauthenticate;
 use crate::session::refresh::Refresh;
 use crate::session::terminate::Terminate;
 use crate::session::terminate_many::TerminateMany;
@@ -26,6 +27,7 @@ pub struct SessionApi {
     pub create: Create,
     pub refresh: Refresh,
     pub validate: Validate,
+    pub reauthenticate: Reauthenticate,
     pub terminate: Terminate,
     pub terminate_many: TerminateMany,
     pub get: Get,
@@ -52,7 +54,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         let created = self.create.create(new).await?;
         Ok(Response::new(pb::CreateSessionResponse {
             session: Some(convert::to_pb_session(created.session)),
-            tokens: Some(convert::to_pb_tokens(created.tokens)),
+            tokens: created.tokens.map(convert::to_pb_tokens),
             terminated_sessions: created
                 .terminated
                 .into_iter()
@@ -79,9 +81,19 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         request: Request<pb::ValidateSessionRequest>,
     ) -> Result<Response<pb::ValidateSessionResponse>, Status> {
-        let (token, audience) = convert::validation(request.into_inner())?;
-        let validated = self.validate.validate(&token, audience.as_deref()).await?;
+        let wish = convert::validation(request.into_inner())?;
+        let validated = self.validate.validate(&wish).await?;
         Ok(Response::new(convert::to_pb_validated(validated)))
+    }
+
+    async fn reauthenticate_session(
+        &self,
+        request: Request<pb::ReauthenticateSessionRequest>,
+    ) -> Result<Response<pb::ReauthenticateSessionResponse>, Status> {
+        let caller = principal(&request);
+        let wish = convert::reauthentication(request.into_inner(), self.clock.now(), caller)?;
+        let done = self.reauthenticate.reauthenticate(&wish).await?;
+        Ok(Response::new(convert::to_pb_reauthenticated(done)))
     }
 
     async fn terminate_session(

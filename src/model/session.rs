@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use chrono::Duration;
 
 use crate::clock::Time;
-use crate::model::device::{Device, DeviceType, Location};
+use crate::model::device::{ClientContext, Device, DeviceType, Location};
 use crate::model::ids::{ClientId, DeviceKey, SessionKey, UserId};
 use uuid::Uuid;
 
@@ -25,11 +25,13 @@ pub struct Session {
     /// The caller's own: up to 32 entries and 4096 bytes.
     pub metadata: BTreeMap<String, String>,
     pub created_at: Time,
-    /// The last create, refresh or active validation; validations up to one flush late.
+    /// When the absolute timeout began to run: creation, or the last re-authentication.
+    pub renewed_at: Time,
+    /// The last create, refresh, re-authentication or active validation; validations up to one flush late.
     pub last_active_at: Time,
     /// From the last activity, 1 s or more; `None` = never by idleness.
     pub idle_timeout: Option<Duration>,
-    /// Never moves.
+    /// Moves with a re-authentication only.
     pub absolute_expires_at: Time,
     /// When the sweeper looks next; says nothing about the session's life.
     pub sweep_at: Time,
@@ -85,7 +87,7 @@ pub struct Authentication {
 /// The refresh chain. The current token is derived from it and a MAC key; none is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
-    /// Starts at 1; every refresh adds one.
+    /// Starts at 1; every refresh and every re-authentication adds one.
     pub generation: u32,
     /// The MAC key of this generation, so that a replay is byte-identical across key rotation.
     pub key_id: i16,
@@ -93,6 +95,8 @@ pub struct Chain {
     pub rotated_at: Time,
     /// The highest generation of which an access token was seen in use; 0 = none.
     pub confirmed: u32,
+    /// The generation that the last re-authentication made, else 1. Tokens of a lower one are superseded.
+    pub min_generation: u32,
     /// Random, of this session alone; part of what the MAC covers.
     pub nonce: [u8; 16],
 }
@@ -126,10 +130,21 @@ impl Session {
         State::Ended(End { reason, at: self.deadline(), by: None, note: None })
     }
 
-    /// The session with the chain it began with, from which its first tokens are derived.
-    pub fn first_generation(&self) -> Session {
+    /// The session with the chain it began with, from which its first tokens are derived; `None` if
+    /// those are superseded.
+    pub fn first_generation(&self) -> Option<Session> {
         let chain = Chain { generation: 1, ..self.chain.clone() };
-        Session { chain, ..self.clone() }
+        (chain.min_generation == 1).then(|| Session { chain, ..self.clone() })
+    }
+
+    /// Takes over what is said of where its client is now; true if that is news. A session stays with
+    /// its device.
+    pub fn locate(&mut self, client: &ClientContext) -> bool {
+        let before = (self.ip, self.user_agent.clone(), self.location.clone());
+        self.ip = client.ip.or(self.ip);
+        self.user_agent = client.user_agent.clone().or(self.user_agent.take());
+        self.location = client.location.clone().or(self.location.take());
+        before != (self.ip, self.user_agent.clone(), self.location.clone())
     }
 
     /// Ends an active session.

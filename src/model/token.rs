@@ -60,4 +60,15 @@ pub enum InactiveReason {
     SessionExpiredIdle,
     /// The session is past its absolute deadline.
     SessionExpiredAbsolute,
+    /// From before the session's last re-authentication.
+    Superseded,
+}
+
+/// What a good token lacks for what it is to open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepUpReason {
+    /// The session's authentication context class is below the one required.
+    AcrTooLow,
+    /// The user was authenticated longer ago than allowed.
+    AuthenticationTooOld,
 }

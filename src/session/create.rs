@@ -59,8 +59,9 @@ pub struct NewSession {
 /// What came of it.
 pub struct Created {
     pub session: Session,
-    /// Of generation 1.
-    pub tokens: TokenPair,
+    /// Of generation 1; `None` where a repeated request comes after a re-authentication superseded
+    /// them.
+    pub tokens: Option<TokenPair>,
     /// The sessions that ended to make room.
     pub terminated: Vec<Session>,
 }
@@ -94,9 +95,9 @@ impl Create {
         }
         let Admitted { session, terminated } = self.lanes.submit(new).await?;
         // The first tokens are those of creation, also when a repeated request asks again: they
-        // are derived, so they are the same.
+        // are derived, so they are the same. What a re-authentication proved is not for them.
         let first = session.first_generation();
-        let tokens = self.issuer.pair(&first, session.created_at)?;
+        let tokens = first.map(|first| self.issuer.pair(&first, first.created_at)).transpose()?;
         Ok(Created { session, tokens, terminated })
     }
 }

@@ -11,6 +11,9 @@ pub enum Verdict {
     Rotate,
     /// It was just used, or its answer may have been lost: give the same successor again.
     Replay,
+    /// A re-authentication made tokens in its place, and nothing says that it was copied: no tokens,
+    /// no harm.
+    Superseded,
     /// It was used before, and its successor is in use: somebody has a copy.
     Reuse,
     /// The database never made it: acknowledged writes were lost.
@@ -21,6 +24,10 @@ pub enum Verdict {
 ///
 /// An answer counts as lost while its successor was never seen in use (RFC 9700, section 4.14.2
 /// leaves the window to the server); both windows include their last instant.
+///
+/// A token from before a re-authentication gets no pair, ever: whoever holds a copy of it would get
+/// the session with all that the user proved since. Its holder may be a client that refreshed while
+/// the user stepped up, so within the windows it is refused only.
 pub fn judge(chain: &Chain, presented: u32, now: Time, policy: &Policy) -> Verdict {
     if presented == chain.generation {
         return Verdict::Rotate;
@@ -31,13 +38,18 @@ pub fn judge(chain: &Chain, presented: u32, now: Time, policy: &Policy) -> Verdi
     let age = now - chain.rotated_at;
     let unseen = chain.confirmed < chain.generation;
     let in_time = age <= policy.refresh_grace || (unseen && age <= policy.lost_response_window);
-    if presented + 1 == chain.generation && in_time { Verdict::Replay } else { Verdict::Reuse }
+    let replayed = presented + 1 == chain.generation && in_time;
+    if presented >= chain.min_generation {
+        return if replayed { Verdict::Replay } else { Verdict::Reuse };
+    }
+    let unused = chain.confirmed <= presented && age <= policy.lost_response_window;
+    if replayed || unused { Verdict::Superseded } else { Verdict::Reuse }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use chrono::{DateTime, Duration};
-    use proptest::prelude::{any, prop_assert_eq, proptest};
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
     use uuid::Uuid;
 
     use super::*;
@@ -68,17 +80,35 @@ pub(super) mod tests {
             audiences: vec![],
             metadata: Default::default(),
             created_at: at,
+            renewed_at: at,
             last_active_at: at,
             idle_timeout: None,
             absolute_expires_at: at + Duration::days(1),
             sweep_at: at + Duration::days(1),
             state: State::Active,
-            chain: Chain { generation: 1, key_id: 1, rotated_at: at, confirmed: 0, nonce: [0; 16] },
+            chain: Chain {
+                generation: 1,
+                key_id: 1,
+                rotated_at: at,
+                confirmed: 0,
+                min_generation: 1,
+                nonce: [0; 16],
+            },
         }
     }
 
     fn verdict(generation: u32, confirmed: u32, presented: u32, age: Duration) -> Verdict {
-        let chain = Chain { generation, confirmed, ..session().chain };
+        stepped_up(generation, 1, confirmed, presented, age)
+    }
+
+    fn stepped_up(
+        generation: u32,
+        min_generation: u32,
+        confirmed: u32,
+        presented: u32,
+        age: Duration,
+    ) -> Verdict {
+        let chain = Chain { generation, min_generation, confirmed, ..session().chain };
         judge(&chain, presented, start() + age, &policy())
     }
 
@@ -100,7 +130,46 @@ pub(super) mod tests {
         assert_eq!(verdict(3, 0, 1, Duration::zero()), Verdict::Reuse);
     }
 
+    #[test]
+    fn a_superseded_token_is_refused_where_it_would_be_a_retry_and_is_reuse_beyond() {
+        let instant = Duration::microseconds(1);
+        let (grace, lost) = (Duration::seconds(10), Duration::hours(1));
+        // Generation 2 stepped up, and was seen in use: only the grace is left.
+        assert_eq!(stepped_up(2, 2, 2, 1, grace), Verdict::Superseded);
+        assert_eq!(stepped_up(2, 2, 2, 1, grace + instant), Verdict::Reuse);
+        assert_eq!(stepped_up(2, 2, 1, 1, lost), Verdict::Superseded);
+        assert_eq!(stepped_up(2, 2, 1, 1, lost + instant), Verdict::Reuse);
+        // A refresh whose answer nobody used came between.
+        assert_eq!(stepped_up(3, 3, 1, 1, lost), Verdict::Superseded);
+        assert_eq!(stepped_up(3, 3, 1, 1, lost + instant), Verdict::Reuse);
+        // It was used: the older token is a copy, or its client lost track.
+        assert_eq!(stepped_up(3, 3, 2, 1, Duration::zero()), Verdict::Reuse);
+        assert_eq!(stepped_up(3, 3, 2, 2, lost), Verdict::Superseded);
+        // What the step-up made is a token like any other.
+        assert_eq!(stepped_up(2, 2, 2, 2, lost), Verdict::Rotate);
+        assert_eq!(stepped_up(3, 2, 2, 2, lost), Verdict::Replay);
+    }
+
     proptest! {
+        #[test]
+        fn a_superseded_token_never_gets_a_pair_and_no_other_is_judged_by_the_step_up(
+            min_generation in 1u32..1000, refreshes in 0u32..5, below in 0u32..8,
+            unseen in 0u32..8, age in 0i64..5_000,
+        ) {
+            let generation = min_generation + refreshes;
+            let presented = generation.saturating_sub(below);
+            let confirmed = generation.saturating_sub(unseen);
+            let age = Duration::seconds(age);
+            let got = stepped_up(generation, min_generation, confirmed, presented, age);
+            let plain = verdict(generation, confirmed, presented, age);
+            if presented >= min_generation {
+                prop_assert_eq!(got, plain);
+            } else {
+                prop_assert!(matches!(got, Verdict::Superseded | Verdict::Reuse));
+                prop_assert!(got != Verdict::Reuse || plain == Verdict::Reuse);
+            }
+        }
+
         #[test]
         fn only_the_current_generation_rotates(
             generation in 1u32.., presented in any::<u32>(), confirmed in any::<u32>(),

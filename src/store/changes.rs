@@ -103,7 +103,8 @@ statement! {
             state = r.state, end_reason = r.end_reason, ended_at = r.ended_at,
             ended_by = r.ended_by, end_note = r.end_note,
             generation = r.generation, generation_key_id = r.generation_key_id,
-            rotated_at = r.rotated_at, confirmed_generation = r.confirmed_generation
+            rotated_at = r.rotated_at, confirmed_generation = r.confirmed_generation,
+            renewed_at = r.renewed_at, min_generation = r.min_generation
         FROM json_populate_recordset(NULL::user_sessions, ?::json) r
         WHERE s.tenant_id = r.tenant_id AND s.user_id = r.user_id
             AND s.session_id = r.session_id AND s.state = 1

@@ -32,6 +32,8 @@ diesel::table! {
         rotated_at -> Timestamptz,
         confirmed_generation -> Integer,
         nonce -> Binary,
+        renewed_at -> Nullable<Timestamptz>,
+        min_generation -> Integer,
     }
 }
 

@@ -204,7 +204,7 @@ async fn a_token_of_another_issuer_or_for_another_audience_is_inactive() {
         let request = pb::ValidateSessionRequest {
             access_token: token.clone(),
             audience: audience.to_owned(),
-            client: None,
+            ..Default::default()
         };
         let judgement = bench.server.sessions().validate_session(request).await;
         let judgement = judgement.expect("a judgement").into_inner();

@@ -11,6 +11,7 @@ pub mod load;
 pub mod process;
 pub mod proxy;
 pub mod requests;
+pub mod stepping;
 pub mod wait;
 
 use std::net::SocketAddr;

@@ -8,6 +8,7 @@ use sessiond::model::policy::OnLimit;
 use sessiond::server::Settings;
 
 use crate::harness::calls::{parts, reason, refusal, successor};
+use crate::harness::stepping::second_factor;
 use crate::harness::{TestServer, audit, start, start_with, wait};
 
 /// Rounds that run side by side.
@@ -176,6 +177,7 @@ enum Change {
     Replay,
     Terminate,
     Create,
+    StepUp,
 }
 
 impl Change {
@@ -186,6 +188,7 @@ impl Change {
             Change::Replay => drop(server.refresh(&tokens[0]).await),
             Change::Terminate => drop(server.terminate(id).await.expect("ok")),
             Change::Create => drop(server.create(user).await),
+            Change::StepUp => drop(server.reauthenticate(second_factor(id)).await),
         }
     }
 }
@@ -194,7 +197,8 @@ impl Change {
 async fn every_pair_of_changes_leaves_a_trail_that_adds_up() {
     let server = start_with(one_session).await;
     let replica = server.replica_with(one_session).await;
-    let changes = [Change::Refresh, Change::Replay, Change::Terminate, Change::Create];
+    let changes =
+        [Change::Refresh, Change::Replay, Change::Terminate, Change::Create, Change::StepUp];
     let pairs = changes.into_iter().flat_map(|a| changes.map(|b| (a, b)));
     join_all(pairs.enumerate().map(async |(number, (here, there))| {
         for round in 0..5 {

@@ -6,14 +6,7 @@ use sessiond::grpc::pb::alert as alerts;
 use sessiond::grpc::pb::session as pb;
 
 use crate::harness::calls::{metadata, parts, reason, refusal, successor};
-use crate::harness::{TestServer, audit, start, start_with, wait};
-
-/// Waits until the database knows that `generation` was seen in use.
-async fn until_confirmed(server: &TestServer, id: &str, generation: i32) {
-    let sql =
-        format!("SELECT confirmed_generation::bigint FROM user_sessions WHERE session_id = '{id}'");
-    wait::until(async || server.db.count(&sql).await == i64::from(generation)).await;
-}
+use crate::harness::{TestServer, audit, start, start_with};
 
 async fn all_alerts(server: &TestServer) -> Vec<alerts::SecurityAlert> {
     let request = alerts::ListAlertsRequest::default();
@@ -49,7 +42,7 @@ async fn a_replay_counts_as_a_retry_until_the_last_microsecond_of_its_window() {
         let next = successor(server.refresh(&token).await);
         if seen {
             server.validate(&next.access_token).await;
-            until_confirmed(&server, &id, 2).await;
+            server.until_confirmed(&id, 2).await;
         }
         server.advance(window);
         let replica = server.replica_with(|settings| settings.policy.idle_timeout = None).await;
@@ -71,7 +64,7 @@ async fn a_replay_within_the_grace_is_a_retry_although_the_successor_is_in_use()
     let (id, _, token) = parts(&server.create("ada").await);
     let next = successor(server.refresh(&token).await);
     server.validate(&next.access_token).await;
-    until_confirmed(&server, &id, 2).await;
+    server.until_confirmed(&id, 2).await;
     let again = successor(server.refresh(&token).await);
     assert_eq!(again.refresh_token, next.refresh_token);
     audit::check(&server.db).await;

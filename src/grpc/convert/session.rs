@@ -1,9 +1,12 @@
 //! Sessions and their tokens.
 
+mod authentication;
 mod create;
 mod filter;
+mod reauthenticate;
 mod terminate;
 mod terminate_many;
+mod validate;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
@@ -16,14 +19,15 @@ use crate::model::activity::SYSTEM;
 use crate::model::device::ClientContext;
 use crate::model::ids::{TenantId, UserId};
 use crate::model::session::{Session, State};
-use crate::model::token::{InactiveReason, TokenPair};
-use crate::session::validate::Validated;
+use crate::model::token::TokenPair;
 use uuid::Uuid;
 
 pub use create::{new_session, scope};
 pub use filter::filter;
+pub use reauthenticate::{reauthentication, to_pb_reauthenticated};
 pub use terminate::termination;
 pub use terminate_many::mass_termination;
+pub use validate::{to_pb_validated, validation};
 
 /// A session as the protocol writes it. Its state must be judged already.
 pub fn to_pb_session(session: Session) -> pb::Session {
@@ -107,44 +111,6 @@ pub fn optional_context(client: Option<pb::ClientContext>) -> Result<Option<Clie
     let context = client::context(&mut check, client);
     check.done()?;
     Ok(Some(context).filter(|_| stated))
-}
-
-/// Checks a validation and returns token and audience.
-///
-/// # Errors
-/// [`crate::error::Error::Invalid`].
-pub fn validation(request: pb::ValidateSessionRequest) -> Result<(String, Option<String>)> {
-    let mut check = Check::default();
-    client::context(&mut check, request.client);
-    check.token_text("audience", &request.audience, 0, 256);
-    check.done()?;
-    Ok((request.access_token, Some(request.audience).filter(|text| !text.is_empty())))
-}
-
-/// A judgement as the protocol writes it.
-pub fn to_pb_validated(validated: Validated) -> pb::ValidateSessionResponse {
-    let outcome = match validated.inactive {
-        None => pb::Outcome::Active,
-        Some(_) => pb::Outcome::Inactive,
-    };
-    let reason =
-        validated.inactive.map_or(pb::InactiveReason::Unspecified, |reason| match reason {
-            InactiveReason::Malformed => pb::InactiveReason::Malformed,
-            InactiveReason::SignatureInvalid => pb::InactiveReason::SignatureInvalid,
-            InactiveReason::TokenExpired => pb::InactiveReason::TokenExpired,
-            InactiveReason::WrongAudience => pb::InactiveReason::WrongAudience,
-            InactiveReason::WrongIssuer => pb::InactiveReason::WrongIssuer,
-            InactiveReason::SessionUnknown => pb::InactiveReason::SessionUnknown,
-            InactiveReason::SessionTerminated => pb::InactiveReason::SessionTerminated,
-            InactiveReason::SessionExpiredIdle => pb::InactiveReason::SessionExpiredIdle,
-            InactiveReason::SessionExpiredAbsolute => pb::InactiveReason::SessionExpiredAbsolute,
-        });
-    pb::ValidateSessionResponse {
-        outcome: outcome.into(),
-        inactive_reason: reason.into(),
-        session: validated.session.map(to_pb_session),
-        checked_time: Some(to_pb(validated.checked_at)),
-    }
 }
 
 /// Which session to get.

@@ -35,6 +35,7 @@ pub(super) fn session(
         audiences: new.audiences.clone(),
         metadata: new.metadata.clone(),
         created_at: now,
+        renewed_at: now,
         last_active_at: now,
         idle_timeout: timeouts.idle,
         absolute_expires_at,
@@ -45,6 +46,7 @@ pub(super) fn session(
             key_id: issuer.current_mac(),
             rotated_at: now,
             confirmed: 0,
+            min_generation: 1,
             nonce: issuer.nonce()?,
         },
     })

@@ -124,6 +124,7 @@ impl Decisions<'_> {
                 *changed = true;
                 return Ok(());
             }
+            Verdict::Superseded => return Err(superseded()),
             Verdict::Reuse | Verdict::Regression => {}
         }
         *changed = true;
@@ -154,12 +155,7 @@ impl Decisions<'_> {
     /// Notes what is said of the client. The device is written only if that is news: a plain
     /// refresh costs no more for it.
     fn meet(&mut self, session: &mut Session, client: Option<&ClientContext>) {
-        let Some(client) = client else { return };
-        let was = (session.ip, session.user_agent.clone(), session.location.clone());
-        session.ip = client.ip.or(session.ip);
-        session.user_agent = client.user_agent.clone().or(session.user_agent.take());
-        session.location = client.location.clone().or(session.location.take());
-        if was != (session.ip, session.user_agent.clone(), session.location.clone()) {
+        if client.is_some_and(|client| session.locate(client)) {
             self.changes.devices.push(UserDevice::of_session(session));
         }
     }
@@ -170,7 +166,11 @@ impl Decisions<'_> {
     }
 }
 
+/// A re-authentication made tokens in its place; the session is as it was.
+fn superseded() -> Error {
+    Error::Unauthenticated { reason: Reason::RefreshTokenSuperseded, ended: None }
+}
+
 fn ended(reason: EndReason) -> Error {
-    let code = if reason.is_expiry() { Reason::SessionExpired } else { Reason::SessionTerminated };
-    Error::Unauthenticated { reason: code, ended: Some(reason) }
+    Error::Unauthenticated { reason: Reason::of_end(reason), ended: Some(reason) }
 }

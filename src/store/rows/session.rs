@@ -51,6 +51,8 @@ pub(in crate::store) struct SessionRow {
     confirmed_generation: i32,
     #[serde(serialize_with = "hex")]
     nonce: Vec<u8>,
+    renewed_at: Option<Time>,
+    min_generation: i32,
 }
 
 impl From<&Session> for SessionRow {
@@ -90,6 +92,8 @@ impl From<&Session> for SessionRow {
             rotated_at: session.chain.rotated_at,
             confirmed_generation: from_generation(session.chain.confirmed),
             nonce: session.chain.nonce.to_vec(),
+            renewed_at: Some(session.renewed_at),
+            min_generation: from_generation(session.chain.min_generation),
         }
     }
 }
@@ -134,6 +138,7 @@ impl TryFrom<SessionRow> for Session {
             audiences: row.audiences,
             metadata: serde_json::from_value(row.metadata).map_err(|_| bad("metadata")())?,
             created_at: row.created_at,
+            renewed_at: row.renewed_at.unwrap_or(row.created_at),
             last_active_at: row.last_active_at,
             idle_timeout: row.idle_timeout,
             absolute_expires_at: row.absolute_expires_at,
@@ -145,6 +150,8 @@ impl TryFrom<SessionRow> for Session {
                 rotated_at: row.rotated_at,
                 confirmed: u32::try_from(row.confirmed_generation)
                     .map_err(|_| bad("confirmed_generation")())?,
+                min_generation: u32::try_from(row.min_generation)
+                    .map_err(|_| bad("min_generation")())?,
                 nonce: row.nonce.try_into().map_err(|_| bad("nonce")())?,
             },
         })

@@ -8,24 +8,24 @@ const BROKEN: &str = "
     WITH trail AS (
         SELECT tenant_id, user_id, session_id,
             count(*) FILTER (WHERE kind = 1) AS created,
-            count(*) FILTER (WHERE kind = 2) AS refreshed,
-            count(DISTINCT generation) FILTER (WHERE kind = 2) AS generations,
+            count(*) FILTER (WHERE kind IN (2, 7)) AS rotated,
+            count(DISTINCT generation) FILTER (WHERE kind IN (2, 7)) AS generations,
             count(*) FILTER (WHERE kind IN (3, 4)) AS ended,
             max(kind) FILTER (WHERE kind IN (3, 4)) AS end_kind,
             max(end_reason) AS end_reason
-        FROM session_activities WHERE kind <= 4 GROUP BY 1, 2, 3
+        FROM session_activities WHERE kind IN (1, 2, 3, 4, 7) GROUP BY 1, 2, 3
     ), alarm AS (
         SELECT tenant_id, user_id, session_id, count(*) AS alerts, sum(occurrence_count) AS times
         FROM security_alerts GROUP BY 1, 2, 3
     )
     SELECT concat_ws(' ', 'session', session_id, 'of', user_id, 'state', s.state, 'generation',
-        s.generation, 'created', created, 'refreshed', refreshed, 'ended', ended, 'as', t.end_reason,
+        s.generation, 'created', created, 'rotated', rotated, 'ended', ended, 'as', t.end_reason,
         'alerts', alerts, 'times', times)
     FROM user_sessions s
     FULL JOIN trail t USING (tenant_id, user_id, session_id)
     LEFT JOIN alarm a USING (tenant_id, user_id, session_id)
-    WHERE (s.state IS NOT NULL AND created = 1 AND refreshed = s.generation - 1
-        AND generations = refreshed
+    WHERE (s.state IS NOT NULL AND created = 1 AND rotated = s.generation - 1
+        AND generations = rotated
         AND ended = CASE WHEN s.state = 1 THEN 0 ELSE 1 END
         AND end_kind IS NOT DISTINCT FROM CASE s.state WHEN 2 THEN 3 WHEN 3 THEN 4 END
         AND t.end_reason IS NOT DISTINCT FROM s.end_reason

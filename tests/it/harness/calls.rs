@@ -67,7 +67,8 @@ impl TestServer {
         self.sessions().list_sessions(request).await.expect("a list").into_inner().sessions
     }
 
-    /// How many activities of a kind (1 created, 2 refreshed, 3 terminated, 4 expired) there are.
+    /// How many activities of a kind (1 created, 2 refreshed, 3 terminated, 4 expired, 7 reauthenticated)
+    /// there are.
     pub async fn activities(&self, kind: i16) -> i64 {
         let sql = format!("SELECT count(*) FROM session_activities WHERE kind = {kind}");
         self.db.count(&sql).await

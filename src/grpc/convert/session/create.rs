@@ -3,21 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chrono::Duration;
-
 use crate::clock::Time;
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::client;
 use crate::grpc::convert::request::request_id;
-use crate::grpc::convert::time::{duration, time};
+use crate::grpc::convert::session::authentication::authentication;
+use crate::grpc::convert::time::duration;
 use crate::grpc::pb::session as pb;
 use crate::model::ids::{ClientId, TenantId, UserId, is_label};
 use crate::model::policy::Policy;
 use crate::session::create::NewSession;
-
-/// How far the clock of the service that authenticated the user may run ahead.
-const LEEWAY: Duration = Duration::seconds(5);
 
 /// Whose policy a create is under; `None` if it does not say so rightly.
 pub fn scope(request: &pb::CreateSessionRequest) -> Option<(TenantId, ClientId)> {
@@ -46,18 +42,7 @@ pub fn new_session(
     let idle = duration(&mut check, "idle_timeout", request.idle_timeout);
     let absolute = duration(&mut check, "absolute_timeout", request.absolute_timeout);
     let timeouts = check.all(policy.timeouts(idle, absolute));
-    let authentication = request.authentication.unwrap_or_default();
-    check.token_text("authentication.acr", &authentication.acr, 0, 128);
-    if authentication.amr.len() > 16 {
-        check.broken("authentication.amr", "must be at most 16 values");
-    }
-    for (i, method) in authentication.amr.iter().enumerate().take(16) {
-        check.token_text(&format!("authentication.amr[{i}]"), method, 1, 64);
-    }
-    let auth_time = time(&mut check, "authentication.auth_time", authentication.auth_time);
-    if auth_time.is_some_and(|time| time > now + LEEWAY) {
-        check.broken("authentication.auth_time", "must not be in the future");
-    }
+    let (acr, amr, auth_time) = authentication(&mut check, request.authentication, now);
     audiences(&mut check, &request.audiences);
     metadata(&mut check, &request.metadata);
     let (Some(tenant), Some(user), Some(client), Some(timeouts)) = (tenant, user, client, timeouts)
@@ -70,8 +55,8 @@ pub fn new_session(
         user,
         client,
         context,
-        acr: Some(authentication.acr).filter(|acr| !acr.is_empty()),
-        amr: authentication.amr,
+        acr,
+        amr,
         auth_time,
         policy,
         timeouts,

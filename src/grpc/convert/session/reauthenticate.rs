@@ -1,0 +1,47 @@
+//! ReauthenticateSession, both ways.
+
+use crate::clock::Time;
+use crate::error::Result;
+use crate::grpc::convert::check::Check;
+use crate::grpc::convert::client;
+use crate::grpc::convert::request::request_id;
+use crate::grpc::convert::session::authentication::authentication;
+use crate::grpc::convert::session::{optional_user, to_pb_session, to_pb_tokens};
+use crate::grpc::pb::session as pb;
+use crate::model::ids::TenantId;
+use crate::session::reauthenticate::{Reauthenticated, Reauthentication};
+
+/// Checks a re-authentication. `now` is what `auth_time` is compared with.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`].
+pub fn reauthentication(
+    mut request: pb::ReauthenticateSessionRequest,
+    now: Time,
+    principal: String,
+) -> Result<Reauthentication> {
+    let mut check = Check::default();
+    let id = std::mem::take(&mut request.request_id);
+    let remember = request_id(&mut check, "ReauthenticateSession", &id, &request);
+    let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
+    let user = optional_user(&mut check, &request.user_id);
+    let session = check.required_uuid("session_id", &request.session_id);
+    if request.authentication.is_none() {
+        check.broken("authentication", "is required");
+    }
+    let (acr, amr, auth_time) = authentication(&mut check, request.authentication, now);
+    let stated = request.client.is_some();
+    let client = Some(client::context(&mut check, request.client)).filter(|_| stated);
+    let (Some(tenant), Some(session)) = (tenant, session) else { return Err(check.failed()) };
+    check.done()?;
+    let request = remember;
+    Ok(Reauthentication { tenant, user, session, acr, amr, auth_time, client, request, principal })
+}
+
+/// The answer as the protocol writes it.
+pub fn to_pb_reauthenticated(done: Reauthenticated) -> pb::ReauthenticateSessionResponse {
+    pb::ReauthenticateSessionResponse {
+        session: Some(to_pb_session(done.session)),
+        tokens: done.tokens.map(to_pb_tokens),
+    }
+}

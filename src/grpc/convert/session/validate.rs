@@ -1,0 +1,72 @@
+//! ValidateSession, both ways.
+
+use chrono::Duration;
+
+use crate::error::Result;
+use crate::grpc::convert::check::Check;
+use crate::grpc::convert::client;
+use crate::grpc::convert::session::to_pb_session;
+use crate::grpc::convert::time::{duration, to_pb};
+use crate::grpc::pb::session as pb;
+use crate::model::token::{InactiveReason, StepUpReason};
+use crate::session::step_up::Requirements;
+use crate::session::validate::{Outcome, Validated, Validation};
+
+/// Checks a validation.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`].
+pub fn validation(request: pb::ValidateSessionRequest) -> Result<Validation> {
+    let mut check = Check::default();
+    client::context(&mut check, request.client);
+    check.token_text("audience", &request.audience, 0, 256);
+    check.token_text("required_acr", &request.required_acr, 0, 128);
+    let max_auth_age = duration(&mut check, "max_auth_age", request.max_auth_age);
+    if max_auth_age.is_some_and(|age| age < Duration::zero()) {
+        check.broken("max_auth_age", "must not be negative");
+    }
+    check.done()?;
+    let given = |text: String| Some(text).filter(|text| !text.is_empty());
+    let required = Requirements { acr: given(request.required_acr), max_auth_age };
+    Ok(Validation { token: request.access_token, audience: given(request.audience), required })
+}
+
+/// A judgement as the protocol writes it.
+pub fn to_pb_validated(validated: Validated) -> pb::ValidateSessionResponse {
+    let (outcome, inactive, step_up) = match validated.outcome {
+        Outcome::Active => (pb::Outcome::Active, pb::InactiveReason::Unspecified, vec![]),
+        Outcome::Inactive(reason) => (pb::Outcome::Inactive, inactive_reason(reason), vec![]),
+        Outcome::StepUp(unmet) => {
+            (pb::Outcome::StepUpRequired, pb::InactiveReason::Unspecified, unmet)
+        }
+    };
+    pb::ValidateSessionResponse {
+        outcome: outcome.into(),
+        inactive_reason: inactive.into(),
+        session: validated.session.map(to_pb_session),
+        checked_time: Some(to_pb(validated.checked_at)),
+        step_up_reasons: step_up.into_iter().map(|reason| step_up_reason(reason).into()).collect(),
+    }
+}
+
+fn inactive_reason(reason: InactiveReason) -> pb::InactiveReason {
+    match reason {
+        InactiveReason::Malformed => pb::InactiveReason::Malformed,
+        InactiveReason::SignatureInvalid => pb::InactiveReason::SignatureInvalid,
+        InactiveReason::TokenExpired => pb::InactiveReason::TokenExpired,
+        InactiveReason::WrongAudience => pb::InactiveReason::WrongAudience,
+        InactiveReason::WrongIssuer => pb::InactiveReason::WrongIssuer,
+        InactiveReason::SessionUnknown => pb::InactiveReason::SessionUnknown,
+        InactiveReason::SessionTerminated => pb::InactiveReason::SessionTerminated,
+        InactiveReason::SessionExpiredIdle => pb::InactiveReason::SessionExpiredIdle,
+        InactiveReason::SessionExpiredAbsolute => pb::InactiveReason::SessionExpiredAbsolute,
+        InactiveReason::Superseded => pb::InactiveReason::Superseded,
+    }
+}
+
+fn step_up_reason(reason: StepUpReason) -> pb::StepUpReason {
+    match reason {
+        StepUpReason::AcrTooLow => pb::StepUpReason::AcrTooLow,
+        StepUpReason::AuthenticationTooOld => pb::StepUpReason::AuthenticationTooOld,
+    }
+}

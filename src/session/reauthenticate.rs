@@ -1,0 +1,182 @@
+//! ReauthenticateSession: the user proved again, or more, who they are. Both deadlines restart and
+//! the tokens rotate; whoever holds a token from before holds nothing of what was proven since.
+
+use uuid::Uuid;
+
+use crate::cache::policies::Policies;
+use crate::clock::{Clock, Time};
+use crate::error::{Error, Outage, Reason, Result};
+use crate::model::activity::{Activity, ActivityKind};
+use crate::model::device::ClientContext;
+use crate::model::ids::{SessionKey, TenantId, UserId};
+use crate::model::policy::Policy;
+use crate::model::request::{Remembered, RequestId};
+use crate::model::session::{Authentication, Session, State};
+use crate::model::token::TokenPair;
+use crate::model::user_device::UserDevice;
+use crate::session::touch::Touches;
+use crate::store::changes::Changes;
+use crate::store::pool::{Database, Transaction};
+use crate::store::{requests, sessions};
+use crate::token::issuer::Issuer;
+
+/// Re-authenticates sessions.
+pub struct Reauthenticate {
+    db: Database,
+    clock: Clock,
+    policies: Policies,
+    issuer: Issuer,
+    touches: Touches,
+}
+
+/// What a caller asks for.
+pub struct Reauthentication {
+    pub tenant: TenantId,
+    /// Makes the look-up cheap, and must then be right.
+    pub user: Option<UserId>,
+    pub session: Uuid,
+    pub acr: Option<String>,
+    pub amr: Vec<String>,
+    /// `None` = now.
+    pub auth_time: Option<Time>,
+    /// What it states replaces what the session knew of its client.
+    pub client: Option<ClientContext>,
+    pub request: Option<RequestId>,
+    /// Who calls.
+    pub principal: String,
+}
+
+/// What came of it.
+pub struct Reauthenticated {
+    pub session: Session,
+    /// `None` where a repeated request comes after they were exchanged, superseded or ended.
+    pub tokens: Option<TokenPair>,
+}
+
+impl Reauthenticate {
+    /// Re-authenticates sessions of `db` under `policies`.
+    pub fn new(
+        db: Database,
+        clock: Clock,
+        policies: Policies,
+        issuer: Issuer,
+        touches: Touches,
+    ) -> Reauthenticate {
+        Reauthenticate { db, clock, policies, issuer, touches }
+    }
+
+    /// Takes over the authentication, or repeats the answer to a `request_id` that did so before.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::SessionEnded`], [`Error::RequestIdReused`],
+    /// [`Error::Unavailable`].
+    pub async fn reauthenticate(&self, wish: &Reauthentication) -> Result<Reauthenticated> {
+        let twice = async {
+            match self.attempt(wish).await {
+                // Somebody took the request id meanwhile: now what they did can be read.
+                Err(Error::Unavailable(Outage::Raced(_))) => self.attempt(wish).await,
+                other => other,
+            }
+        };
+        let (session, current) = self.db.within(twice).await?;
+        // As of the rotation, so that a repetition gets the same tokens.
+        let at = session.chain.rotated_at;
+        let tokens = current.then(|| self.issuer.pair(&session, at)).transpose()?;
+        Ok(Reauthenticated { session, tokens })
+    }
+
+    /// The session, and whether its present tokens are those of this request.
+    async fn attempt(&self, wish: &Reauthentication) -> Result<(Session, bool)> {
+        let mut tx = self.db.begin().await?;
+        let mut session = self.lock(&mut tx, wish).await?;
+        // Whoever waited for the lock now sees what the one before did.
+        let now = self.clock.now();
+        self.touches.overlay(&mut session);
+        if let Some(request) = wish.request {
+            let known = requests::find(&mut tx, &[(&wish.tenant, request.id)]).await?;
+            if let Some(known) = known.into_iter().find(|known| known.holds_at(now)) {
+                tx.commit().await?;
+                return repeat(request, &known, session.seen_at(now));
+            }
+        }
+        if let State::Ended(end) = session.state_at(now) {
+            return Err(Error::SessionEnded(end.reason));
+        }
+        let scope = (&wish.tenant, &session.client.clone());
+        let policy = self.policies.all_of(&mut tx, &[scope]).await?.pop();
+        let policy = policy.ok_or_else(|| anyhow::anyhow!("one policy for each scope"))?;
+        renew(&mut session, wish, &policy, now, self.issuer.current_mac());
+        let mut changes = Changes::default();
+        if wish.client.as_ref().is_some_and(|client| session.locate(client)) {
+            changes.devices.push(UserDevice::of_session(&session));
+        }
+        let (id, kind) = (self.clock.new_id(), ActivityKind::Reauthenticated);
+        changes.activities.push(Activity::of_session(id, now, kind, &wish.principal, &session));
+        changes.changed.push(session.clone());
+        changes.remembered.extend(wish.request.map(|request| Remembered {
+            tenant: wish.tenant.clone(),
+            request,
+            user: Some(session.key.user.clone()),
+            subject: Some(session.key.session),
+            related: Vec::new(),
+            at: now,
+        }));
+        changes.write(&mut tx).await?;
+        tx.commit().await?;
+        Ok((session, true))
+    }
+
+    async fn lock(&self, tx: &mut Transaction, wish: &Reauthentication) -> Result<Session> {
+        let key = match &wish.user {
+            Some(user) => {
+                let (tenant, user) = (wish.tenant.clone(), user.clone());
+                Some(SessionKey { tenant, user, session: wish.session })
+            }
+            None => sessions::find_by_id(tx, &wish.tenant, wish.session).await?.map(|s| s.key),
+        };
+        let session = match key {
+            Some(key) => sessions::lock(tx, &[&key]).await?.pop(),
+            None => None,
+        };
+        session.ok_or_else(|| Error::NotFound {
+            reason: Reason::SessionNotFound,
+            kind: "session.v1.Session",
+            name: wish.session.to_string(),
+        })
+    }
+}
+
+/// The first answer again. Its tokens are the present ones if the session has neither rotated nor
+/// ended since.
+fn repeat(request: RequestId, known: &Remembered, session: Session) -> Result<(Session, bool)> {
+    if known.request != request {
+        return Err(Error::RequestIdReused);
+    }
+    let chain = &session.chain;
+    let last = session.renewed_at == known.at && chain.generation == chain.min_generation;
+    let current = last && session.state == State::Active;
+    Ok((session, current))
+}
+
+/// Starts the session anew at `now`, with the timeouts it has, or the policy's where those are
+/// shorter by now.
+fn renew(session: &mut Session, wish: &Reauthentication, policy: &Policy, now: Time, key_id: i16) {
+    let absolute = session.absolute_expires_at - session.renewed_at;
+    let absolute = absolute.min(policy.absolute_timeout);
+    let idle = [session.idle_timeout, policy.idle_timeout].into_iter().flatten().min();
+    session.idle_timeout = idle.map(|idle| idle.min(absolute));
+    session.renewed_at = now;
+    session.absolute_expires_at = now + absolute;
+    session.last_active_at = session.last_active_at.max(now);
+    session.sweep_at = session.deadline();
+    session.authentication = Authentication {
+        acr: wish.acr.clone(),
+        amr: wish.amr.clone(),
+        auth_time: wish.auth_time.unwrap_or(now),
+    };
+    let chain = &mut session.chain;
+    chain.generation += 1;
+    chain.min_generation = chain.generation;
+    chain.key_id = key_id;
+    chain.rotated_at = now;
+}
