@@ -27,7 +27,7 @@ use crate::model::policy::Policy;
 use crate::session::{
     create::Create, device, devices, expire::Expire, get::Get, list::List,
     reauthenticate::Reauthenticate, refresh::Refresh, retain::Retain, terminate::Terminate,
-    terminate_many::TerminateMany, touch::Touches, validate::Validate,
+    terminate_many::TerminateMany, touch::Touches, update::Update, validate::Validate,
 };
 use crate::store::migrations;
 use crate::store::pool::Database;
@@ -145,16 +145,24 @@ impl Server {
             touches.clone(),
         );
         let terminate = Terminate::new(db.clone(), clock.clone(), issuer, touches.clone());
+        let terminate_many = || TerminateMany::new(db.clone(), clock.clone(), touches.clone());
         let sessions = SessionApi {
             create,
             refresh,
             validate,
             reauthenticate,
             terminate,
-            terminate_many: TerminateMany::new(db.clone(), clock.clone(), touches.clone()),
+            terminate_many: terminate_many(),
             get: Get::new(db.clone(), clock.clone(), touches.clone()),
             list: List::new(db.clone(), clock.clone(), touches.clone()),
+            update: Update::new(db.clone(), clock.clone(), touches.clone()),
             devices: devices::read::Read::new(db.clone(), clock.clone(), touches.clone()),
+            update_device: devices::update::Update::new(db.clone(), clock.clone(), touches.clone()),
+            revoke_device: devices::revoke::Revoke::new(
+                db.clone(),
+                clock.clone(),
+                terminate_many(),
+            ),
             keyring,
             pages: pages.clone(),
             clock: clock.clone(),

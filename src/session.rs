@@ -4,6 +4,7 @@
 pub mod create;
 pub mod device;
 pub mod devices;
+pub mod etag;
 pub mod expire;
 pub mod get;
 pub mod list;
@@ -14,6 +15,7 @@ pub mod step_up;
 pub mod terminate;
 pub mod terminate_many;
 pub mod touch;
+pub mod update;
 pub mod validate;
 
 mod lanes;

@@ -6,6 +6,7 @@ pub(super) mod client;
 pub(super) mod device;
 pub(super) mod keys;
 pub(super) mod lists;
+pub(super) mod mask;
 pub(super) mod request;
 pub(super) mod session;
 pub(super) mod time;

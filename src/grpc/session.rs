@@ -18,6 +18,7 @@ use crate::session::reauthenticate::Reauthenticate;
 use crate::session::refresh::Refresh;
 use crate::session::terminate::Terminate;
 use crate::session::terminate_many::TerminateMany;
+use crate::session::update::Update;
 use crate::session::validate::Validate;
 use crate::token::keyring::Keyring;
 use crate::token::page::PageTokens;
@@ -32,7 +33,10 @@ pub struct SessionApi {
     pub terminate_many: TerminateMany,
     pub get: Get,
     pub list: List,
+    pub update: Update,
     pub devices: devices::read::Read,
+    pub update_device: devices::update::Update,
+    pub revoke_device: devices::revoke::Revoke,
     pub keyring: Arc<Keyring>,
     pub pages: Arc<PageTokens>,
     pub clock: Clock,
@@ -175,5 +179,39 @@ impl pb::session_service_server::SessionService for SessionApi {
         let key = device::name(&request.into_inner())?;
         let device = Some(device::to_pb_device(self.devices.get(&key).await?));
         Ok(Response::new(pb::GetDeviceResponse { device }))
+    }
+
+    async fn update_device(
+        &self,
+        request: Request<pb::UpdateDeviceRequest>,
+    ) -> Result<Response<pb::UpdateDeviceResponse>, Status> {
+        let caller = principal(&request);
+        let wish = device::update(request.into_inner(), caller)?;
+        self.update_device.update(&wish).await?;
+        let device = Some(device::to_pb_device(self.devices.get(&wish.key).await?));
+        Ok(Response::new(pb::UpdateDeviceResponse { device }))
+    }
+
+    async fn revoke_device(
+        &self,
+        request: Request<pb::RevokeDeviceRequest>,
+    ) -> Result<Response<pb::RevokeDeviceResponse>, Status> {
+        let (caller, budget) = (principal(&request), deadline::budget(request.metadata()));
+        let wish = device::revocation(request.into_inner(), caller)?;
+        let done = self.revoke_device.revoke(&wish, budget).await?;
+        Ok(Response::new(pb::RevokeDeviceResponse {
+            terminated_count: done.count,
+            complete: done.complete,
+        }))
+    }
+
+    async fn update_session(
+        &self,
+        request: Request<pb::UpdateSessionRequest>,
+    ) -> Result<Response<pb::UpdateSessionResponse>, Status> {
+        let caller = principal(&request);
+        let wish = convert::session_update(request.into_inner(), caller)?;
+        let session = Some(convert::to_pb_session(self.update.update(&wish).await?));
+        Ok(Response::new(pb::UpdateSessionResponse { session }))
     }
 }

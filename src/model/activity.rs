@@ -8,6 +8,7 @@ use crate::clock::Time;
 use crate::model::alert::Alert;
 use crate::model::ids::{TenantId, UserId};
 use crate::model::session::{EndReason, Session, State};
+use crate::model::user_device::UserDevice;
 
 /// One line of the audit trail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +76,31 @@ impl Activity {
             principal: principal.to_owned(),
             ip: session.ip,
             user_agent: session.user_agent.clone(),
+        }
+    }
+
+    /// The activity of a change to `device`.
+    pub fn of_device(
+        id: Uuid,
+        now: Time,
+        kind: ActivityKind,
+        principal: &str,
+        device: &UserDevice,
+    ) -> Activity {
+        Activity {
+            id,
+            tenant: device.key.tenant.clone(),
+            user: Some(device.key.user.clone()),
+            occurred_at: now,
+            session: None,
+            device: Some(device.key.device),
+            alert: None,
+            kind,
+            end_reason: None,
+            generation: None,
+            principal: principal.to_owned(),
+            ip: None,
+            user_agent: None,
         }
     }
 

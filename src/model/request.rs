@@ -23,9 +23,9 @@ pub struct RequestId {
 pub struct Remembered {
     pub tenant: TenantId,
     pub request: RequestId,
-    /// Whose session or alert it was; `None` if it found none.
+    /// Whose session, device or alert it was; `None` if it found none.
     pub user: Option<UserId>,
-    /// The session or alert that it made or changed; `None` if it found none.
+    /// The session, device or alert that it made or changed; `None` if it found none.
     pub subject: Option<Uuid>,
     /// The sessions that ended for it.
     pub related: Vec<Uuid>,

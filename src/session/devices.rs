@@ -1,6 +1,8 @@
 //! A user's devices as a resource, one verb a file. Which device a session is on is decided in `device`.
 
 pub mod read;
+pub mod revoke;
+pub mod update;
 
 use crate::error::{Error, Reason};
 use crate::model::ids::DeviceKey;

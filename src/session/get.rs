@@ -40,12 +40,16 @@ impl Get {
                 }
             })
             .await?;
-        let mut session = found.ok_or_else(|| Error::NotFound {
-            reason: Reason::SessionNotFound,
-            kind: "session.v1.Session",
-            name: id.to_string(),
-        })?;
+        let mut session = found.ok_or_else(|| not_found(id))?;
         self.touches.overlay(&mut session);
         Ok(session.seen_at(self.clock.now()))
+    }
+}
+
+pub(super) fn not_found(id: Uuid) -> Error {
+    Error::NotFound {
+        reason: Reason::SessionNotFound,
+        kind: "session.v1.Session",
+        name: id.to_string(),
     }
 }

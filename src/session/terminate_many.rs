@@ -40,7 +40,7 @@ pub struct MassTermination {
     /// Its state does not matter: only active sessions end.
     pub filter: SessionFilter,
     pub except: Option<Uuid>,
-    /// Never one of the service's own.
+    /// One of the service's own only where it asks itself.
     pub reason: EndReason,
     /// At most 512 characters.
     pub note: Option<String>,

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::clock::Time;
 use crate::error::Result;
 use crate::model::ids::TenantId;
-use crate::model::request::{REMEMBERED_FOR, Remembered};
+use crate::model::request::{REMEMBERED_FOR, Remembered, RequestId};
 use crate::store::Connection;
 use crate::store::rows::request::RequestRow;
 use crate::store::schema::requests;
@@ -47,6 +47,20 @@ pub async fn find(conn: &mut Connection, ids: &[(&TenantId, Uuid)]) -> Result<Ve
     let requests: Vec<Uuid> = ids.iter().map(|(_, id)| *id).collect();
     let rows: Vec<RequestRow> = Find::new(&tenants, &requests).load(conn).await?;
     rows.into_iter().map(Remembered::try_from).collect()
+}
+
+/// What one request did before, if that still counts at `now`.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn before(
+    conn: &mut Connection,
+    tenant: &TenantId,
+    request: RequestId,
+    now: Time,
+) -> Result<Option<Remembered>> {
+    let known = find(conn, &[(tenant, request.id)]).await?;
+    Ok(known.into_iter().find(|known| known.holds_at(now)))
 }
 
 /// Deletes at most `limit` requests that need not be remembered at `now`; returns how many.

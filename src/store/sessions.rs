@@ -3,6 +3,7 @@
 mod filter;
 mod list;
 mod lock;
+mod on_device;
 mod presence;
 mod touch;
 
@@ -20,6 +21,7 @@ use crate::store::schema::user_sessions as s;
 
 pub use list::{list, matching};
 pub use lock::{count_live, lock, lock_due, lock_live};
+pub use on_device::{count_revoked, lock_on_device};
 pub use presence::present;
 pub use touch::{Touch, touch};
 

@@ -4,11 +4,15 @@ use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::client::location_to_pb;
 use crate::grpc::convert::lists::page_size;
+use crate::grpc::convert::mask;
+use crate::grpc::convert::request::request_id;
 use crate::grpc::convert::time::to_pb;
 use crate::grpc::pb::session as pb;
-use crate::model::device::DeviceDetails;
+use crate::model::device::{DeviceDetails, DeviceType};
 use crate::model::ids::{DeviceKey, TenantId, UserId};
 use crate::session::devices::read::Seen;
+use crate::session::devices::revoke::Revocation;
+use crate::session::devices::update::{DeviceUpdate, Setting};
 
 /// A device as the protocol writes it.
 pub fn to_pb_device(seen: Seen) -> pb::UserDevice {
@@ -64,6 +68,54 @@ pub fn list(request: &pb::ListDevicesRequest) -> Result<(TenantId, UserId, usize
     let (Some(tenant), Some(user)) = (tenant, user) else { return Err(check.failed()) };
     check.done()?;
     Ok((tenant, user, size))
+}
+
+/// Checks an update of a device.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`].
+pub fn update(mut request: pb::UpdateDeviceRequest, principal: String) -> Result<DeviceUpdate> {
+    let mut check = Check::default();
+    let id = std::mem::take(&mut request.request_id);
+    let remember = request_id(&mut check, "UpdateDevice", &id, &request);
+    let key = key(&mut check, &request.tenant_id, &request.user_id, &request.device_id);
+    let name = check.text("display_name", &request.display_name, 128);
+    let kind = check.value("type", request.r#type, DeviceType::from_number);
+    let fields = [
+        ("display_name", !request.display_name.is_empty()),
+        ("trusted", request.trusted.is_some()),
+        ("type", request.r#type != 0),
+    ];
+    let chosen = mask::chosen(&mut check, request.update_mask, &fields);
+    let Some(key) = key else { return Err(check.failed()) };
+    check.done()?;
+    let sets = |field| chosen.contains(&field);
+    Ok(DeviceUpdate {
+        key,
+        set: Setting {
+            display_name: sets("display_name").then_some(name),
+            kind: sets("type").then_some(kind),
+            trusted: sets("trusted").then_some(request.trusted.unwrap_or_default()),
+        },
+        etag: Some(request.etag).filter(|etag| !etag.is_empty()),
+        request: remember,
+        principal,
+    })
+}
+
+/// Checks a revocation.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`].
+pub fn revocation(mut request: pb::RevokeDeviceRequest, principal: String) -> Result<Revocation> {
+    let mut check = Check::default();
+    let id = std::mem::take(&mut request.request_id);
+    let remember = request_id(&mut check, "RevokeDevice", &id, &request);
+    let key = key(&mut check, &request.tenant_id, &request.user_id, &request.device_id);
+    let note = check.note("note", request.note, 512);
+    let Some(key) = key else { return Err(check.failed()) };
+    check.done()?;
+    Ok(Revocation { key, note, request: remember, principal })
 }
 
 fn key(check: &mut Check, tenant: &str, user: &str, device: &str) -> Option<DeviceKey> {

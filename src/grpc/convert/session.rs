@@ -6,9 +6,8 @@ mod filter;
 mod reauthenticate;
 mod terminate;
 mod terminate_many;
+mod update;
 mod validate;
-
-use aws_lc_rs::digest::{Context, SHA256};
 
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
@@ -20,6 +19,7 @@ use crate::model::device::ClientContext;
 use crate::model::ids::{TenantId, UserId};
 use crate::model::session::{Session, State};
 use crate::model::token::TokenPair;
+use crate::session::etag;
 use uuid::Uuid;
 
 pub use create::{new_session, scope};
@@ -27,11 +27,12 @@ pub use filter::filter;
 pub use reauthenticate::{reauthentication, to_pb_reauthenticated};
 pub use terminate::termination;
 pub use terminate_many::mass_termination;
+pub use update::session_update;
 pub use validate::{to_pb_validated, validation};
 
 /// A session as the protocol writes it. Its state must be judged already.
 pub fn to_pb_session(session: Session) -> pb::Session {
-    let etag = etag(&session);
+    let etag = etag::of(&session);
     let state = match &session.state {
         State::Active => pb::SessionState::Active,
         State::Ended(end) if end.reason.is_expiry() => pb::SessionState::Expired,
@@ -72,22 +73,6 @@ pub fn to_pb_session(session: Session) -> pb::Session {
         audiences: session.audiences,
         etag,
     }
-}
-
-/// Changes with everything but activity and time: those would make every etag stale at once.
-fn etag(session: &Session) -> String {
-    use base64::Engine;
-    let mut hash = Context::new(&SHA256);
-    hash.update(&session.chain.generation.to_be_bytes());
-    let ended = matches!(session.state, State::Ended(_));
-    hash.update(&[u8::from(ended)]);
-    for (key, value) in &session.metadata {
-        for text in [key, value] {
-            hash.update(&(text.len() as u64).to_be_bytes());
-            hash.update(text.as_bytes());
-        }
-    }
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&hash.finish().as_ref()[..9])
 }
 
 /// Tokens as the protocol writes them.

@@ -32,12 +32,24 @@ const BROKEN: &str = "
         AND coalesce(alerts, 0) = CASE WHEN s.end_reason IN (6, 12) THEN 1 ELSE 0 END
         AND coalesce(times, 1) = 1) IS NOT TRUE";
 
-/// Holds every session of the database to its trail.
+/// A row for each device that was not changed as often as its trail says.
+const BROKEN_DEVICES: &str = "
+    WITH trail AS (
+        SELECT tenant_id, user_id, device_id, count(*) AS changes
+        FROM session_activities WHERE kind IN (9, 10) GROUP BY 1, 2, 3
+    )
+    SELECT concat_ws(' ', 'device', device_id, 'of', user_id, 'revision', revision, 'changes', changes)
+    FROM devices FULL JOIN trail USING (tenant_id, user_id, device_id)
+    WHERE revision IS DISTINCT FROM 1 + coalesce(changes, 0)";
+
+/// Holds every session and every device of the database to its trail.
 ///
 /// # Panics
 /// If one does not match, naming each that does not.
 pub async fn check(db: &Db) {
-    let broken = broken(db).await;
+    let mut broken = broken(db).await;
+    let rows = db.connect().await.query(BROKEN_DEVICES, &[]).await.expect("a query");
+    broken.extend(rows.iter().map(|row| row.get::<_, String>(0)));
     assert!(broken.is_empty(), "not one activity for each change:\n{}", broken.join("\n"));
 }
 

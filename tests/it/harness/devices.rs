@@ -61,3 +61,44 @@ impl TestServer {
         self.get_device(user, device).await.expect("a device")
     }
 }
+
+/// An update of a user's device that sets nothing yet.
+pub fn update(user: &str, device: &str) -> pb::UpdateDeviceRequest {
+    let (user_id, device_id) = (user.to_owned(), device.to_owned());
+    pb::UpdateDeviceRequest { user_id, device_id, ..Default::default() }
+}
+
+pub fn revocation(user: &str, device: &str) -> pb::RevokeDeviceRequest {
+    let (user_id, device_id) = (user.to_owned(), device.to_owned());
+    pb::RevokeDeviceRequest { user_id, device_id, ..Default::default() }
+}
+
+/// A mask of these paths.
+pub fn mask<const N: usize>(paths: [&str; N]) -> Option<prost_types::FieldMask> {
+    Some(prost_types::FieldMask { paths: paths.map(str::to_owned).to_vec() })
+}
+
+impl TestServer {
+    pub async fn update_device(
+        &self,
+        request: pb::UpdateDeviceRequest,
+    ) -> Result<pb::UserDevice, Status> {
+        let answer = self.sessions().update_device(request).await?.into_inner();
+        Ok(answer.device.expect("a device"))
+    }
+
+    pub async fn revoke_device(
+        &self,
+        request: pb::RevokeDeviceRequest,
+    ) -> Result<pb::RevokeDeviceResponse, Status> {
+        Ok(self.sessions().revoke_device(request).await?.into_inner())
+    }
+
+    pub async fn update_session(
+        &self,
+        request: pb::UpdateSessionRequest,
+    ) -> Result<pb::Session, Status> {
+        let answer = self.sessions().update_session(request).await?.into_inner();
+        Ok(answer.session.expect("a session"))
+    }
+}

@@ -76,7 +76,8 @@ fn audiences(check: &mut Check, audiences: &[String]) {
     }
 }
 
-fn metadata(check: &mut Check, metadata: &BTreeMap<String, String>) {
+/// The limits of a session's metadata.
+pub(super) fn metadata(check: &mut Check, metadata: &BTreeMap<String, String>) {
     if metadata.len() > 32 {
         check.broken("metadata", "must be at most 32 entries");
     }

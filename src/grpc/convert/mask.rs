@@ -1,0 +1,63 @@
+//! `update_mask`: which fields an update sets.
+
+use prost_types::FieldMask;
+
+use crate::grpc::convert::check::Check;
+
+/// The fields to set: those that the mask names, else those that are populated. `fields` are all that can be set,
+/// each with whether it is populated.
+pub fn chosen(
+    check: &mut Check,
+    mask: Option<FieldMask>,
+    fields: &[(&'static str, bool)],
+) -> Vec<&'static str> {
+    let paths = mask.unwrap_or_default().paths;
+    let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
+    if paths.iter().any(|path| !names.contains(&path.as_str())) {
+        // What it names instead goes unmentioned: text of any length has no place in an answer.
+        check.broken("update_mask", format!("must name only {}", names.join(", ")));
+    }
+    let named = |name: &str| paths.iter().any(|path| path == name);
+    let chosen: Vec<&str> = fields
+        .iter()
+        .filter(|(name, populated)| if paths.is_empty() { *populated } else { named(name) })
+        .map(|(name, _)| *name)
+        .collect();
+    if chosen.is_empty() && paths.is_empty() {
+        let rule = format!("must name one of {}, unless one is populated", names.join(", "));
+        check.broken("update_mask", rule);
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIELDS: [(&str, bool); 3] = [("a", true), ("b", false), ("c", true)];
+
+    fn of(paths: &[&str]) -> Result<Vec<&'static str>, crate::error::Error> {
+        let mut check = Check::default();
+        let paths = paths.iter().map(ToString::to_string).collect();
+        let chosen = chosen(&mut check, Some(FieldMask { paths }), &FIELDS);
+        check.done().map(|()| chosen)
+    }
+
+    #[test]
+    fn the_mask_decides_and_without_one_what_is_populated() {
+        assert_eq!(of(&["b", "b"]).ok(), Some(vec!["b"]));
+        assert_eq!(of(&["c", "b"]).ok(), Some(vec!["b", "c"]));
+        assert_eq!(of(&[]).ok(), Some(vec!["a", "c"]));
+        assert_eq!(chosen(&mut Check::default(), None, &FIELDS), ["a", "c"]);
+    }
+
+    #[test]
+    fn other_names_and_no_names_are_broken() {
+        for paths in [&["d"][..], &["a", ""], &["*"], &["A"], &["a.b"]] {
+            assert!(of(paths).is_err(), "{paths:?}");
+        }
+        let mut check = Check::default();
+        assert!(chosen(&mut check, None, &[("a", false)]).is_empty());
+        assert!(check.done().is_err());
+    }
+}

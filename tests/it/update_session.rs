@@ -1,0 +1,191 @@
+//! UpdateSession: metadata and the name of the device, of active sessions only.
+
+use std::collections::BTreeMap;
+
+use chrono::Duration;
+use sessiond::grpc::pb::session as pb;
+use tonic::Code;
+
+use crate::harness::calls::{metadata, parts, reason, violations};
+use crate::harness::creates::text;
+use crate::harness::devices::{mask, on};
+use crate::harness::requests::NOBODY;
+use crate::harness::{TestServer, audit, start};
+
+fn of(session: &str) -> pb::UpdateSessionRequest {
+    pb::UpdateSessionRequest { session_id: session.to_owned(), ..Default::default() }
+}
+
+fn data(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+/// How many sessions and devices were updated.
+async fn updates(server: &TestServer) -> (i64, i64) {
+    (server.activities(8).await, server.activities(9).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_is_replaced_as_a_whole() {
+    let server = start().await;
+    let (created, _) = server.create_on(on("ada", "print", "192.0.2.1")).await;
+    let session = created.session.clone().expect("a session");
+    let request = |pairs: &[(&str, &str)]| pb::UpdateSessionRequest {
+        metadata: data(pairs),
+        user_id: "ada".to_owned(),
+        ..of(&session.session_id)
+    };
+    for pairs in [&[("a", "1"), ("b", "2")][..], &[("b", "3")]] {
+        let updated = server.update_session(request(pairs)).await.expect("a session");
+        assert_eq!(updated.metadata, data(pairs));
+        assert_ne!(updated.etag, session.etag);
+        assert_eq!(server.get(&session.session_id).await.expect("a session"), updated);
+    }
+    let empty = pb::UpdateSessionRequest { update_mask: mask(["metadata"]), ..request(&[]) };
+    let updated = server.update_session(empty.clone()).await.expect("a session");
+    assert_eq!(updated, session, "as it was created");
+    server.update_session(empty).await.expect("the same again");
+    assert_eq!(updates(&server).await, (3, 0), "one for each change");
+    let (_, access, refresh) = parts(&created);
+    assert_eq!(server.validate(&access).await.outcome(), pb::Outcome::Active);
+    server.refresh(&refresh).await.expect("the chain goes on");
+    audit::check(&server.db).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_name_is_set_on_the_device_and_shows_in_all_its_sessions() {
+    let server = start().await;
+    let (first, id) = server.create_on(on("ada", "print", "192.0.2.1")).await;
+    let (second, _) = server.create_on(on("ada", "print", "192.0.2.1")).await;
+    let (first, second) = (parts(&first).0, parts(&second).0);
+    let name = |session: &pb::Session| session.device.clone().expect("a device").name;
+    let request = pb::UpdateSessionRequest {
+        device_display_name: text(128),
+        metadata: data(&[("a", "1")]),
+        update_mask: mask(["device_display_name"]),
+        ..of(&first)
+    };
+    let before = server.get(&second).await.expect("a session");
+    let updated = server.update_session(request.clone()).await.expect("a session");
+    assert_eq!((name(&updated), updated.metadata.len()), (text(128), 0));
+    assert_eq!(server.get(&first).await.expect("a session"), updated);
+    let other = server.get(&second).await.expect("a session");
+    assert_eq!(name(&other), text(128));
+    assert_ne!(other.etag, before.etag);
+    assert_eq!(server.device("ada", &id).await.display_name, text(128));
+    assert_eq!(updates(&server).await, (1, 1));
+    server.update_session(request).await.expect("the same again");
+    assert_eq!(updates(&server).await, (1, 1));
+
+    let clear =
+        pb::UpdateSessionRequest { update_mask: mask(["device_display_name"]), ..of(&second) };
+    let both = pb::UpdateSessionRequest { metadata: data(&[("b", "2")]), ..clear };
+    let paths = mask(["metadata", "device_display_name"]);
+    let both = pb::UpdateSessionRequest { update_mask: paths, ..both };
+    let updated = server.update_session(both).await.expect("a session");
+    assert_eq!((name(&updated), updated.metadata), (String::new(), data(&[("b", "2")])));
+    assert_eq!(name(&server.get(&first).await.expect("a session")), "");
+    assert_eq!(server.device("ada", &id).await.display_name, "");
+    assert_eq!(updates(&server).await, (2, 2));
+    audit::check(&server.db).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_an_active_session_can_be_updated() {
+    let server = start().await;
+    let (ended, _) = server.create_on(on("ada", "print", "192.0.2.1")).await;
+    let (late, id) = server.create_on(on("ada", "print", "192.0.2.1")).await;
+    let (ended, late) = (parts(&ended).0, parts(&late).0);
+    server.terminate(&ended).await.expect("ok");
+    server.advance(Duration::hours(1));
+    let expected =
+        [(&ended, "SESSION_TERMINATED", "LOGOUT"), (&late, "SESSION_EXPIRED", "IDLE_TIMEOUT")];
+    for (session, code, end) in expected {
+        let request = pb::UpdateSessionRequest {
+            metadata: data(&[("a", "1")]),
+            device_display_name: "x".to_owned(),
+            ..of(session)
+        };
+        let refusal = server.update_session(request).await.expect_err("a refusal");
+        assert_eq!((refusal.code(), reason(&refusal).as_str()), (Code::FailedPrecondition, code));
+        assert_eq!(metadata(&refusal, "end_reason").as_deref(), Some(end));
+        assert_eq!(server.get(session).await.expect("a session").metadata, BTreeMap::new());
+    }
+    assert_eq!(server.device("ada", &id).await.display_name, "");
+    assert_eq!(updates(&server).await, (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_breaks_a_limit_is_told_at_once() {
+    let server = start().await;
+    let (created, _) = server.create_on(on("ada", "print", "192.0.2.1")).await;
+    let session = parts(&created).0;
+    let full: BTreeMap<String, String> =
+        (0..32).map(|at| (format!("k{at}"), "v".to_owned())).collect();
+    let request = |metadata| pb::UpdateSessionRequest { metadata, ..of(&session) };
+    let kept = server.update_session(request(full.clone())).await.expect("32 entries");
+    assert_eq!(kept.metadata, full);
+    let mut over = full;
+    over.insert("one more".replace(' ', "-"), String::new());
+    let cases = [
+        (request(over), vec!["metadata"]),
+        (request(data(&[("no key", "")])), vec!["metadata"]),
+        (request(data(&[("key", &text(513))])), vec!["metadata[key]"]),
+        (of(&session), vec!["update_mask"]),
+        (
+            pb::UpdateSessionRequest { update_mask: mask(["session_id"]), ..of(&session) },
+            vec!["update_mask"],
+        ),
+        (
+            pb::UpdateSessionRequest {
+                tenant_id: "a b".to_owned(),
+                user_id: text(129),
+                device_display_name: text(129),
+                request_id: "x".to_owned(),
+                ..of("x")
+            },
+            vec!["request_id", "tenant_id", "user_id", "session_id", "device_display_name"],
+        ),
+    ];
+    for (request, fields) in cases {
+        let refusal = server.update_session(request).await.expect_err("a refusal");
+        assert_eq!(violations(&refusal), fields);
+    }
+    assert_eq!(updates(&server).await, (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn etag_request_id_and_tenant_are_respected() {
+    let server = start().await;
+    let (created, _) = server.create_on(on("ada", "print", "192.0.2.1")).await;
+    let session = created.session.expect("a session");
+    let request = |value: &str, request_id: &str| pb::UpdateSessionRequest {
+        metadata: data(&[("a", value)]),
+        etag: session.etag.clone(),
+        request_id: request_id.to_owned(),
+        ..of(&session.session_id)
+    };
+    let first = server.update_session(request("1", NOBODY)).await.expect("a session");
+    let stale = server.update_session(request("2", "")).await.expect_err("a refusal");
+    assert_eq!((stale.code(), reason(&stale).as_str()), (Code::Aborted, "ETAG_MISMATCH"));
+    assert_eq!(server.update_session(request("1", NOBODY)).await.expect("again"), first);
+    let other = server.update_session(request("2", NOBODY)).await.expect_err("another body");
+    assert_eq!((other.code(), reason(&other).as_str()), (Code::AlreadyExists, "REQUEST_ID_REUSED"));
+
+    let plain =
+        pb::UpdateSessionRequest { metadata: data(&[("a", "3")]), ..of(&session.session_id) };
+    let foreign = [
+        pb::UpdateSessionRequest { tenant_id: "acme".to_owned(), ..plain.clone() },
+        pb::UpdateSessionRequest { user_id: "bob".to_owned(), ..plain.clone() },
+        pb::UpdateSessionRequest { session_id: NOBODY.to_owned(), ..plain },
+    ];
+    for request in foreign {
+        let refusal = server.update_session(request).await.expect_err("a refusal");
+        assert_eq!(
+            (refusal.code(), reason(&refusal).as_str()),
+            (Code::NotFound, "SESSION_NOT_FOUND")
+        );
+    }
+    assert_eq!(server.get(&session.session_id).await.expect("a session"), first);
+    assert_eq!(updates(&server).await, (1, 0));
+}
