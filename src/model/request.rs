@@ -32,6 +32,17 @@ pub struct Remembered {
     pub at: Time,
 }
 
+/// How far a request got that works in steps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Its subject is where the next step begins; related are the first sessions that ended.
+    pub request: Remembered,
+    /// What it did in all steps so far.
+    pub count: u64,
+    /// There is no next step.
+    pub complete: bool,
+}
+
 impl Remembered {
     /// True while a repetition must get the first answer.
     pub fn holds_at(&self, now: Time) -> bool {

@@ -4,6 +4,7 @@
 //! call ends however many creates come. Every session that was committed before lies ahead.
 
 mod budget;
+mod progress;
 
 use std::time::Duration;
 
@@ -13,11 +14,12 @@ use crate::clock::{Clock, Time};
 use crate::error::{Error, Outage, Reason, Result};
 use crate::model::ids::{SessionKey, TenantId};
 use crate::model::page::PageRequest;
+use crate::model::request::{Progress, RequestId};
 use crate::model::session::{End, EndReason, Session, SessionFilter, State, StateFilter};
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::pool::Database;
-use crate::store::sessions;
+use crate::store::{requests, sessions};
 use budget::Budget;
 
 /// Sessions per transaction: short locks, and little lost if one fails.
@@ -47,11 +49,13 @@ pub struct MassTermination {
     pub dry_run: bool,
     /// More matching sessions than that are not ended.
     pub expected_max: Option<u32>,
+    /// Never of a dry run.
+    pub request: Option<RequestId>,
     /// Who calls.
     pub principal: String,
 }
 
-/// What was ended, or in a dry run would be.
+/// What was ended, by all calls of a request together, or in a dry run would be.
 #[derive(Default)]
 pub struct Terminated {
     pub count: u64,
@@ -65,6 +69,8 @@ pub struct Terminated {
 struct Step {
     ended: Vec<Session>,
     next: Option<Uuid>,
+    /// Of the request, after the batch.
+    progress: Option<Progress>,
 }
 
 impl TerminateMany {
@@ -73,14 +79,15 @@ impl TerminateMany {
         TerminateMany { db, clock, touches }
     }
 
-    /// Ends what matches, for as long as `time` lasts. What is counted is final.
+    /// Ends what matches, for as long as `time` lasts, or goes on with what the same request
+    /// began. What is counted is final.
     ///
     /// # Errors
-    /// [`Error::Precondition`] if more match than expected, and [`Error::Unavailable`]: batches
-    /// before the one that failed stay done.
+    /// [`Error::Precondition`] if more match than expected, [`Error::RequestIdReused`], and
+    /// [`Error::Unavailable`]: batches before the one that failed stay done.
     pub async fn terminate(&self, wish: &MassTermination, time: Duration) -> Result<Terminated> {
         let mut budget = Budget::new(time);
-        if wish.dry_run || wish.expected_max.is_some() {
+        if wish.dry_run || (wish.expected_max.is_some() && !self.has_begun(wish).await?) {
             let counted = self.count(wish, &mut budget).await?;
             if wish.dry_run {
                 return Ok(Terminated { sample: self.sample(wish).await?, ..counted });
@@ -90,7 +97,7 @@ impl TerminateMany {
             }
         }
         let mut done = Terminated::default();
-        let mut after = None;
+        let (mut after, mut progress) = (None, None);
         while budget.allows() {
             let step = match self.batch(wish, after).await {
                 // Rolled back as a whole: once more is safe.
@@ -102,13 +109,37 @@ impl TerminateMany {
             done.count += step.ended.len() as u64;
             let room = SAMPLE - done.sample.len();
             done.sample.extend(step.ended.into_iter().take(room));
-            after = step.next;
+            (after, progress) = (step.next, step.progress);
             if after.is_none() {
                 done.complete = true;
                 break;
             }
         }
-        Ok(done)
+        match progress {
+            Some(progress) => self.answer(progress).await,
+            None => Ok(done),
+        }
+    }
+
+    /// True if the request is known: its first call passed the guard.
+    async fn has_begun(&self, wish: &MassTermination) -> Result<bool> {
+        let Some(request) = wish.request else { return Ok(false) };
+        let known = self.db.within(async {
+            let mut conn = self.db.acquire().await?;
+            requests::find(&mut conn, &[(&wish.tenant, request.id)]).await
+        });
+        let now = self.clock.now();
+        Ok(known.await?.iter().any(|known| known.holds_at(now)))
+    }
+
+    /// The answer of a request that got this far.
+    async fn answer(&self, progress: Progress) -> Result<Terminated> {
+        let Progress { request, count, complete } = progress;
+        let sample = self.db.within(async {
+            let mut conn = self.db.acquire().await?;
+            sessions::find_all_by_id(&mut conn, &request.tenant, &request.related).await
+        });
+        Ok(Terminated { count, sample: sample.await?, complete })
     }
 
     /// Counts what matches; an error if it is more than expected.
@@ -161,6 +192,15 @@ impl TerminateMany {
     async fn attempt(&self, wish: &MassTermination, after: Option<Uuid>) -> Result<Step> {
         let mut tx = self.db.begin().await?;
         let now = self.clock.now();
+        let begun = progress::begun(&mut tx, wish, now).await?;
+        let after = match &begun {
+            Some(begun) if begun.complete => {
+                tx.commit().await?;
+                return Ok(Step { ended: Vec::new(), next: None, progress: Some(begun.clone()) });
+            }
+            Some(begun) => begun.request.subject,
+            None => after,
+        };
         // Past a deadline or not: another replica may know of activity that is not written yet.
         let filter = wish.selecting(StateFilter::Unended);
         let keys = sessions::matching(&mut tx, &wish.tenant, &filter, after, BATCH, now).await?;
@@ -178,12 +218,15 @@ impl TerminateMany {
                 }
             }
         }
+        ended.sort_unstable_by_key(|session| std::cmp::Reverse(session.key.session));
+        let progress = wish.request.map(|request| {
+            progress::advance(begun, wish, request, now, &ended, next, &mut changes)
+        });
         if !changes.is_empty() {
             changes.write(&mut tx).await?;
         }
         tx.commit().await?;
-        ended.sort_unstable_by_key(|session| std::cmp::Reverse(session.key.session));
-        Ok(Step { ended, next })
+        Ok(Step { ended, next, progress })
     }
 }
 

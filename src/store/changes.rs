@@ -12,15 +12,15 @@ use crate::error::{Error, Outage, Result};
 use crate::model::activity::{Activity, ActivityKind, SYSTEM};
 use crate::model::alert::Alert;
 use crate::model::ids::DeviceKey;
-use crate::model::request::Remembered;
+use crate::model::request::{Progress, Remembered};
 use crate::model::session::{End, Session, State};
 use crate::model::user_device::UserDevice;
-use crate::store::Connection;
 use crate::store::rows::activity::ActivityRow;
 use crate::store::rows::alert::AlertRow;
 use crate::store::rows::device::DeviceRow;
 use crate::store::rows::request::RequestRow;
 use crate::store::rows::session::SessionRow;
+use crate::store::{Connection, requests};
 
 /// What a unit of work decided to write.
 #[derive(Default)]
@@ -40,6 +40,8 @@ pub struct Changes {
     pub activities: Vec<Activity>,
     /// Request ids that must not be taken.
     pub remembered: Vec<Remembered>,
+    /// How far a request got by now that works in steps; locked before, or remembered here.
+    pub progressed: Option<Progress>,
 }
 
 // Columns are named, not `*`: a replica of an older version must leave a newer column its default.
@@ -75,7 +77,8 @@ macro_rules! newer {
 }
 macro_rules! request_columns {
     () => {
-        "tenant_id, request_id, fingerprint, user_id, subject_id, related_ids, created_at"
+        "tenant_id, request_id, fingerprint, user_id, subject_id, related_ids, created_at, \
+         done_count, complete"
     };
 }
 
@@ -146,7 +149,8 @@ statement! {
         ON CONFLICT (tenant_id, request_id) DO UPDATE SET
             fingerprint = excluded.fingerprint, user_id = excluded.user_id,
             subject_id = excluded.subject_id, related_ids = excluded.related_ids,
-            created_at = excluded.created_at
+            created_at = excluded.created_at, done_count = excluded.done_count,
+            complete = excluded.complete
         WHERE q.created_at <= excluded.created_at - interval '24 hours'
         RETURNING 1
     )
@@ -164,6 +168,7 @@ impl Changes {
             && self.worked.is_empty()
             && self.activities.is_empty()
             && self.remembered.is_empty()
+            && self.progressed.is_none()
     }
 
     /// Ends a locked, active session at `end.at`, or writes down that it has expired by then: an
@@ -206,7 +211,10 @@ impl Changes {
         if written.2 != count(self.remembered.len()) {
             return Err(Error::Unavailable(Outage::Raced("request_id in use".to_owned())));
         }
-        Ok(())
+        match &self.progressed {
+            Some(progress) => requests::advance(conn, progress).await,
+            None => Ok(()),
+        }
     }
 
     /// Each device once, since an upsert must not meet a row twice, and in the order in which rows are locked.

@@ -1,13 +1,15 @@
 //! `requests`: what a `request_id` did.
 
-use diesel::sql_types::{Array, BigInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::SelectableHelper;
+use diesel::prelude::{OptionalExtension, QueryDsl};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use crate::clock::Time;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::ids::TenantId;
-use crate::model::request::{REMEMBERED_FOR, Remembered, RequestId};
+use crate::model::request::{Progress, REMEMBERED_FOR, Remembered, RequestId};
 use crate::store::Connection;
 use crate::store::rows::request::RequestRow;
 use crate::store::schema::requests;
@@ -19,9 +21,27 @@ statement! {
         ids: &'a [Uuid] as Array<SqlUuid>,
     } -> requests::SqlType,
     "SELECT r.tenant_id, r.request_id, r.fingerprint, r.user_id, r.subject_id, r.related_ids,
-        r.created_at
+        r.created_at, r.done_count, r.complete
     FROM unnest(?, ?) AS k (tenant_id, request_id)
     JOIN requests r ON r.tenant_id = k.tenant_id AND r.request_id = k.request_id"
+}
+
+statement! {
+    /// The row is locked, or the transaction has just made it.
+    Advance {
+        count: i64 as BigInt,
+        complete: bool as Bool,
+        next: Option<Uuid> as Nullable<SqlUuid>,
+        related: &'a [Uuid] as Array<SqlUuid>,
+        tenant: &'a str as Text,
+        id: Uuid as SqlUuid,
+    } -> BigInt,
+    "WITH advanced AS (
+        UPDATE requests SET done_count = ?, complete = ?, subject_id = ?, related_ids = ?
+        WHERE tenant_id = ? AND request_id = ?
+        RETURNING 1
+    )
+    SELECT count(*) FROM advanced"
 }
 
 statement! {
@@ -61,6 +81,37 @@ pub async fn before(
 ) -> Result<Option<Remembered>> {
     let known = find(conn, &[(tenant, request.id)]).await?;
     Ok(known.into_iter().find(|known| known.holds_at(now)))
+}
+
+/// How far this request got, if it is remembered at all, locked until the transaction ends.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn lock(conn: &mut Connection, tenant: &TenantId, id: Uuid) -> Result<Option<Progress>> {
+    requests::table
+        .find((tenant.as_str(), id))
+        .select(RequestRow::as_select())
+        .for_update()
+        .first(conn)
+        .await
+        .optional()?
+        .map(Progress::try_from)
+        .transpose()
+}
+
+/// Writes how far a request got by now. The caller has its row locked.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub(super) async fn advance(conn: &mut Connection, progress: &Progress) -> Result<()> {
+    let Progress { request, count, complete } = progress;
+    let count = i64::try_from(*count).unwrap_or(i64::MAX);
+    let (tenant, id) = (request.tenant.as_str(), request.request.id);
+    let advance = Advance::new(count, *complete, request.subject, &request.related, tenant, id);
+    match advance.get_result::<i64>(conn).await? {
+        1 => Ok(()),
+        _ => Err(Error::Internal(anyhow::anyhow!("a locked request was not there to change"))),
+    }
 }
 
 /// Deletes at most `limit` requests that need not be remembered at `now`; returns how many.

@@ -88,6 +88,8 @@ diesel::table! {
         subject_id -> Nullable<Uuid>,
         related_ids -> Array<Uuid>,
         created_at -> Timestamptz,
+        done_count -> Nullable<BigInt>,
+        complete -> Nullable<Bool>,
     }
 }
 

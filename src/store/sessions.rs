@@ -40,6 +40,25 @@ pub async fn find(conn: &mut Connection, key: &SessionKey) -> Result<Option<Sess
         .transpose()
 }
 
+/// The sessions with these ids, whoever's they are, newest first.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn find_all_by_id(
+    conn: &mut Connection,
+    tenant: &TenantId,
+    ids: &[Uuid],
+) -> Result<Vec<Session>> {
+    let rows: Vec<SessionRow> = s::table
+        .filter(s::tenant_id.eq(tenant.as_str()))
+        .filter(s::session_id.eq_any(ids))
+        .order(s::session_id.desc())
+        .select(SessionRow::as_select())
+        .load(conn)
+        .await?;
+    rows.into_iter().map(Session::try_from).collect()
+}
+
 /// The session with this id, whoever's it is: a look-up in every shard of a distributed table.
 ///
 /// # Errors

@@ -34,6 +34,7 @@ mod superseded;
 mod sweep;
 mod terminate_many;
 mod terminate_many_refused;
+mod terminate_many_requests;
 mod terminate_many_scale;
 mod timeouts;
 mod tls;

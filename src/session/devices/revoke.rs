@@ -112,6 +112,8 @@ impl Revocation {
             note: self.note.clone(),
             dry_run: false,
             expected_max: None,
+            // The request is the device's: it says what to go on with by the time it was made.
+            request: None,
             principal: self.principal.clone(),
         }
     }

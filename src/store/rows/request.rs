@@ -8,7 +8,7 @@ use super::{corrupt, hex};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::model::ids::{TenantId, UserId};
-use crate::model::request::{Remembered, RequestId};
+use crate::model::request::{Progress, Remembered, RequestId};
 use crate::store::schema::requests;
 
 #[derive(Queryable, Selectable, Serialize)]
@@ -22,6 +22,8 @@ pub(in crate::store) struct RequestRow {
     subject_id: Option<Uuid>,
     related_ids: Vec<Uuid>,
     created_at: Time,
+    done_count: Option<i64>,
+    complete: Option<bool>,
 }
 
 impl From<&Remembered> for RequestRow {
@@ -34,6 +36,8 @@ impl From<&Remembered> for RequestRow {
             subject_id: request.subject,
             related_ids: request.related.clone(),
             created_at: request.at,
+            done_count: None,
+            complete: None,
         }
     }
 }
@@ -56,5 +60,16 @@ impl TryFrom<RequestRow> for Remembered {
             related: row.related_ids,
             at: row.created_at,
         })
+    }
+}
+
+impl TryFrom<RequestRow> for Progress {
+    type Error = Error;
+
+    fn try_from(row: RequestRow) -> Result<Progress, Error> {
+        let count = u64::try_from(row.done_count.unwrap_or(0))
+            .map_err(|_| corrupt("requests", "done_count", row.request_id))?;
+        let complete = row.complete.unwrap_or(false);
+        Ok(Progress { request: row.try_into()?, count, complete })
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
+use crate::grpc::convert::request::request_id;
 use crate::grpc::convert::session::filter::session_filter;
 use crate::grpc::convert::session::terminate::end_reason;
 use crate::grpc::pb::session as pb;
@@ -14,10 +15,12 @@ use crate::session::terminate_many::MassTermination;
 /// # Errors
 /// [`crate::error::Error::Invalid`].
 pub fn mass_termination(
-    request: pb::TerminateSessionsRequest,
+    mut request: pb::TerminateSessionsRequest,
     principal: String,
 ) -> Result<MassTermination> {
     let mut check = Check::default();
+    let id = std::mem::take(&mut request.request_id);
+    let remember = request_id(&mut check, "TerminateSessions", &id, &request);
     let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
     let given = request.filter.unwrap_or_default();
     let open = pb::SessionFilter { state: 0, ..given.clone() } == pb::SessionFilter::default();
@@ -45,6 +48,7 @@ pub fn mass_termination(
         note,
         dry_run: request.dry_run,
         expected_max: Some(request.expected_max).filter(|max| *max > 0),
+        request: remember.filter(|_| !request.dry_run),
         principal,
     })
 }
