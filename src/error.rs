@@ -1,5 +1,6 @@
 //! The crate's one error type. Each variant becomes one gRPC code in `grpc/error.rs`.
 
+use crate::model::conflict::Conflict;
 use crate::model::session::EndReason;
 
 /// What went wrong, in the terms of the contract (`proto/session/v1/error_reason.proto`).
@@ -28,6 +29,9 @@ pub enum Error {
     /// The session that was to change has ended, by a deadline or otherwise.
     #[error("session ended: {0:?}")]
     SessionEnded(EndReason),
+    /// A limit asks which sessions end for the new one.
+    #[error("session conflict: {0:?}")]
+    Conflict(Box<Conflict>),
     /// Somebody else changed the thing since the caller read it.
     #[error("etag mismatch")]
     EtagMismatch,
@@ -117,4 +121,6 @@ pub enum Reason {
     Internal,
     DeviceNotFound,
     RefreshTokenSuperseded,
+    SessionConflict,
+    ConflictTokenInvalid,
 }

@@ -19,6 +19,7 @@ macro_rules! numbered {
 
 pub mod activity;
 pub mod alert;
+pub mod conflict;
 pub mod device;
 pub mod ids;
 pub mod page;

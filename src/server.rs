@@ -31,6 +31,7 @@ use crate::session::{
 };
 use crate::store::migrations;
 use crate::store::pool::Database;
+use crate::token::conflict::ConflictTokens;
 use crate::token::issuer::Issuer;
 use crate::token::keyring::Keyring;
 use crate::token::page::PageTokens;
@@ -126,8 +127,15 @@ impl Server {
         let pages = Arc::new(PageTokens::new(&keyring));
         let touches = Touches::new(db.clone());
         let reader = SessionReader::new(db.clone());
-        let create =
-            Create::new(&db, clock.clone(), policies.clone(), issuer.clone(), touches.clone());
+        let conflicts = ConflictTokens::new(&keyring);
+        let create = Create::new(
+            &db,
+            clock.clone(),
+            policies.clone(),
+            issuer.clone(),
+            conflicts,
+            touches.clone(),
+        );
         let refresh =
             Refresh::new(&db, clock.clone(), policies.clone(), issuer.clone(), touches.clone());
         let validate = Validate::new(

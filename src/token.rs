@@ -1,6 +1,7 @@
 //! Credentials: how they are written, signed, proven. Knows nothing of when one may be used.
 
 pub mod access;
+pub mod conflict;
 pub mod issuer;
 pub mod keyring;
 pub mod page;

@@ -3,10 +3,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use prost::Message;
 use tonic::{Code, Status};
+use tonic_types::pb::Status as RpcStatus;
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::error::{Error, Reason, Violation};
+use crate::grpc::convert::session::to_pb_conflict;
+use crate::model::conflict::Conflict;
 
 /// `ErrorInfo.domain`.
 const DOMAIN: &str = "sessiond";
@@ -50,6 +54,7 @@ impl From<Error> for Status {
             Error::Precondition { reason, message, metadata } => {
                 status(Code::FailedPrecondition, message, self::info(reason, metadata))
             }
+            Error::Conflict(conflict) => conflict_status(*conflict),
             Error::EtagMismatch => status(
                 Code::Aborted,
                 "the etag is not the current one: read again and decide anew",
@@ -89,6 +94,25 @@ fn invalid(violations: Vec<Violation>, reason: Reason) -> Status {
         violations.into_iter().map(|v| FieldViolation::new(v.field, v.rule)).collect();
     details.set_bad_request(fields);
     status(Code::InvalidArgument, list.join("; "), details)
+}
+
+/// With the sessions to choose from, for which `ErrorDetails` has no place.
+fn conflict_status(conflict: Conflict) -> Status {
+    let breach = conflict.breach;
+    let metadata = [
+        ("scope", breach.scope.name().to_owned()),
+        ("limit", breach.max.to_string()),
+        ("active", breach.active.to_string()),
+        ("must_end", breach.must_end().to_string()),
+    ];
+    let text = format!("{breach}; choose which of them are to end, {} at least", breach.must_end());
+    let plain = status(Code::FailedPrecondition, text, info(Reason::SessionConflict, metadata));
+    let mut details = RpcStatus::decode(plain.details()).expect("details that were just encoded");
+    details.details.push(prost_types::Any {
+        type_url: "type.googleapis.com/session.v1.SessionConflict".to_owned(),
+        value: to_pb_conflict(conflict).encode_to_vec(),
+    });
+    Status::with_details(plain.code(), plain.message(), details.encode_to_vec().into())
 }
 
 fn status(code: Code, text: impl Into<String>, details: ErrorDetails) -> Status {
@@ -138,6 +162,8 @@ fn reason_name(reason: Reason) -> &'static str {
         Reason::Internal => Pb::Internal,
         Reason::DeviceNotFound => Pb::DeviceNotFound,
         Reason::RefreshTokenSuperseded => Pb::RefreshTokenSuperseded,
+        Reason::SessionConflict => Pb::SessionConflict,
+        Reason::ConflictTokenInvalid => Pb::ConflictTokenInvalid,
     };
     name.as_str_name().trim_start_matches("ERROR_REASON_")
 }

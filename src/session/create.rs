@@ -1,10 +1,11 @@
-//! CreateSession: admits a new session under the user's limit, ending others where the policy says.
+//! CreateSession: admits a new session under the limits that apply, ending others where the policy says.
 
 mod batch;
 mod birth;
+mod conflict;
 mod plan;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::cache::policies::Policies;
@@ -20,7 +21,9 @@ use crate::session::create::batch::{Admitted, Batch};
 use crate::session::lanes::Lanes;
 use crate::session::touch::Touches;
 use crate::store::pool::Database;
+use crate::token::conflict::{ConflictTokens, Holder};
 use crate::token::issuer::Issuer;
+use uuid::Uuid;
 
 /// Two lanes keep both the database and this side busy; more would only split the batches.
 const LANES: usize = 2;
@@ -51,6 +54,10 @@ pub struct NewSession {
     /// Empty = the issuer.
     pub audiences: Vec<String>,
     pub metadata: BTreeMap<String, String>,
+    /// As it came.
+    pub conflict_token: Option<String>,
+    /// The sessions chosen to end for it: none without a token.
+    pub victims: BTreeSet<Uuid>,
     pub request: Option<RequestId>,
     /// Who calls.
     pub principal: String,
@@ -66,6 +73,13 @@ pub struct Created {
     pub terminated: Vec<Session>,
 }
 
+impl NewSession {
+    /// Whom a conflict token of this create is for.
+    fn holder(&self) -> Holder<'_> {
+        (&self.tenant, &self.user, &self.client)
+    }
+}
+
 impl Create {
     /// Creates sessions in `db` under `policies`.
     pub fn new(
@@ -73,18 +87,21 @@ impl Create {
         clock: Clock,
         policies: Policies,
         issuer: Issuer,
+        conflicts: ConflictTokens,
         touches: Touches,
     ) -> Create {
-        let batch = Batch { db: db.clone(), clock, issuer: issuer.clone(), touches };
+        let batch = Batch { db: db.clone(), clock, issuer: issuer.clone(), conflicts, touches };
         Create { lanes: Lanes::start(LANES, db, batch), issuer, policies }
     }
 
     /// Creates a session, or repeats the answer to a `request_id` that did so before.
     ///
     /// # Errors
-    /// [`Error::Precondition`] with `SessionLimitReached`, [`Error::RequestIdReused`],
-    /// [`Error::Overloaded`], [`Error::Unavailable`].
+    /// [`Error::Precondition`] with `SessionLimitReached` or `ConflictTokenInvalid`,
+    /// [`Error::Conflict`], [`Error::RequestIdReused`], [`Error::Overloaded`],
+    /// [`Error::Unavailable`].
     ///
+    /// [`Error::Conflict`]: crate::error::Error::Conflict
     /// [`Error::Precondition`]: crate::error::Error::Precondition
     /// [`Error::RequestIdReused`]: crate::error::Error::RequestIdReused
     /// [`Error::Overloaded`]: crate::error::Error::Overloaded

@@ -1,46 +1,100 @@
 //! How many sessions a user may have, and which must go. Pure.
 
+use std::collections::BTreeSet;
+
+use uuid::Uuid;
+
 use crate::clock::Time;
-use crate::model::policy::{OnLimit, Policy};
+use crate::model::conflict::{Breach, Scope};
+use crate::model::policy::{Limit, Limits, OnLimit};
 use crate::model::session::{Session, State};
 
-/// The user has `active` sessions, which is as many as allowed.
+/// A limit refuses the new session.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Full {
-    pub active: usize,
+pub struct Refused {
+    pub breach: Breach,
+    /// The sessions to choose from, least recently used first; `None` if there is no choice.
+    pub choice: Option<Vec<usize>>,
 }
 
-/// Decides whether one more session may be created beside `sessions` of the same user, and which
-/// of them end for it, as indexes: as many as are needed to stay within the limit afterwards,
-/// which is more than one only after the limit was lowered.
+/// Decides whether `new` may be created beside `sessions` of the same user, and which of them end
+/// for it, as indexes, ascending. Those of `chosen` that still count do, whatever the limits. Each limit is
+/// then judged by what is left after those before it: the user's, the client's, the device type's;
+/// it ends as many as are needed to stay within it afterwards, which is more than one only after it
+/// was lowered.
 ///
 /// # Errors
-/// [`Full`] if the policy is to refuse.
-pub fn admit(policy: &Policy, sessions: &[Session], now: Time) -> Result<Vec<usize>, Full> {
-    let limit = policy.limits.user;
-    if limit.max == 0 {
-        return Ok(Vec::new());
+/// [`Refused`] by the first limit that refuses. Then none ends, so what it counts are all that live.
+pub fn admit(
+    limits: &Limits,
+    new: &Session,
+    sessions: &[Session],
+    chosen: &BTreeSet<Uuid>,
+    now: Time,
+) -> Result<Vec<usize>, Refused> {
+    let live: Vec<usize> = (0..sessions.len()).filter(|i| counts(&sessions[*i], now)).collect();
+    let mut ends = vec![false; sessions.len()];
+    for i in &live {
+        ends[*i] = chosen.contains(&sessions[*i].key.session);
     }
-    let mut active: Vec<usize> =
-        (0..sessions.len()).filter(|i| counts(&sessions[*i], now)).collect();
-    let max = limit.max as usize;
-    let Some(surplus) = (active.len() + 1).checked_sub(max).filter(|surplus| *surplus > 0) else {
-        return Ok(Vec::new());
-    };
-    // Session ids sort by creation, and settle what times leave open.
-    match limit.on_limit {
-        OnLimit::Reject | OnLimit::TerminateSameDevice | OnLimit::Ask => {
-            return Err(Full { active: active.len() });
+    for (scope, limit) in applicable(limits, new) {
+        let counted = live.iter().copied().filter(|i| scope.counts(&sessions[*i], new));
+        let mut left: Vec<usize> = counted.clone().filter(|i| !ends[*i]).collect();
+        let surplus = (left.len() + 1).saturating_sub(limit.max as usize);
+        if surplus == 0 {
+            continue;
         }
-        OnLimit::TerminateOldest => {
-            active.sort_by_key(|i| (sessions[*i].created_at, sessions[*i].key.session));
+        let refused = |choice| {
+            let breach = Breach { scope, max: limit.max, active: counted.clone().count() };
+            Err(Refused { breach, choice })
+        };
+        // Session ids sort by creation, and settle what times leave open.
+        let used = |i: &usize| (sessions[*i].last_active_at, sessions[*i].key.session);
+        match limit.on_limit {
+            OnLimit::Reject => return refused(None),
+            OnLimit::Ask => {
+                let mut choice: Vec<usize> = counted.clone().collect();
+                choice.sort_by_key(used);
+                return refused(Some(choice));
+            }
+            OnLimit::TerminateOldest => {
+                left.sort_by_key(|i| (sessions[*i].created_at, sessions[*i].key.session));
+            }
+            OnLimit::TerminateLeastRecentlyUsed => left.sort_by_key(used),
+            OnLimit::TerminateSameDevice => {
+                left.retain(|i| sessions[*i].device.id == new.device.id);
+                left.sort_by_key(used);
+                if left.len() < surplus {
+                    return refused(None);
+                }
+            }
         }
-        OnLimit::TerminateLeastRecentlyUsed => {
-            active.sort_by_key(|i| (sessions[*i].last_active_at, sessions[*i].key.session));
+        left.into_iter().take(surplus).for_each(|i| ends[i] = true);
+    }
+    Ok(live.into_iter().filter(|i| ends[*i]).collect())
+}
+
+/// The lowest limit that `new` has to keep.
+pub fn lowest(limits: &Limits, new: &Session) -> Option<u32> {
+    applicable(limits, new).map(|(_, limit)| limit.max).min()
+}
+
+/// The limits that `new` has to keep, in the order in which they are judged.
+fn applicable(limits: &Limits, new: &Session) -> impl Iterator<Item = (Scope, Limit)> {
+    let device_type = limits.device_types.get(&new.device.kind).copied().unwrap_or_default();
+    [(Scope::User, limits.user), (Scope::Client, limits.client), (Scope::DeviceType, device_type)]
+        .into_iter()
+        .filter(|(_, limit)| limit.max > 0)
+}
+
+impl Scope {
+    fn counts(self, session: &Session, new: &Session) -> bool {
+        match self {
+            Scope::User => true,
+            Scope::Client => session.client == new.client,
+            Scope::DeviceType => session.device.kind == new.device.kind,
         }
     }
-    active.truncate(surplus);
-    Ok(active)
 }
 
 /// A session past its idle deadline counts until that is settled: activity that another replica
@@ -50,62 +104,4 @@ fn counts(session: &Session, now: Time) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use chrono::Duration;
-    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
-
-    use super::*;
-    use crate::model::policy::{Limit, Limits};
-    use crate::session::rotation::tests::{session, start};
-
-    fn sessions(ages: &[(u16, u16)]) -> Vec<Session> {
-        let at = |minutes: u16| start() + Duration::minutes(i64::from(minutes));
-        ages.iter()
-            .map(|(created, active)| Session {
-                created_at: at(*created),
-                last_active_at: at(*active),
-                idle_timeout: Some(Duration::hours(1)),
-                absolute_expires_at: start() + Duration::days(100),
-                ..session()
-            })
-            .collect()
-    }
-
-    fn policy(max: u32, on_limit: OnLimit) -> Policy {
-        let policy = crate::model::policy::tests::policy();
-        let user = Limit { max, on_limit };
-        Policy { limits: Limits { user, ..Limits::default() }, ..policy }
-    }
-
-    proptest! {
-        #[test]
-        fn after_a_create_at_most_the_limit_lives(
-            ages in proptest::collection::vec(any::<(u16, u16)>(), 0..20),
-            max in 1u32..10,
-            now in any::<u16>(),
-            lru in any::<bool>(),
-        ) {
-            let sessions = sessions(&ages);
-            let now = start() + Duration::minutes(i64::from(now));
-            let live = sessions.iter().filter(|s| counts(s, now)).count();
-            let strategy =
-                if lru { OnLimit::TerminateLeastRecentlyUsed } else { OnLimit::TerminateOldest };
-            let victims = admit(&policy(max, strategy), &sessions, now).unwrap();
-            prop_assert_eq!(victims.len(), (live + 1).saturating_sub(max as usize));
-            let by = |s: &Session| if lru { s.last_active_at } else { s.created_at };
-            for (i, spared) in sessions.iter().enumerate() {
-                if !victims.contains(&i) && counts(spared, now) {
-                    prop_assert!(victims.iter().all(|v| by(&sessions[*v]) <= by(spared)));
-                }
-            }
-            let rejected = admit(&policy(max, OnLimit::Reject), &sessions, now);
-            prop_assert_eq!(rejected.is_err(), live >= max as usize);
-        }
-    }
-
-    #[test]
-    fn zero_means_unlimited() {
-        let many = sessions(&[(0, 0); 50]);
-        assert_eq!(admit(&policy(0, OnLimit::Reject), &many, start()), Ok(Vec::new()));
-    }
-}
+mod tests;

@@ -157,7 +157,7 @@ async fn session_limit_reached_says_how_many_of_how_many() {
     server.create("ada").await;
     server.create("ada").await;
     let refusal = server.try_create(new_session("ada")).await.expect_err("a refusal");
-    let metadata = [("limit", "2"), ("active", "2")];
+    let metadata = [("scope", "user"), ("limit", "2"), ("active", "2")];
     assert_refused(&refusal, Code::FailedPrecondition, "SESSION_LIMIT_REACHED", &metadata);
     server.create("bob").await;
 }

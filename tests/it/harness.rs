@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod calls;
 pub mod cluster;
+pub mod conflicts;
 pub mod creates;
 pub mod devices;
 pub mod forge;

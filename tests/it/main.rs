@@ -4,6 +4,8 @@ mod alerts;
 mod claims;
 mod client_limits;
 mod command;
+mod conflict_tokens;
+mod conflicts;
 mod contention;
 mod crash;
 mod create_limits;

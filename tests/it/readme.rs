@@ -1,7 +1,7 @@
 //! The README does what it says: its tour is run, its tables and blocks are compared.
 
 mod config;
-mod grpcurl;
+pub(crate) mod grpcurl;
 mod markdown;
 
 use std::process::Command;

@@ -1,6 +1,7 @@
 //! Sessions and their tokens.
 
 mod authentication;
+mod conflict;
 mod create;
 mod filter;
 mod reauthenticate;
@@ -22,6 +23,7 @@ use crate::model::token::TokenPair;
 use crate::session::etag;
 use uuid::Uuid;
 
+pub use conflict::to_pb_conflict;
 pub use create::{new_session, scope};
 pub use filter::filter;
 pub use reauthenticate::{reauthentication, to_pb_reauthenticated};

@@ -1,19 +1,20 @@
 //! One transaction of creates: lock the users, read what they have, decide, write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Result};
 use crate::model::ids::{SessionKey, TenantId, UserId};
-use crate::model::policy::Policy;
 use crate::model::request::Remembered;
 use crate::model::session::Session;
 use crate::session::create::plan::{Live, Outcome, Plan};
 use crate::session::create::{NewSession, birth};
 use crate::session::lanes::Work;
+use crate::session::limits;
 use crate::session::touch::Touches;
 use crate::store::pool::{Database, Transaction};
 use crate::store::{requests, sessions, users};
+use crate::token::conflict::ConflictTokens;
 use crate::token::issuer::Issuer;
 
 /// A session that is committed, with those that ended for it.
@@ -28,6 +29,7 @@ pub(super) struct Batch {
     pub db: Database,
     pub clock: Clock,
     pub issuer: Issuer,
+    pub conflicts: ConflictTokens,
     pub touches: Touches,
 }
 
@@ -37,17 +39,23 @@ struct Demand {
     creates: u32,
     /// The lowest limit that one of them has to keep.
     limit: Option<u32>,
+    /// One of them says which sessions are to end.
+    chooses: bool,
 }
 
 impl Demand {
-    fn add(&mut self, policy: &Policy) {
+    fn add(&mut self, session: &Session, new: &NewSession) {
         self.creates += 1;
-        let limit = Some(policy.limits.user.max).filter(|max| *max > 0);
+        let limit = limits::lowest(&new.policy.limits, session);
         self.limit = [self.limit, limit].into_iter().flatten().min();
+        self.chooses |= !new.victims.is_empty();
     }
 
-    fn may_exceed(&self, live: i64) -> bool {
-        self.limit.is_some_and(|limit| i64::from(self.creates) + live > i64::from(limit))
+    /// Whether it takes more than the number of live sessions to decide. Each limit counts some of
+    /// these, so none is exceeded where all of them stay within the lowest.
+    fn has_to_read(&self, live: i64) -> bool {
+        let exceeds = |limit| i64::from(self.creates) + live > i64::from(limit);
+        self.chooses || self.limit.is_some_and(exceeds)
     }
 }
 
@@ -62,20 +70,23 @@ impl Work for Batch {
     async fn run(&self, jobs: &[NewSession]) -> Result<Vec<Result<Admitted>>> {
         let mut tx = self.db.begin().await?;
         // In the order of the keys.
-        let mut users: BTreeMap<(&TenantId, &UserId), Demand> = BTreeMap::new();
-        for job in jobs {
-            users.entry(Self::user(job)).or_default().add(&job.policy);
-        }
-        let keys: Vec<(&TenantId, &UserId)> = users.keys().copied().collect();
+        let keys: BTreeSet<(&TenantId, &UserId)> = jobs.iter().map(Self::user).collect();
+        let keys: Vec<(&TenantId, &UserId)> = keys.into_iter().collect();
         users::lock(&mut tx, &keys, self.clock.now()).await?;
         // From here on nobody else creates sessions of these users, and whoever did has committed.
         let now = self.clock.now();
         let known = self.known_requests(&mut tx, jobs).await?;
-        let live = self.live(&mut tx, &users).await?;
-
-        let mut plan = Plan::new(&self.clock, now, live, known);
+        let mut born = Vec::with_capacity(jobs.len());
+        let mut users: BTreeMap<(&TenantId, &UserId), Demand> = BTreeMap::new();
         for job in jobs {
             let session = birth::session(job, now, &self.clock, &self.issuer)?;
+            users.entry(Self::user(job)).or_default().add(&session, job);
+            born.push(session);
+        }
+        let live = self.live(&mut tx, &users).await?;
+
+        let mut plan = Plan::new(&self.clock, &self.conflicts, now, live, known);
+        for (session, job) in born.into_iter().zip(jobs) {
             plan.admit(session, job);
         }
         let mut answers = Vec::with_capacity(jobs.len());
@@ -95,38 +106,42 @@ impl Work for Batch {
 }
 
 impl Batch {
+    /// What the request ids and the conflict tokens of these creates did before.
     async fn known_requests(
         &self,
         tx: &mut Transaction,
         jobs: &[NewSession],
     ) -> Result<Vec<Remembered>> {
-        let ids: Vec<_> = jobs
-            .iter()
-            .filter_map(|job| job.request.map(|request| (&job.tenant, request.id)))
-            .collect();
+        let requests = jobs.iter().filter_map(|job| Some((&job.tenant, job.request?.id)));
+        let tokens = jobs.iter().filter_map(|job| {
+            let token = self.conflicts.read(job.holder(), job.conflict_token.as_ref()?)?;
+            Some((&job.tenant, token.request.id))
+        });
+        let ids: Vec<_> = requests.chain(tokens).collect();
         if ids.is_empty() {
             return Ok(Vec::new());
         }
         requests::find(tx, &ids).await
     }
 
-    /// What the users have who may reach the limit by these creates, locked. Whoever cannot is
-    /// not read: a bounded count from the index says enough.
+    /// What the users have who may reach a limit by these creates, locked. Whoever cannot is not
+    /// read: a bounded count from the index says enough.
     async fn live(
         &self,
         tx: &mut Transaction,
         users: &BTreeMap<(&TenantId, &UserId), Demand>,
     ) -> Result<Live> {
         let mut live = Live::new();
-        let Some(most) = users.values().filter_map(|demand| demand.limit).max() else {
+        if users.values().all(|demand| demand.limit.is_none() && !demand.chooses) {
             return Ok(live);
-        };
+        }
+        let most = users.values().filter_map(|demand| demand.limit).max().unwrap_or(0);
         let keys: Vec<(&TenantId, &UserId)> = users.keys().copied().collect();
         let counts = sessions::count_live(tx, &keys, most).await?;
         let full: Vec<(&TenantId, &UserId)> = users
             .iter()
             .zip(counts)
-            .filter(|((_, demand), live)| demand.may_exceed(*live))
+            .filter(|((_, demand), live)| demand.has_to_read(*live))
             .map(|((user, _), _)| *user)
             .collect();
         if full.is_empty() {

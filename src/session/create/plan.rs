@@ -8,13 +8,16 @@ use uuid::Uuid;
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Reason};
 use crate::model::activity::{Activity, ActivityKind, SYSTEM};
+use crate::model::conflict::{Breach, Conflict};
 use crate::model::ids::{TenantId, UserId};
 use crate::model::request::{Remembered, RequestId};
 use crate::model::session::{End, EndReason, Session};
 use crate::session::create::NewSession;
 use crate::session::create::batch::Admitted;
+use crate::session::create::conflict;
 use crate::session::limits;
 use crate::store::changes::Changes;
+use crate::token::conflict::ConflictTokens;
 
 /// The sessions of each user that are not ended.
 pub(super) type Live = HashMap<(TenantId, UserId), Vec<Session>>;
@@ -22,6 +25,7 @@ pub(super) type Live = HashMap<(TenantId, UserId), Vec<Session>>;
 /// Decisions so far, and what they rest on.
 pub(super) struct Plan<'a> {
     clock: &'a Clock,
+    tokens: &'a ConflictTokens,
     now: Time,
     live: Live,
     known: HashMap<(TenantId, Uuid), Known>,
@@ -31,7 +35,7 @@ pub(super) struct Plan<'a> {
     pub outcomes: Vec<Outcome>,
 }
 
-/// What a request id did before.
+/// What a request id, or the id of a conflict token, did before.
 enum Known {
     Committed(Remembered),
     /// In this transaction, with the outcome of this index.
@@ -51,20 +55,28 @@ pub(super) enum Outcome {
 #[derive(Clone)]
 pub(super) enum Refusal {
     RequestIdReused,
-    LimitReached { limit: u32, active: usize },
+    LimitReached(Breach),
+    Conflict(Box<Conflict>),
+    ConflictTokenInvalid,
 }
 
 impl<'a> Plan<'a> {
-    /// Nothing decided yet. The sessions in `live` are locked; `known` is what the request ids of
-    /// these creates did before.
-    pub(super) fn new(clock: &'a Clock, now: Time, live: Live, known: Vec<Remembered>) -> Plan<'a> {
+    /// Nothing decided yet. The sessions in `live` are locked; `known` is what the request ids and
+    /// conflict tokens of these creates did before.
+    pub(super) fn new(
+        clock: &'a Clock,
+        tokens: &'a ConflictTokens,
+        now: Time,
+        live: Live,
+        known: Vec<Remembered>,
+    ) -> Plan<'a> {
         let known = known
             .into_iter()
             .filter(|request| request.holds_at(now))
             .map(|known| ((known.tenant.clone(), known.request.id), Known::Committed(known)))
             .collect();
         let (changes, outcomes) = (Changes::default(), Vec::new());
-        Plan { clock, now, live, known, changes, outcomes }
+        Plan { clock, tokens, now, live, known, changes, outcomes }
     }
 
     /// Decides on one create, which is to make `session`, after all before it.
@@ -83,40 +95,63 @@ impl<'a> Plan<'a> {
     }
 
     fn create(&mut self, session: Session, new: &NewSession) -> Outcome {
-        let limit = new.policy.limits.user.max;
+        let Ok(settling) = self.settling(new) else {
+            return Outcome::Refused(Refusal::ConflictTokenInvalid);
+        };
         let user = (session.key.tenant.clone(), session.key.user.clone());
         let live = self.live.entry(user).or_default();
-        let mut victims = match limits::admit(&new.policy, live, self.now) {
+        let admitted = limits::admit(&new.policy.limits, &session, live, &new.victims, self.now);
+        let victims = match admitted {
             Ok(victims) => victims,
-            Err(limits::Full { active }) => {
-                return Outcome::Refused(Refusal::LimitReached { limit, active });
+            Err(refused) => {
+                let asked = conflict::ask(refused, live, new, self.tokens, self.clock, self.now);
+                return Outcome::Refused(asked);
             }
         };
         // From the back, so that the other indexes stay right.
-        victims.sort_unstable_by(|a, b| b.cmp(a));
         let mut terminated: Vec<Session> =
-            victims.into_iter().map(|victim| live.swap_remove(victim)).collect();
+            victims.into_iter().rev().map(|victim| live.swap_remove(victim)).collect();
         live.push(session.clone());
         for victim in &mut terminated {
-            victim.end(End { reason: EndReason::Limit, at: self.now, by: None, note: None });
-            self.record(ActivityKind::Terminated, SYSTEM, victim);
+            let chosen = new.victims.contains(&victim.key.session);
+            let by = chosen.then(|| new.principal.clone());
+            victim.end(End { reason: EndReason::Limit, at: self.now, by: by.clone(), note: None });
+            self.record(ActivityKind::Terminated, by.as_deref().unwrap_or(SYSTEM), victim);
             self.write_end(victim);
         }
         self.record(ActivityKind::Created, &new.principal, &session);
         self.changes.created.push(session.clone());
+        let ended: Vec<Uuid> = terminated.iter().map(|victim| victim.key.session).collect();
         if let Some(request) = new.request {
-            let tenant = session.key.tenant.clone();
-            self.known.insert((tenant, request.id), Known::Here(request, self.outcomes.len()));
-            self.changes.remembered.push(Remembered {
-                tenant: session.key.tenant.clone(),
-                request,
-                user: Some(session.key.user.clone()),
-                subject: Some(session.key.session),
-                related: terminated.iter().map(|victim| victim.key.session).collect(),
-                at: self.now,
-            });
+            self.remember(request, &session, ended);
+        }
+        if let Some(token) = settling {
+            self.remember(token, &session, Vec::new());
         }
         Outcome::Admitted(Box::new(Admitted { session, terminated }))
+    }
+
+    /// What the create's conflict token, if it has one, leaves behind once it is used.
+    fn settling(&self, new: &NewSession) -> Result<Option<RequestId>, ()> {
+        let Some(text) = &new.conflict_token else { return Ok(None) };
+        let token = self.tokens.read(new.holder(), text).ok_or(())?;
+        let used = self.known.contains_key(&(new.tenant.clone(), token.request.id));
+        if used || self.now >= token.expires_at { Err(()) } else { Ok(Some(token.request)) }
+    }
+
+    /// Takes an id for a session that comes next.
+    fn remember(&mut self, request: RequestId, session: &Session, related: Vec<Uuid>) {
+        let (tenant, user) = (session.key.tenant.clone(), session.key.user.clone());
+        let here = Known::Here(request, self.outcomes.len());
+        self.known.insert((tenant.clone(), request.id), here);
+        self.changes.remembered.push(Remembered {
+            tenant,
+            request,
+            user: Some(user),
+            subject: Some(session.key.session),
+            related,
+            at: self.now,
+        });
     }
 
     /// A victim may be a session that this very transaction creates.
@@ -137,10 +172,22 @@ impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Error {
         match refusal {
             Refusal::RequestIdReused => Error::RequestIdReused,
-            Refusal::LimitReached { limit, active } => Error::Precondition {
+            Refusal::LimitReached(breach) => Error::Precondition {
                 reason: Reason::SessionLimitReached,
-                message: format!("the user has {active} of {limit} allowed sessions"),
-                metadata: vec![("limit", limit.to_string()), ("active", active.to_string())],
+                message: breach.to_string(),
+                metadata: vec![
+                    ("scope", breach.scope.name().to_owned()),
+                    ("limit", breach.max.to_string()),
+                    ("active", breach.active.to_string()),
+                ],
+            },
+            Refusal::Conflict(conflict) => Error::Conflict(conflict),
+            Refusal::ConflictTokenInvalid => Error::Precondition {
+                reason: Reason::ConflictTokenInvalid,
+                message: "the conflict token is not valid for this create, has expired, or was \
+                          used; nothing was done"
+                    .to_owned(),
+                metadata: Vec::new(),
             },
         }
     }

@@ -1,6 +1,6 @@
 //! CreateSessionRequest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::clock::Time;
@@ -14,6 +14,10 @@ use crate::grpc::pb::session as pb;
 use crate::model::ids::{ClientId, TenantId, UserId, is_label};
 use crate::model::policy::Policy;
 use crate::session::create::NewSession;
+use uuid::Uuid;
+
+/// How many sessions a create may choose to end.
+const MOST_VICTIMS: usize = 100;
 
 /// Whose policy a create is under; `None` if it does not say so rightly.
 pub fn scope(request: &pb::CreateSessionRequest) -> Option<(TenantId, ClientId)> {
@@ -45,6 +49,8 @@ pub fn new_session(
     let (acr, amr, auth_time) = authentication(&mut check, request.authentication, now);
     audiences(&mut check, &request.audiences);
     metadata(&mut check, &request.metadata);
+    let conflict_token = Some(request.conflict_token).filter(|token| !token.is_empty());
+    let victims = victims(&mut check, conflict_token.is_some(), &request.terminate_session_ids);
     let (Some(tenant), Some(user), Some(client), Some(timeouts)) = (tenant, user, client, timeouts)
     else {
         return Err(check.failed());
@@ -62,6 +68,8 @@ pub fn new_session(
         timeouts,
         audiences: request.audiences,
         metadata: request.metadata,
+        conflict_token,
+        victims,
         request: remember,
         principal,
     })
@@ -92,4 +100,16 @@ pub(super) fn metadata(check: &mut Check, metadata: &BTreeMap<String, String>) {
             check.text(&format!("metadata[{key}]"), value, 512);
         }
     }
+}
+
+/// The sessions chosen to end; some with a token, none without.
+fn victims(check: &mut Check, has_token: bool, ids: &[String]) -> BTreeSet<Uuid> {
+    const FIELD: &str = "terminate_session_ids";
+    if !has_token && !ids.is_empty() {
+        check.broken(FIELD, "must be empty without a conflict_token");
+    } else if has_token && !(1..=MOST_VICTIMS).contains(&ids.len()) {
+        check.broken(FIELD, format!("must be 1 to {MOST_VICTIMS} UUIDs with a conflict_token"));
+    }
+    let ids = ids.iter().take(MOST_VICTIMS).enumerate();
+    ids.filter_map(|(i, id)| check.required_uuid(&format!("{FIELD}[{i}]"), id)).collect()
 }

@@ -1,0 +1,79 @@
+//! A create that meets a limit: which one, and between which sessions there is to choose.
+
+use std::fmt;
+
+use crate::clock::Time;
+use crate::model::session::Session;
+
+/// How many sessions a conflict tells at most.
+pub const TOLD: usize = 20;
+
+/// Which live sessions of the user a limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// All.
+    User,
+    /// Those of the client of the new one.
+    Client,
+    /// Those on the type of device of the new one.
+    DeviceType,
+}
+
+/// A limit that one more session would exceed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Breach {
+    pub scope: Scope,
+    pub max: u32,
+    /// How many live sessions it counts, `max` or more.
+    pub active: usize,
+}
+
+/// A create that waits for a choice. Nothing has ended for it.
+#[derive(Clone)]
+pub struct Conflict {
+    pub breach: Breach,
+    /// Those that the limit counts, least recently used first, [`TOLD`] of them.
+    pub sessions: Vec<Session>,
+    /// Settles it, once.
+    pub token: String,
+    /// When the token is worth nothing any more.
+    pub expires_at: Time,
+}
+
+impl Scope {
+    /// As `ErrorInfo` names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scope::User => "user",
+            Scope::Client => "client",
+            Scope::DeviceType => "device_type",
+        }
+    }
+}
+
+impl Breach {
+    /// How many of the sessions have to end, so that the new one fits in.
+    pub fn must_end(&self) -> usize {
+        (self.active + 1).saturating_sub(self.max as usize)
+    }
+}
+
+/// For people.
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whose = match self.scope {
+            Scope::User => "the user",
+            Scope::Client => "the user at this client",
+            Scope::DeviceType => "the user on this type of device",
+        };
+        let Breach { max, active, .. } = self;
+        write!(f, "a limit of sessions, no failed login: {whose} has {active} of {max} allowed")
+    }
+}
+
+/// Without the token.
+impl fmt::Debug for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conflict").field("breach", &self.breach).finish_non_exhaustive()
+    }
+}

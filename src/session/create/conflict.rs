@@ -1,0 +1,25 @@
+//! What is answered where a limit refuses.
+
+use crate::clock::{Clock, Time};
+use crate::model::conflict::{Conflict, TOLD};
+use crate::model::session::Session;
+use crate::session::create::NewSession;
+use crate::session::create::plan::Refusal;
+use crate::session::limits::Refused;
+use crate::token::conflict::{ConflictTokens, LIFE};
+
+/// The refusal of `new`, with a token for the choice if there is one to make among `live`.
+pub(super) fn ask(
+    Refused { breach, choice }: Refused,
+    live: &[Session],
+    new: &NewSession,
+    tokens: &ConflictTokens,
+    clock: &Clock,
+    now: Time,
+) -> Refusal {
+    let Some(choice) = choice else { return Refusal::LimitReached(breach) };
+    let expires_at = now + LIFE;
+    let sessions = choice.into_iter().take(TOLD).map(|i| live[i].clone()).collect();
+    let token = tokens.write(new.holder(), clock.new_id(), expires_at);
+    Refusal::Conflict(Box::new(Conflict { breach, sessions, token, expires_at }))
+}

@@ -1,0 +1,142 @@
+//! Conflict tokens: who holds one may choose, once, which sessions end for a new one. Nothing is
+//! stored until one is used, and then only its id.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Duration};
+use uuid::Uuid;
+
+use crate::clock::Time;
+use crate::model::ids::{ClientId, TenantId, UserId};
+use crate::model::request::RequestId;
+use crate::token::keyring::Keyring;
+
+/// How long a conflict may wait to be settled.
+pub const LIFE: Duration = Duration::minutes(5);
+
+const NONCE_LEN: usize = 16;
+const BODY_LEN: usize = NONCE_LEN + 8;
+/// Half of the MAC travels in the token; the other half names it.
+const TAG_LEN: usize = 16;
+
+/// Writes and reads conflict tokens.
+pub struct ConflictTokens(hmac::Key);
+
+/// Whom a token is for.
+pub type Holder<'a> = (&'a TenantId, &'a UserId, &'a ClientId);
+
+/// A genuine token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConflictToken {
+    /// Takes its place among request ids once it is used. The id is the half of the MAC that is not
+    /// in the token, so nobody can state it as the id of a request.
+    pub request: RequestId,
+    /// From then on it is worth nothing.
+    pub expires_at: Time,
+}
+
+impl ConflictTokens {
+    /// With a key that all replicas share.
+    pub fn new(keyring: &Keyring) -> ConflictTokens {
+        ConflictTokens(keyring.derive("conflict token"))
+    }
+
+    /// A token for `holder`. `nonce` makes it the only one of its kind.
+    pub fn write(&self, holder: Holder, nonce: Uuid, expires_at: Time) -> String {
+        let mut bytes = nonce.as_bytes().to_vec();
+        bytes.extend(expires_at.timestamp_micros().to_be_bytes());
+        let mac = self.mac(holder, &bytes);
+        bytes.extend(&mac.as_ref()[..TAG_LEN]);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// Reads a token, expired or not; `None` unless it was written for `holder`.
+    pub fn read(&self, holder: Holder, token: &str) -> Option<ConflictToken> {
+        let mut bytes = [0; BODY_LEN + TAG_LEN];
+        let len = URL_SAFE_NO_PAD.decode_slice(token, &mut bytes).ok()?;
+        let (body, tag) = bytes.get(..len)?.split_first_chunk::<BODY_LEN>()?;
+        let mac = self.mac(holder, body);
+        let (expected, name) = mac.as_ref().split_at(TAG_LEN);
+        if !bool::from(subtle::ConstantTimeEq::ct_eq(expected, tag)) {
+            return None;
+        }
+        let micros = body[NONCE_LEN..].try_into().expect("eight bytes");
+        Some(ConflictToken {
+            request: RequestId {
+                id: Uuid::new_v8(name.try_into().expect("half of SHA-256")),
+                fingerprint: fingerprint(token),
+            },
+            expires_at: DateTime::from_timestamp_micros(i64::from_be_bytes(micros))?,
+        })
+    }
+
+    fn mac(&self, (tenant, user, client): Holder, body: &[u8]) -> hmac::Tag {
+        // None of the parts can hold the separator: control characters are refused.
+        let holder = format!("{tenant}\0{user}\0{client}");
+        hmac::sign(&self.0, &[body, holder.as_bytes()].concat())
+    }
+}
+
+fn fingerprint(token: &str) -> [u8; 32] {
+    let named = format!("conflict token\0{token}");
+    digest(&SHA256, named.as_bytes()).as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+
+    use super::*;
+
+    fn tokens() -> ConflictTokens {
+        ConflictTokens(hmac::Key::new(hmac::HMAC_SHA256, &[9; 32]))
+    }
+
+    fn names(user: &str, client: &str) -> (TenantId, UserId, ClientId) {
+        let tenant = TenantId::parse("").unwrap();
+        (tenant, UserId::parse(user).unwrap(), ClientId::parse(client).unwrap())
+    }
+
+    fn time(micros: i64) -> Time {
+        DateTime::from_timestamp_micros(micros).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn a_token_is_read_for_its_own_holder_only(
+            user in "[ab]{1,3}", client in "[ab]{1,3}", nonce in any::<u128>(), at in any::<u32>(),
+            (other_user, other_client) in ("[ab]{1,3}", "[ab]{1,3}"),
+        ) {
+            let (mine, theirs) = (names(&user, &client), names(&other_user, &other_client));
+            let written = tokens().write(
+                (&mine.0, &mine.1, &mine.2), Uuid::from_u128(nonce), time(at.into()),
+            );
+            let read = tokens().read((&mine.0, &mine.1, &mine.2), &written).unwrap();
+            prop_assert_eq!(read.expires_at, time(at.into()));
+            let foreign = tokens().read((&theirs.0, &theirs.1, &theirs.2), &written);
+            prop_assert_eq!(foreign.is_some(), mine == theirs);
+        }
+
+        #[test]
+        fn nothing_else_is_a_token(text in ".*") {
+            let (tenant, user, client) = names("ada", "web");
+            prop_assert!(tokens().read((&tenant, &user, &client), &text).is_none());
+        }
+    }
+
+    #[test]
+    fn every_token_has_an_id_that_it_does_not_tell() {
+        let (tenant, user, client) = names("ada", "web");
+        let holder = (&tenant, &user, &client);
+        let ids = [1, 2].map(|nonce| {
+            let token = tokens().write(holder, Uuid::from_u128(nonce), time(7));
+            let id = tokens().read(holder, &token).unwrap().request.id;
+            let bytes = URL_SAFE_NO_PAD.decode(&token).unwrap();
+            assert!(!bytes.windows(6).any(|part| part == &id.as_bytes()[..6]));
+            id
+        });
+        assert_ne!(ids[0], ids[1]);
+    }
+}
