@@ -10,6 +10,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::harness::calls::{new_session, parts, reason, violations};
+use crate::harness::conflicts::{settling, start_asking};
 use crate::harness::requests::{NOBODY, length};
 use crate::harness::{TestServer, start, start_with};
 
@@ -160,6 +161,18 @@ async fn session_limit_reached_says_how_many_of_how_many() {
     let metadata = [("scope", "user"), ("limit", "2"), ("active", "2")];
     assert_refused(&refusal, Code::FailedPrecondition, "SESSION_LIMIT_REACHED", &metadata);
     server.create("bob").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn session_conflict_says_how_many_must_end_and_a_spoilt_token_is_invalid() {
+    let server = start_asking(1).await;
+    server.create("ada").await;
+    let refusal = server.try_create(new_session("ada")).await.expect_err("a refusal");
+    let metadata = [("scope", "user"), ("limit", "1"), ("active", "1"), ("must_end", "1")];
+    assert_refused(&refusal, Code::FailedPrecondition, "SESSION_CONFLICT", &metadata);
+    let spoilt = settling(new_session("ada"), "spoilt", &[NOBODY]);
+    let refusal = server.try_create(spoilt).await.expect_err("a refusal");
+    assert_refused(&refusal, Code::FailedPrecondition, "CONFLICT_TOKEN_INVALID", &[]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,6 +20,7 @@ mod harness;
 mod health;
 mod life;
 mod limit;
+mod limit_kinds;
 mod limit_races;
 mod lists;
 mod outage;
