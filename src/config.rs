@@ -7,9 +7,10 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
+use crate::model::policy::ranges::{self, Range};
 use crate::model::policy::{Limit, Limits, OnLimit, Policy, acr};
 
-const DAY: u64 = 86_400;
+const DRAIN: Range = Range::new("0s to 10m", 0, 600, false);
 
 /// All settings. Durations are written like `90s`, `30m`, `12h`, `30d`.
 #[derive(Args, Clone)]
@@ -62,32 +63,32 @@ pub struct Config {
 
     /// Time without activity after which a session expires, 1s to 365d; 0s = never
     #[arg(long, env = "SESSIOND_IDLE_TIMEOUT", global = true, default_value = "1h")]
-    #[arg(value_parser = within("0s, or 1s to 365d", 1, 365 * DAY, true), value_name = "DURATION")]
+    #[arg(value_parser = within(&ranges::IDLE_TIMEOUT), value_name = "DURATION")]
     pub idle_timeout: Duration,
 
     /// Time after which a session expires whatever happens, 1s to 365d
     #[arg(long, env = "SESSIOND_ABSOLUTE_TIMEOUT", global = true, default_value = "24h")]
-    #[arg(value_parser = within("1s to 365d", 1, 365 * DAY, false), value_name = "DURATION")]
+    #[arg(value_parser = within(&ranges::ABSOLUTE_TIMEOUT), value_name = "DURATION")]
     pub absolute_timeout: Duration,
 
     /// Life of an access token, 1s to 24h
     #[arg(long, env = "SESSIOND_ACCESS_TOKEN_TTL", global = true, default_value = "5m")]
-    #[arg(value_parser = within("1s to 24h", 1, DAY, false), value_name = "DURATION")]
+    #[arg(value_parser = within(&ranges::ACCESS_TOKEN_TTL), value_name = "DURATION")]
     pub access_token_ttl: Duration,
 
     /// How long a used refresh token still gets the same successor, 0s to 5m
     #[arg(long, env = "SESSIOND_REFRESH_GRACE", global = true, default_value = "10s")]
-    #[arg(value_parser = within("0s to 5m", 0, 300, false), value_name = "DURATION")]
+    #[arg(value_parser = within(&ranges::REFRESH_GRACE), value_name = "DURATION")]
     pub refresh_grace: Duration,
 
     /// The same while the successor was never seen in use, 0s to 24h
     #[arg(long, env = "SESSIOND_LOST_RESPONSE_WINDOW", global = true, default_value = "1h")]
-    #[arg(value_parser = within("0s to 24h", 0, DAY, false), value_name = "DURATION")]
+    #[arg(value_parser = within(&ranges::LOST_RESPONSE_WINDOW), value_name = "DURATION")]
     pub lost_response_window: Duration,
 
     /// Live sessions that a user may have, up to 10000; 0 = unlimited
     #[arg(long, env = "SESSIOND_MAX_SESSIONS_PER_USER", global = true, default_value_t = 0)]
-    #[arg(value_parser = clap::value_parser!(u32).range(0..=10_000), value_name = "COUNT")]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=i64::from(ranges::MAX_SESSIONS)), value_name = "COUNT")]
     pub max_sessions_per_user: u32,
 
     /// What a create does when the user has as many
@@ -102,7 +103,7 @@ pub struct Config {
 
     /// How long calls in progress may take to end when the server stops, 0s to 10m
     #[arg(long, env = "SESSIOND_DRAIN_TIMEOUT", global = true, default_value = "10s")]
-    #[arg(value_parser = within("0s to 10m", 0, 600, false), value_name = "DURATION")]
+    #[arg(value_parser = within(&DRAIN), value_name = "DURATION")]
     pub drain_timeout: Duration,
 
     /// What to log, as in `info,sessiond=debug`
@@ -207,18 +208,13 @@ fn value_or_file(value: Option<&String>, file: Option<&PathBuf>) -> anyhow::Resu
     Ok(Some(text.trim().to_owned()))
 }
 
-/// A parser of durations from `min` to `max` seconds, described by `rule`.
-fn within(
-    rule: &'static str,
-    min: u64,
-    max: u64,
-    or_zero: bool,
-) -> impl Fn(&str) -> Result<Duration, String> + Clone {
+/// A parser of durations that `range` holds.
+fn within(range: &'static Range) -> impl Fn(&str) -> Result<Duration, String> + Clone {
     move |text| {
-        let wrong = || format!("must be {rule}, like 90s, 30m, 12h or 30d");
+        let wrong = || format!("must be {}, like 90s, 30m, 12h or 30d", range.rule);
         let duration = humantime::parse_duration(text).map_err(|_| wrong())?;
-        let fits = duration >= Duration::from_secs(min) && duration <= Duration::from_secs(max);
-        if fits || (or_zero && duration.is_zero()) { Ok(duration) } else { Err(wrong()) }
+        let fits = chrono::Duration::from_std(duration).is_ok_and(|length| range.holds(length));
+        if fits { Ok(duration) } else { Err(wrong()) }
     }
 }
 
@@ -261,10 +257,10 @@ mod tests {
 
     #[test]
     fn durations_hold_both_edges() {
-        let parse = within("0s, or 1s to 365d", 1, 365 * DAY, true);
+        let parse = within(&ranges::IDLE_TIMEOUT);
         assert_eq!(parse("0s"), Ok(Duration::ZERO));
         assert_eq!(parse("1s"), Ok(Duration::from_secs(1)));
-        assert_eq!(parse("365d"), Ok(Duration::from_secs(365 * DAY)));
+        assert_eq!(parse("365d"), Ok(Duration::from_secs(365 * 86_400)));
         assert!(parse("999ms").is_err());
         assert!(parse("366d").unwrap_err().contains("1s to 365d"));
         assert!(parse("soon").is_err());

@@ -1,6 +1,10 @@
 //! How long sessions live and how many a user may have: the arithmetic, pure.
 
 pub mod acr;
+pub mod overrides;
+pub mod preset;
+pub mod ranges;
+pub mod resolve;
 
 use std::collections::BTreeMap;
 
