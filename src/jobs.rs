@@ -1,6 +1,7 @@
 //! The entrance for the clock: one file a job. A job keeps time and reports; what it does is in
 //! the layers below.
 
+pub mod apply_policies;
 pub mod expire;
 pub mod flush_touches;
 pub mod probe;

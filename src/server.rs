@@ -25,9 +25,10 @@ use crate::grpc::session::SessionApi;
 use crate::jobs;
 use crate::model::policy::Policy;
 use crate::session::{
-    create::Create, device, devices, expire::Expire, get::Get, list::List,
-    reauthenticate::Reauthenticate, refresh::Refresh, retain::Retain, terminate::Terminate,
-    terminate_many::TerminateMany, touch::Touches, update::Update, validate::Validate,
+    apply_policy::ApplyPolicy, create::Create, device, devices, expire::Expire, get::Get,
+    get_policy::GetPolicy, list::List, reauthenticate::Reauthenticate, refresh::Refresh,
+    retain::Retain, terminate::Terminate, terminate_many::TerminateMany, touch::Touches,
+    update::Update, update_policy::UpdatePolicy, validate::Validate,
 };
 use crate::store::migrations;
 use crate::store::pool::Database;
@@ -66,6 +67,8 @@ pub struct Intervals {
     pub probe: Duration,
     /// Making partitions ahead and forgetting request ids.
     pub retain: Duration,
+    /// Looking for policies to apply.
+    pub apply: Duration,
 }
 
 impl Default for Intervals {
@@ -75,6 +78,7 @@ impl Default for Intervals {
             sweep: Duration::from_secs(10),
             probe: Duration::from_millis(500),
             retain: Duration::from_secs(600),
+            apply: Duration::from_secs(1),
         }
     }
 }
@@ -91,6 +95,7 @@ pub struct Server {
 struct Jobs {
     expire: Expire,
     retain: Retain,
+    apply: ApplyPolicy,
     touches: Touches,
     reader: SessionReader,
     intervals: Intervals,
@@ -121,9 +126,8 @@ impl Server {
             .await
             .with_context(|| format!("--listen {}", settings.listen))?;
 
-        let ttl = settings.policy.access_token_ttl;
-        let policies = Policies::new(settings.policy);
-        let issuer = Issuer::new(&settings.issuer, ttl, keyring.clone());
+        let policies = Policies::new(settings.policy, db.clone());
+        let issuer = Issuer::new(&settings.issuer, keyring.clone());
         let pages = Arc::new(PageTokens::new(&keyring));
         let touches = Touches::new(db.clone());
         let reader = SessionReader::new(db.clone());
@@ -148,10 +152,11 @@ impl Server {
         let reauthenticate = Reauthenticate::new(
             db.clone(),
             clock.clone(),
-            policies,
+            policies.clone(),
             issuer.clone(),
             touches.clone(),
         );
+        let apply = ApplyPolicy::new(db.clone(), clock.clone(), touches.clone(), policies.clone());
         let terminate = Terminate::new(db.clone(), clock.clone(), issuer, touches.clone());
         let terminate_many = || TerminateMany::new(db.clone(), clock.clone(), touches.clone());
         let sessions = SessionApi {
@@ -171,6 +176,8 @@ impl Server {
                 clock.clone(),
                 terminate_many(),
             ),
+            get_policy: GetPolicy::new(db.clone(), policies.clone()),
+            update_policy: UpdatePolicy::new(db.clone(), clock.clone(), policies, apply.clone()),
             keyring,
             pages: pages.clone(),
             clock: clock.clone(),
@@ -180,6 +187,7 @@ impl Server {
         let jobs = Jobs {
             expire: Expire::new(db.clone(), clock.clone(), touches.clone()),
             retain: Retain::new(db, clock.clone()),
+            apply,
             touches,
             reader,
             intervals: settings.intervals,
@@ -249,12 +257,13 @@ impl Server {
 
 impl Jobs {
     fn start(self, up: watch::Sender<bool>, stop: &CancellationToken) -> JoinSet<()> {
-        let Intervals { flush, sweep, probe, retain } = self.intervals;
+        let Intervals { flush, sweep, probe, retain, apply } = self.intervals;
         let mut jobs = JoinSet::new();
         jobs.spawn(jobs::expire::run(self.expire, sweep, stop.clone()));
         jobs.spawn(jobs::flush_touches::run(self.touches, flush, stop.clone()));
         jobs.spawn(jobs::probe::run(self.reader, up, probe, stop.clone()));
         jobs.spawn(jobs::retain::run(self.retain, retain, stop.clone()));
+        jobs.spawn(jobs::apply_policies::run(self.apply, apply, stop.clone()));
         jobs
     }
 }

@@ -1,12 +1,14 @@
 //! The rules of sessions, one verb a file. `limits`, `rotation` and the arithmetic of `model` are
 //! pure; the verbs read, decide by them, write, and only then answer.
 
+pub mod apply_policy;
 pub mod create;
 pub mod device;
 pub mod devices;
 pub mod etag;
 pub mod expire;
 pub mod get;
+pub mod get_policy;
 pub mod list;
 pub mod reauthenticate;
 pub mod refresh;
@@ -16,8 +18,10 @@ pub mod terminate;
 pub mod terminate_many;
 pub mod touch;
 pub mod update;
+pub mod update_policy;
 pub mod validate;
 
+mod hold;
 mod lanes;
 mod limits;
 mod reuse;

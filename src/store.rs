@@ -11,6 +11,7 @@ pub mod devices;
 pub mod keys;
 pub mod migrations;
 pub mod partitions;
+pub mod policies;
 pub mod pool;
 pub mod requests;
 pub mod sessions;

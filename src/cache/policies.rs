@@ -1,22 +1,42 @@
-//! The policy that applies to a tenant and client.
+//! The policy that applies to a tenant and client, kept for a moment.
 
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::model::ids::{ClientId, TenantId};
 use crate::model::policy::Policy;
-use crate::store::Connection;
+use crate::model::policy::overrides::{Level, Overrides, Scope};
+use crate::model::policy::resolve::resolve;
+use crate::store::pool::Database;
+use crate::store::{Connection, policies};
+
+/// How long a policy is used, from the beginning of its read on: half the second within which a
+/// change reaches every replica.
+pub const LIFETIME: Duration = Duration::from_millis(500);
+/// The most policies kept, about 5 MB. Beyond it all are dropped, and read again.
+const CAPACITY: usize = 10_000;
 
 /// Resolves policies. Cheap to clone; clones share what they know.
 #[derive(Clone)]
 pub struct Policies {
     builtin: Arc<Policy>,
+    db: Database,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    policies: HashMap<Scope, (Arc<Policy>, Instant)>,
+    /// Counts changes made here: a read that began before one of them is not kept.
+    changes: u64,
 }
 
 impl Policies {
-    /// With `builtin` for whatever no tenant or client decides.
-    pub fn new(builtin: Policy) -> Policies {
-        Policies { builtin: Arc::new(builtin) }
+    /// With `builtin` for whatever no level in `db` decides.
+    pub fn new(builtin: Policy, db: Database) -> Policies {
+        Policies { builtin: Arc::new(builtin), db, known: Arc::default() }
     }
 
     /// What applies where no tenant or client decides.
@@ -27,9 +47,16 @@ impl Policies {
     /// The policy for sessions of `client` of `tenant`.
     ///
     /// # Errors
-    /// [`crate::error::Error::Unavailable`].
-    pub async fn of(&self, _tenant: &TenantId, _client: &ClientId) -> Result<Arc<Policy>> {
-        Ok(self.builtin.clone())
+    /// [`crate::error::Error::Unavailable`]; never the built-in policy instead.
+    pub async fn of(&self, tenant: &TenantId, client: &ClientId) -> Result<Arc<Policy>> {
+        if let Some(known) = self.known(tenant, client, Instant::now()) {
+            return Ok(known);
+        }
+        let reading = async {
+            let mut conn = self.db.acquire().await?;
+            self.all_of(&mut conn, &[(tenant, client)]).await
+        };
+        Ok(self.db.within(reading).await?.swap_remove(0))
     }
 
     /// The same for several at once, in order, on a connection that the caller holds.
@@ -38,9 +65,99 @@ impl Policies {
     /// [`crate::error::Error::Unavailable`].
     pub async fn all_of(
         &self,
-        _conn: &mut Connection,
+        conn: &mut Connection,
         scopes: &[(&TenantId, &ClientId)],
     ) -> Result<Vec<Arc<Policy>>> {
-        Ok(scopes.iter().map(|_| self.builtin.clone()).collect())
+        let began = Instant::now();
+        let found: Vec<_> =
+            scopes.iter().map(|(tenant, client)| self.known(tenant, client, began)).collect();
+        let missing: BTreeSet<Scope> =
+            scopes.iter().zip(&found).filter(|(_, f)| f.is_none()).map(|(s, _)| scope(s)).collect();
+        let mut read = HashMap::new();
+        if !missing.is_empty() {
+            let changes = self.lock().changes;
+            let missing: Vec<Scope> = missing.into_iter().collect();
+            let fresh = self.fresh(conn, &missing, None).await?;
+            self.keep(&missing, &fresh, began, changes);
+            read.extend(missing.into_iter().zip(fresh));
+        }
+        let policy = |(of, found): (&(&TenantId, &ClientId), Option<Arc<Policy>>)| {
+            found
+                .unwrap_or_else(|| read.get(&scope(of)).expect("what was missing was read").clone())
+        };
+        Ok(scopes.iter().zip(found).map(policy).collect())
     }
+
+    /// What applies at `scopes` as the database says now, in order; `proposed` stands in for what it
+    /// says of that level.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn fresh(
+        &self,
+        conn: &mut Connection,
+        scopes: &[Scope],
+        proposed: Option<&Level>,
+    ) -> Result<Vec<Arc<Policy>>> {
+        let own = |scope: &Scope| Scope { tenant: scope.tenant.clone(), client: None };
+        let wanted: BTreeSet<Scope> =
+            scopes.iter().flat_map(|scope| [own(scope), scope.clone()]).collect();
+        let wanted: Vec<&Scope> = wanted.iter().collect();
+        let levels = policies::find(conn, &wanted).await?;
+        let levels: HashMap<Scope, Overrides> = levels
+            .into_iter()
+            .chain(proposed.cloned())
+            .map(|level| (level.scope, level.overrides))
+            .collect();
+        let none = Overrides::default();
+        let mut resolved: HashMap<&Scope, Arc<Policy>> = HashMap::new();
+        for scope in scopes {
+            resolved.entry(scope).or_insert_with(|| {
+                let tenant = levels.get(&own(scope));
+                let client = levels.get(scope).filter(|_| scope.client.is_some());
+                if tenant.is_none() && client.is_none() {
+                    return self.builtin.clone();
+                }
+                let (tenant, client) = (tenant.unwrap_or(&none), client.unwrap_or(&none));
+                Arc::new(resolve(&self.builtin, tenant, client).policy)
+            });
+        }
+        Ok(scopes.iter().map(|scope| resolved[scope].clone()).collect())
+    }
+
+    /// Forgets everything, since a level changed. No read that began before is kept.
+    pub fn forget(&self) {
+        let mut known = self.lock();
+        known.changes += 1;
+        known.policies.clear();
+    }
+
+    fn known(&self, tenant: &TenantId, client: &ClientId, now: Instant) -> Option<Arc<Policy>> {
+        let scope = scope(&(tenant, client));
+        let known = self.lock();
+        let (policy, read) = known.policies.get(&scope)?;
+        (now.saturating_duration_since(*read) < LIFETIME).then(|| policy.clone())
+    }
+
+    fn keep(&self, scopes: &[Scope], fresh: &[Arc<Policy>], began: Instant, changes: u64) {
+        let mut known = self.lock();
+        if known.changes != changes {
+            return;
+        }
+        for (scope, policy) in scopes.iter().zip(fresh) {
+            if known.policies.len() >= CAPACITY {
+                known.policies.clear();
+            }
+            known.policies.insert(scope.clone(), (policy.clone(), began));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        // Nothing panics while holding it, and the map is whole between any two calls.
+        self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+fn scope((tenant, client): &(&TenantId, &ClientId)) -> Scope {
+    Scope { tenant: (*tenant).clone(), client: Some((*client).clone()) }
 }

@@ -7,6 +7,7 @@ pub(super) mod device;
 pub(super) mod keys;
 pub(super) mod lists;
 pub(super) mod mask;
+pub(super) mod policy;
 pub(super) mod request;
 pub(super) mod session;
 pub(super) mod time;

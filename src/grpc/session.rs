@@ -7,18 +7,20 @@ use tonic::{Request, Response, Status};
 use crate::clock::Clock;
 use crate::grpc::auth::principal;
 use crate::grpc::convert::lists::Listing;
-use crate::grpc::convert::{device, keys, session as convert};
+use crate::grpc::convert::{device, keys, policy, session as convert};
 use crate::grpc::deadline;
 use crate::grpc::pb::session as pb;
 use crate::session::create::Create;
 use crate::session::devices;
 use crate::session::get::Get;
+use crate::session::get_policy::GetPolicy;
 use crate::session::list::List;
 use crate::session::reauthenticate::Reauthenticate;
 use crate::session::refresh::Refresh;
 use crate::session::terminate::Terminate;
 use crate::session::terminate_many::TerminateMany;
 use crate::session::update::Update;
+use crate::session::update_policy::UpdatePolicy;
 use crate::session::validate::Validate;
 use crate::token::keyring::Keyring;
 use crate::token::page::PageTokens;
@@ -37,6 +39,8 @@ pub struct SessionApi {
     pub devices: devices::read::Read,
     pub update_device: devices::update::Update,
     pub revoke_device: devices::revoke::Revoke,
+    pub get_policy: GetPolicy,
+    pub update_policy: UpdatePolicy,
     pub keyring: Arc<Keyring>,
     pub pages: Arc<PageTokens>,
     pub clock: Clock,
@@ -213,5 +217,37 @@ impl pb::session_service_server::SessionService for SessionApi {
         let wish = convert::session_update(request.into_inner(), caller)?;
         let session = Some(convert::to_pb_session(self.update.update(&wish).await?));
         Ok(Response::new(pb::UpdateSessionResponse { session }))
+    }
+
+    async fn get_policy(
+        &self,
+        request: Request<pb::GetPolicyRequest>,
+    ) -> Result<Response<pb::GetPolicyResponse>, Status> {
+        let request = request.into_inner();
+        let scope = policy::scope(&request)?;
+        let (level, effective) = self.get_policy.get(&scope).await?;
+        Ok(Response::new(match request.effective {
+            true => policy::to_pb_effective(level, effective),
+            false => pb::GetPolicyResponse {
+                policy: Some(policy::to_pb_policy(level)),
+                ..Default::default()
+            },
+        }))
+    }
+
+    async fn update_policy(
+        &self,
+        request: Request<pb::UpdatePolicyRequest>,
+    ) -> Result<Response<pb::UpdatePolicyResponse>, Status> {
+        let (caller, budget) = (principal(&request), deadline::budget(request.metadata()));
+        let wish = policy::update(request.into_inner(), caller)?;
+        let updated = self.update_policy.update(&wish, budget).await?;
+        Ok(Response::new(pb::UpdatePolicyResponse {
+            policy: Some(policy::to_pb_policy(updated.level)),
+            terminated_count: updated.ended.count,
+            sample: updated.ended.sample.into_iter().map(convert::to_pb_session).collect(),
+            complete: updated.ended.complete,
+            advice: policy::advice(updated.advice),
+        }))
     }
 }

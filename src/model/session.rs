@@ -157,9 +157,16 @@ impl Session {
     }
 
     /// How the session has ended by `now`, if that can be written down: an idle deadline only
-    /// [`SETTLED`] after it, since another replica may hold activity that it has not written yet.
+    /// [`SETTLED`] after it, since another replica may hold activity that it has not written yet;
+    /// and where a policy moved the deadline into the past, [`SETTLED`] after that, which `sweep_at`
+    /// then tells. Otherwise `sweep_at` is never after the deadline.
     pub fn settled_at(&self, now: Time) -> State {
         match self.state_at(now) {
+            State::Ended(End { reason: EndReason::IdleTimeout, .. })
+                if now - SETTLED < self.sweep_at =>
+            {
+                State::Active
+            }
             State::Ended(End { reason: EndReason::IdleTimeout, .. }) => {
                 self.state_at(now - SETTLED)
             }

@@ -110,11 +110,13 @@ impl Create {
         if new.audiences.is_empty() {
             new.audiences.push(self.issuer.name().to_owned());
         }
+        let ttl = new.policy.access_token_ttl;
         let Admitted { session, terminated } = self.lanes.submit(new).await?;
         // The first tokens are those of creation, also when a repeated request asks again: they
         // are derived, so they are the same. What a re-authentication proved is not for them.
         let first = session.first_generation();
-        let tokens = first.map(|first| self.issuer.pair(&first, first.created_at)).transpose()?;
+        let tokens =
+            first.map(|first| self.issuer.pair(&first, first.created_at, ttl)).transpose()?;
         Ok(Created { session, tokens, terminated })
     }
 }

@@ -1,6 +1,8 @@
 //! ReauthenticateSession: the user proved again, or more, who they are. Both deadlines restart and
 //! the tokens rotate; whoever holds a token from before holds nothing of what was proven since.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use crate::cache::policies::Policies;
@@ -78,33 +80,35 @@ impl Reauthenticate {
                 other => other,
             }
         };
-        let (session, current) = self.db.within(twice).await?;
+        let (session, policy, current) = self.db.within(twice).await?;
         // As of the rotation, so that a repetition gets the same tokens.
-        let at = session.chain.rotated_at;
-        let tokens = current.then(|| self.issuer.pair(&session, at)).transpose()?;
+        let (at, ttl) = (session.chain.rotated_at, policy.access_token_ttl);
+        let tokens = current.then(|| self.issuer.pair(&session, at, ttl)).transpose()?;
         Ok(Reauthenticated { session, tokens })
     }
 
-    /// The session, and whether its present tokens are those of this request.
-    async fn attempt(&self, wish: &Reauthentication) -> Result<(Session, bool)> {
+    /// The session, its policy, and whether its present tokens are those of this request.
+    async fn attempt(&self, wish: &Reauthentication) -> Result<(Session, Arc<Policy>, bool)> {
         let mut tx = self.db.begin().await?;
         let mut session = self.lock(&mut tx, wish).await?;
         // Whoever waited for the lock now sees what the one before did.
         let now = self.clock.now();
         self.touches.overlay(&mut session);
+        let scope = (&wish.tenant, &session.client.clone());
+        let policy = self.policies.all_of(&mut tx, &[scope]).await?.pop();
+        let policy = policy.ok_or_else(|| anyhow::anyhow!("one policy for each scope"))?;
         if let Some(request) = wish.request {
             let known = requests::find(&mut tx, &[(&wish.tenant, request.id)]).await?;
             if let Some(known) = known.into_iter().find(|known| known.holds_at(now)) {
                 tx.commit().await?;
-                return repeat(request, &known, session.seen_at(now));
+                let session = session.seen_at(now);
+                let current = repeats(request, &known, &session)?;
+                return Ok((session, policy, current));
             }
         }
         if let State::Ended(end) = session.state_at(now) {
             return Err(Error::SessionEnded(end.reason));
         }
-        let scope = (&wish.tenant, &session.client.clone());
-        let policy = self.policies.all_of(&mut tx, &[scope]).await?.pop();
-        let policy = policy.ok_or_else(|| anyhow::anyhow!("one policy for each scope"))?;
         renew(&mut session, wish, &policy, now, self.issuer.current_mac());
         let mut changes = Changes::default();
         if wish.client.as_ref().is_some_and(|client| session.locate(client)) {
@@ -123,7 +127,7 @@ impl Reauthenticate {
         }));
         changes.write(&mut tx).await?;
         tx.commit().await?;
-        Ok((session, true))
+        Ok((session, policy, true))
     }
 
     async fn lock(&self, tx: &mut Transaction, wish: &Reauthentication) -> Result<Session> {
@@ -146,16 +150,15 @@ impl Reauthenticate {
     }
 }
 
-/// The first answer again. Its tokens are the present ones if the session has neither rotated nor
+/// Whether the tokens of the first answer are the present ones: the session has neither rotated nor
 /// ended since.
-fn repeat(request: RequestId, known: &Remembered, session: Session) -> Result<(Session, bool)> {
+fn repeats(request: RequestId, known: &Remembered, session: &Session) -> Result<bool> {
     if known.request != request {
         return Err(Error::RequestIdReused);
     }
     let chain = &session.chain;
     let last = session.renewed_at == known.at && chain.generation == chain.min_generation;
-    let current = last && session.state == State::Active;
-    Ok((session, current))
+    Ok(last && session.state == State::Active)
 }
 
 /// Starts the session anew at `now`, with the timeouts it has, or the policy's where those are

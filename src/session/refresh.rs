@@ -57,8 +57,8 @@ impl Refresh {
         principal: String,
     ) -> Result<Refreshed> {
         let presented = refresh::decode(token).ok_or_else(invalid)?;
-        let (session, at) = self.lanes.submit(Job { presented, client, principal }).await?;
-        let tokens = self.issuer.pair(&session, at)?;
+        let (session, at, ttl) = self.lanes.submit(Job { presented, client, principal }).await?;
+        let tokens = self.issuer.pair(&session, at, ttl)?;
         Ok(Refreshed { session, at, tokens })
     }
 }

@@ -12,6 +12,7 @@ use crate::error::{Error, Outage, Result};
 use crate::model::activity::{Activity, ActivityKind, SYSTEM};
 use crate::model::alert::Alert;
 use crate::model::ids::DeviceKey;
+use crate::model::policy::overrides::Level;
 use crate::model::request::{Progress, Remembered};
 use crate::model::session::{End, Session, State};
 use crate::model::user_device::UserDevice;
@@ -20,7 +21,7 @@ use crate::store::rows::alert::AlertRow;
 use crate::store::rows::device::DeviceRow;
 use crate::store::rows::request::RequestRow;
 use crate::store::rows::session::SessionRow;
-use crate::store::{Connection, requests};
+use crate::store::{Connection, policies, requests};
 
 /// What a unit of work decided to write.
 #[derive(Default)]
@@ -42,6 +43,8 @@ pub struct Changes {
     pub remembered: Vec<Remembered>,
     /// How far a request got by now that works in steps; locked before, or remembered here.
     pub progressed: Option<Progress>,
+    /// Levels of policy, new or locked and changed.
+    pub policies: Vec<Level>,
 }
 
 // Columns are named, not `*`: a replica of an older version must leave a newer column its default.
@@ -169,6 +172,7 @@ impl Changes {
             && self.activities.is_empty()
             && self.remembered.is_empty()
             && self.progressed.is_none()
+            && self.policies.is_empty()
     }
 
     /// Ends a locked, active session at `end.at`, or writes down that it has expired by then: an
@@ -211,10 +215,13 @@ impl Changes {
         if written.2 != count(self.remembered.len()) {
             return Err(Error::Unavailable(Outage::Raced("request_id in use".to_owned())));
         }
-        match &self.progressed {
-            Some(progress) => requests::advance(conn, progress).await,
-            None => Ok(()),
+        if let Some(progress) = &self.progressed {
+            requests::advance(conn, progress).await?;
         }
+        if !self.policies.is_empty() {
+            policies::decide(conn, &self.policies).await?;
+        }
+        Ok(())
     }
 
     /// Each device once, since an upsert must not meet a row twice, and in the order in which rows are locked.
@@ -232,7 +239,7 @@ impl Changes {
     }
 }
 
-fn array<T: Serialize>(rows: impl Iterator<Item = T>) -> String {
+pub(super) fn array<T: Serialize>(rows: impl Iterator<Item = T>) -> String {
     let rows: Vec<T> = rows.collect();
     serde_json::to_string(&rows).expect("rows are plain data")
 }

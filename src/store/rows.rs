@@ -6,6 +6,7 @@
 pub(super) mod activity;
 pub(super) mod alert;
 pub(super) mod device;
+pub(super) mod policy;
 pub(super) mod request;
 pub(super) mod session;
 

@@ -114,3 +114,26 @@ diesel::table! {
         revision -> Integer,
     }
 }
+
+diesel::table! {
+    policies (tenant_id, client_id) {
+        tenant_id -> Text,
+        client_id -> Text,
+        preset -> Nullable<SmallInt>,
+        idle_timeout -> Nullable<Interval>,
+        absolute_timeout -> Nullable<Interval>,
+        access_token_ttl -> Nullable<Interval>,
+        refresh_grace -> Nullable<Interval>,
+        lost_response_window -> Nullable<Interval>,
+        user_max -> Nullable<Integer>,
+        user_on_limit -> Nullable<SmallInt>,
+        client_max -> Nullable<Integer>,
+        client_on_limit -> Nullable<SmallInt>,
+        device_type_limits -> Nullable<Jsonb>,
+        acr_levels -> Nullable<Array<Text>>,
+        revision -> BigInt,
+        updated_at -> Nullable<Timestamptz>,
+        updated_by -> Nullable<Text>,
+        apply_at -> Nullable<Timestamptz>,
+    }
+}

@@ -4,6 +4,7 @@ mod filter;
 mod list;
 mod lock;
 mod on_device;
+mod outliving;
 mod presence;
 mod touch;
 
@@ -22,6 +23,7 @@ use crate::store::schema::user_sessions as s;
 pub use list::{list, matching};
 pub use lock::{count_live, lock, lock_due, lock_live};
 pub use on_device::{count_revoked, lock_on_device};
+pub use outliving::outliving;
 pub use presence::present;
 pub use touch::{Touch, touch};
 

@@ -57,3 +57,12 @@ macro_rules! session_columns {
          confirmed_generation, nonce, renewed_at, min_generation"
     };
 }
+
+/// The columns of `policies`, in the order of `PolicyRow`.
+macro_rules! policy_columns {
+    () => {
+        "tenant_id, client_id, preset, idle_timeout, absolute_timeout, access_token_ttl, \
+         refresh_grace, lost_response_window, user_max, user_on_limit, client_max, \
+         client_on_limit, device_type_limits, acr_levels, revision, updated_at, updated_by, apply_at"
+    };
+}

@@ -15,14 +15,13 @@ use crate::token::refresh::{self, Presented};
 #[derive(Clone)]
 pub struct Issuer {
     name: Arc<str>,
-    access_ttl: Duration,
     keyring: Arc<Keyring>,
 }
 
 impl Issuer {
-    /// An issuer called `name` (the `iss` claim) whose access tokens live for `access_ttl`.
-    pub fn new(name: &str, access_ttl: Duration, keyring: Arc<Keyring>) -> Issuer {
-        Issuer { name: name.into(), access_ttl, keyring }
+    /// An issuer called `name` (the `iss` claim).
+    pub fn new(name: &str, keyring: Arc<Keyring>) -> Issuer {
+        Issuer { name: name.into(), keyring }
     }
 
     /// The `iss` claim, and the audience of sessions that name none.
@@ -45,13 +44,13 @@ impl Issuer {
         Ok(nonce)
     }
 
-    /// The tokens of the session's present generation, the access token valid from `now`. Only
-    /// for sessions that are committed.
+    /// The tokens of the session's present generation, the access token valid from `now`
+    /// for `ttl` at most. Only for sessions that are committed.
     ///
     /// # Errors
     /// A MAC key that is gone although a session still needs it.
-    pub fn pair(&self, session: &Session, now: Time) -> anyhow::Result<TokenPair> {
-        let access_expires_at = (now + self.access_ttl).min(session.absolute_expires_at);
+    pub fn pair(&self, session: &Session, now: Time, ttl: Duration) -> anyhow::Result<TokenPair> {
+        let access_expires_at = (now + ttl).min(session.absolute_expires_at);
         // What is told is what the token carries, and `exp` counts whole seconds.
         let access_expires_at = access_expires_at.trunc_subsecs(0);
         let claims = RefreshClaims {

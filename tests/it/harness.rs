@@ -9,6 +9,7 @@ pub mod devices;
 pub mod forge;
 pub mod health;
 pub mod load;
+pub mod policies;
 pub mod process;
 pub mod proxy;
 pub mod requests;
@@ -102,6 +103,7 @@ pub fn settings(database_url: String) -> Settings {
             sweep: Duration::from_millis(30),
             probe: Duration::from_millis(50),
             retain: Duration::from_millis(200),
+            apply: Duration::from_millis(30),
         },
     }
 }

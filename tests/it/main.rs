@@ -24,6 +24,7 @@ mod limit_kinds;
 mod limit_races;
 mod lists;
 mod outage;
+mod policies;
 mod races;
 mod readme;
 mod reauthenticate;

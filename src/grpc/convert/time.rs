@@ -18,6 +18,11 @@ pub fn to_pb(time: Time) -> prost_types::Timestamp {
     }
 }
 
+/// A duration as the protocol writes it.
+pub fn duration_to_pb(duration: Duration) -> prost_types::Duration {
+    prost_types::Duration { seconds: duration.num_seconds(), nanos: duration.subsec_nanos() }
+}
+
 /// A timestamp of a request, cut to the microsecond.
 pub fn time(check: &mut Check, field: &str, time: Option<prost_types::Timestamp>) -> Option<Time> {
     let time = time?;

@@ -74,11 +74,6 @@ impl Field {
             Field::AcrLevels => "acr_levels",
         }
     }
-
-    /// The field that the protocol calls so.
-    pub fn parse(name: &str) -> Option<Field> {
-        Field::ALL.into_iter().find(|field| field.name() == name)
-    }
 }
 
 impl Overrides {
@@ -166,13 +161,11 @@ mod tests {
         };
         assert_eq!(all.stated(), Field::ALL);
         for field in Field::ALL {
-            assert_eq!(Field::parse(field.name()), Some(field));
             let mut one = Overrides::default();
             one.take(field, &all);
             assert_eq!(one.stated(), [field]);
             one.take(field, &Overrides::default());
             assert_eq!(one.stated(), []);
         }
-        assert_eq!(Field::parse("policy.preset"), None);
     }
 }

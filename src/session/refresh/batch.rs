@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use chrono::Duration;
+
 use crate::cache::policies::Policies;
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Reason, Result};
@@ -41,14 +43,15 @@ pub(super) struct Batch {
 
 impl Work for Batch {
     type Job = Job;
-    type Answer = (Session, Time);
+    /// The session, when it was judged, and how long an access token of it lives.
+    type Answer = (Session, Time, Duration);
 
     fn user(job: &Job) -> (&TenantId, &UserId) {
         let key = &job.presented.claims.key;
         (&key.tenant, &key.user)
     }
 
-    async fn run(&self, jobs: &[Job]) -> Result<Vec<Result<(Session, Time)>>> {
+    async fn run(&self, jobs: &[Job]) -> Result<Vec<Result<Self::Answer>>> {
         let keys: BTreeSet<&SessionKey> =
             jobs.iter().map(|job| &job.presented.claims.key).collect();
         let keys: Vec<&SessionKey> = keys.into_iter().collect();
@@ -69,7 +72,9 @@ impl Work for Batch {
         let mut answers = Vec::with_capacity(jobs.len());
         for job in jobs {
             answers.push(match sessions.get_mut(&job.presented.claims.key) {
-                Some(held) => work.decide(held, job).map(|()| (held.session.clone(), work.now)),
+                Some(held) => work
+                    .decide(held, job)
+                    .map(|()| (held.session.clone(), work.now, held.policy.access_token_ttl)),
                 None => Err(invalid()),
             });
         }

@@ -1,0 +1,2 @@
+-- What tenants and clients decided is lost.
+DROP TABLE policies;

@@ -1,0 +1,104 @@
+//! Policies.
+
+mod update;
+
+use chrono::Duration;
+
+use crate::error::Result;
+use crate::grpc::convert::check::Check;
+use crate::grpc::convert::time::{duration_to_pb, to_pb};
+use crate::grpc::pb::session as pb;
+use crate::model::ids::{ClientId, TenantId};
+use crate::model::policy::Limit;
+use crate::model::policy::overrides::{Level, Overrides, Scope};
+use crate::model::policy::preset::Excess;
+use crate::model::policy::resolve::Effective;
+
+pub use update::update;
+
+/// Which level to get.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`].
+pub fn scope(request: &pb::GetPolicyRequest) -> Result<Scope> {
+    let mut check = Check::default();
+    let scope = level(&mut check, "", &request.tenant_id, &request.client_id);
+    let Some(scope) = scope else { return Err(check.failed()) };
+    check.done()?;
+    Ok(scope)
+}
+
+fn level(check: &mut Check, path: &str, tenant: &str, client: &str) -> Option<Scope> {
+    let tenant = check.take(&format!("{path}tenant_id"), TenantId::parse(tenant));
+    let client = match client {
+        "" => Some(None),
+        text => check.take(&format!("{path}client_id"), ClientId::parse(text)).map(Some),
+    };
+    Some(Scope { tenant: tenant?, client: client? })
+}
+
+/// What a level states.
+pub fn to_pb_policy(level: Level) -> pb::Policy {
+    let Level { scope, overrides, revision, updated, .. } = level;
+    let (time, by) = updated.unzip();
+    let types = overrides.device_type_limits.unwrap_or_default();
+    pb::Policy {
+        tenant_id: scope.tenant.to_string(),
+        client_id: scope.client.map(|client| client.to_string()).unwrap_or_default(),
+        preset: overrides.preset.map_or(0, |preset| i32::from(preset as i16)),
+        idle_timeout: overrides.idle_timeout.map(duration_to_pb),
+        absolute_timeout: overrides.absolute_timeout.map(duration_to_pb),
+        access_token_ttl: overrides.access_token_ttl.map(duration_to_pb),
+        refresh_grace: overrides.refresh_grace.map(duration_to_pb),
+        lost_response_window: overrides.lost_response_window.map(duration_to_pb),
+        user_limit: overrides.user_limit.map(to_pb_limit),
+        client_limit: overrides.client_limit.map(to_pb_limit),
+        device_type_limits: types
+            .into_iter()
+            .map(|(kind, limit)| pb::DeviceTypeLimit {
+                device_type: i32::from(kind as i16),
+                max: limit.max,
+                strategy: i32::from(limit.on_limit as i16),
+            })
+            .collect(),
+        acr_levels: overrides.acr_levels.unwrap_or_default(),
+        etag: revision.to_string(),
+        update_time: time.map(to_pb),
+        updated_by: by.unwrap_or_default(),
+    }
+}
+
+/// What applies at a level.
+pub fn to_pb_effective(level: Level, effective: Effective) -> pb::GetPolicyResponse {
+    let advice = advice(effective.exceeded());
+    let Effective { policy, preset, origins } = effective;
+    let all = Overrides {
+        preset,
+        idle_timeout: Some(policy.idle_timeout.unwrap_or_else(Duration::zero)),
+        absolute_timeout: Some(policy.absolute_timeout),
+        access_token_ttl: Some(policy.access_token_ttl),
+        refresh_grace: Some(policy.refresh_grace),
+        lost_response_window: Some(policy.lost_response_window),
+        user_limit: Some(policy.limits.user),
+        client_limit: Some(policy.limits.client),
+        device_type_limits: Some(policy.limits.device_types),
+        acr_levels: Some(policy.acr_levels),
+    };
+    pb::GetPolicyResponse {
+        policy: Some(to_pb_policy(Level { overrides: all, ..level })),
+        origins: origins
+            .into_iter()
+            .map(|(field, origin)| (field.name().to_owned(), i32::from(origin as i16)))
+            .collect(),
+        advice,
+    }
+}
+
+/// A sentence for each.
+pub fn advice(exceeded: Vec<Excess>) -> Vec<String> {
+    exceeded.into_iter().map(|excess| format!("{} {}", excess.field, excess.text)).collect()
+}
+
+fn to_pb_limit(limit: Limit) -> pb::SessionLimit {
+    pb::SessionLimit { max: limit.max, strategy: i32::from(limit.on_limit as i16) }
+}

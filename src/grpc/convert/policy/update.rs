@@ -1,0 +1,120 @@
+//! UpdatePolicyRequest.
+
+use std::collections::BTreeMap;
+
+use crate::error::Result;
+use crate::grpc::convert::check::Check;
+use crate::grpc::convert::mask;
+use crate::grpc::convert::policy::level;
+use crate::grpc::convert::request::request_id;
+use crate::grpc::convert::time::duration;
+use crate::grpc::pb::session as pb;
+use crate::model::device::DeviceType;
+use crate::model::policy::overrides::{Field, Overrides};
+use crate::model::policy::preset::Preset;
+use crate::model::policy::ranges::{self, Range};
+use crate::model::policy::{Limit, OnLimit, acr};
+use crate::session::update_policy::PolicyUpdate;
+
+/// Checks a change of a level. The rules between its values need the levels above it.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`].
+pub fn update(mut request: pb::UpdatePolicyRequest, principal: String) -> Result<PolicyUpdate> {
+    let mut check = Check::default();
+    let id = std::mem::take(&mut request.request_id);
+    let remember = request_id(&mut check, "UpdatePolicy", &id, &request);
+    if request.policy.is_none() {
+        check.broken("policy", "is required");
+    }
+    let policy = request.policy.unwrap_or_default();
+    let scope = level(&mut check, "policy.", &policy.tenant_id, &policy.client_id);
+    let overrides = overrides(&mut check, policy);
+    let stated = overrides.stated();
+    let populated = Field::ALL.map(|field| (field.name(), stated.contains(&field)));
+    let named = mask::chosen(&mut check, request.update_mask, &populated);
+    let Some(scope) = scope else { return Err(check.failed()) };
+    check.done()?;
+    Ok(PolicyUpdate {
+        scope,
+        fields: Field::ALL.into_iter().filter(|field| named.contains(&field.name())).collect(),
+        overrides,
+        etag: Some(request.etag).filter(|etag| !etag.is_empty()),
+        dry_run: request.dry_run,
+        request: remember,
+        principal,
+    })
+}
+
+fn overrides(check: &mut Check, policy: pb::Policy) -> Overrides {
+    let mut length = |field: &str, given, range: &Range| {
+        let field = format!("policy.{field}");
+        let length = duration(check, &field, given)?;
+        if !range.holds(length) {
+            check.broken(&field, format!("must be {}", range.rule));
+        }
+        Some(length)
+    };
+    Overrides {
+        idle_timeout: length("idle_timeout", policy.idle_timeout, &ranges::IDLE_TIMEOUT),
+        absolute_timeout: length(
+            "absolute_timeout",
+            policy.absolute_timeout,
+            &ranges::ABSOLUTE_TIMEOUT,
+        ),
+        access_token_ttl: length(
+            "access_token_ttl",
+            policy.access_token_ttl,
+            &ranges::ACCESS_TOKEN_TTL,
+        ),
+        refresh_grace: length("refresh_grace", policy.refresh_grace, &ranges::REFRESH_GRACE),
+        lost_response_window: length(
+            "lost_response_window",
+            policy.lost_response_window,
+            &ranges::LOST_RESPONSE_WINDOW,
+        ),
+        preset: check.value("policy.preset", policy.preset, Preset::from_number),
+        user_limit: policy
+            .user_limit
+            .map(|given| limit(check, "policy.user_limit", given.max, given.strategy)),
+        client_limit: policy
+            .client_limit
+            .map(|given| limit(check, "policy.client_limit", given.max, given.strategy)),
+        device_type_limits: device_types(check, policy.device_type_limits),
+        acr_levels: Some(policy.acr_levels)
+            .filter(|levels| !levels.is_empty())
+            .and_then(|levels| check.take("policy.acr_levels", acr::check(levels))),
+    }
+}
+
+fn limit(check: &mut Check, field: &str, max: u32, strategy: i32) -> Limit {
+    if max > ranges::MAX_SESSIONS {
+        check.broken(&format!("{field}.max"), format!("must be at most {}", ranges::MAX_SESSIONS));
+    }
+    let on_limit = check.value(&format!("{field}.strategy"), strategy, OnLimit::from_number);
+    Limit { max, on_limit: on_limit.unwrap_or_default() }
+}
+
+fn device_types(
+    check: &mut Check,
+    given: Vec<pb::DeviceTypeLimit>,
+) -> Option<BTreeMap<DeviceType, Limit>> {
+    const FIELD: &str = "policy.device_type_limits";
+    let mut limits = BTreeMap::new();
+    // There are fewer types, so what lies beyond repeats one.
+    for (i, entry) in given.iter().enumerate().take(16) {
+        let field = format!("{FIELD}[{i}]");
+        let limit = limit(check, &field, entry.max, entry.strategy);
+        let kind = DeviceType::from_number(entry.device_type)
+            .filter(|kind| *kind != DeviceType::Unspecified);
+        let kind = kind.ok_or_else(|| "must be a type of device".to_owned());
+        let Some(kind) = check.take(&format!("{field}.device_type"), kind) else { continue };
+        if limits.insert(kind, limit).is_some() {
+            check.broken(&format!("{field}.device_type"), "must stand in one entry only");
+        }
+    }
+    if given.len() > 16 {
+        check.broken(FIELD, "must be at most one entry a type");
+    }
+    Some(limits).filter(|limits| !limits.is_empty())
+}

@@ -1,0 +1,230 @@
+//! Holds running sessions to a policy that became stricter: in batches, newest session first, like
+//! TerminateSessions; and once more a little later, since a create may still have gone by the old one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::cache::policies::Policies;
+use crate::clock::Clock;
+use crate::error::{Error, Outage, Result};
+use crate::model::ids::SessionKey;
+use crate::model::policy::Policy;
+use crate::model::policy::overrides::{Level, Scope};
+use crate::model::session::{End, EndReason, Session, State};
+use crate::session::hold::shortened;
+use crate::session::terminate_many::Terminated;
+use crate::session::terminate_many::budget::Budget;
+use crate::session::touch::Touches;
+use crate::store::changes::Changes;
+use crate::store::pool::Database;
+use crate::store::{Connection, policies, sessions};
+
+/// Sessions per transaction: short locks, and little lost if one fails.
+const BATCH: usize = 500;
+/// Sessions per statement where they are only counted.
+const COUNTED: usize = 2_000;
+/// The most sessions an answer shows.
+const SAMPLE: usize = 10;
+/// After a change, when it is applied once more: no create that went by a policy from before it is
+/// under way any more. A policy is used for 0.5 s, a create takes at most 1.9 s, and the clocks of
+/// replicas may differ a little.
+pub const REPEAT_AFTER: chrono::Duration = chrono::Duration::seconds(5);
+/// How long one turn of the job may take.
+const TURN: Duration = Duration::from_secs(5);
+/// How long a level is kept from other replicas for a turn. Who fails leaves it to them then.
+const LEASE: chrono::Duration = chrono::Duration::seconds(30);
+
+/// Applies policies to running sessions. Cheap to clone.
+#[derive(Clone)]
+pub struct ApplyPolicy {
+    db: Database,
+    clock: Clock,
+    touches: Touches,
+    policies: Policies,
+}
+
+/// Sessions that do not obey, each with its policy, and where the next ones begin.
+struct Found {
+    sessions: Vec<(Session, Arc<Policy>)>,
+    next: Option<Uuid>,
+}
+
+impl ApplyPolicy {
+    /// Applies `policies` to the sessions of `db`.
+    pub fn new(db: Database, clock: Clock, touches: Touches, policies: Policies) -> ApplyPolicy {
+        ApplyPolicy { db, clock, touches, policies }
+    }
+
+    /// Does one turn of what is left to do, if anything is due; true if it was.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: somebody takes it up after the lease.
+    pub async fn turn(&self) -> Result<bool> {
+        let now = self.clock.now();
+        let claiming =
+            async { policies::claim(&mut *self.db.acquire().await?, now, now + LEASE).await };
+        let Some(level) = self.db.within(claiming).await? else { return Ok(false) };
+        let by = level.updated.as_ref().map_or_else(String::new, |(_, by)| by.clone());
+        let done = self.apply(&level.scope, &by, &mut Budget::new(TURN)).await?;
+        if done.count > 0 {
+            tracing::info!(scope = ?level.scope, ended = done.count, "held sessions to their policy");
+        }
+        let next = (!done.complete).then_some(now);
+        let settling =
+            async { policies::settle(&mut *self.db.acquire().await?, &level, next).await };
+        self.db.within(settling).await?;
+        Ok(true)
+    }
+
+    /// Holds the sessions at `scope` to what applies to each, for as long as `time` lasts.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: batches before the one that failed stay done.
+    pub(super) async fn apply(
+        &self,
+        scope: &Scope,
+        by: &str,
+        time: &mut Budget,
+    ) -> Result<Terminated> {
+        let mut done = Terminated::default();
+        let mut after = None;
+        while time.allows() {
+            let batch = || self.db.within(self.batch(scope, by, after));
+            let (ended, next) = match batch().await {
+                // Rolled back as a whole: once more is safe.
+                Err(Error::Unavailable(Outage::Raced(_) | Outage::Locked(_))) => batch().await?,
+                other => other?,
+            };
+            add(&mut done, ended);
+            after = next;
+            if after.is_none() {
+                done.complete = true;
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    /// Counts the sessions that would end now if `proposed` were stored.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub(super) async fn count(&self, proposed: &Level, time: &mut Budget) -> Result<Terminated> {
+        let now = self.clock.now();
+        let mut counted = Terminated::default();
+        let mut after = None;
+        while time.allows() {
+            let reading = async {
+                let mut conn = self.db.acquire().await?;
+                self.find(&mut conn, &proposed.scope, Some(proposed), after, COUNTED).await
+            };
+            let found = self.db.within(reading).await?;
+            let mut over = Vec::new();
+            for (mut session, policy) in found.sessions {
+                self.touches.overlay(&mut session);
+                let held = shortened(&session, &policy, now);
+                let ends = held.is_some_and(|held| held.state_at(now) != State::Active);
+                if ends && session.state_at(now) == State::Active {
+                    over.push(session);
+                }
+            }
+            add(&mut counted, over);
+            after = found.next;
+            if after.is_none() {
+                counted.complete = true;
+                break;
+            }
+        }
+        Ok(counted)
+    }
+
+    async fn batch(
+        &self,
+        scope: &Scope,
+        by: &str,
+        after: Option<Uuid>,
+    ) -> Result<(Vec<Session>, Option<Uuid>)> {
+        let mut tx = self.db.begin().await?;
+        let found = self.find(&mut tx, scope, None, after, BATCH).await?;
+        let keys: Vec<&SessionKey> =
+            found.sessions.iter().map(|(session, _)| &session.key).collect();
+        let (mut changes, mut ended) = (Changes::default(), Vec::new());
+        let locked =
+            if keys.is_empty() { Vec::new() } else { sessions::lock(&mut tx, &keys).await? };
+        let now = self.clock.now();
+        for session in locked {
+            let of = found.sessions.iter().find(|(found, _)| found.key == session.key);
+            let (_, policy) = of.expect("what was locked was found");
+            ended.extend(self.hold(session, policy, by, now, &mut changes));
+        }
+        if !changes.is_empty() {
+            changes.write(&mut tx).await?;
+        }
+        tx.commit().await?;
+        ended.sort_unstable_by_key(|session| std::cmp::Reverse(session.key.session));
+        Ok((ended, found.next))
+    }
+
+    /// Holds a locked session to `policy`; returns it if it was active and is over by that.
+    fn hold(
+        &self,
+        mut session: Session,
+        policy: &Policy,
+        by: &str,
+        now: crate::clock::Time,
+        changes: &mut Changes,
+    ) -> Option<Session> {
+        self.touches.overlay(&mut session);
+        if session.state != State::Active {
+            return None;
+        }
+        let was_active = session.state_at(now) == State::Active;
+        let held = shortened(&session, policy, now)?;
+        if held.absolute_expires_at <= now {
+            let by = Some(by.to_owned());
+            let end = End { reason: EndReason::Policy, at: now, by, note: None };
+            return changes.end(&mut session, end, self.clock.new_id()).then_some(session);
+        }
+        // Idle for too long is not written down yet: another replica may know of activity.
+        changes.changed.push(held.clone());
+        Some(held.seen_at(now)).filter(|held| was_active && held.state != State::Active)
+    }
+
+    /// Sessions at `scope` that outlive what applies to them, from before `after` on.
+    async fn find(
+        &self,
+        conn: &mut Connection,
+        scope: &Scope,
+        proposed: Option<&Level>,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Found> {
+        let own = self.policies.fresh(conn, std::slice::from_ref(scope), proposed).await?;
+        let page = sessions::outliving(conn, scope, &own[0], after, limit).await?;
+        let next = page.last().filter(|_| page.len() == limit).map(|session| session.key.session);
+        let scopes: Vec<Scope> = page
+            .iter()
+            .map(|session| Scope {
+                tenant: session.key.tenant.clone(),
+                client: Some(session.client.clone()),
+            })
+            .collect();
+        let policies = self.policies.fresh(conn, &scopes, proposed).await?;
+        let now = self.clock.now();
+        let sessions = page
+            .into_iter()
+            .zip(policies)
+            // A client that states its own timeouts may allow more than its tenant.
+            .filter(|(session, policy)| shortened(session, policy, now).is_some())
+            .collect();
+        Ok(Found { sessions, next })
+    }
+}
+
+fn add(sum: &mut Terminated, ended: Vec<Session>) {
+    sum.count += ended.len() as u64;
+    let room = SAMPLE - sum.sample.len();
+    sum.sample.extend(ended.into_iter().take(room));
+}

@@ -1,0 +1,72 @@
+//! GetPolicy: what a level states, and what comes of all levels.
+
+use crate::cache::policies::Policies;
+use crate::error::Result;
+use crate::model::policy::overrides::{Level, Scope};
+use crate::model::policy::resolve::{Effective, resolve};
+use crate::store::pool::Database;
+use crate::store::{Connection, policies};
+
+/// Reads policies, past the cache.
+pub struct GetPolicy {
+    db: Database,
+    policies: Policies,
+}
+
+/// A level and the one above it.
+pub(super) struct Levels {
+    pub tenant: Level,
+    /// `None` where the tenant's level is meant.
+    pub client: Option<Level>,
+}
+
+impl Levels {
+    /// The levels of `scope` as the database has them.
+    pub async fn read(conn: &mut Connection, scope: &Scope) -> Result<Levels> {
+        let own = Scope { tenant: scope.tenant.clone(), client: None };
+        let wanted = [&own, scope];
+        let distinct = if scope.client.is_some() { &wanted[..] } else { &wanted[..1] };
+        let mut found = policies::find(conn, distinct).await?;
+        let mut take = |scope: &Scope| {
+            let at = found.iter().position(|level| level.scope == *scope);
+            at.map_or_else(|| Level::unwritten(scope.clone()), |at| found.swap_remove(at))
+        };
+        let tenant = take(&own);
+        Ok(Levels { tenant, client: scope.client.is_some().then(|| take(scope)) })
+    }
+
+    /// The level that is meant.
+    pub fn own(&self) -> &Level {
+        self.client.as_ref().unwrap_or(&self.tenant)
+    }
+
+    /// The same, to be changed.
+    pub fn own_mut(&mut self) -> &mut Level {
+        self.client.as_mut().unwrap_or(&mut self.tenant)
+    }
+
+    /// What comes of them.
+    pub fn effective(&self, policies: &Policies) -> Effective {
+        let none = Default::default();
+        let client = self.client.as_ref().map_or(&none, |level| &level.overrides);
+        resolve(&policies.builtin(), &self.tenant.overrides, client)
+    }
+}
+
+impl GetPolicy {
+    /// Reads from `db`; `policies` knows the built-in one.
+    pub fn new(db: Database, policies: Policies) -> GetPolicy {
+        GetPolicy { db, policies }
+    }
+
+    /// The level at `scope`, and what applies there.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn get(&self, scope: &Scope) -> Result<(Level, Effective)> {
+        let reading = async { Levels::read(&mut *self.db.acquire().await?, scope).await };
+        let levels = self.db.within(reading).await?;
+        let effective = levels.effective(&self.policies);
+        Ok((levels.own().clone(), effective))
+    }
+}

@@ -1,0 +1,242 @@
+//! UpdatePolicy: changes what one level states, and holds running sessions to it.
+
+use std::time::Duration;
+
+use crate::cache::policies::Policies;
+use crate::clock::{Clock, Time};
+use crate::error::{Error, Outage, Result, Violation};
+use crate::model::activity::{Activity, ActivityKind};
+use crate::model::policy::overrides::{Field, Level, Overrides, Scope};
+use crate::model::policy::preset::Excess;
+use crate::model::policy::resolve::{check, resolve};
+use crate::model::request::{Remembered, RequestId};
+use crate::session::apply_policy::{ApplyPolicy, REPEAT_AFTER};
+use crate::session::get_policy::Levels;
+use crate::session::terminate_many::Terminated;
+use crate::session::terminate_many::budget::Budget;
+use crate::store::changes::Changes;
+use crate::store::pool::{Database, Transaction};
+use crate::store::{Connection, policies, requests};
+
+/// How many clients a refusal names.
+const NAMED: usize = 5;
+
+/// Changes policies.
+pub struct UpdatePolicy {
+    db: Database,
+    clock: Clock,
+    policies: Policies,
+    apply: ApplyPolicy,
+}
+
+/// What a caller asks for.
+pub struct PolicyUpdate {
+    pub scope: Scope,
+    /// Within their ranges.
+    pub overrides: Overrides,
+    /// Which of them to take over.
+    pub fields: Vec<Field>,
+    /// The revision the caller saw.
+    pub etag: Option<String>,
+    pub dry_run: bool,
+    pub request: Option<RequestId>,
+    /// Who calls.
+    pub principal: String,
+}
+
+/// What came of it.
+pub struct Updated {
+    pub level: Level,
+    /// What of it exceeds its preset's recommendations.
+    pub advice: Vec<Excess>,
+    /// The sessions that ended for it, or in a dry run would.
+    pub ended: Terminated,
+}
+
+/// A level before and after a change.
+struct Change {
+    before: Level,
+    levels: Levels,
+}
+
+impl UpdatePolicy {
+    /// Changes `policies` in `db`.
+    pub fn new(db: Database, clock: Clock, policies: Policies, apply: ApplyPolicy) -> UpdatePolicy {
+        UpdatePolicy { db, clock, policies, apply }
+    }
+
+    /// Changes the level, and applies it for as long as `time` lasts. The service finishes what is
+    /// left, also after an error.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for rules between values, [`Error::EtagMismatch`],
+    /// [`Error::RequestIdReused`], [`Error::Unavailable`].
+    pub async fn update(&self, wish: &PolicyUpdate, time: Duration) -> Result<Updated> {
+        let mut time = Budget::new(time);
+        if wish.dry_run {
+            return self.dry_run(wish, &mut time).await;
+        }
+        let twice = async {
+            match self.attempt(wish).await {
+                // Somebody took the request id meanwhile: now what they did can be read.
+                Err(Error::Unavailable(Outage::Raced(_))) => self.attempt(wish).await,
+                other => other,
+            }
+        };
+        let Change { before, levels } = self.db.within(twice).await?;
+        self.policies.forget();
+        let level = levels.own().clone();
+        if level.revision != before.revision {
+            tracing::info!(
+                principal = wish.principal, scope = ?level.scope, revision = level.revision,
+                before = ?before.overrides, after = ?level.overrides, "policy updated"
+            );
+        }
+        let ended = match level.apply_at {
+            None => Terminated { complete: true, ..Terminated::default() },
+            Some(_) => {
+                self.apply.apply(&level.scope, &wish.principal, &mut time).await.unwrap_or_else(
+                    |error| {
+                        // The change itself is committed, and a job does the rest.
+                        tracing::warn!(%error, "a policy could not be applied; it will be");
+                        Terminated::default()
+                    },
+                )
+            }
+        };
+        Ok(self.updated(level, &levels, ended))
+    }
+
+    async fn dry_run(&self, wish: &PolicyUpdate, time: &mut Budget) -> Result<Updated> {
+        let deciding = async {
+            let mut conn = self.db.acquire().await?;
+            self.decide(&mut conn, wish, self.clock.now()).await
+        };
+        let Change { before, levels } = self.db.within(deciding).await?;
+        let ended = self.apply.count(levels.own(), time).await?;
+        let level = Level { overrides: levels.own().overrides.clone(), ..before };
+        Ok(self.updated(level, &levels, ended))
+    }
+
+    fn updated(&self, level: Level, levels: &Levels, ended: Terminated) -> Updated {
+        let advice = levels.effective(&self.policies).exceeded();
+        Updated { level, advice, ended }
+    }
+
+    async fn attempt(&self, wish: &PolicyUpdate) -> Result<Change> {
+        let mut tx = self.db.begin().await?;
+        let now = self.clock.now();
+        let scope = &wish.scope;
+        if let Some(request) = wish.request {
+            let known = requests::find(&mut tx, &[(&scope.tenant, request.id)]).await?;
+            if let Some(known) = known.into_iter().find(|known| known.holds_at(now)) {
+                let answer = repeat(&mut tx, scope, request, known).await;
+                tx.commit().await?;
+                return answer;
+            }
+        }
+        // Also where a client's level changes: what its tenant says must stand still.
+        policies::lock(&mut tx, &scope.tenant).await?;
+        let change = self.decide(&mut tx, wish, now).await?;
+        let mut changes = Changes::default();
+        let level = change.levels.own();
+        if level.revision != change.before.revision {
+            changes.policies.push(level.clone());
+            changes.activities.push(self.activity(wish, now));
+        }
+        changes.remembered.extend(wish.request.map(|request| Remembered {
+            tenant: scope.tenant.clone(),
+            request,
+            user: None,
+            subject: None,
+            related: Vec::new(),
+            at: now,
+        }));
+        if !changes.is_empty() {
+            changes.write(&mut tx).await?;
+        }
+        tx.commit().await?;
+        Ok(change)
+    }
+
+    /// What the wish makes of the level. A change of nothing leaves its revision.
+    async fn decide(
+        &self,
+        conn: &mut Connection,
+        wish: &PolicyUpdate,
+        now: Time,
+    ) -> Result<Change> {
+        let mut levels = Levels::read(conn, &wish.scope).await?;
+        let before = levels.own().clone();
+        if wish.etag.as_ref().is_some_and(|etag| *etag != before.revision.to_string()) {
+            return Err(Error::EtagMismatch);
+        }
+        let own = levels.own_mut();
+        for field in &wish.fields {
+            own.overrides.take(*field, &wish.overrides);
+        }
+        if own.overrides != before.overrides {
+            own.revision += 1;
+            own.updated = Some((now, wish.principal.clone()));
+        }
+        if own.overrides.timeouts_differ(&before.overrides) {
+            own.apply_at = Some(now + REPEAT_AFTER);
+        }
+        let client = levels.client.as_ref().map(|level| &level.overrides);
+        check(&self.policies.builtin(), &levels.tenant.overrides, client)
+            .map_err(Error::Invalid)?;
+        if levels.client.is_none() && levels.tenant.overrides.preset != before.overrides.preset {
+            self.check_clients(conn, &levels.tenant).await?;
+        }
+        Ok(Change { before, levels })
+    }
+
+    /// A preset must hold for the clients that inherit it, too.
+    async fn check_clients(&self, conn: &mut Connection, tenant: &Level) -> Result<()> {
+        let builtin = self.policies.builtin();
+        let mut broken = Vec::new();
+        for level in policies::of_tenant(conn, &tenant.scope.tenant).await? {
+            let Some(client) = &level.scope.client else { continue };
+            let found = resolve(&builtin, &tenant.overrides, &level.overrides).exceeded();
+            for excess in found.into_iter().filter(|excess| excess.forbidden) {
+                let rule =
+                    format!("binds client `{client}`, whose {} {}", excess.field, excess.text);
+                broken.push(Violation { field: "policy.preset".to_owned(), rule });
+            }
+        }
+        broken.truncate(NAMED);
+        if broken.is_empty() { Ok(()) } else { Err(Error::Invalid(broken)) }
+    }
+
+    fn activity(&self, wish: &PolicyUpdate, now: Time) -> Activity {
+        Activity {
+            id: self.clock.new_id(),
+            tenant: wish.scope.tenant.clone(),
+            user: None,
+            occurred_at: now,
+            session: None,
+            device: None,
+            alert: None,
+            kind: ActivityKind::PolicyUpdated,
+            end_reason: None,
+            generation: None,
+            principal: wish.principal.clone(),
+            ip: None,
+            user_agent: None,
+        }
+    }
+}
+
+/// The answer to a request that did its work before: the level as it is.
+async fn repeat(
+    tx: &mut Transaction,
+    scope: &Scope,
+    request: RequestId,
+    known: Remembered,
+) -> Result<Change> {
+    if known.request != request {
+        return Err(Error::RequestIdReused);
+    }
+    let levels = Levels::read(tx, scope).await?;
+    Ok(Change { before: levels.own().clone(), levels })
+}

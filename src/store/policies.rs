@@ -1,0 +1,159 @@
+//! `policies`: the levels over the built-in policy, and what is still to be done for them. A change of
+//! what they say is written with the other `changes` of its transaction.
+
+use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz};
+use diesel_async::RunQueryDsl;
+
+use crate::clock::Time;
+use crate::error::Result;
+use crate::model::ids::{ClientId, TenantId};
+use crate::model::policy::overrides::{Level, Scope};
+use crate::store::Connection;
+use crate::store::changes::array;
+use crate::store::rows::policy::{NO_CLIENT, PolicyRow};
+use crate::store::schema::policies;
+
+statement! {
+    /// By primary key, several at once.
+    Find {
+        tenants: &'a [&'a str] as Array<Text>,
+        clients: &'a [&'a str] as Array<Text>,
+    } -> policies::SqlType,
+    concat!(
+        "SELECT ", policy_columns!(), "
+        FROM unnest(?, ?) AS k (t, c)
+        JOIN policies p ON p.tenant_id = k.t AND p.client_id = k.c"
+    )
+}
+
+statement! {
+    OfTenant { tenant: &'a str as Text } -> policies::SqlType,
+    concat!("SELECT ", policy_columns!(), " FROM policies p WHERE p.tenant_id = ?")
+}
+
+statement! {
+    /// The row of the tenant's own level stands for all of them, and is made if it is missing.
+    Lock { tenant: &'a str as Text } -> BigInt,
+    "WITH locked AS (
+        INSERT INTO policies AS p (tenant_id, client_id, revision) VALUES (?, '', 0)
+        ON CONFLICT (tenant_id, client_id) DO UPDATE SET revision = p.revision
+        RETURNING 1
+    )
+    SELECT count(*) FROM locked"
+}
+
+statement! {
+    Decide { levels: &'a str as Text } -> BigInt,
+    concat!("WITH decided AS (
+        INSERT INTO policies (", policy_columns!(), ")
+        SELECT ", policy_columns!(), " FROM json_populate_recordset(NULL::policies, ?::json)
+        ON CONFLICT (tenant_id, client_id) DO UPDATE SET
+            preset = excluded.preset, idle_timeout = excluded.idle_timeout,
+            absolute_timeout = excluded.absolute_timeout,
+            access_token_ttl = excluded.access_token_ttl, refresh_grace = excluded.refresh_grace,
+            lost_response_window = excluded.lost_response_window,
+            user_max = excluded.user_max, user_on_limit = excluded.user_on_limit,
+            client_max = excluded.client_max, client_on_limit = excluded.client_on_limit,
+            device_type_limits = excluded.device_type_limits, acr_levels = excluded.acr_levels,
+            revision = excluded.revision, updated_at = excluded.updated_at,
+            updated_by = excluded.updated_by, apply_at = excluded.apply_at
+        RETURNING 1
+    )
+    SELECT count(*) FROM decided")
+}
+
+statement! {
+    /// SKIP LOCKED: replicas share the work.
+    Claim { until: Time as Timestamptz, now: Time as Timestamptz } -> policies::SqlType,
+    concat!(
+        "UPDATE policies p SET apply_at = ? FROM (
+            SELECT tenant_id AS t, client_id AS c FROM policies
+            WHERE apply_at <= ? ORDER BY apply_at LIMIT 1 FOR UPDATE SKIP LOCKED
+        ) due
+        WHERE p.tenant_id = due.t AND p.client_id = due.c
+        RETURNING ", policy_columns!()
+    )
+}
+
+statement! {
+    Settle {
+        next: Option<Time> as Nullable<Timestamptz>,
+        tenant: &'a str as Text,
+        client: &'a str as Text,
+        claimed: Option<Time> as Nullable<Timestamptz>,
+    } -> BigInt,
+    "WITH settled AS (
+        UPDATE policies SET apply_at = ?
+        WHERE tenant_id = ? AND client_id = ? AND apply_at = ?
+        RETURNING 1
+    )
+    SELECT count(*) FROM settled"
+}
+
+/// Those of these levels that were ever written, in any order. `scopes` holds each at most once.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn find(conn: &mut Connection, scopes: &[&Scope]) -> Result<Vec<Level>> {
+    let tenants: Vec<&str> = scopes.iter().map(|scope| scope.tenant.as_str()).collect();
+    let clients: Vec<&str> = scopes.iter().map(|scope| client(scope)).collect();
+    levels(Find::new(&tenants, &clients).load(conn).await?)
+}
+
+/// All levels of a tenant that were ever written, in any order.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn of_tenant(conn: &mut Connection, tenant: &TenantId) -> Result<Vec<Level>> {
+    levels(OfTenant::new(tenant.as_str()).load(conn).await?)
+}
+
+/// Locks the levels of a tenant, written or not, until the transaction ends.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn lock(conn: &mut Connection, tenant: &TenantId) -> Result<()> {
+    Lock::new(tenant.as_str()).get_result::<i64>(conn).await?;
+    Ok(())
+}
+
+/// Writes what levels state by now; the caller has the tenant locked. Apart from the statement for
+/// sessions, which is hot.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub(super) async fn decide(conn: &mut Connection, levels: &[Level]) -> Result<()> {
+    let rows = array(levels.iter().map(PolicyRow::from));
+    Decide::new(&rows).get_result::<i64>(conn).await?;
+    Ok(())
+}
+
+/// A level that is to be applied by `now`, kept from others until `until`, which is then its
+/// `apply_at`.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn claim(conn: &mut Connection, now: Time, until: Time) -> Result<Option<Level>> {
+    let rows: Vec<PolicyRow> = Claim::new(until, now).load(conn).await?;
+    Ok(levels(rows)?.pop())
+}
+
+/// Puts the next application of a claimed level off to `next`, or for good. A level that was changed
+/// or claimed since is left alone.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn settle(conn: &mut Connection, claimed: &Level, next: Option<Time>) -> Result<()> {
+    let Level { scope, apply_at, .. } = claimed;
+    let settle = Settle::new(next, scope.tenant.as_str(), client(scope), *apply_at);
+    settle.get_result::<i64>(conn).await?;
+    Ok(())
+}
+
+fn client(scope: &Scope) -> &str {
+    scope.client.as_ref().map_or(NO_CLIENT, ClientId::as_str)
+}
+
+fn levels(rows: Vec<PolicyRow>) -> Result<Vec<Level>> {
+    rows.into_iter().map(Level::try_from).collect()
+}

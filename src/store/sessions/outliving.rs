@@ -1,0 +1,52 @@
+//! Running sessions that go on for longer than a policy allows.
+
+use diesel::SelectableHelper;
+use diesel::dsl::sql;
+use diesel::prelude::{BoolExpressionMethods, ExpressionMethods, QueryDsl};
+use diesel::sql_types::{Bool, Interval, Nullable};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::model::policy::Policy;
+use crate::model::policy::overrides::Scope;
+use crate::model::session::Session;
+use crate::store::Connection;
+use crate::store::rows::session::SessionRow;
+use crate::store::schema::user_sessions as s;
+
+/// At most `limit` sessions at `scope` that are not ended and whose deadlines are further than those
+/// of `policy`, newest first, from before `after` on.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn outliving(
+    conn: &mut Connection,
+    scope: &Scope,
+    policy: &Policy,
+    after: Option<Uuid>,
+    limit: usize,
+) -> Result<Vec<Session>> {
+    let absolute = sql::<Bool>("absolute_expires_at > coalesce(renewed_at, created_at) + ")
+        .bind::<Interval, _>(policy.absolute_timeout);
+    // Without an idle timeout in the policy the comparison is unknown, and so selects nothing.
+    let idle = sql::<Bool>("coalesce(idle_timeout, interval '1000 years') > ")
+        .bind::<Nullable<Interval>, _>(policy.idle_timeout);
+    let mut query = s::table
+        .filter(s::tenant_id.eq(scope.tenant.as_str()))
+        // Text, not a parameter, so that the indexes of what is not ended serve every plan.
+        .filter(sql::<Bool>("state = 1"))
+        .filter(absolute.or(idle))
+        .select(SessionRow::as_select())
+        .order(s::session_id.desc())
+        .limit(i64::try_from(limit).unwrap_or(i64::MAX))
+        .into_boxed();
+    if let Some(client) = &scope.client {
+        query = query.filter(s::client_id.eq(client.as_str()));
+    }
+    if let Some(after) = after {
+        query = query.filter(s::session_id.lt(after));
+    }
+    let rows: Vec<SessionRow> = query.load(conn).await?;
+    rows.into_iter().map(Session::try_from).collect()
+}

@@ -1,0 +1,66 @@
+//! Calls about policies.
+
+use chrono::Duration;
+use sessiond::grpc::pb::session as pb;
+use tonic::Status;
+
+use super::TestServer;
+use super::requests::length;
+
+/// The level of a tenant; name a client in it for that client's.
+pub fn level(tenant: &str) -> pb::Policy {
+    pb::Policy { tenant_id: tenant.to_owned(), ..Default::default() }
+}
+
+/// A level that states an idle timeout.
+pub fn idle(tenant: &str, idle: Duration) -> pb::Policy {
+    pb::Policy { idle_timeout: length(idle), ..level(tenant) }
+}
+
+/// A change of what `policy` sets.
+pub fn set(policy: pb::Policy) -> pb::UpdatePolicyRequest {
+    pb::UpdatePolicyRequest { policy: Some(policy), ..Default::default() }
+}
+
+/// A change of these fields to what `policy` says, or to nothing.
+pub fn masked(policy: pb::Policy, paths: &[&str]) -> pb::UpdatePolicyRequest {
+    let paths = paths.iter().map(|path| (*path).to_owned()).collect();
+    pb::UpdatePolicyRequest { update_mask: Some(prost_types::FieldMask { paths }), ..set(policy) }
+}
+
+impl TestServer {
+    pub async fn try_update(
+        &self,
+        request: pb::UpdatePolicyRequest,
+    ) -> Result<pb::UpdatePolicyResponse, Status> {
+        Ok(self.sessions().update_policy(request).await?.into_inner())
+    }
+
+    /// Changes a level, which must be possible and done to the end.
+    pub async fn update(&self, policy: pb::Policy) -> pb::UpdatePolicyResponse {
+        let updated = self.try_update(set(policy)).await.expect("a change");
+        assert!(updated.complete, "{updated:?}");
+        updated
+    }
+
+    pub async fn try_policy(
+        &self,
+        tenant: &str,
+        client: &str,
+        effective: bool,
+    ) -> Result<pb::GetPolicyResponse, Status> {
+        let (tenant_id, client_id) = (tenant.to_owned(), client.to_owned());
+        let request = pb::GetPolicyRequest { tenant_id, client_id, effective };
+        Ok(self.sessions().get_policy(request).await?.into_inner())
+    }
+
+    /// What a level states.
+    pub async fn policy(&self, tenant: &str, client: &str) -> pb::Policy {
+        self.try_policy(tenant, client, false).await.expect("an answer").policy.expect("a level")
+    }
+
+    /// What applies to sessions.
+    pub async fn effective(&self, tenant: &str, client: &str) -> pb::GetPolicyResponse {
+        self.try_policy(tenant, client, true).await.expect("an answer")
+    }
+}
