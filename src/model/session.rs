@@ -31,9 +31,10 @@ pub struct Session {
     pub last_active_at: Time,
     /// From the last activity, 1 s or more; `None` = never by idleness.
     pub idle_timeout: Option<Duration>,
-    /// Moves with a re-authentication only.
+    /// Activity does not move it; a re-authentication moves it on, a stricter policy brings it nearer.
     pub absolute_expires_at: Time,
-    /// When the sweeper looks next; says nothing about the session's life.
+    /// When the sweeper looks next, at the deadline or before. Later only where a policy moved the
+    /// idle deadline into the past: then the time of that.
     pub sweep_at: Time,
     pub state: State,
     pub chain: Chain,

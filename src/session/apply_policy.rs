@@ -67,7 +67,8 @@ impl ApplyPolicy {
             async { policies::claim(&mut *self.db.acquire().await?, now, now + LEASE).await };
         let Some(level) = self.db.within(claiming).await? else { return Ok(false) };
         let by = level.updated.as_ref().map_or_else(String::new, |(_, by)| by.clone());
-        let done = self.apply(&level.scope, &by, &mut Budget::new(TURN)).await?;
+        let mut done = Terminated::default();
+        self.apply(&level.scope, &by, &mut Budget::new(TURN), &mut done).await?;
         if done.count > 0 {
             tracing::info!(scope = ?level.scope, ended = done.count, "held sessions to their policy");
         }
@@ -78,7 +79,8 @@ impl ApplyPolicy {
         Ok(true)
     }
 
-    /// Holds the sessions at `scope` to what applies to each, for as long as `time` lasts.
+    /// Holds the sessions at `scope` to what applies to each, for as long as `time` lasts, and adds
+    /// what ended to `done`.
     ///
     /// # Errors
     /// [`Error::Unavailable`]: batches before the one that failed stay done.
@@ -87,8 +89,8 @@ impl ApplyPolicy {
         scope: &Scope,
         by: &str,
         time: &mut Budget,
-    ) -> Result<Terminated> {
-        let mut done = Terminated::default();
+        done: &mut Terminated,
+    ) -> Result<()> {
         let mut after = None;
         while time.allows() {
             let batch = || self.db.within(self.batch(scope, by, after));
@@ -97,14 +99,14 @@ impl ApplyPolicy {
                 Err(Error::Unavailable(Outage::Raced(_) | Outage::Locked(_))) => batch().await?,
                 other => other?,
             };
-            add(&mut done, ended);
+            add(done, ended);
             after = next;
             if after.is_none() {
                 done.complete = true;
                 break;
             }
         }
-        Ok(done)
+        Ok(())
     }
 
     /// Counts the sessions that would end now if `proposed` were stored.

@@ -92,18 +92,15 @@ impl UpdatePolicy {
                 before = ?before.overrides, after = ?level.overrides, "policy updated"
             );
         }
-        let ended = match level.apply_at {
-            None => Terminated { complete: true, ..Terminated::default() },
-            Some(_) => {
-                self.apply.apply(&level.scope, &wish.principal, &mut time).await.unwrap_or_else(
-                    |error| {
-                        // The change itself is committed, and a job does the rest.
-                        tracing::warn!(%error, "a policy could not be applied; it will be");
-                        Terminated::default()
-                    },
-                )
-            }
-        };
+        let mut ended = Terminated::default();
+        if level.apply_at.is_none() {
+            ended.complete = true;
+        } else if let Err(error) =
+            self.apply.apply(&level.scope, &wish.principal, &mut time, &mut ended).await
+        {
+            // The change itself is committed, and a job does the rest.
+            tracing::warn!(%error, "a policy could not be applied to the end; it will be");
+        }
         Ok(self.updated(level, &levels, ended))
     }
 
