@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::error::Result;
 use crate::model::ids::{ClientId, TenantId};
 use crate::model::policy::Policy;
-use crate::model::policy::overrides::{Level, Overrides, Scope};
+use crate::model::policy::overrides::{Overrides, Scope};
 use crate::model::policy::resolve::resolve;
 use crate::store::pool::Database;
 use crate::store::{Connection, policies};
@@ -77,7 +77,7 @@ impl Policies {
         if !missing.is_empty() {
             let changes = self.lock().changes;
             let missing: Vec<Scope> = missing.into_iter().collect();
-            let fresh = self.fresh(conn, &missing, None).await?;
+            let fresh = self.fresh(conn, &missing).await?;
             self.keep(&missing, &fresh, began, changes);
             read.extend(missing.into_iter().zip(fresh));
         }
@@ -88,41 +88,23 @@ impl Policies {
         Ok(scopes.iter().zip(found).map(policy).collect())
     }
 
-    /// What applies at `scopes` as the database says now, in order; `proposed` stands in for what it
-    /// says of that level.
-    ///
-    /// # Errors
-    /// [`crate::error::Error::Unavailable`].
-    pub async fn fresh(
-        &self,
-        conn: &mut Connection,
-        scopes: &[Scope],
-        proposed: Option<&Level>,
-    ) -> Result<Vec<Arc<Policy>>> {
+    async fn fresh(&self, conn: &mut Connection, scopes: &[Scope]) -> Result<Vec<Arc<Policy>>> {
         let own = |scope: &Scope| Scope { tenant: scope.tenant.clone(), client: None };
         let wanted: BTreeSet<Scope> =
             scopes.iter().flat_map(|scope| [own(scope), scope.clone()]).collect();
         let wanted: Vec<&Scope> = wanted.iter().collect();
         let levels = policies::find(conn, &wanted).await?;
-        let levels: HashMap<Scope, Overrides> = levels
-            .into_iter()
-            .chain(proposed.cloned())
-            .map(|level| (level.scope, level.overrides))
-            .collect();
+        let levels: HashMap<Scope, Overrides> =
+            levels.into_iter().map(|level| (level.scope, level.overrides)).collect();
         let none = Overrides::default();
-        let mut resolved: HashMap<&Scope, Arc<Policy>> = HashMap::new();
-        for scope in scopes {
-            resolved.entry(scope).or_insert_with(|| {
-                let tenant = levels.get(&own(scope));
-                let client = levels.get(scope).filter(|_| scope.client.is_some());
-                if tenant.is_none() && client.is_none() {
-                    return self.builtin.clone();
-                }
+        let policy = |scope: &Scope| match (levels.get(&own(scope)), levels.get(scope)) {
+            (None, None) => self.builtin.clone(),
+            (tenant, client) => {
                 let (tenant, client) = (tenant.unwrap_or(&none), client.unwrap_or(&none));
                 Arc::new(resolve(&self.builtin, tenant, client).policy)
-            });
-        }
-        Ok(scopes.iter().map(|scope| resolved[scope].clone()).collect())
+            }
+        };
+        Ok(scopes.iter().map(policy).collect())
     }
 
     /// Forgets everything, since a level changed. No read that began before is kept.

@@ -7,11 +7,11 @@ use tokio_util::sync::CancellationToken;
 use crate::jobs::turn;
 use crate::session::apply_policy::ApplyPolicy;
 
-/// Runs until `stop`, also between turns.
+/// Runs until `stop`, also between batches.
 pub async fn run(apply: ApplyPolicy, interval: Duration, stop: CancellationToken) {
     while turn(interval, &stop).await {
         loop {
-            match apply.turn().await {
+            match apply.turn(|| stop.is_cancelled()).await {
                 Ok(true) if !stop.is_cancelled() => {}
                 Ok(_) => break,
                 Err(error) => {

@@ -1,18 +1,22 @@
 //! Holds running sessions to a policy that became stricter: in batches, newest session first, like
 //! TerminateSessions; and once more a little later, since a create may still have gone by the old one.
 
+mod stack;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
 
 use crate::cache::policies::Policies;
-use crate::clock::Clock;
+use crate::clock::{Clock, Time};
 use crate::error::{Error, Outage, Result};
-use crate::model::ids::SessionKey;
+use crate::model::ids::{ClientId, SessionKey};
 use crate::model::policy::Policy;
 use crate::model::policy::overrides::{Level, Scope};
 use crate::model::session::{End, EndReason, Session, State};
+use crate::session::apply_policy::stack::Stack;
 use crate::session::hold::shortened;
 use crate::session::terminate_many::Terminated;
 use crate::session::terminate_many::budget::Budget;
@@ -32,7 +36,7 @@ const SAMPLE: usize = 10;
 /// replicas may differ a little.
 pub const REPEAT_AFTER: chrono::Duration = chrono::Duration::seconds(5);
 /// How long one turn of the job may take.
-const TURN: Duration = Duration::from_secs(5);
+const TURN: Duration = Duration::from_secs(20);
 /// How long a level is kept from other replicas for a turn. Who fails leaves it to them then.
 const LEASE: chrono::Duration = chrono::Duration::seconds(30);
 
@@ -57,18 +61,21 @@ impl ApplyPolicy {
         ApplyPolicy { db, clock, touches, policies }
     }
 
-    /// Does one turn of what is left to do, if anything is due; true if it was.
+    /// Does one turn of what is left to do, if anything is due; true if it was. Breaks off between
+    /// batches once `stopped`.
     ///
     /// # Errors
     /// [`Error::Unavailable`]: somebody takes it up after the lease.
-    pub async fn turn(&self) -> Result<bool> {
+    pub async fn turn(&self, stopped: impl Fn() -> bool) -> Result<bool> {
         let now = self.clock.now();
         let claiming =
             async { policies::claim(&mut *self.db.acquire().await?, now, now + LEASE).await };
         let Some(level) = self.db.within(claiming).await? else { return Ok(false) };
         let by = level.updated.as_ref().map_or_else(String::new, |(_, by)| by.clone());
         let mut done = Terminated::default();
-        self.apply(&level.scope, &by, &mut Budget::new(TURN), &mut done).await?;
+        let mut time = Budget::new(TURN);
+        let go_on = || !stopped() && time.allows();
+        self.apply(&level.scope, &by, go_on, &mut done).await?;
         if done.count > 0 {
             tracing::info!(scope = ?level.scope, ended = done.count, "held sessions to their policy");
         }
@@ -79,8 +86,8 @@ impl ApplyPolicy {
         Ok(true)
     }
 
-    /// Holds the sessions at `scope` to what applies to each, for as long as `time` lasts, and adds
-    /// what ended to `done`.
+    /// Holds the sessions at `scope` to what applies to each, asking `go_on` before
+    /// each batch, and adds what ended to `done`.
     ///
     /// # Errors
     /// [`Error::Unavailable`]: batches before the one that failed stay done.
@@ -88,11 +95,11 @@ impl ApplyPolicy {
         &self,
         scope: &Scope,
         by: &str,
-        time: &mut Budget,
+        mut go_on: impl FnMut() -> bool,
         done: &mut Terminated,
     ) -> Result<()> {
         let mut after = None;
-        while time.allows() {
+        while go_on() {
             let batch = || self.db.within(self.batch(scope, by, after));
             let (ended, next) = match batch().await {
                 // Rolled back as a whole: once more is safe.
@@ -175,7 +182,7 @@ impl ApplyPolicy {
         mut session: Session,
         policy: &Policy,
         by: &str,
-        now: crate::clock::Time,
+        now: Time,
         changes: &mut Changes,
     ) -> Option<Session> {
         self.touches.overlay(&mut session);
@@ -203,24 +210,24 @@ impl ApplyPolicy {
         after: Option<Uuid>,
         limit: usize,
     ) -> Result<Found> {
-        let own = self.policies.fresh(conn, std::slice::from_ref(scope), proposed).await?;
-        let page = sessions::outliving(conn, scope, &own[0], after, limit).await?;
+        let builtin = self.policies.builtin();
+        let stack = Stack::read(conn, builtin, scope, proposed).await?;
+        let least = stack.policy(scope.client.as_ref());
+        let spared = if scope.client.is_none() { stack.independent() } else { Vec::new() };
+        let page = sessions::outliving(conn, scope, &spared, &least, after, limit).await?;
         let next = page.last().filter(|_| page.len() == limit).map(|session| session.key.session);
-        let scopes: Vec<Scope> = page
-            .iter()
-            .map(|session| Scope {
-                tenant: session.key.tenant.clone(),
-                client: Some(session.client.clone()),
-            })
-            .collect();
-        let policies = self.policies.fresh(conn, &scopes, proposed).await?;
         let now = self.clock.now();
-        let sessions = page
-            .into_iter()
-            .zip(policies)
-            // A client that states its own timeouts may allow more than its tenant.
-            .filter(|(session, policy)| shortened(session, policy, now).is_some())
-            .collect();
+        let mut policies: HashMap<ClientId, Arc<Policy>> = HashMap::new();
+        let mut sessions = Vec::new();
+        for session in page {
+            let policy = policies
+                .entry(session.client.clone())
+                .or_insert_with_key(|client| Arc::new(stack.policy(Some(client))));
+            // Its client may allow more of one timeout.
+            if shortened(&session, policy, now).is_some() {
+                sessions.push((session, policy.clone()));
+            }
+        }
         Ok(Found { sessions, next })
     }
 }

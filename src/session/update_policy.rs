@@ -96,7 +96,7 @@ impl UpdatePolicy {
         if level.apply_at.is_none() {
             ended.complete = true;
         } else if let Err(error) =
-            self.apply.apply(&level.scope, &wish.principal, &mut time, &mut ended).await
+            self.apply.apply(&level.scope, &wish.principal, || time.allows(), &mut ended).await
         {
             // The change itself is committed, and a job does the rest.
             tracing::warn!(%error, "a policy could not be applied to the end; it will be");

@@ -215,3 +215,28 @@ async fn a_change_of_a_client_touches_no_other_client() {
     assert_eq!(judged(&server, &foreign).await, ACTIVE);
     audit::check(&server.db).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_feels_its_tenant_in_what_it_does_not_state_itself() {
+    let server = start_with(still).await;
+    server.update(of_client(idle("acme", Duration::hours(1)), "half")).await;
+    let preset = pb::Policy { preset: pb::PolicyPreset::Aal2.into(), ..level("acme") };
+    server.update(of_client(preset, "whole")).await;
+    let (half, half_access) = create(&server, "acme", "half").await;
+    let (whole, _) = create(&server, "acme", "whole").await;
+    let untouched = get(&server, "acme", &whole).await;
+    server.advance(Duration::minutes(20));
+    let change = pb::Policy {
+        absolute_timeout: length(Duration::hours(2)),
+        ..idle("acme", Duration::minutes(10))
+    };
+    assert_eq!(server.update(change).await.terminated_count, 0);
+    assert_eq!(judged(&server, &half_access).await, ACTIVE);
+    let held = get(&server, "acme", &half).await;
+    let since = |time: Option<prost_types::Timestamp>, start: Option<prost_types::Timestamp>| {
+        time.expect("a time").seconds - start.expect("a time").seconds
+    };
+    assert_eq!(since(held.absolute_expire_time, held.create_time), 7200, "its tenant's");
+    assert_eq!(since(held.idle_expire_time, held.last_active_time), 3600, "its own");
+    assert_eq!(get(&server, "acme", &whole).await, untouched);
+}

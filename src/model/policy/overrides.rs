@@ -104,6 +104,11 @@ impl Overrides {
         Field::ALL.into_iter().filter(differs).collect()
     }
 
+    /// True if no timeout is inherited.
+    pub fn decides_timeouts(&self) -> bool {
+        self.preset.is_some() || (self.idle_timeout.is_some() && self.absolute_timeout.is_some())
+    }
+
     /// True if a change from `self` to `other` may shorten the life of sessions.
     pub fn timeouts_differ(&self, other: &Overrides) -> bool {
         self.preset != other.preset

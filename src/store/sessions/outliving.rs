@@ -16,13 +16,14 @@ use crate::store::rows::session::SessionRow;
 use crate::store::schema::user_sessions as s;
 
 /// At most `limit` sessions at `scope` that are not ended and whose deadlines are further than those
-/// of `policy`, newest first, from before `after` on.
+/// of `policy`, but for the clients in `spared`; newest first, from before `after` on.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
 pub async fn outliving(
     conn: &mut Connection,
     scope: &Scope,
+    spared: &[&str],
     policy: &Policy,
     after: Option<Uuid>,
     limit: usize,
@@ -43,6 +44,9 @@ pub async fn outliving(
         .into_boxed();
     if let Some(client) = &scope.client {
         query = query.filter(s::client_id.eq(client.as_str()));
+    }
+    if !spared.is_empty() {
+        query = query.filter(s::client_id.ne_all(spared));
     }
     if let Some(after) = after {
         query = query.filter(s::session_id.lt(after));

@@ -2,7 +2,7 @@
 
 use chrono::Duration;
 use proptest::option::of;
-use proptest::prelude::{Strategy, prop_assert, prop_assert_eq, proptest};
+use proptest::prelude::{Strategy, prop_assert, prop_assert_eq, prop_assume, proptest};
 
 use super::*;
 use crate::model::policy::tests::policy;
@@ -62,11 +62,7 @@ proptest! {
         other in overrides(),
         client in overrides(),
     ) {
-        let client = Overrides {
-            idle_timeout: client.idle_timeout.or(seconds(5)),
-            absolute_timeout: client.absolute_timeout.or(seconds(50)),
-            ..client
-        };
+        prop_assume!(client.decides_timeouts());
         let timeouts = |tenant| {
             let policy = resolve(&policy(), tenant, &client).policy;
             (policy.idle_timeout, policy.absolute_timeout)
