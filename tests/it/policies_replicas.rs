@@ -1,8 +1,10 @@
 //! Policies beside other replicas, other calls, crashes and outages.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration as StdDuration, Instant};
 
 use chrono::Duration;
+use futures_util::future::{join, join_all};
 use sessiond::grpc::pb::session as pb;
 use sessiond::server::Settings;
 
@@ -88,6 +90,50 @@ async fn a_session_that_was_created_by_the_old_policy_meanwhile_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn creates_on_every_replica_end_up_on_the_new_side() {
+    let server = start_with(idle_by_call_only).await;
+    let replica = server.replica_with(idle_by_call_only).await;
+    let (stage, made) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let creating = |on| {
+        let (stage, made) = (&stage, &made);
+        async move {
+            let mut before = Vec::new();
+            while stage.load(Ordering::SeqCst) < 2 {
+                let id = create(on, "acme").await.session_id;
+                made.fetch_add(1, Ordering::SeqCst);
+                if stage.load(Ordering::SeqCst) == 0 {
+                    before.push(id);
+                }
+            }
+            before
+        }
+    };
+    let calls = join_all((0..8).map(|n| creating(if n % 2 == 0 { &server } else { &replica })));
+    let outliving = "SELECT count(*) FROM user_sessions WHERE idle_timeout > interval '10 minutes'";
+    let changing = async {
+        wait::until(async || made.load(Ordering::SeqCst) > 100).await;
+        stage.store(1, Ordering::SeqCst);
+        server.update(idle("acme", Duration::minutes(10))).await;
+        // The old policy goes on for a moment where it is still known.
+        let seen = made.load(Ordering::SeqCst);
+        wait::until(async || made.load(Ordering::SeqCst) > seen + 50).await;
+        stage.store(2, Ordering::SeqCst);
+    };
+    let (before, ()) = join(calls, changing).await;
+    let before: Vec<String> = before.into_iter().flatten().collect();
+    let disobey = format!("{outliving} AND session_id::text = ANY($1)");
+    let connection = server.db.connect().await;
+    let row = connection.query_one(&disobey, &[&before]).await.expect("a count");
+    assert_eq!((row.get::<_, i64>(0), before.len() >= 90), (0, true), "created before");
+
+    let _job = server.replica().await;
+    server.advance(Duration::seconds(5));
+    wait::until(async || server.db.count(UNAPPLIED).await == 0).await;
+    assert_eq!(server.db.count(outliving).await, 0);
+    audit::check(&server.db).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_replica_finishes_what_a_caller_had_no_time_for() {
     let server = start_with(idle_by_call_only).await;
     server.create_many("ada", 20_000).await;
@@ -158,7 +204,7 @@ async fn changes_of_one_level_at_once_each_count() {
         let on = if minutes % 2 == 0 { &server } else { &replica };
         on.try_update(set(idle("acme", Duration::minutes(minutes))))
     });
-    let answers = futures_util::future::join_all(changing).await;
+    let answers = join_all(changing).await;
     let mut etags: Vec<String> = answers
         .into_iter()
         .map(|answer| answer.expect("a change").policy.expect("a level").etag)
