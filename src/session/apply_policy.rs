@@ -86,8 +86,8 @@ impl ApplyPolicy {
         Ok(true)
     }
 
-    /// Holds the sessions at `scope` to what applies to each, asking `go_on` before
-    /// each batch, and adds what ended to `done`.
+    /// Holds the sessions at `scope` to what applies to each, asking `go_on` before each batch, and
+    /// adds what ended to `done`.
     ///
     /// # Errors
     /// [`Error::Unavailable`]: batches before the one that failed stay done.

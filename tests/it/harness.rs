@@ -103,7 +103,7 @@ pub fn settings(database_url: String) -> Settings {
             sweep: Duration::from_millis(30),
             probe: Duration::from_millis(50),
             retain: Duration::from_millis(200),
-            apply: Duration::from_millis(30),
+            apply: Duration::from_millis(100),
         },
     }
 }
