@@ -10,6 +10,7 @@ mod contention;
 mod crash;
 mod create_limits;
 mod device_list;
+mod device_races;
 mod device_revoke;
 mod device_seen;
 mod device_update;
