@@ -115,3 +115,53 @@ impl Presence {
             && self.idle_timeout.is_none_or(|idle| now < self.seen.at + idle)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, prop_assert_eq, proptest};
+
+    use super::*;
+    use crate::model::ids::{TenantId, UserId};
+
+    /// A device whose every part tells its measure.
+    fn known(first: u8, described: u8, last: u8, revision: u8) -> UserDevice {
+        let at = |minutes: u8| Time::UNIX_EPOCH + Duration::minutes(minutes.into());
+        let seen = |minutes| Sighting {
+            at: at(minutes),
+            ip: Some([192, 0, 2, minutes].into()),
+            location: None,
+        };
+        let name = Some(described.to_string());
+        let display_name = Some(revision.to_string());
+        UserDevice {
+            key: DeviceKey {
+                tenant: TenantId::parse("").expect("the default"),
+                user: UserId::parse("ada").expect("a user"),
+                device: Uuid::nil(),
+            },
+            kind: DeviceType::Unspecified,
+            details: DeviceDetails { name, ..DeviceDetails::default() },
+            described_at: at(described),
+            choice: Choice { display_name, ..Choice::default() },
+            first_seen: seen(first),
+            last_seen: seen(last),
+            revoked_at: None,
+            revision: revision.into(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn each_part_comes_from_whoever_knows_it_best_in_any_order(
+            a in any::<(u8, u8, u8, u8)>(), b in any::<(u8, u8, u8, u8)>(),
+        ) {
+            let device = |(first, described, last, revision)| known(first, described, last, revision);
+            let (mut ab, mut ba) = (device(a), device(b));
+            ab.merge(device(b));
+            ba.merge(device(a));
+            let best = known(a.0.min(b.0), a.1.max(b.1), a.2.max(b.2), a.3.max(b.3));
+            prop_assert_eq!(&ab, &best);
+            prop_assert_eq!(&ba, &best);
+        }
+    }
+}
