@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::dev_postgres::{self, DevPostgres};
 use crate::server::{Intervals, Server, Settings};
+use crate::session::location::Locator;
 use crate::store::{migrations, pool::Database};
 use crate::telemetry;
 
@@ -48,6 +49,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let policy = config.policy()?;
+    let locator = Locator::open(config.geoip_database.clone(), config.geoip_asn_database.clone())?;
     // Listened for from the start: a signal while starting stops it as well.
     let shutdown = shutdown()?;
     let (url, postgres) = database(&config).await?;
@@ -59,6 +61,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         master_key,
         issuer: config.issuer,
         policy,
+        locator,
         drain_timeout: config.drain_timeout,
         intervals: Intervals::default(),
     };

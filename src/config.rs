@@ -101,6 +101,15 @@ pub struct Config {
     #[arg(value_parser = acr_levels, value_name = "LEVELS")]
     pub acr_levels: AcrLevels,
 
+    /// File in MaxMind's format (City, Country or Enterprise) that tells the place of an IP address
+    /// where the caller states none. Read again when it changes [default: no places]
+    #[arg(long, env = "SESSIOND_GEOIP_DATABASE", global = true, value_name = "FILE")]
+    pub geoip_database: Option<PathBuf>,
+
+    /// The same (ASN or ISP) that tells the autonomous system [default: no autonomous systems]
+    #[arg(long, env = "SESSIOND_GEOIP_ASN_DATABASE", global = true, value_name = "FILE")]
+    pub geoip_asn_database: Option<PathBuf>,
+
     /// How long calls in progress may take to end when the server stops, 0s to 10m
     #[arg(long, env = "SESSIOND_DRAIN_TIMEOUT", global = true, default_value = "10s")]
     #[arg(value_parser = within(&DRAIN), value_name = "DURATION")]

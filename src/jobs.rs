@@ -5,6 +5,7 @@ pub mod apply_policies;
 pub mod expire;
 pub mod flush_touches;
 pub mod probe;
+pub mod reload_locations;
 pub mod retain;
 
 use std::time::Duration;

@@ -26,9 +26,9 @@ use crate::jobs;
 use crate::model::policy::Policy;
 use crate::session::{
     apply_policy::ApplyPolicy, create::Create, device, devices, expire::Expire, get::Get,
-    get_policy::GetPolicy, list::List, reauthenticate::Reauthenticate, refresh::Refresh,
-    retain::Retain, terminate::Terminate, terminate_many::TerminateMany, touch::Touches,
-    update::Update, update_policy::UpdatePolicy, validate::Validate,
+    get_policy::GetPolicy, list::List, location::Locator, reauthenticate::Reauthenticate,
+    refresh::Refresh, retain::Retain, terminate::Terminate, terminate_many::TerminateMany,
+    touch::Touches, update::Update, update_policy::UpdatePolicy, validate::Validate,
 };
 use crate::store::migrations;
 use crate::store::pool::Database;
@@ -51,6 +51,8 @@ pub struct Settings {
     pub issuer: String,
     /// For all tenants.
     pub policy: Policy,
+    /// Tells the place of an address.
+    pub locator: Locator,
     /// How long calls in progress may take to end at a stop.
     pub drain_timeout: Duration,
     pub intervals: Intervals,
@@ -69,6 +71,8 @@ pub struct Intervals {
     pub retain: Duration,
     /// Looking for policies to apply.
     pub apply: Duration,
+    /// Looking whether the files of locations changed.
+    pub locations: Duration,
 }
 
 impl Default for Intervals {
@@ -79,6 +83,7 @@ impl Default for Intervals {
             probe: Duration::from_millis(500),
             retain: Duration::from_secs(600),
             apply: Duration::from_secs(1),
+            locations: Duration::from_secs(60),
         }
     }
 }
@@ -98,6 +103,7 @@ struct Jobs {
     apply: ApplyPolicy,
     touches: Touches,
     reader: SessionReader,
+    locator: Locator,
     intervals: Intervals,
 }
 
@@ -132,6 +138,7 @@ impl Server {
         let touches = Touches::new(db.clone());
         let reader = SessionReader::new(db.clone());
         let conflicts = ConflictTokens::new(&keyring);
+        let locator = &settings.locator;
         let create = Create::new(
             &db,
             clock.clone(),
@@ -139,9 +146,16 @@ impl Server {
             issuer.clone(),
             conflicts,
             touches.clone(),
+            locator.clone(),
         );
-        let refresh =
-            Refresh::new(&db, clock.clone(), policies.clone(), issuer.clone(), touches.clone());
+        let refresh = Refresh::new(
+            &db,
+            clock.clone(),
+            policies.clone(),
+            issuer.clone(),
+            touches.clone(),
+            locator.clone(),
+        );
         let validate = Validate::new(
             reader.clone(),
             policies.clone(),
@@ -155,6 +169,7 @@ impl Server {
             policies.clone(),
             issuer.clone(),
             touches.clone(),
+            locator.clone(),
         );
         let apply = ApplyPolicy::new(db.clone(), clock.clone(), touches.clone(), policies.clone());
         let terminate = Terminate::new(db.clone(), clock.clone(), issuer, touches.clone());
@@ -190,6 +205,7 @@ impl Server {
             apply,
             touches,
             reader,
+            locator: settings.locator,
             intervals: settings.intervals,
         };
         let (reporter, health) = tonic_health::server::health_reporter();
@@ -257,13 +273,14 @@ impl Server {
 
 impl Jobs {
     fn start(self, up: watch::Sender<bool>, stop: &CancellationToken) -> JoinSet<()> {
-        let Intervals { flush, sweep, probe, retain, apply } = self.intervals;
+        let Intervals { flush, sweep, probe, retain, apply, locations } = self.intervals;
         let mut jobs = JoinSet::new();
         jobs.spawn(jobs::expire::run(self.expire, sweep, stop.clone()));
         jobs.spawn(jobs::flush_touches::run(self.touches, flush, stop.clone()));
         jobs.spawn(jobs::probe::run(self.reader, up, probe, stop.clone()));
         jobs.spawn(jobs::retain::run(self.retain, retain, stop.clone()));
         jobs.spawn(jobs::apply_policies::run(self.apply, apply, stop.clone()));
+        jobs.spawn(jobs::reload_locations::run(self.locator, locations, stop.clone()));
         jobs
     }
 }

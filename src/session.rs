@@ -10,6 +10,7 @@ pub mod expire;
 pub mod get;
 pub mod get_policy;
 pub mod list;
+pub mod location;
 pub mod reauthenticate;
 pub mod refresh;
 pub mod retain;

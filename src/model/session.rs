@@ -138,13 +138,21 @@ impl Session {
         (chain.min_generation == 1).then(|| Session { chain, ..self.clone() })
     }
 
-    /// Takes over what is said of where its client is now; true if that is news. A session stays with
+    /// Takes over what is said of where its client is now; true if that is news. A place belongs to its
+    /// address: where none is stated, that of a new address is looked up, or unknown. A session stays with
     /// its device.
-    pub fn locate(&mut self, client: &ClientContext) -> bool {
+    pub fn locate(
+        &mut self,
+        client: &ClientContext,
+        look_up: impl FnOnce(IpAddr) -> Option<Location>,
+    ) -> bool {
         let before = (self.ip, self.user_agent.clone(), self.location.clone());
+        let moved = client.ip.is_some() && client.ip != self.ip;
         self.ip = client.ip.or(self.ip);
         self.user_agent = client.user_agent.clone().or(self.user_agent.take());
-        self.location = client.location.clone().or(self.location.take());
+        let kept = self.location.take().filter(|_| !moved);
+        let located = || client.ip.and_then(look_up);
+        self.location = client.location.clone().or(kept).or_else(located);
         before != (self.ip, self.user_agent.clone(), self.location.clone())
     }
 

@@ -19,6 +19,7 @@ use crate::model::session::Session;
 use crate::model::token::TokenPair;
 use crate::session::create::batch::{Admitted, Batch};
 use crate::session::lanes::Lanes;
+use crate::session::location::Locator;
 use crate::session::touch::Touches;
 use crate::store::pool::Database;
 use crate::token::conflict::{ConflictTokens, Holder};
@@ -89,8 +90,10 @@ impl Create {
         issuer: Issuer,
         conflicts: ConflictTokens,
         touches: Touches,
+        locator: Locator,
     ) -> Create {
-        let batch = Batch { db: db.clone(), clock, issuer: issuer.clone(), conflicts, touches };
+        let batch =
+            Batch { db: db.clone(), clock, issuer: issuer.clone(), conflicts, touches, locator };
         Create { lanes: Lanes::start(LANES, db, batch), issuer, policies }
     }
 

@@ -16,6 +16,7 @@ use crate::model::request::{Remembered, RequestId};
 use crate::model::session::{Authentication, Session, State};
 use crate::model::token::TokenPair;
 use crate::model::user_device::UserDevice;
+use crate::session::location::Locator;
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
@@ -29,6 +30,7 @@ pub struct Reauthenticate {
     policies: Policies,
     issuer: Issuer,
     touches: Touches,
+    locator: Locator,
 }
 
 /// What a caller asks for.
@@ -63,8 +65,9 @@ impl Reauthenticate {
         policies: Policies,
         issuer: Issuer,
         touches: Touches,
+        locator: Locator,
     ) -> Reauthenticate {
-        Reauthenticate { db, clock, policies, issuer, touches }
+        Reauthenticate { db, clock, policies, issuer, touches, locator }
     }
 
     /// Takes over the authentication, or repeats the answer to a `request_id` that did so before.
@@ -111,7 +114,8 @@ impl Reauthenticate {
         }
         renew(&mut session, wish, &policy, now, self.issuer.current_mac());
         let mut changes = Changes::default();
-        if wish.client.as_ref().is_some_and(|client| session.locate(client)) {
+        let look_up = |ip| self.locator.locate(ip);
+        if wish.client.as_ref().is_some_and(|client| session.locate(client, look_up)) {
             changes.devices.push(UserDevice::of_session(&session));
         }
         let (id, kind) = (self.clock.new_id(), ActivityKind::Reauthenticated);

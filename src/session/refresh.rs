@@ -10,6 +10,7 @@ use crate::model::device::ClientContext;
 use crate::model::session::Session;
 use crate::model::token::TokenPair;
 use crate::session::lanes::Lanes;
+use crate::session::location::Locator;
 use crate::session::refresh::batch::{Batch, Job};
 use crate::session::touch::Touches;
 use crate::store::pool::Database;
@@ -40,8 +41,10 @@ impl Refresh {
         policies: Policies,
         issuer: Issuer,
         touches: Touches,
+        locator: Locator,
     ) -> Refresh {
-        let batch = Batch { db: db.clone(), clock, policies, issuer: issuer.clone(), touches };
+        let batch =
+            Batch { db: db.clone(), clock, policies, issuer: issuer.clone(), touches, locator };
         Refresh { lanes: Lanes::start(LANES, db, batch), issuer }
     }
 

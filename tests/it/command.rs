@@ -19,6 +19,12 @@ async fn a_bad_setting_is_refused_by_name_and_with_its_rule() {
         (&["--refresh-grace", "2m", "--lost-response-window", "1m"], &[], &["--refresh-grace"]),
         (&["--idle-timeout", "2d"], &[], &["--idle-timeout", "--absolute-timeout"]),
         (&["--log", "=[="], &[], &["--log", "sessiond=debug"]),
+        (&["--geoip-database", "/nowhere"], &[], &["--geoip-database /nowhere", "cannot be read"]),
+        (
+            &[],
+            &[("SESSIOND_GEOIP_ASN_DATABASE", env!("CARGO_BIN_EXE_sessiond"))],
+            &["--geoip-asn-database", env!("CARGO_BIN_EXE_sessiond"), "no sound file"],
+        ),
     ] {
         place.spawn(flags, env).ended().await.assert_refused(words);
     }

@@ -25,6 +25,7 @@ use sessiond::grpc::pb::alert::alert_service_client::AlertServiceClient;
 use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
 use sessiond::model::policy::{Limits, Policy};
 use sessiond::server::{Intervals, Server, Settings};
+use sessiond::session::location::Locator;
 use sessiond::token::seal::MasterKey;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -97,6 +98,7 @@ pub fn settings(database_url: String) -> Settings {
             limits: Limits::default(),
             acr_levels: ["aal1", "aal2", "aal3"].map(str::to_owned).to_vec(),
         },
+        locator: Locator::default(),
         drain_timeout: Duration::from_secs(5),
         intervals: Intervals {
             flush: Duration::from_millis(30),
@@ -104,6 +106,7 @@ pub fn settings(database_url: String) -> Settings {
             probe: Duration::from_millis(50),
             retain: Duration::from_millis(200),
             apply: Duration::from_millis(100),
+            locations: Duration::from_millis(30),
         },
     }
 }

@@ -24,6 +24,7 @@ mod limit;
 mod limit_kinds;
 mod limit_races;
 mod lists;
+mod locations;
 mod outage;
 mod policies;
 mod policies_applied;

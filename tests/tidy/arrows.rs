@@ -41,6 +41,7 @@ const HOMES: &str = "
 tonic* prost*                -> grpc server
 diesel* bb8 tokio_postgres*  -> store
 jsonwebtoken                 -> token
+maxminddb                    -> session
 ";
 
 /// Checks one file under `src/`.

@@ -11,6 +11,7 @@ use crate::session::create::plan::{Live, Outcome, Plan};
 use crate::session::create::{NewSession, birth};
 use crate::session::lanes::Work;
 use crate::session::limits;
+use crate::session::location::Locator;
 use crate::session::touch::Touches;
 use crate::store::pool::{Database, Transaction};
 use crate::store::{requests, sessions, users};
@@ -31,6 +32,7 @@ pub(super) struct Batch {
     pub issuer: Issuer,
     pub conflicts: ConflictTokens,
     pub touches: Touches,
+    pub locator: Locator,
 }
 
 /// What the creates of one user ask for together.
@@ -79,7 +81,7 @@ impl Work for Batch {
         let mut born = Vec::with_capacity(jobs.len());
         let mut users: BTreeMap<(&TenantId, &UserId), Demand> = BTreeMap::new();
         for job in jobs {
-            let session = birth::session(job, now, &self.clock, &self.issuer)?;
+            let session = birth::session(job, now, &self.clock, &self.issuer, &self.locator)?;
             users.entry(Self::user(job)).or_default().add(&session, job);
             born.push(session);
         }

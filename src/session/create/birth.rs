@@ -7,6 +7,7 @@ use crate::model::ids::SessionKey;
 use crate::model::session::{Authentication, Chain, Session, State};
 use crate::session::create::NewSession;
 use crate::session::device::{derive, identity};
+use crate::session::location::Locator;
 use crate::token::issuer::Issuer;
 
 /// The session that `new` asks for, of generation 1, created at `now`.
@@ -15,18 +16,23 @@ pub(super) fn session(
     now: Time,
     clock: &Clock,
     issuer: &Issuer,
+    locator: &Locator,
 ) -> Result<Session> {
     let timeouts = new.timeouts;
     let absolute_expires_at = now + timeouts.absolute;
     let key =
         SessionKey { tenant: new.tenant.clone(), user: new.user.clone(), session: clock.new_id() };
+    let context = &new.context;
+    // What the caller states stands whole, also where the file knows more.
+    let location =
+        context.location.clone().or_else(|| context.ip.and_then(|ip| locator.locate(ip)));
     Ok(Session {
         device: device(new),
         key,
         client: new.client.clone(),
-        ip: new.context.ip,
-        user_agent: new.context.user_agent.clone(),
-        location: new.context.location.clone(),
+        ip: context.ip,
+        user_agent: context.user_agent.clone(),
+        location,
         authentication: Authentication {
             acr: new.acr.clone(),
             amr: new.amr.clone(),

@@ -15,6 +15,7 @@ use crate::model::policy::Policy;
 use crate::model::session::{End, EndReason, Session, State};
 use crate::model::user_device::UserDevice;
 use crate::session::lanes::Work;
+use crate::session::location::Locator;
 use crate::session::refresh::invalid;
 use crate::session::reuse;
 use crate::session::rotation::{Verdict, judge};
@@ -39,6 +40,7 @@ pub(super) struct Batch {
     pub policies: Policies,
     pub issuer: Issuer,
     pub touches: Touches,
+    pub locator: Locator,
 }
 
 impl Work for Batch {
@@ -160,7 +162,8 @@ impl Decisions<'_> {
     /// Notes what is said of the client. The device is written only if that is news: a plain
     /// refresh costs no more for it.
     fn meet(&mut self, session: &mut Session, client: Option<&ClientContext>) {
-        if client.is_some_and(|client| session.locate(client)) {
+        let look_up = |ip| self.batch.locator.locate(ip);
+        if client.is_some_and(|client| session.locate(client, look_up)) {
             self.changes.devices.push(UserDevice::of_session(session));
         }
     }

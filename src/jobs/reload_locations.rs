@@ -1,0 +1,19 @@
+//! Looks whether the files of locations changed, and reads those that did.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::jobs::turn;
+use crate::session::location::Locator;
+
+/// Runs until `stop`.
+pub async fn run(locator: Locator, interval: Duration, stop: CancellationToken) {
+    while turn(interval, &stop).await {
+        let locator = locator.clone();
+        // Reading and verifying takes a while, and no thread of the requests.
+        if tokio::task::spawn_blocking(move || locator.reload()).await.is_err() {
+            tracing::error!("locations could not be read; the old stay");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Where an address is, as files in MaxMind's format tell. What they do not tell stays unknown.
+//!
+//! A file is read into memory as a whole, never mapped: whoever cuts it short under a running server
+//! would end it. A new one is verified completely before it takes the place of the old.
+
+mod source;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use maxminddb::path;
+
+use crate::model::device::Location;
+use crate::model::ids::text_of;
+use source::{Entry, Source};
+
+/// Looks addresses up. Cheap to clone; clones share the files.
+#[derive(Clone, Default)]
+pub struct Locator {
+    places: Option<Arc<Source>>,
+    networks: Option<Arc<Source>>,
+}
+
+impl Locator {
+    /// Reads the files that are given: `places` is one of cities or countries, `networks` one of
+    /// autonomous systems.
+    ///
+    /// # Errors
+    /// A sentence that names the flag and the file.
+    pub fn open(places: Option<PathBuf>, networks: Option<PathBuf>) -> anyhow::Result<Locator> {
+        let places = places.map(|file| {
+            Source::open("--geoip-database", &["City", "Country", "Enterprise"], file).map(Arc::new)
+        });
+        let networks = networks
+            .map(|file| Source::open("--geoip-asn-database", &["ASN", "ISP"], file).map(Arc::new));
+        Ok(Locator { places: places.transpose()?, networks: networks.transpose()? })
+    }
+
+    /// Where `ip` is; `None` if nothing is known of it. Costs microseconds.
+    pub fn locate(&self, ip: IpAddr) -> Option<Location> {
+        let mut found = Location::default();
+        if let Some(source) = &self.places {
+            source.read().entry(ip, |entry| found = place(entry));
+        }
+        if let Some(source) = &self.networks {
+            source.read().entry(ip, |entry| {
+                found.asn = entry.part(&path!["autonomous_system_number"]).filter(|asn| *asn != 0);
+            });
+        }
+        Some(found).filter(|found| *found != Location::default())
+    }
+
+    /// Reads the files again that changed. One that cannot be used is logged, and what was read
+    /// before stays. Blocks while it reads.
+    pub fn reload(&self) {
+        for source in [&self.places, &self.networks].into_iter().flatten() {
+            source.reload();
+        }
+    }
+}
+
+/// What a record says, held to what a caller may state.
+fn place(entry: &Entry<'_>) -> Location {
+    let name = |text: Option<&str>| text.and_then(|text| text_of(text, 1, 128).ok());
+    let code: Option<&str> = entry.part(&path!["country", "iso_code"]);
+    let is_code = |code: &&str| code.len() == 2 && code.bytes().all(|b| b.is_ascii_uppercase());
+    let degrees = |field, limit: f64| {
+        let value: Option<f64> = entry.part(&path!["location", field]);
+        value.filter(|value| (-limit..=limit).contains(value))
+    };
+    Location {
+        country_code: code.filter(is_code).map(str::to_owned),
+        region: name(entry.part(&path!["subdivisions", 0, "names", "en"])),
+        city: name(entry.part(&path!["city", "names", "en"])),
+        coordinates: degrees("latitude", 90.0).zip(degrees("longitude", 180.0)),
+        asn: None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

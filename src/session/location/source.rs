@@ -1,0 +1,136 @@
+//! One file, the newest sound state of it in memory.
+
+use std::fs::File;
+use std::io::Read;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use anyhow::{Context, ensure};
+use maxminddb::{LookupResult, PathElement, Reader};
+use serde::Deserialize;
+
+/// The largest file that is read. It is held in memory, and twice while a new one replaces it.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// A file that is read again when it changes.
+pub struct Source {
+    flag: &'static str,
+    /// One of these stands in the type that the file states.
+    types: &'static [&'static str],
+    file: PathBuf,
+    data: RwLock<Arc<Data>>,
+    /// The file that was looked at last, sound or not; `None` = there was none.
+    seen: Mutex<Option<Stamp>>,
+}
+
+/// The content of a sound file.
+pub struct Data(Reader<Vec<u8>>);
+
+/// What is known of one address.
+pub struct Entry<'a>(LookupResult<'a, Vec<u8>>);
+
+/// Tells one state of a file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+}
+
+impl Source {
+    /// Reads `file` as the value of `flag`.
+    ///
+    /// # Errors
+    /// A sentence that names both.
+    pub fn open(
+        flag: &'static str,
+        types: &'static [&'static str],
+        file: PathBuf,
+    ) -> anyhow::Result<Source> {
+        let (data, stamp) =
+            load(&file, types).with_context(|| format!("{flag} {}", file.display()))?;
+        let (data, seen) = (RwLock::new(Arc::new(data)), Mutex::new(Some(stamp)));
+        Ok(Source { flag, types, file, data, seen })
+    }
+
+    /// The newest sound state.
+    pub fn read(&self) -> Arc<Data> {
+        self.data.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the file again if it changed.
+    pub fn reload(&self) {
+        let mut seen = self.seen();
+        let there = std::fs::metadata(&self.file).ok().map(|found| Stamp::of(&found));
+        if *seen == there {
+            return;
+        }
+        *seen = there;
+        let (flag, file) = (self.flag, self.file.display());
+        match load(&self.file, self.types) {
+            Ok((data, stamp)) => {
+                *seen = Some(stamp);
+                *self.data.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(data);
+                tracing::info!(flag, %file, "read the new locations");
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(flag, %file, error, "cannot use the new locations; the old stay");
+            }
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Option<Stamp>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Data {
+    /// Shows what is known of `ip`, if anything is.
+    pub fn entry(&self, ip: IpAddr, show: impl FnOnce(&Entry<'_>)) {
+        // An error is an IPv6 address and a file for IPv4 alone.
+        if let Ok(found) = self.0.lookup(ip) {
+            show(&Entry(found));
+        }
+    }
+}
+
+impl<'a> Entry<'a> {
+    /// A part of it; `None` if it is not there, or is of another type.
+    pub fn part<T: Deserialize<'a>>(&self, path: &[PathElement<'_>]) -> Option<T> {
+        self.0.decode_path(path).ok().flatten()
+    }
+}
+
+impl Stamp {
+    fn of(found: &std::fs::Metadata) -> Stamp {
+        Stamp {
+            device: found.dev(),
+            inode: found.ino(),
+            bytes: found.len(),
+            modified: (found.mtime(), found.mtime_nsec()),
+        }
+    }
+}
+
+/// Reads and verifies all of a file.
+fn load(path: &Path, types: &[&str]) -> anyhow::Result<(Data, Stamp)> {
+    // Asked before it is opened: opening a pipe would wait.
+    ensure!(std::fs::metadata(path).context("cannot be read")?.is_file(), "is no file");
+    let file = File::open(path).context("cannot be read")?;
+    // Of the file that was opened: one that changes from here on differs from this the next time.
+    let found = file.metadata().context("cannot be read")?;
+    ensure!(found.len() <= MAX_BYTES, "is larger than 1 GiB");
+    let mut bytes = Vec::with_capacity(usize::try_from(found.len())?);
+    file.take(MAX_BYTES).read_to_end(&mut bytes).context("cannot be read")?;
+    let damaged = "is no sound file in MaxMind's format";
+    let reader = Reader::from_source(bytes).context(damaged)?;
+    reader.verify().context(damaged)?;
+    let stated = &reader.metadata().database_type;
+    let fits = types.iter().any(|name| stated.contains(name));
+    ensure!(fits, "is of type {stated:?}, not of {}", types.join(" or "));
+    Ok((Data(reader), Stamp::of(&found)))
+}
