@@ -25,8 +25,8 @@ use crate::grpc::session::SessionApi;
 use crate::jobs;
 use crate::model::policy::Policy;
 use crate::session::{
-    apply_policy::ApplyPolicy, create::Create, device, devices, expire::Expire, get::Get,
-    get_policy::GetPolicy, list::List, location::Locator, reauthenticate::Reauthenticate,
+    apply_policy::ApplyPolicy, create::Create, device, devices, erase::Erase, expire::Expire,
+    get::Get, get_policy::GetPolicy, list::List, location::Locator, reauthenticate::Reauthenticate,
     refresh::Refresh, retain::Retain, terminate::Terminate, terminate_many::TerminateMany,
     touch::Touches, update::Update, update_policy::UpdatePolicy, validate::Validate,
 };
@@ -181,6 +181,7 @@ impl Server {
             reauthenticate,
             terminate,
             terminate_many: terminate_many(),
+            erase: Erase::new(db.clone(), clock.clone()),
             get: Get::new(db.clone(), clock.clone(), touches.clone()),
             list: List::new(db.clone(), clock.clone(), touches.clone()),
             update: Update::new(db.clone(), clock.clone(), touches.clone()),

@@ -5,6 +5,7 @@ pub mod apply_policy;
 pub mod create;
 pub mod device;
 pub mod devices;
+pub mod erase;
 pub mod etag;
 pub mod expire;
 pub mod get;

@@ -8,6 +8,7 @@ mod statement;
 pub mod alerts;
 pub mod changes;
 pub mod devices;
+pub mod erase;
 pub mod keys;
 pub mod migrations;
 pub mod partitions;

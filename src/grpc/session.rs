@@ -12,6 +12,7 @@ use crate::grpc::deadline;
 use crate::grpc::pb::session as pb;
 use crate::session::create::Create;
 use crate::session::devices;
+use crate::session::erase::Erase;
 use crate::session::get::Get;
 use crate::session::get_policy::GetPolicy;
 use crate::session::list::List;
@@ -33,6 +34,7 @@ pub struct SessionApi {
     pub reauthenticate: Reauthenticate,
     pub terminate: Terminate,
     pub terminate_many: TerminateMany,
+    pub erase: Erase,
     pub get: Get,
     pub list: List,
     pub update: Update,
@@ -126,6 +128,16 @@ impl pb::session_service_server::SessionService for SessionApi {
             sample: done.sample.into_iter().map(convert::to_pb_session).collect(),
             complete: done.complete,
         }))
+    }
+
+    async fn erase_user(
+        &self,
+        request: Request<pb::EraseUserRequest>,
+    ) -> Result<Response<pb::EraseUserResponse>, Status> {
+        let (caller, budget) = (principal(&request), deadline::budget(request.metadata()));
+        let wish = convert::erasure(request.into_inner(), caller)?;
+        let erased = self.erase.erase(&wish, budget).await?;
+        Ok(Response::new(convert::to_pb_erased(erased)))
     }
 
     async fn get_session(

@@ -3,7 +3,7 @@
 //! From the newest session on: ids sort by creation, so what is created meanwhile lies behind, and a
 //! call ends however many creates come. Every session that was committed before lies ahead.
 
-pub(in crate::session) mod budget;
+pub(super) mod budget;
 mod progress;
 
 use std::time::Duration;

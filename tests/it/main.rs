@@ -15,6 +15,8 @@ mod device_revoke;
 mod device_seen;
 mod device_update;
 mod devices;
+mod erase;
+mod erase_races;
 mod errors;
 mod filters;
 mod harness;

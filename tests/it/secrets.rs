@@ -41,7 +41,7 @@ fn needles(tokens: &[String]) -> Vec<String> {
 }
 
 /// Every row of every table, as text.
-async fn dump(db: &Db) -> Vec<String> {
+pub async fn dump(db: &Db) -> Vec<String> {
     let client = db.connect().await;
     let tables = "SELECT quote_ident(table_name) FROM information_schema.tables
         WHERE table_schema = 'public' AND table_type = 'BASE TABLE'";

@@ -3,6 +3,7 @@
 mod authentication;
 mod conflict;
 mod create;
+mod erase;
 mod filter;
 mod reauthenticate;
 mod terminate;
@@ -25,6 +26,7 @@ use uuid::Uuid;
 
 pub use conflict::to_pb_conflict;
 pub use create::{new_session, scope};
+pub use erase::{erasure, to_pb_erased};
 pub use filter::filter;
 pub use reauthenticate::{reauthentication, to_pb_reauthenticated};
 pub use terminate::termination;

@@ -39,6 +39,11 @@ impl TestServer {
         Ok(self.sessions().terminate_sessions(request).await?.into_inner())
     }
 
+    pub async fn erase(&self, user: &str) -> Result<pb::EraseUserResponse, Status> {
+        let request = pb::EraseUserRequest { user_id: user.to_owned(), ..Default::default() };
+        Ok(self.sessions().erase_user(request).await?.into_inner())
+    }
+
     pub async fn get_alert(&self, alert_id: &str) -> Result<alert::SecurityAlert, Status> {
         let alert_id = alert_id.to_owned();
         let request = alert::GetAlertRequest { alert_id, ..Default::default() };

@@ -1,0 +1,1 @@
+DROP INDEX CONCURRENTLY IF EXISTS requests_by_user;

@@ -1,0 +1,117 @@
+//! EraseUser among other calls of the user, and of a user with more than one call can delete.
+
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use sessiond::grpc::pb::{alert, session as pb};
+
+use crate::harness::calls::parts;
+use crate::harness::{TestServer, audit, start, wait};
+use crate::secrets::dump;
+
+const OF_ADA: &str = "SELECT (SELECT count(*) FROM user_sessions WHERE user_id = 'ada')
+    + (SELECT count(*) FROM session_activities WHERE user_id = 'ada')";
+
+/// What a user does, one thing after the other. Any of it may be refused.
+async fn live(server: &TestServer, token: String, alert_id: String, request_id: String) {
+    if let Ok(refreshed) = server.refresh(&token).await {
+        let tokens = refreshed.tokens.expect("tokens");
+        server.validate(&tokens.access_token).await;
+        // Right or refused; and then the first token comes again.
+        let _ = server.refresh(&tokens.refresh_token).await;
+        let _ = server.refresh(&token).await;
+    }
+    let step = alert::AcknowledgeAlertRequest { alert_id, request_id, ..Default::default() };
+    let _ = server.alerts().acknowledge_alert(step).await;
+    let (id, ..) = parts(&server.create("ada").await);
+    let _ = server.terminate(&id).await;
+    server.create("ada").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_at_the_same_time_come_out_before_or_after_an_erasure() {
+    let server = start().await;
+    let replica = server.replica().await;
+    for round in 0..4 {
+        let mut lives = Vec::new();
+        for at in 0..8 {
+            let (_, _, token) = parts(&server.create("ada").await);
+            let alert = server.steal_from("ada").await;
+            let one = if at % 2 == 0 { &server } else { &replica };
+            lives.push(live(one, token, alert.alert_id, server.ids(1).remove(0)));
+            lives.push(live(one, String::new(), String::new(), String::new()));
+        }
+        let erasing = async {
+            for _ in 0..=round {
+                assert!(replica.erase("ada").await.expect("an erasure").complete);
+            }
+        };
+        join(join_all(lives), erasing).await;
+        audit::check(&server.db).await;
+    }
+    let orphans = "SELECT count(*) FROM security_alerts a LEFT JOIN user_sessions s
+        USING (tenant_id, user_id, session_id) WHERE s.session_id IS NULL";
+    assert_eq!(server.db.count(orphans).await, 0);
+    assert!(server.erase("ada").await.expect("an erasure").complete);
+    assert_eq!(server.db.count(OF_ADA).await, 0);
+    let (db, _) = (server.stop().await, replica.stop().await);
+    let left = dump(&db.0).await.into_iter().find(|row| row.contains("ada"));
+    assert_eq!(left, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_waits_for_who_has_a_session_and_leaves_no_row_of_theirs() {
+    let server = start().await;
+    let (id, _, token) = parts(&server.create("ada").await);
+    let mut meddler = server.db.connect().await;
+    let held = meddler.transaction().await.expect("a transaction");
+    held.execute("SELECT 1 FROM user_sessions FOR UPDATE", &[]).await.expect("a lock");
+    // Both queue up behind the lock; whichever comes first, nothing is left.
+    let refreshing = server.refresh(&token);
+    let erasing = server.erase("ada");
+    let releasing = async {
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+            AND datname = current_database()";
+        wait::until(async || server.db.count(waiting).await >= 1).await;
+        let now = "UPDATE user_sessions SET sweep_at = sweep_at";
+        held.execute(now, &[]).await.expect("a change");
+        held.commit().await.expect("the end of the lock");
+    };
+    let (erased, (_, ())) = join(erasing, join(refreshing, releasing)).await;
+    assert!(erased.expect("an erasure").complete);
+    assert_eq!(server.db.count(OF_ADA).await, 0);
+    assert_eq!(server.terminate(&id).await.expect("ok"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_with_many_sessions_is_erased_over_several_calls() {
+    let server = start().await;
+    server.create_many("ada", 20_000).await;
+    server.create_many("bob", 3).await;
+    let mut request = tonic::Request::new(pb::EraseUserRequest {
+        user_id: "ada".to_owned(),
+        ..Default::default()
+    });
+    request.set_timeout(Duration::from_millis(250));
+    let first = server.sessions().erase_user(request).await.expect("ok").into_inner();
+    assert!(!first.complete && first.sessions_deleted > 0, "{first:?}");
+    let left = "SELECT count(*) FROM user_sessions WHERE user_id = 'ada'";
+    assert_eq!(server.db.count(left).await as u64, 20_000 - first.sessions_deleted);
+    assert_eq!(server.activities(12).await, 0, "it is not done");
+
+    let mut all = first;
+    for _ in 0..10 {
+        let next = server.erase("ada").await.expect("the rest");
+        all.sessions_deleted += next.sessions_deleted;
+        all.sessions_ended += next.sessions_ended;
+        all.activities_deleted += next.activities_deleted;
+        if next.complete {
+            break;
+        }
+    }
+    assert_eq!((all.sessions_ended, all.sessions_deleted), (20_000, 20_000));
+    assert_eq!((all.activities_deleted, server.db.count(OF_ADA).await), (20_000, 0));
+    assert_eq!(server.activities(12).await, 1);
+    assert_eq!(server.list("bob").await.len(), 3);
+    audit::check(&server.db).await;
+}
