@@ -66,19 +66,25 @@ async fn an_erasure_waits_for_who_has_a_session_and_leaves_no_row_of_theirs() {
     let mut meddler = server.db.connect().await;
     let held = meddler.transaction().await.expect("a transaction");
     held.execute("SELECT 1 FROM user_sessions FOR UPDATE", &[]).await.expect("a lock");
-    // Both queue up behind the lock; whichever comes first, nothing is left.
-    let refreshing = server.refresh(&token);
-    let erasing = server.erase("ada");
-    let releasing = async {
-        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+    let waiting = async |count: i64| {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'
             AND datname = current_database()";
-        wait::until(async || server.db.count(waiting).await >= 1).await;
-        let now = "UPDATE user_sessions SET sweep_at = sweep_at";
-        held.execute(now, &[]).await.expect("a change");
+        wait::until(async || server.db.count(sql).await >= count).await;
+    };
+    let erasing = async {
+        waiting(1).await;
+        server.erase("ada").await
+    };
+    let releasing = async {
+        waiting(2).await;
+        let change = "UPDATE user_sessions SET sweep_at = sweep_at";
+        held.execute(change, &[]).await.expect("a change");
         held.commit().await.expect("the end of the lock");
     };
-    let (erased, (_, ())) = join(erasing, join(refreshing, releasing)).await;
-    assert!(erased.expect("an erasure").complete);
+    let (refreshed, (erased, ())) = join(server.refresh(&token), join(erasing, releasing)).await;
+    refreshed.expect("the first in the queue");
+    let erased = erased.expect("an erasure");
+    assert_eq!((erased.sessions_deleted, erased.activities_deleted), (1, 2));
     assert_eq!(server.db.count(OF_ADA).await, 0);
     assert_eq!(server.terminate(&id).await.expect("ok"), None);
 }
