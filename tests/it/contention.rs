@@ -11,15 +11,7 @@ use tonic_types::StatusExt;
 use crate::harness::calls::{new_session, parts, reason, successor};
 use crate::harness::load::{LONGEST, judged};
 use crate::harness::process::client;
-use crate::harness::{TestServer, audit, start, start_with, wait};
-
-/// Holds the locks that `sql` takes for as long as the connection lives.
-async fn lock(server: &TestServer, sql: &str) -> tokio_postgres::Client {
-    let client = server.db.connect().await;
-    client.batch_execute("BEGIN").await.expect("a transaction");
-    client.query(sql, &[]).await.expect("the locks");
-    client
-}
+use crate::harness::{audit, start, start_with, wait};
 
 const LOCK_ADA: &str = "SELECT 1 FROM session_users WHERE user_id = 'ada' FOR UPDATE";
 
@@ -29,7 +21,7 @@ async fn a_locked_session_fails_its_own_calls_in_time_and_no_others() {
     let (id, access, refresh) = parts(&server.create("ada").await);
     let (_, other, other_refresh) = parts(&server.create("bob").await);
     let sql = format!("SELECT 1 FROM user_sessions WHERE session_id = '{id}' FOR UPDATE");
-    let locked = lock(&server, &sql).await;
+    let locked = server.db.hold(&sql).await;
     let (refreshed, terminated, validated, others) = tokio::join!(
         judged(server.refresh(&refresh)),
         judged(server.terminate(&id)),
@@ -54,7 +46,7 @@ async fn an_exhausted_pool_answers_in_time_and_recovers() {
     let server = start_with(|settings| settings.database_connections = 2).await;
     let made = join_all((0..2).map(|_| server.create("ada"))).await;
     let ids: Vec<String> = made.iter().map(|created| parts(created).0).collect();
-    let locked = lock(&server, "SELECT 1 FROM user_sessions FOR UPDATE").await;
+    let locked = server.db.hold("SELECT 1 FROM user_sessions FOR UPDATE").await;
     let ending = join_all((0..40).map(|i| judged(server.terminate(&ids[i % 2]))));
     let access = parts(&made[0]).1;
     let reading = join_all((0..40).map(|_| judged(server.try_validate(&access))));
@@ -77,7 +69,7 @@ async fn an_exhausted_pool_answers_in_time_and_recovers() {
 async fn a_blocked_user_does_not_fail_the_creates_of_others() {
     let server = start().await;
     server.create("ada").await;
-    let locked = lock(&server, LOCK_ADA).await;
+    let locked = server.db.hold(LOCK_ADA).await;
     // The first occupies its lane; what comes meanwhile goes out together.
     let blocked = join_all((0..8).map(|_| judged(server.try_create(new_session("ada")))));
     let users: Vec<String> = (0..40).map(|i| format!("user-{i}")).collect();
@@ -99,7 +91,7 @@ async fn a_blocked_session_does_not_fail_the_refreshes_of_others() {
     let made = join_all(users.iter().map(|user| server.create(user))).await;
     let tokens: Vec<String> = made.iter().map(|created| parts(created).2).collect();
     let sql = format!("SELECT 1 FROM user_sessions WHERE session_id = '{id}' FOR UPDATE");
-    let locked = lock(&server, &sql).await;
+    let locked = server.db.hold(&sql).await;
     let blocked = join_all((0..8).map(|_| judged(server.refresh(&blocked_token))));
     let others = join_all(tokens.iter().map(|token| judged(server.refresh(token))));
     let (blocked, others) = join(blocked, others).await;
@@ -115,7 +107,7 @@ async fn a_blocked_session_does_not_fail_the_refreshes_of_others() {
 async fn more_than_a_queue_holds_is_refused_as_overload_with_nothing_done() {
     let server = start().await;
     server.create("ada").await;
-    let locked = lock(&server, LOCK_ADA).await;
+    let locked = server.db.hold(LOCK_ADA).await;
     // HTTP/2 allows 200 calls at once on a connection, and a queue holds 1024.
     let clients = join_all((0..12).map(|_| client(server.addr))).await;
     let create = async |mut client: SessionServiceClient<_>| {

@@ -9,7 +9,7 @@ use sessiond::grpc::pb::session::terminate_session_request::Target;
 use crate::harness::calls::{parts, reason, refusal, successor};
 use crate::harness::forge::claims;
 use crate::harness::stepping::second_factor;
-use crate::harness::{TestServer, audit, start, start_with};
+use crate::harness::{TestServer, audit, start, start_with, wait};
 
 const SUPERSEDED: &str = "REFRESH_TOKEN_SUPERSEDED";
 
@@ -129,13 +129,24 @@ async fn a_superseded_token_still_logs_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_pair_of_the_step_up_leaves_through_32_refreshes_that_race_with_it() {
+    const WAITING: &str = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let server = start().await;
     let replica = server.replica().await;
     let either = |i: usize| if i.is_multiple_of(2) { &server } else { &replica };
-    join_all((0..10).map(async |round| {
+    for round in 0..10 {
         let (id, _, old) = parts(&server.create(&format!("user-{round}")).await);
-        let refreshing = join_all((0..32).map(|i| either(i).refresh(&old)));
-        let (answers, (session, tokens)) = join(refreshing, either(round).step_up(&id)).await;
+        // In every second round the step-up waits for the row before the refreshes come.
+        let first = format!("SELECT 1 FROM user_sessions WHERE session_id = '{id}' FOR UPDATE");
+        let held = if round % 2 == 0 { Some(server.db.hold(&first).await) } else { None };
+        let refreshing = async {
+            if held.is_some() {
+                wait::until(async || server.db.count(WAITING).await > 0).await;
+            }
+            drop(held);
+            join_all((0..32).map(|i| either(i).refresh(&old))).await
+        };
+        let (answers, (session, tokens)) = join(refreshing, either(round / 2).step_up(&id)).await;
         for answer in answers {
             match answer {
                 Ok(answer) => {
@@ -153,8 +164,7 @@ async fn no_pair_of_the_step_up_leaves_through_32_refreshes_that_race_with_it() 
         assert!([2, 3].contains(&session.refresh_generation));
         assert_eq!(refusal(either(round).refresh(&old).await), SUPERSEDED);
         successor(server.refresh(&tokens.refresh_token).await);
-    }))
-    .await;
+    }
     assert_eq!(server.activities(7).await, 10);
     audit::check(&server.db).await;
 }

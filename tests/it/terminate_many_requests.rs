@@ -106,14 +106,9 @@ async fn a_dry_run_answers_anew_before_and_after() {
     assert_eq!(server.terminate_many(dry()).await.expect("one").terminated_count, 1);
 }
 
-/// Holds the oldest session of ada, so that the batch that comes to it fails.
-async fn hold_the_oldest(server: &TestServer) -> tokio_postgres::Client {
-    let holder = server.db.connect().await;
-    let lock = "BEGIN; SELECT 1 FROM user_sessions WHERE user_id = 'ada'
-        ORDER BY session_id LIMIT 1 FOR UPDATE";
-    holder.batch_execute(lock).await.expect("a lock");
-    holder
-}
+/// Takes the oldest session of ada, so that the batch that comes to it fails.
+const OLDEST: &str =
+    "SELECT 1 FROM user_sessions WHERE user_id = 'ada' ORDER BY session_id LIMIT 1 FOR UPDATE";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_broke_off_is_gone_on_with_and_counted_as_one() {
@@ -121,7 +116,7 @@ async fn a_call_that_broke_off_is_gone_on_with_and_counted_as_one() {
     let replica = server.replica().await;
     server.create_many("ada", 1_200).await;
     let guarded = || pb::TerminateSessionsRequest { expected_max: 1_200, ..of_ada() };
-    let holder = hold_the_oldest(&server).await;
+    let holder = server.db.hold(OLDEST).await;
     let status = server.terminate_many(guarded()).await.expect_err("a batch that cannot end");
     assert_eq!(status.code(), Code::Unavailable);
     assert_eq!(server.db.count(TERMINATED).await, 1_000);

@@ -52,6 +52,14 @@ impl Db {
         connect(&self.url).await
     }
 
+    /// Holds the locks that `sql` takes for as long as the returned connection lives.
+    pub async fn hold(&self, sql: &str) -> tokio_postgres::Client {
+        let client = self.connect().await;
+        client.batch_execute("BEGIN").await.expect("a transaction");
+        client.query(sql, &[]).await.expect("the locks");
+        client
+    }
+
     /// The one number that a query returns.
     pub async fn count(&self, sql: &str) -> i64 {
         self.connect().await.query_one(sql, &[]).await.expect("a query").get(0)
