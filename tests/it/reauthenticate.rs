@@ -7,6 +7,7 @@ use tonic::Code;
 
 use crate::harness::calls::{metadata, new_session, parts, reason, refusal, successor};
 use crate::harness::forge::claims;
+use crate::harness::policies::level;
 use crate::harness::requests::{NOBODY, length, stamp};
 use crate::harness::stepping::second_factor;
 use crate::harness::{TestServer, audit, start, start_with};
@@ -139,6 +140,26 @@ async fn a_policy_that_is_shorter_by_now_counts_and_a_longer_one_does_not() {
         let (session, _) = replica.step_up(&id).await;
         assert_deadlines(&server, &session, Duration::minutes(10), Duration::minutes(30));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stricter_policy_counts_from_the_step_up_and_not_from_creation() {
+    let server = start_with(|settings| settings.policy.idle_timeout = None).await;
+    let (id, ..) = parts(&server.create("ada").await);
+    let (older, ..) = parts(&server.create("ada").await);
+    server.advance(Duration::hours(20));
+    let renewed = server.clock.now();
+    server.step_up(&id).await;
+    server.advance(Duration::hours(1));
+    let absolute_timeout = length(Duration::hours(12));
+    server.update(pb::Policy { absolute_timeout, ..level("") }).await;
+
+    let session = server.get(&id).await.expect("a session");
+    assert_eq!(session.absolute_expire_time, stamp(renewed + Duration::hours(12)));
+    assert_eq!(session.state(), pb::SessionState::Active);
+    let older = server.get(&older).await.expect("a session");
+    assert_eq!(older.end_reason(), pb::EndReason::Policy);
+    audit::check(&server.db).await;
 }
 
 fn assert_deadlines(
