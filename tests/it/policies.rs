@@ -131,11 +131,9 @@ async fn a_mask_names_what_changes_and_clears_what_is_not_set() {
 
     let unknown = masked(level("acme"), &["idle_timeout", "etag", "policy.preset", ""]);
     let status = server.try_update(unknown).await.expect_err("a refusal");
-    let paths = [1, 2, 3].map(|i| format!("update_mask.paths[{i}]"));
-    assert_eq!(violations(&status), paths);
-    let edge = |count: usize| masked(level("acme"), &vec!["preset"; count]);
-    server.try_update(edge(100)).await.expect("100 paths");
-    let status = server.try_update(edge(101)).await.expect_err("a refusal");
+    assert_eq!(violations(&status), ["update_mask"]);
+    let nothing = masked(level("acme"), &[]);
+    let status = server.try_update(nothing).await.expect_err("a refusal");
     assert_eq!(violations(&status), ["update_mask"]);
 }
 

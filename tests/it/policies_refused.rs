@@ -68,7 +68,7 @@ async fn every_broken_value_is_named_at_once() {
     assert_eq!(fields, expected.map(|field| format!("policy.{field}")));
     let status =
         server.try_update(pb::UpdatePolicyRequest::default()).await.expect_err("no policy");
-    assert_eq!(violations(&status), ["policy"]);
+    assert_eq!(violations(&status), ["policy", "update_mask"]);
     let status = server.try_policy("a b", &"c".repeat(129), false).await.expect_err("a refusal");
     assert_eq!(violations(&status), ["tenant_id", "client_id"]);
 }
@@ -138,7 +138,10 @@ async fn a_dry_run_refuses_what_a_change_would() {
     };
     let status = server.try_update(dry(set(above))).await.expect_err("a refusal");
     assert_eq!(violations(&status), ["policy.absolute_timeout"]);
-    let stale = pb::UpdatePolicyRequest { etag: "7".to_owned(), ..set(level("acme")) };
+    let stale = pb::UpdatePolicyRequest {
+        etag: "7".to_owned(),
+        ..set(preset("acme", pb::PolicyPreset::Aal3))
+    };
     let status = server.try_update(dry(stale)).await.expect_err("a refusal");
     assert_eq!(status.code(), Code::Aborted);
 }
