@@ -221,6 +221,7 @@ impl SessionFilter {
     /// its state.
     pub fn still_selects(&self, session: &Session) -> bool {
         self.ip.is_none_or(|net| session.ip.is_some_and(|ip| net.contains(&ip)))
+            && self.device_type.is_none_or(|kind| session.device.kind == kind)
             && self.last_active_after.is_none_or(|after| session.last_active_at >= after)
             && self.last_active_before.is_none_or(|before| session.last_active_at < before)
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::cache::policies::Policies;
 use crate::clock::{Clock, Time};
-use crate::error::Result;
+use crate::error::{Result, Violation};
 use crate::model::device::ClientContext;
 use crate::model::ids::{ClientId, TenantId, UserId};
 use crate::model::policy::{Policy, Timeouts};
@@ -50,8 +50,9 @@ pub struct NewSession {
     pub auth_time: Option<Time>,
     /// Of the tenant and client.
     pub policy: Arc<Policy>,
-    /// As `policy` allows.
-    pub timeouts: Timeouts,
+    /// As `policy` allows, or what it does not: that refuses the create, unless it repeats one that was
+    /// allowed.
+    pub timeouts: Result<Timeouts, Vec<Violation>>,
     /// Empty = the issuer.
     pub audiences: Vec<String>,
     pub metadata: BTreeMap<String, String>,

@@ -66,10 +66,11 @@ impl Erase {
         let mut budget = Budget::new(time);
         let mut done = Erased::default();
         while !done.complete && budget.allows() {
-            let slice = match self.slice(wish).await {
+            let first = !done.is_any();
+            let slice = match self.slice(wish, first).await {
                 // Rolled back as a whole: once more is safe.
                 Err(Error::Unavailable(Outage::Raced(_) | Outage::Locked(_))) => {
-                    self.slice(wish).await?
+                    self.slice(wish, first).await?
                 }
                 other => other?,
             };
@@ -78,11 +79,13 @@ impl Erase {
         Ok(done)
     }
 
-    async fn slice(&self, wish: &Erasure) -> Result<Erased> {
-        self.db.within(self.attempt(wish)).await
+    async fn slice(&self, wish: &Erasure, first: bool) -> Result<Erased> {
+        self.db.within(self.attempt(wish, first)).await
     }
 
-    async fn attempt(&self, wish: &Erasure) -> Result<Erased> {
+    /// The `first` slice that deletes something says so, in the same commit: a call that is cut short
+    /// leaves its line too.
+    async fn attempt(&self, wish: &Erasure, first: bool) -> Result<Erased> {
         let mut tx = self.db.begin().await?;
         let now = self.clock.now();
         let was_known = erase::lock(&mut tx, &wish.tenant, &wish.user, now).await?;
@@ -91,9 +94,9 @@ impl Erase {
         let erased = empty(&mut tx, wish).await?;
         if erased.complete {
             erase::forget(&mut tx, &wish.tenant, &wish.user).await?;
-            if was_known || erased.is_any() {
-                changes.activities.push(self.activity(wish, now));
-            }
+        }
+        if first && (erased.is_any() || (was_known && erased.complete)) {
+            changes.activities.push(self.activity(wish, now));
         }
         if !changes.is_empty() {
             changes.write(&mut tx).await?;

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::model::session::{Session, State};
 
-/// Changes with everything but activity and time: those would make every etag stale at once. The session's state
+/// Changes with everything but activity, deadlines and time: those would make every etag stale at once. The session's state
 /// must be judged already.
 pub fn of(session: &Session) -> String {
     let mut hash = Context::new(&SHA256);

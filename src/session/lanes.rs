@@ -118,6 +118,10 @@ async fn run<W: Work>(db: &Database, work: &W, jobs: &[W::Job], answers: Answers
         let side_by_side = &side_by_side;
         async move {
             let _permit = side_by_side.acquire().await;
+            // Their turn came too late: nobody waits any more, so nothing is done for nobody.
+            if answers.iter().all(oneshot::Sender::is_closed) {
+                return;
+            }
             send::<W>(of_one_user(db, work, jobs).await, answers);
         }
     });

@@ -135,17 +135,19 @@ impl Update {
     ) -> Changes {
         let mut changes = Changes::default();
         let was = session.clone();
-        if let Some(mut device) = device
-            && wish.device.apply(&mut device)
-        {
-            changes.changed = wish.device.shown_by(&device, others);
+        if let Some(mut device) = device {
+            let differs = wish.device.apply(&mut device);
+            // Also where the device is named so already: a later session may show another name.
             if let Some(shown) = wish.device.shown_by(&device, vec![session.clone()]).pop() {
                 *session = shown;
             }
-            let id = self.clock.new_id();
-            let kind = ActivityKind::DeviceUpdated;
-            changes.activities.push(Activity::of_device(id, now, kind, &wish.principal, &device));
-            changes.devices.push(device);
+            if differs {
+                changes.changed = wish.device.shown_by(&device, others);
+                let (id, kind) = (self.clock.new_id(), ActivityKind::DeviceUpdated);
+                let activity = Activity::of_device(id, now, kind, &wish.principal, &device);
+                changes.activities.push(activity);
+                changes.devices.push(device);
+            }
         }
         if let Some(metadata) = &wish.metadata {
             session.metadata.clone_from(metadata);

@@ -6,7 +6,7 @@ use sessiond::model::policy::OnLimit;
 use sessiond::server::Settings;
 
 use crate::harness::calls::{metadata, new_session, parts, reason};
-use crate::harness::{TestServer, audit, start_on, start_with, wait};
+use crate::harness::{TestServer, audit, start, start_on, start_with, wait};
 
 const LONG: std::time::Duration = std::time::Duration::from_secs(3600);
 
@@ -148,4 +148,31 @@ async fn a_lowered_limit_ends_as_many_as_are_too_many() {
     let expected: Vec<&str> = made[..4].iter().map(|(id, _)| id.as_str()).collect();
     assert_eq!(ended, expected, "ids sort by creation");
     audit::check(&server.db).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_with_too_many_to_end_at_once_is_refused_and_not_kept_waiting() {
+    let server = start().await;
+    server.create_many("ada", 12_001).await;
+    let limit = limited(5, OnLimit::TerminateOldest);
+    let limited = server.replica_with(limit).await;
+    let status = limited.try_create(new_session("ada")).await.expect_err("too many");
+    assert_eq!(reason(&status), "SESSION_LIMIT_REACHED");
+    assert_eq!(metadata(&status, "active").as_deref(), Some("12001"));
+    server.create("ada").await;
+    assert!(limited.create("bob").await.terminated_sessions.is_empty());
+
+    let filter = pb::SessionFilter { user_id: "ada".into(), ..Default::default() };
+    let all = pb::TerminateSessionsRequest { filter: Some(filter), ..Default::default() };
+    assert_eq!(limited.terminate_many(all).await.expect("an end").terminated_count, 12_002);
+    assert!(limited.create("ada").await.terminated_sessions.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_with_as_many_as_can_be_read_is_counted() {
+    let server = start().await;
+    server.create_many("ada", 12_000).await;
+    let limited = server.replica_with(limited(5, OnLimit::Reject)).await;
+    let status = limited.try_create(new_session("ada")).await.expect_err("too many");
+    assert_eq!(metadata(&status, "active").as_deref(), Some("12000"));
 }

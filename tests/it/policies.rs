@@ -201,3 +201,24 @@ async fn a_limit_that_is_lowered_counts_at_the_next_create() {
     assert_eq!(reason(&status), "SESSION_LIMIT_REACHED");
     server.try_create(of("", "app")).await.expect("another tenant has no limit");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_create_gets_its_answer_also_where_the_policy_would_refuse_it_by_now() {
+    let server = start().await;
+    let asked = pb::CreateSessionRequest {
+        tenant_id: "acme".to_owned(),
+        idle_timeout: length(Duration::minutes(30)),
+        request_id: "5f9b2c1e-3f0a-4c1d-9a57-0c8f7f1f2a11".to_owned(),
+        ..new_session("ada")
+    };
+    let first = server.try_create(asked.clone()).await.expect("a session");
+    server.update(idle("acme", Duration::minutes(10))).await;
+    let again = server.try_create(asked.clone()).await.expect("the same");
+    let id = |created: &pb::CreateSessionResponse| parts(created).0;
+    assert_eq!(id(&again), id(&first));
+    assert_eq!(parts(&again).2, parts(&first).2, "the same refresh token");
+    let other = "5f9b2c1e-3f0a-4c1d-9a57-0c8f7f1f2a12".to_owned();
+    let anew = pb::CreateSessionRequest { request_id: other, ..asked };
+    let status = server.try_create(anew).await.expect_err("too long by now");
+    assert_eq!(violations(&status), ["idle_timeout"]);
+}

@@ -74,7 +74,7 @@ async fn a_session_that_was_created_by_the_old_policy_meanwhile_is_cut() {
         }
     }
     let slipped = slipped.expect("a create that went by what its replica still knew");
-    server.advance(Duration::seconds(5));
+    server.advance(Duration::seconds(8));
     let request = pb::GetSessionRequest {
         tenant_id: slipped.tenant_id,
         session_id: slipped.session_id,
@@ -127,7 +127,7 @@ async fn creates_on_every_replica_end_up_on_the_new_side() {
     assert_eq!((row.get::<_, i64>(0), before.len() >= 90), (0, true), "created before");
 
     let _job = server.replica().await;
-    server.advance(Duration::seconds(5));
+    server.advance(Duration::seconds(8));
     wait::until(async || server.db.count(UNAPPLIED).await == 0).await;
     assert_eq!(server.db.count(outliving).await, 0);
     audit::check(&server.db).await;
@@ -148,7 +148,7 @@ async fn another_replica_finishes_what_a_caller_had_no_time_for() {
 
     let (db, clock) = (server.db.clone(), server.clock.clone());
     drop(server);
-    clock.advance(Duration::seconds(5));
+    clock.advance(Duration::seconds(8));
     let other = start_on(db.clone(), clock, |_| {}).await;
     wait::until(async || db.count(ended).await == 20_000).await;
     wait::until(async || db.count(UNAPPLIED).await == 0).await;
@@ -166,7 +166,7 @@ async fn a_session_that_stays_locked_is_held_to_the_policy_later() {
     assert_eq!((done.terminated_count, done.complete), (0, false));
     drop(locked);
     let _other = server.replica().await;
-    server.advance(Duration::seconds(5));
+    server.advance(Duration::seconds(8));
     let held = "SELECT count(*) FROM user_sessions WHERE idle_timeout = interval '10 minutes'";
     wait::until(async || server.db.count(held).await == 1).await;
 }

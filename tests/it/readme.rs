@@ -6,7 +6,10 @@ mod markdown;
 
 use std::process::Command;
 
-use crate::harness::start;
+use sessiond::clock::Clock;
+
+use crate::harness::cluster::Db;
+use crate::harness::start_on;
 use markdown::{Block, blocks};
 
 const README: &str = include_str!("../../README.md");
@@ -20,7 +23,8 @@ async fn the_tour_prints_what_it_shows() {
     let steps = steps(&tour);
     assert!(steps.len() > 10, "the tour has {} steps", steps.len());
 
-    let server = start().await;
+    // With a clock that goes: the tour waits for a session to grow older.
+    let server = start_on(Db::fresh().await, Clock::system(), |_| {}).await;
     let script = script(&steps).replace(DEFAULT_ADDRESS, &server.addr.to_string());
     let run = move || {
         let mut shell = Command::new("bash");

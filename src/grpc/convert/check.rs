@@ -22,6 +22,11 @@ impl Check {
         checked.map_err(|violations| self.violations.extend(violations)).ok()
     }
 
+    /// True if nothing was noted so far.
+    pub fn is_sound(&self) -> bool {
+        self.violations.is_empty()
+    }
+
     /// Notes that `field` breaks `rule`.
     pub fn broken(&mut self, field: &str, rule: impl Into<String>) {
         self.violations.push(Violation { field: field.to_owned(), rule: rule.into() });

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Result};
+use crate::model::conflict::{Breach, Scope};
 use crate::model::ids::{SessionKey, TenantId, UserId};
+use crate::model::policy::ranges::MAX_SESSIONS;
 use crate::model::request::Remembered;
 use crate::model::session::Session;
 use crate::session::create::plan::{Live, Outcome, Plan};
@@ -35,6 +37,10 @@ pub(super) struct Batch {
     pub locator: Locator,
 }
 
+/// The most live sessions of a user that a create reads and can end: what a limit may be, and some
+/// more. Beyond, a batch would outlast its time, and hold up others for nothing.
+const MOST_LIVE: u32 = MAX_SESSIONS + 2_000;
+
 /// What the creates of one user ask for together.
 #[derive(Default)]
 struct Demand {
@@ -58,6 +64,12 @@ impl Demand {
     fn has_to_read(&self, live: i64) -> bool {
         let exceeds = |limit| i64::from(self.creates) + live > i64::from(limit);
         self.chooses || self.limit.is_some_and(exceeds)
+    }
+
+    /// What refuses the creates of a user who has more than [`MOST_LIVE`].
+    fn breach(&self) -> Breach {
+        let max = self.limit.unwrap_or(MOST_LIVE);
+        Breach { scope: Scope::User, max, active: MOST_LIVE as usize + 1 }
     }
 }
 
@@ -133,26 +145,27 @@ impl Batch {
         tx: &mut Transaction,
         users: &BTreeMap<(&TenantId, &UserId), Demand>,
     ) -> Result<Live> {
-        let mut live = Live::new();
+        let mut live = Live::default();
         if users.values().all(|demand| demand.limit.is_none() && !demand.chooses) {
             return Ok(live);
         }
-        let most = users.values().filter_map(|demand| demand.limit).max().unwrap_or(0);
         let keys: Vec<(&TenantId, &UserId)> = users.keys().copied().collect();
-        let counts = sessions::count_live(tx, &keys, most).await?;
-        let full: Vec<(&TenantId, &UserId)> = users
-            .iter()
-            .zip(counts)
-            .filter(|((_, demand), live)| demand.has_to_read(*live))
-            .map(|((user, _), _)| *user)
-            .collect();
+        let counts = sessions::count_live(tx, &keys, MOST_LIVE + 1).await?;
+        let mut full: Vec<(&TenantId, &UserId)> = Vec::new();
+        for ((user, demand), count) in users.iter().zip(counts) {
+            if count > i64::from(MOST_LIVE) {
+                live.crowded.insert((user.0.clone(), user.1.clone()), demand.breach());
+            } else if demand.has_to_read(count) {
+                full.push(*user);
+            }
+        }
         if full.is_empty() {
             return Ok(live);
         }
         for mut session in sessions::lock_live(tx, &full).await? {
             self.touches.overlay(&mut session);
             let user = (session.key.tenant.clone(), session.key.user.clone());
-            live.entry(user).or_default().push(session);
+            live.sessions.entry(user).or_default().push(session);
         }
         Ok(live)
     }
@@ -173,10 +186,10 @@ impl Batch {
             return Ok(Err(Error::RequestIdReused));
         };
         self.touches.overlay(&mut session);
-        let mut terminated = Vec::new();
-        for id in related {
-            terminated.extend(sessions::find(tx, &key(id)).await?);
-        }
+        let terminated = match related.is_empty() {
+            true => Vec::new(),
+            false => sessions::find_all_by_id(tx, &tenant, &related).await?,
+        };
         Ok(Ok(Admitted { session: session.seen_at(now), terminated }))
     }
 }

@@ -1,12 +1,13 @@
 //! What a transaction of creates does, decided in memory, one create after the other. Pure, but
 //! for the ids of activities.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use uuid::Uuid;
 
 use crate::clock::{Clock, Time};
-use crate::error::{Error, Reason};
+use crate::error::{Error, Reason, Violation};
 use crate::model::activity::{Activity, ActivityKind, SYSTEM};
 use crate::model::conflict::{Breach, Conflict};
 use crate::model::ids::{TenantId, UserId};
@@ -19,8 +20,17 @@ use crate::session::limits;
 use crate::store::changes::Changes;
 use crate::token::conflict::ConflictTokens;
 
-/// The sessions of each user that are not ended.
-pub(super) type Live = HashMap<(TenantId, UserId), Vec<Session>>;
+/// How many ended sessions an answer tells at most: with metadata, as many as fit in 1 MiB.
+const TOLD: usize = 100;
+
+/// What the users have whose creates may reach a limit.
+#[derive(Default)]
+pub(super) struct Live {
+    /// The sessions of each that are not ended.
+    pub sessions: HashMap<(TenantId, UserId), Vec<Session>>,
+    /// Those of whom too many live to be read.
+    pub crowded: HashMap<(TenantId, UserId), Breach>,
+}
 
 /// Decisions so far, and what they rest on.
 pub(super) struct Plan<'a> {
@@ -55,6 +65,7 @@ pub(super) enum Outcome {
 #[derive(Clone)]
 pub(super) enum Refusal {
     RequestIdReused,
+    Invalid(Vec<Violation>),
     LimitReached(Breach),
     Conflict(Box<Conflict>),
     ConflictTokenInvalid,
@@ -95,11 +106,19 @@ impl<'a> Plan<'a> {
     }
 
     fn create(&mut self, session: Session, new: &NewSession) -> Outcome {
+        if let Err(broken) = &new.timeouts {
+            return Outcome::Refused(Refusal::Invalid(broken.clone()));
+        }
         let Ok(settling) = self.settling(new) else {
             return Outcome::Refused(Refusal::ConflictTokenInvalid);
         };
         let user = (session.key.tenant.clone(), session.key.user.clone());
-        let live = self.live.entry(user).or_default();
+        let has_to_count =
+            limits::lowest(&new.policy.limits, &session).is_some() || settling.is_some();
+        if let Some(breach) = self.live.crowded.get(&user).filter(|_| has_to_count) {
+            return Outcome::Refused(Refusal::LimitReached(*breach));
+        }
+        let live = self.live.sessions.entry(user).or_default();
         let admitted = limits::admit(&new.policy.limits, &session, live, &new.victims, self.now);
         let victims = match admitted {
             Ok(victims) => victims,
@@ -109,16 +128,19 @@ impl<'a> Plan<'a> {
             }
         };
         // From the back, so that the other indexes stay right.
-        let mut terminated: Vec<Session> =
+        let victims: Vec<Session> =
             victims.into_iter().rev().map(|victim| live.swap_remove(victim)).collect();
         live.push(session.clone());
-        for victim in &mut terminated {
+        let mut terminated = Vec::with_capacity(victims.len());
+        for mut victim in victims {
             let chosen = new.victims.contains(&victim.key.session);
             let by = chosen.then(|| new.principal.clone());
-            victim.end(End { reason: EndReason::Limit, at: self.now, by: by.clone(), note: None });
-            self.record(ActivityKind::Terminated, by.as_deref().unwrap_or(SYSTEM), victim);
-            self.write_end(victim);
+            if self.end(&mut victim, by) {
+                terminated.push(victim);
+            }
         }
+        terminated.sort_unstable_by_key(|victim| Reverse(victim.key.session));
+        terminated.truncate(TOLD);
         self.record(ActivityKind::Created, &new.principal, &session);
         self.changes.created.push(session.clone());
         let ended: Vec<Uuid> = terminated.iter().map(|victim| victim.key.session).collect();
@@ -154,12 +176,17 @@ impl<'a> Plan<'a> {
         });
     }
 
-    /// A victim may be a session that this very transaction creates.
-    fn write_end(&mut self, victim: &Session) {
-        match self.changes.created.iter_mut().find(|created| created.key == victim.key) {
-            Some(created) => created.state = victim.state.clone(),
-            None => self.changes.changed.push(victim.clone()),
-        }
+    /// Ends a victim, which may be a session that this very transaction creates; false if it turns out
+    /// to have expired.
+    fn end(&mut self, victim: &mut Session, by: Option<String>) -> bool {
+        let end = End { reason: EndReason::Limit, at: self.now, by: by.clone(), note: None };
+        let id = self.clock.new_id();
+        let created = self.changes.created.iter_mut().find(|created| created.key == victim.key);
+        let Some(created) = created else { return self.changes.end(victim, end, id) };
+        victim.end(end);
+        created.state = victim.state.clone();
+        self.record(ActivityKind::Terminated, by.as_deref().unwrap_or(SYSTEM), victim);
+        true
     }
 
     fn record(&mut self, kind: ActivityKind, principal: &str, session: &Session) {
@@ -172,6 +199,7 @@ impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Error {
         match refusal {
             Refusal::RequestIdReused => Error::RequestIdReused,
+            Refusal::Invalid(broken) => Error::Invalid(broken),
             Refusal::LimitReached(breach) => Error::Precondition {
                 reason: Reason::SessionLimitReached,
                 message: breach.to_string(),

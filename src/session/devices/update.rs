@@ -84,11 +84,14 @@ impl Update {
             return Err(Error::EtagMismatch);
         }
         let mut changes = Changes::default();
-        if wish.set.apply(&mut device) {
-            for session in &mut live {
-                self.touches.overlay(session);
-            }
-            changes.changed = wish.set.shown_by(&device, live);
+        for session in &mut live {
+            self.touches.overlay(session);
+        }
+        let differs = wish.set.apply(&mut device);
+        // Also where it is set so already: a later session may show something else.
+        changes.changed = wish.set.shown_by(&device, live);
+        if differs || !changes.changed.is_empty() {
+            device.revision += i32::from(!differs);
             let id = self.clock.new_id();
             let kind = ActivityKind::DeviceUpdated;
             changes.activities.push(Activity::of_device(id, now, kind, &wish.principal, &device));

@@ -39,7 +39,8 @@ pub fn advance(
         let first = Remembered {
             tenant: wish.tenant.clone(),
             request,
-            user: wish.filter.user.clone(),
+            // Not named: a batch that locks no session of theirs must not outlive an erasure with it.
+            user: None,
             subject: None,
             related: Vec::new(),
             at: now,

@@ -45,14 +45,17 @@ pub fn new_session(
     let context = client::context(&mut check, request.client);
     let idle = duration(&mut check, "idle_timeout", request.idle_timeout);
     let absolute = duration(&mut check, "absolute_timeout", request.absolute_timeout);
-    let timeouts = check.all(policy.timeouts(idle, absolute));
+    let timeouts = policy.timeouts(idle, absolute);
     let (acr, amr, auth_time) = authentication(&mut check, request.authentication, now);
     audiences(&mut check, &request.audiences);
     metadata(&mut check, &request.metadata);
     let conflict_token = Some(request.conflict_token).filter(|token| !token.is_empty());
     let victims = victims(&mut check, conflict_token.is_some(), &request.terminate_session_ids);
-    let (Some(tenant), Some(user), Some(client), Some(timeouts)) = (tenant, user, client, timeouts)
-    else {
+    // The policy may have become stricter since the first of two calls with one id.
+    if remember.is_none() || !check.is_sound() {
+        check.all(timeouts.clone());
+    }
+    let (Some(tenant), Some(user), Some(client)) = (tenant, user, client) else {
         return Err(check.failed());
     };
     check.done()?;

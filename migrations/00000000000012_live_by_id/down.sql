@@ -1,0 +1,1 @@
+DROP INDEX CONCURRENTLY IF EXISTS user_sessions_live_by_id;
