@@ -78,9 +78,9 @@ impl Work {
                 };
             }
         }
-        let mut alert = found.ok_or_else(|| not_found(step.alert))?;
+        let Some(mut alert) = found else { return Err(tx.refuse(not_found(step.alert)).await) };
         if step.revision.as_ref().is_some_and(|seen| *seen != alert.revision.to_string()) {
-            return Err(Error::EtagMismatch);
+            return Err(tx.refuse(Error::EtagMismatch).await);
         }
         let mut changes = Changes::default();
         if let Some(state) = advance(&alert.state, step.to, &step.principal, now)? {

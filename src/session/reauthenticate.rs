@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::cache::policies::Policies;
 use crate::clock::{Clock, Time};
-use crate::error::{Error, Outage, Reason, Result};
+use crate::error::{Error, Outage, Result};
 use crate::model::activity::{Activity, ActivityKind};
 use crate::model::device::ClientContext;
 use crate::model::ids::{SessionKey, TenantId, UserId};
@@ -16,6 +16,7 @@ use crate::model::request::{Remembered, RequestId};
 use crate::model::session::{Authentication, Session, State};
 use crate::model::token::TokenPair;
 use crate::model::user_device::UserDevice;
+use crate::session::get::not_found;
 use crate::session::location::Locator;
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
@@ -93,7 +94,9 @@ impl Reauthenticate {
     /// The session, its policy, and whether its present tokens are those of this request.
     async fn attempt(&self, wish: &Reauthentication) -> Result<(Session, Arc<Policy>, bool)> {
         let mut tx = self.db.begin().await?;
-        let mut session = self.lock(&mut tx, wish).await?;
+        let Some(mut session) = self.lock(&mut tx, wish).await? else {
+            return Err(tx.refuse(not_found(wish.session)).await);
+        };
         // Whoever waited for the lock now sees what the one before did.
         let now = self.clock.now();
         self.touches.overlay(&mut session);
@@ -110,7 +113,7 @@ impl Reauthenticate {
             }
         }
         if let State::Ended(end) = session.state_at(now) {
-            return Err(Error::SessionEnded(end.reason));
+            return Err(tx.refuse(Error::SessionEnded(end.reason)).await);
         }
         renew(&mut session, wish, &policy, now, self.issuer.current_mac());
         let mut changes = Changes::default();
@@ -134,7 +137,7 @@ impl Reauthenticate {
         Ok((session, policy, true))
     }
 
-    async fn lock(&self, tx: &mut Transaction, wish: &Reauthentication) -> Result<Session> {
+    async fn lock(&self, tx: &mut Transaction, wish: &Reauthentication) -> Result<Option<Session>> {
         let key = match &wish.user {
             Some(user) => {
                 let (tenant, user) = (wish.tenant.clone(), user.clone());
@@ -142,15 +145,8 @@ impl Reauthenticate {
             }
             None => sessions::find_by_id(tx, &wish.tenant, wish.session).await?.map(|s| s.key),
         };
-        let session = match key {
-            Some(key) => sessions::lock(tx, &[&key]).await?.pop(),
-            None => None,
-        };
-        session.ok_or_else(|| Error::NotFound {
-            reason: Reason::SessionNotFound,
-            kind: "session.v1.Session",
-            name: wish.session.to_string(),
-        })
+        let Some(key) = key else { return Ok(None) };
+        Ok(sessions::lock(tx, &[&key]).await?.pop())
     }
 }
 

@@ -84,13 +84,13 @@ impl Update {
             found.iter_mut().for_each(|session| self.touches.overlay(session));
             return found.map(|found| found.seen_at(now)).ok_or(Error::RequestIdReused);
         }
-        let found = found.ok_or_else(|| not_found(wish.session))?;
+        let Some(found) = found else { return Err(tx.refuse(not_found(wish.session)).await) };
         let (mut session, others, device) = self.lock(&mut tx, wish, found).await?;
         if let State::Ended(end) = session.state_at(now) {
-            return Err(Error::SessionEnded(end.reason));
+            return Err(tx.refuse(Error::SessionEnded(end.reason)).await);
         }
         if wish.etag.as_ref().is_some_and(|seen| *seen != etag::of(&session)) {
-            return Err(Error::EtagMismatch);
+            return Err(tx.refuse(Error::EtagMismatch).await);
         }
         let changes = self.decide(wish, &mut session, others, device, now);
         if !changes.is_empty() {

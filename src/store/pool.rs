@@ -156,6 +156,15 @@ impl DerefMut for Pooled {
 }
 
 impl Transaction {
+    /// Ends a transaction in which `error` was decided and nothing is to be written, and hands it back.
+    /// Without this the refusal would cost its connection.
+    pub async fn refuse(mut self, error: Error) -> Error {
+        match AnsiTransactionManager::rollback_transaction(&mut *self.0).await {
+            Ok(()) => error,
+            Err(lost) => lost.into(),
+        }
+    }
+
     /// Commits. Only after this returned ok may anybody hear of the changes.
     ///
     /// # Errors

@@ -81,7 +81,7 @@ impl Revoke {
             };
         }
         let found = devices::lock(&mut tx, &wish.key).await?;
-        let mut device = found.ok_or_else(|| not_found(&wish.key))?;
+        let Some(mut device) = found else { return Err(tx.refuse(not_found(&wish.key)).await) };
         device.choice.trusted = false;
         device.revoked_at = Some(now);
         device.revision += 1;

@@ -79,9 +79,9 @@ impl Update {
             false => Vec::new(),
         };
         let found = devices::lock(&mut tx, &wish.key).await?;
-        let mut device = found.ok_or_else(|| not_found(&wish.key))?;
+        let Some(mut device) = found else { return Err(tx.refuse(not_found(&wish.key)).await) };
         if wish.etag.as_ref().is_some_and(|seen| *seen != device.revision.to_string()) {
-            return Err(Error::EtagMismatch);
+            return Err(tx.refuse(Error::EtagMismatch).await);
         }
         let mut changes = Changes::default();
         for session in &mut live {
