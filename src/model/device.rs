@@ -23,7 +23,7 @@ pub struct Device {
 }
 
 /// What is known of a device: `name` in at most 128 characters, the others in 64. `name`, `platform`
-/// and `app_version` are as stated, `os` and `browser` as the user agent tells. Unknown stays `None`.
+/// and `app_version` are as stated, `os`, `browser` and `model` as the user agent tells. Unknown stays `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeviceDetails {
@@ -37,6 +37,8 @@ pub struct DeviceDetails {
     pub os: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub browser: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
 }
 
 /// How a caller names the device.

@@ -4,6 +4,7 @@
 pub mod identity;
 
 mod kind;
+mod model;
 mod names;
 mod table;
 
@@ -17,6 +18,8 @@ pub struct Derived {
     pub os: Option<String>,
     /// `Chrome 131`; of an app or a program, its own name.
     pub browser: Option<String>,
+    /// `SM-S918B`; most browsers tell none.
+    pub model: Option<String>,
     /// `os` without its version.
     pub os_family: Option<String>,
     /// `browser` without its version.
@@ -37,6 +40,8 @@ pub fn derive(user_agent: &str) -> Derived {
     let system = safari_tells(system, browser.as_ref());
     Derived {
         kind,
+        // A crawler only pretends to be one.
+        model: model::model(user_agent).filter(|_| kind != DeviceType::Bot),
         os: system.as_ref().map(names::Name::text),
         browser: browser.as_ref().map(names::Name::text),
         os_family: system.map(|system| system.family),

@@ -102,13 +102,14 @@ pub fn location_to_pb(place: Location) -> pb::Location {
 
 /// A device as the protocol writes it.
 pub fn device_to_pb(device: Device) -> pb::Device {
-    let DeviceDetails { name, platform, app_version, os, browser } = device.details;
+    let DeviceDetails { name, platform, app_version, os, browser, model } = device.details;
     pb::Device {
         device_id: device.id.to_string(),
         name: name.unwrap_or_default(),
         r#type: i32::from(device.kind as i16),
         os: platform.clone().or(os).unwrap_or_default(),
         browser: browser.unwrap_or_default(),
+        model: model.unwrap_or_default(),
         platform: platform.unwrap_or_default(),
         app_version: app_version.unwrap_or_default(),
     }

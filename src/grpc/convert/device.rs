@@ -18,7 +18,7 @@ use crate::session::devices::update::{DeviceUpdate, Setting};
 pub fn to_pb_device(seen: Seen) -> pb::UserDevice {
     let Seen { device, active } = seen;
     let kind = device.shown_kind();
-    let DeviceDetails { name, platform, app_version, os, browser } = device.details;
+    let DeviceDetails { name, platform, app_version, os, browser, model } = device.details;
     let address = |ip: Option<std::net::IpAddr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
     pb::UserDevice {
         device_id: device.key.device.to_string(),
@@ -30,6 +30,7 @@ pub fn to_pb_device(seen: Seen) -> pb::UserDevice {
         r#type: i32::from(kind as i16),
         os: platform.clone().or(os).unwrap_or_default(),
         browser: browser.unwrap_or_default(),
+        model: model.unwrap_or_default(),
         platform: platform.unwrap_or_default(),
         app_version: app_version.unwrap_or_default(),
         first_seen_time: Some(to_pb(device.first_seen.at)),

@@ -73,6 +73,7 @@ fn device(new: &NewSession) -> Device {
         }
         device.details.os = derived.os;
         device.details.browser = derived.browser;
+        device.details.model = derived.model;
     }
     device
 }

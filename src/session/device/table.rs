@@ -1,5 +1,5 @@
 //! The patterns of uap-core, the only place that knows ua-parser. The patterns for device models are left out:
-//! they are most of the data, and browsers no longer tell the model.
+//! they are most of the data, and name phones rather than tell their model as stated.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;

@@ -13,16 +13,20 @@ fn user_agents_tell_what_a_person_would_say() {
     let rows = TABLE.lines().filter(|line| !line.starts_with('#'));
     for row in rows.clone() {
         let columns: Vec<&str> = row.split('\t').collect();
-        let [kind, os, browser, user_agent] = columns[..] else {
-            panic!("not four columns: {row}")
+        let (kind, os, browser, user_agent, model) = match columns[..] {
+            [kind, os, browser, user_agent] => (kind, os, browser, user_agent, ""),
+            [kind, os, browser, user_agent, model] => (kind, os, browser, user_agent, model),
+            _ => panic!("not four or five columns: {row}"),
         };
         let found = derive(user_agent);
+        let found_model = found.model.unwrap_or_default();
         let found_kind = format!("{:?}", found.kind).to_uppercase();
         let (found_os, found_browser) =
             (found.os.unwrap_or_default(), found.browser.unwrap_or_default());
-        let found = (found_kind.as_str(), found_os.as_str(), found_browser.as_str());
-        if found != (kind, os, browser) {
-            wrong.push(format!("{user_agent}\n  {found:?}, not {:?}", (kind, os, browser)));
+        let found = (&*found_kind, &*found_os, &*found_browser, &*found_model);
+        let expected = (kind, os, browser, model);
+        if found != expected {
+            wrong.push(format!("{user_agent}\n  {found:?}, not {expected:?}"));
         }
         kinds.insert(kind);
     }

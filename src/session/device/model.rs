@@ -1,0 +1,74 @@
+//! The model of a device, where its user agent tells a real one.
+
+/// The longest model told, in characters.
+const MOST: usize = 64;
+
+/// `SM-S918B` of an Android system, `iPhone15,2` of an app on one of Apple's. Browsers on Android froze
+/// theirs to `K` (Chromium's user agent reduction), and Safari tells none.
+pub fn model(user_agent: &str) -> Option<String> {
+    let (_, comment) = user_agent.split_once('(')?;
+    let comment = comment.split_once(')').map_or(comment, |(comment, _)| comment);
+    let parts = || comment.split(';').map(str::trim);
+    let android = parts().skip_while(|part| !part.starts_with("Android")).skip(1);
+    let model = android
+        .map(|part| part.split(" Build/").next().unwrap_or_default().trim())
+        .find(|part| is_android_model(part))
+        .or_else(|| parts().find(|part| is_apple_model(part)))?;
+    let plain =
+        model.chars().count() <= MOST && model.is_ascii() && !model.contains(char::is_control);
+    plain.then(|| model.to_owned())
+}
+
+/// What else stands behind the system: the frozen model, a web view, a form, a version, a language.
+fn is_android_model(part: &str) -> bool {
+    const OTHERS: [&str; 7] = ["", "K", "wv", "U", "Mobile", "Tablet", "TV"];
+    let language = |part: &str| {
+        let bytes = part.as_bytes();
+        bytes.len() == 5 && matches!(bytes[2], b'-' | b'_') && bytes[..2].is_ascii()
+    };
+    let language = language(part) && part[..2].chars().all(|c| c.is_ascii_lowercase());
+    !OTHERS.contains(&part) && !part.starts_with("rv:") && !language
+}
+
+/// A name and two numbers, as Apple numbers its hardware.
+fn is_apple_model(part: &str) -> bool {
+    const LINES: [&str; 6] = ["iPhone", "iPad", "iPod", "Watch", "AppleTV", "Mac"];
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let numbers = LINES.iter().find_map(|line| part.strip_prefix(line));
+    numbers.and_then(|numbers| numbers.split_once(',')).is_some_and(|(major, minor)| {
+        digits(major.trim_start_matches(|c: char| c.is_ascii_alphabetic())) && digits(minor)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::model;
+
+    #[test]
+    fn only_real_models_are_told() {
+        let android =
+            |inner: &str| model(&format!("Mozilla/5.0 (Linux; {inner}) AppleWebKit/537.36"));
+        for (inner, expected) in [
+            ("Android 14; SM-S918B", Some("SM-S918B")),
+            ("Android 13; Pixel 7 Build/TQ3A.230805.001; wv", Some("Pixel 7")),
+            ("U; Android 12; en-us; M2102J20SG Build/SKQ1", Some("M2102J20SG")),
+            ("Android 10; K", None),
+            ("Android 14; Mobile; rv:131.0", None),
+            ("Android 14", None),
+            ("Android 14; é", None),
+        ] {
+            assert_eq!(android(inner).as_deref(), expected, "{inner}");
+        }
+        let long = "x".repeat(64);
+        assert_eq!(android(&format!("Android 14; {long}")).as_deref(), Some(long.as_str()));
+        assert_eq!(android(&format!("Android 14; {long}x")), None);
+        let app = |inner: &str| model(&format!("Notes/3.2 ({inner}) Alamofire/5.9.1"));
+        assert_eq!(app("iPhone15,2; iOS 17.1").as_deref(), Some("iPhone15,2"));
+        assert_eq!(app("MacBookPro18,3; macOS 14.5").as_deref(), Some("MacBookPro18,3"));
+        assert_eq!(app("iPhone; iOS 17.1"), None);
+        assert_eq!(app("iPad; CPU OS 17_1 like Mac OS X"), None);
+        assert_eq!(app("iPhone1,; x"), None);
+        assert_eq!(model("curl/8.9.1"), None);
+        assert_eq!(model("(("), None);
+    }
+}
