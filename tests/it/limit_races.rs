@@ -191,3 +191,43 @@ async fn parallel_creates_end_each_exactly_one_session_on_their_own_device() {
         ends_in_order(scope, OnLimit::TerminateSameDevice, 2).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parallel_creates_go_by_use_and_not_by_age() {
+    for scope in SCOPES {
+        let on_limit = OnLimit::TerminateLeastRecentlyUsed;
+        let change = |settings: &mut Settings| limit(settings, scope, LIMIT as u32, on_limit);
+        let server = start_with(change).await;
+        let replica = server.replica_with(change).await;
+        let mut old = Vec::new();
+        for i in 0..LIMIT {
+            let created = server.try_create(counted(scope, i, "one")).await.expect("a session");
+            old.push(parts(&created));
+            server.advance(chrono::Duration::seconds(1));
+        }
+        let used = [3, 0, 4, 1, 2];
+        for i in used {
+            server.refresh(&old[i].2).await.expect("a use");
+            server.advance(chrono::Duration::seconds(1));
+        }
+        let calls = (0..CREATES).map(|i| {
+            let server = if i % 2 == 0 { &server } else { &replica };
+            server.try_create(counted(scope, i, "one"))
+        });
+        let mut made: Vec<(String, Vec<String>)> = join_all(calls)
+            .await
+            .into_iter()
+            .map(|answer| {
+                let answer = answer.expect("room is made");
+                let ended = answer.terminated_sessions.into_iter().map(|ended| ended.session_id);
+                (answer.session.expect("a session").session_id, ended.collect())
+            })
+            .collect();
+        made.sort();
+        let ended: Vec<&String> = made.iter().flat_map(|(_, ended)| ended).collect();
+        let order = used.iter().map(|i| &old[*i].0).chain(made.iter().map(|(id, _)| id));
+        assert_eq!(ended, order.take(CREATES).collect::<Vec<_>>(), "{scope:?}");
+        assert_eq!(server.db.count(&live(scope)).await, LIMIT as i64);
+        audit::check(&server.db).await;
+    }
+}
