@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use crate::clock::Time;
 use crate::model::ids::{TenantId, UserId};
+use crate::model::session::Session;
 
 /// How long a `request_id` is remembered.
 pub const REMEMBERED_FOR: Duration = Duration::hours(24);
@@ -44,6 +45,18 @@ pub struct Progress {
 }
 
 impl Remembered {
+    /// What a request did that made or changed `session` at `at`.
+    pub fn of_session(session: &Session, request: RequestId, at: Time) -> Remembered {
+        Remembered {
+            tenant: session.key.tenant.clone(),
+            request,
+            user: Some(session.key.user.clone()),
+            subject: Some(session.key.session),
+            related: Vec::new(),
+            at,
+        }
+    }
+
     /// True while a repetition must get the first answer.
     pub fn holds_at(&self, now: Time) -> bool {
         now < self.at + REMEMBERED_FOR

@@ -124,14 +124,8 @@ impl Reauthenticate {
         let (id, kind) = (self.clock.new_id(), ActivityKind::Reauthenticated);
         changes.activities.push(Activity::of_session(id, now, kind, &wish.principal, &session));
         changes.changed.push(session.clone());
-        changes.remembered.extend(wish.request.map(|request| Remembered {
-            tenant: wish.tenant.clone(),
-            request,
-            user: Some(session.key.user.clone()),
-            subject: Some(session.key.session),
-            related: Vec::new(),
-            at: now,
-        }));
+        let remembered = wish.request.map(|request| Remembered::of_session(&session, request, now));
+        changes.remembered.extend(remembered);
         changes.write(&mut tx).await?;
         tx.commit().await?;
         Ok((session, policy, true))

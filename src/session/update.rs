@@ -158,14 +158,8 @@ impl Update {
             changes.activities.push(Activity::of_session(id, now, kind, &wish.principal, session));
             changes.changed.push(session.clone());
         }
-        changes.remembered.extend(wish.request.map(|request| Remembered {
-            tenant: wish.tenant.clone(),
-            request,
-            user: Some(session.key.user.clone()),
-            subject: Some(session.key.session),
-            related: Vec::new(),
-            at: now,
-        }));
+        let remembered = wish.request.map(|request| Remembered::of_session(session, request, now));
+        changes.remembered.extend(remembered);
         changes
     }
 }

@@ -163,17 +163,10 @@ impl<'a> Plan<'a> {
 
     /// Takes an id for a session that comes next.
     fn remember(&mut self, request: RequestId, session: &Session, related: Vec<Uuid>) {
-        let (tenant, user) = (session.key.tenant.clone(), session.key.user.clone());
         let here = Known::Here(request, self.outcomes.len());
-        self.known.insert((tenant.clone(), request.id), here);
-        self.changes.remembered.push(Remembered {
-            tenant,
-            request,
-            user: Some(user),
-            subject: Some(session.key.session),
-            related,
-            at: self.now,
-        });
+        self.known.insert((session.key.tenant.clone(), request.id), here);
+        let remembered = Remembered::of_session(session, request, self.now);
+        self.changes.remembered.push(Remembered { related, ..remembered });
     }
 
     /// Ends a victim, which may be a session that this very transaction creates; false if it turns out
