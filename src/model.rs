@@ -21,6 +21,7 @@ pub mod activity;
 pub mod alert;
 pub mod conflict;
 pub mod device;
+pub mod feed;
 pub mod ids;
 pub mod page;
 pub mod policy;

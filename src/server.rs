@@ -1,6 +1,9 @@
 //! The only wiring: puts the parts together, serves, and takes them down in order. One door for
 //! `main` and for the tests.
 
+mod jobs;
+mod settings;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +11,6 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Router, TcpIncoming};
 use tower::layer::util::{Identity, Stack};
@@ -22,13 +24,11 @@ use crate::grpc::health::Health;
 use crate::grpc::observe::ObserveLayer;
 use crate::grpc::pb;
 use crate::grpc::session::SessionApi;
-use crate::jobs;
-use crate::model::policy::Policy;
 use crate::session::{
     apply_policy::ApplyPolicy, create::Create, device, devices, erase::Erase, expire::Expire,
-    get::Get, get_policy::GetPolicy, list::List, location::Locator, reauthenticate::Reauthenticate,
-    refresh::Refresh, retain::Retain, terminate::Terminate, terminate_many::TerminateMany,
-    touch::Touches, update::Update, update_policy::UpdatePolicy, validate::Validate,
+    get::Get, get_policy::GetPolicy, list::List, reauthenticate::Reauthenticate, refresh::Refresh,
+    retain::Retain, terminate::Terminate, terminate_many::TerminateMany, touch::Touches,
+    update::Update, update_policy::UpdatePolicy, validate::Validate,
 };
 use crate::store::migrations;
 use crate::store::pool::Database;
@@ -36,75 +36,16 @@ use crate::token::conflict::ConflictTokens;
 use crate::token::issuer::Issuer;
 use crate::token::keyring::Keyring;
 use crate::token::page::PageTokens;
-use crate::token::seal::MasterKey;
 
-/// What a server needs to know.
-pub struct Settings {
-    /// A loopback address; port 0 = any free one.
-    pub listen: SocketAddr,
-    /// As `store/tls.rs` reads it.
-    pub database_url: String,
-    /// The most connections, 2 or more.
-    pub database_connections: u32,
-    pub master_key: MasterKey,
-    /// `iss` of access tokens.
-    pub issuer: String,
-    /// For all tenants.
-    pub policy: Policy,
-    /// Tells the place of an address.
-    pub locator: Locator,
-    /// How long calls in progress may take to end at a stop.
-    pub drain_timeout: Duration,
-    pub intervals: Intervals,
-}
-
-/// How often the jobs run.
-#[derive(Debug, Clone, Copy)]
-pub struct Intervals {
-    /// Writing last activity.
-    pub flush: Duration,
-    /// Writing down what expired.
-    pub sweep: Duration,
-    /// Asking the database whether it answers.
-    pub probe: Duration,
-    /// Making partitions ahead and forgetting request ids.
-    pub retain: Duration,
-    /// Looking for policies to apply.
-    pub apply: Duration,
-    /// Looking whether the files of locations changed.
-    pub locations: Duration,
-}
-
-impl Default for Intervals {
-    fn default() -> Intervals {
-        Intervals {
-            flush: Duration::from_secs(5),
-            sweep: Duration::from_secs(10),
-            probe: Duration::from_millis(500),
-            retain: Duration::from_secs(600),
-            apply: Duration::from_secs(1),
-            locations: Duration::from_secs(60),
-        }
-    }
-}
+pub use settings::{Intervals, Settings};
 
 /// A server that has its port, its database up to date and its keys.
 pub struct Server {
     listener: TcpListener,
     router: Router<Stack<ObserveLayer, Identity>>,
     health: Health,
-    jobs: Jobs,
+    jobs: jobs::Jobs,
     drain_timeout: Duration,
-}
-
-struct Jobs {
-    expire: Expire,
-    retain: Retain,
-    apply: ApplyPolicy,
-    touches: Touches,
-    reader: SessionReader,
-    locator: Locator,
-    intervals: Intervals,
 }
 
 impl Server {
@@ -200,7 +141,7 @@ impl Server {
         };
         let read = Read::new(db.clone());
         let alerts = AlertApi { read, work: Work::new(db.clone(), clock.clone()), pages };
-        let jobs = Jobs {
+        let jobs = jobs::Jobs {
             expire: Expire::new(db.clone(), clock.clone(), touches.clone()),
             retain: Retain::new(db, clock.clone()),
             apply,
@@ -269,19 +210,5 @@ impl Server {
         while jobs.join_next().await.is_some() {}
         tracing::info!("stopped");
         Ok(())
-    }
-}
-
-impl Jobs {
-    fn start(self, up: watch::Sender<bool>, stop: &CancellationToken) -> JoinSet<()> {
-        let Intervals { flush, sweep, probe, retain, apply, locations } = self.intervals;
-        let mut jobs = JoinSet::new();
-        jobs.spawn(jobs::expire::run(self.expire, sweep, stop.clone()));
-        jobs.spawn(jobs::flush_touches::run(self.touches, flush, stop.clone()));
-        jobs.spawn(jobs::probe::run(self.reader, up, probe, stop.clone()));
-        jobs.spawn(jobs::retain::run(self.retain, retain, stop.clone()));
-        jobs.spawn(jobs::apply_policies::run(self.apply, apply, stop.clone()));
-        jobs.spawn(jobs::reload_locations::run(self.locator, locations, stop.clone()));
-        jobs
     }
 }

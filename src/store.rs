@@ -9,6 +9,7 @@ pub mod alerts;
 pub mod changes;
 pub mod devices;
 pub mod erase;
+pub mod feed;
 pub mod keys;
 pub mod migrations;
 pub mod partitions;

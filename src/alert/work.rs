@@ -102,7 +102,7 @@ impl Work {
         changes.remembered.extend(step.request.map(|request| Remembered {
             tenant: step.tenant.clone(),
             request,
-            user: Some(alert.user.clone()),
+            user: alert.user.clone(),
             subject: Some(alert.id),
             related: Vec::new(),
             at: now,

@@ -1,17 +1,20 @@
 //! The audit trail: one activity for every committed state change.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use chrono::Duration;
 use uuid::Uuid;
 
 use crate::clock::Time;
 use crate::model::alert::Alert;
-use crate::model::ids::{TenantId, UserId};
+use crate::model::device::{DeviceType, Location};
+use crate::model::ids::{ClientId, DeviceKey, SessionKey, TenantId, UserId};
 use crate::model::session::{EndReason, Session, State};
 use crate::model::user_device::UserDevice;
 
 /// One line of the audit trail.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Activity {
     /// UUIDv7, made here.
     pub id: Uuid,
@@ -35,21 +38,78 @@ pub struct Activity {
     pub ip: Option<IpAddr>,
     /// Of the session's client, after the change.
     pub user_agent: Option<String>,
+    pub client: Option<ClientId>,
+    pub device_type: Option<DeviceType>,
+    /// Where `ip` is, as far as it is known.
+    pub location: Option<Location>,
+    /// What was reported; `None` for what the service did itself.
+    pub report: Option<Report>,
+}
+
+/// What a gateway or a login service says of an event.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// For [`ActivityKind::Custom`]: what it is, 1 to 64 characters.
+    pub name: Option<String>,
+    /// What was called: at most 256 characters.
+    pub endpoint: Option<String>,
+    /// How, such as `GET`: at most 32 characters.
+    pub method: Option<String>,
+    pub success: bool,
+    /// At most 64 characters.
+    pub error_code: Option<String>,
+    /// How long it took, 0 or more.
+    pub latency: Option<Duration>,
+    /// The reporter's own: up to 32 entries and 4096 bytes.
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// The principal of what the service does by itself.
 pub const SYSTEM: &str = "system";
 
 numbered! {
-    /// What happened.
+    /// What happened. Up to 19 changes of state, then what others report, then what the service notices.
     ActivityKind {
         Created = 1, Refreshed = 2, Terminated = 3, Expired = 4, AlertAcknowledged = 5,
         AlertResolved = 6, Reauthenticated = 7, SessionUpdated = 8, DeviceUpdated = 9,
         DeviceRevoked = 10, PolicyUpdated = 11, UserErased = 12,
+        AlertRaised = 13, AlertReopened = 14, StepUpRequired = 15,
+        ApiRequest = 20, LoginSucceeded = 21, LoginFailed = 22, StepUp = 23, TokenRefused = 24,
+        Custom = 25, ContextChanged = 26, LimitConflict = 27,
     }
 }
 
 impl Activity {
+    /// An activity that says nothing but what happened, when and by whom.
+    pub fn new(
+        id: Uuid,
+        now: Time,
+        kind: ActivityKind,
+        principal: &str,
+        tenant: &TenantId,
+        user: Option<&UserId>,
+    ) -> Activity {
+        Activity {
+            id,
+            tenant: tenant.clone(),
+            user: user.cloned(),
+            occurred_at: now,
+            session: None,
+            device: None,
+            alert: None,
+            kind,
+            end_reason: None,
+            generation: None,
+            principal: principal.to_owned(),
+            ip: None,
+            user_agent: None,
+            client: None,
+            device_type: None,
+            location: None,
+            report: None,
+        }
+    }
+
     /// The activity of a change to `session`, as it is after the change.
     pub fn of_session(
         id: Uuid,
@@ -58,24 +118,21 @@ impl Activity {
         principal: &str,
         session: &Session,
     ) -> Activity {
-        let end_reason = match &session.state {
-            State::Active => None,
-            State::Ended(end) => Some(end.reason),
-        };
+        let SessionKey { tenant, user, session: session_id } = &session.key;
         Activity {
-            id,
-            tenant: session.key.tenant.clone(),
-            user: Some(session.key.user.clone()),
-            occurred_at: now,
-            session: Some(session.key.session),
+            session: Some(*session_id),
             device: Some(session.device.id),
-            alert: None,
-            kind,
-            end_reason,
+            end_reason: match &session.state {
+                State::Active => None,
+                State::Ended(end) => Some(end.reason),
+            },
             generation: Some(session.chain.generation),
-            principal: principal.to_owned(),
             ip: session.ip,
             user_agent: session.user_agent.clone(),
+            client: Some(session.client.clone()),
+            device_type: Some(session.device.kind),
+            location: session.location.clone(),
+            ..Activity::new(id, now, kind, principal, tenant, Some(user))
         }
     }
 
@@ -87,20 +144,10 @@ impl Activity {
         principal: &str,
         device: &UserDevice,
     ) -> Activity {
+        let DeviceKey { tenant, user, device } = &device.key;
         Activity {
-            id,
-            tenant: device.key.tenant.clone(),
-            user: Some(device.key.user.clone()),
-            occurred_at: now,
-            session: None,
-            device: Some(device.key.device),
-            alert: None,
-            kind,
-            end_reason: None,
-            generation: None,
-            principal: principal.to_owned(),
-            ip: None,
-            user_agent: None,
+            device: Some(*device),
+            ..Activity::new(id, now, kind, principal, tenant, Some(user))
         }
     }
 
@@ -113,19 +160,10 @@ impl Activity {
         alert: &Alert,
     ) -> Activity {
         Activity {
-            id,
-            tenant: alert.tenant.clone(),
-            user: Some(alert.user.clone()),
-            occurred_at: now,
             session: alert.session,
             device: alert.device,
             alert: Some(alert.id),
-            kind,
-            end_reason: None,
-            generation: None,
-            principal: principal.to_owned(),
-            ip: None,
-            user_agent: None,
+            ..Activity::new(id, now, kind, principal, &alert.tenant, alert.user.as_ref())
         }
     }
 }

@@ -14,7 +14,8 @@ pub struct Alert {
     /// UUIDv7, made here.
     pub id: Uuid,
     pub tenant: TenantId,
-    pub user: UserId,
+    /// `None` for an incident of no single user.
+    pub user: Option<UserId>,
     /// The session concerned; `None` = none in particular.
     pub session: Option<Uuid>,
     /// The device concerned; `None` = none in particular.
@@ -30,8 +31,18 @@ pub struct Alert {
     /// What was found and what it means, in sentences.
     pub description: String,
     pub evidence: Evidence,
-    /// One alert per user and key; a repetition counts up.
+    /// One alert per user, key and incident; a repetition counts up.
     pub dedup_key: String,
+    /// Until when a repetition belongs to this incident; `None` = for ever.
+    pub dedup_until: Option<Time>,
+    /// True once another incident may take the key.
+    pub is_over: bool,
+    /// Why nobody is told; `None` = somebody is.
+    pub suppression: Option<Suppression>,
+    /// Until when its like is suppressed, once it was resolved as a false positive.
+    pub suppressed_until: Option<Time>,
+    /// A calling principal, or [`crate::model::activity::SYSTEM`].
+    pub raised_by: String,
     /// How often it was found: 1 or more.
     pub occurrence_count: i32,
     pub first_seen_at: Time,
@@ -142,6 +153,13 @@ numbered! {
 numbered! {
     /// What the service did about it by itself.
     ActionTaken { None = 1, SessionTerminated = 2 }
+}
+
+numbered! {
+    /// Why a finding is kept but nobody is told.
+    Suppression {
+        Shadow = 1, TrustedDevice = 2, ConfiguredNetwork = 3, LearningPeriod = 4, FalsePositive = 5,
+    }
 }
 
 /// Which alerts a list shows. Empty shows all of the tenant.

@@ -36,6 +36,8 @@ pub struct Session {
     /// When the sweeper looks next, at the deadline or before. Later only where a policy moved the
     /// idle deadline into the past: then the time of that.
     pub sweep_at: Time,
+    /// Since when it waits for a re-authentication that a rule demanded; `None` = it does not.
+    pub step_up_at: Option<Time>,
     pub state: State,
     pub chain: Chain,
 }

@@ -19,7 +19,7 @@ use crate::session::terminate_many::budget::Budget;
 use crate::store::changes::Changes;
 use crate::store::erase::{self, Gone, TABLES, Table};
 use crate::store::pool::{Database, Transaction};
-use crate::store::requests;
+use crate::store::{feed, requests};
 
 /// Rows per transaction: short locks, and little lost if one fails.
 const SLICE: u64 = 1000;
@@ -88,6 +88,8 @@ impl Erase {
     async fn attempt(&self, wish: &Erasure, first: bool) -> Result<Erased> {
         let mut tx = self.db.begin().await?;
         let now = self.clock.now();
+        // First of all: readers in the background write rows of users under the lock of their own.
+        feed::hold(&mut tx).await?;
         let was_known = erase::lock(&mut tx, &wish.tenant, &wish.user, now).await?;
         let mut changes = Changes::default();
         changes.remembered.extend(new_request(&mut tx, wish, now).await?);
@@ -107,21 +109,8 @@ impl Erase {
 
     /// That a user was erased, when and by whom, but not who.
     fn activity(&self, wish: &Erasure, now: Time) -> Activity {
-        Activity {
-            id: self.clock.new_id(),
-            tenant: wish.tenant.clone(),
-            user: None,
-            occurred_at: now,
-            session: None,
-            device: None,
-            alert: None,
-            kind: ActivityKind::UserErased,
-            end_reason: None,
-            generation: None,
-            principal: wish.principal.clone(),
-            ip: None,
-            user_agent: None,
-        }
+        let kind = ActivityKind::UserErased;
+        Activity::new(self.clock.new_id(), now, kind, &wish.principal, &wish.tenant, None)
     }
 }
 

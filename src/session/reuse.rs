@@ -1,6 +1,7 @@
 //! The alerts that refresh itself raises: a stolen token, and a database that lost writes.
 
 use crate::clock::Time;
+use crate::model::activity::SYSTEM;
 use crate::model::alert::{
     ActionTaken, Alert, AlertState, Category, Evidence, RefreshReuse, Severity, TypedEvidence,
 };
@@ -63,7 +64,7 @@ fn alert(id: Uuid, now: Time, session: &Session, evidence: TypedEvidence) -> Ale
     Alert {
         id,
         tenant: session.key.tenant.clone(),
-        user: session.key.user.clone(),
+        user: Some(session.key.user.clone()),
         session: Some(session.key.session),
         device: Some(session.device.id),
         category,
@@ -74,6 +75,11 @@ fn alert(id: Uuid, now: Time, session: &Session, evidence: TypedEvidence) -> Ale
         description: String::new(),
         evidence: Evidence { typed: Some(evidence), ..Evidence::default() },
         dedup_key: format!("{rule}:{}", session.key.session),
+        dedup_until: None,
+        is_over: false,
+        suppression: None,
+        suppressed_until: None,
+        raised_by: SYSTEM.to_owned(),
         occurrence_count: 1,
         first_seen_at: now,
         last_seen_at: now,

@@ -85,6 +85,7 @@ pub(super) mod tests {
             idle_timeout: None,
             absolute_expires_at: at + Duration::days(1),
             sweep_at: at + Duration::days(1),
+            step_up_at: None,
             state: State::Active,
             chain: Chain {
                 generation: 1,

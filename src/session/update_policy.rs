@@ -206,20 +206,11 @@ impl UpdatePolicy {
     }
 
     fn activity(&self, wish: &PolicyUpdate, now: Time) -> Activity {
+        let kind = ActivityKind::PolicyUpdated;
+        let tenant = &wish.scope.tenant;
         Activity {
-            id: self.clock.new_id(),
-            tenant: wish.scope.tenant.clone(),
-            user: None,
-            occurred_at: now,
-            session: None,
-            device: None,
-            alert: None,
-            kind: ActivityKind::PolicyUpdated,
-            end_reason: None,
-            generation: None,
-            principal: wish.principal.clone(),
-            ip: None,
-            user_agent: None,
+            client: wish.scope.client.clone(),
+            ..Activity::new(self.clock.new_id(), now, kind, &wish.principal, tenant, None)
         }
     }
 }

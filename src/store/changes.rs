@@ -33,7 +33,7 @@ pub struct Changes {
     /// Devices that the transaction has locked and changed, and such as were seen. Those of sessions that are
     /// created or ended need not be named.
     pub devices: Vec<UserDevice>,
-    /// New alerts.
+    /// New alerts ([`Changes::raise`]).
     pub raised: Vec<Alert>,
     /// Alerts that the transaction has locked and changed.
     pub worked: Vec<Alert>,
@@ -53,13 +53,8 @@ macro_rules! alert_columns {
         "tenant_id, user_id, alert_id, session_id, device_id, category, severity, rule_id, \
          rule_version, title, description, evidence, dedup_key, occurrence_count, first_seen_at, \
          last_seen_at, action_taken, state, acknowledged_by, acknowledged_at, resolved_by, \
-         resolved_at, resolution, notes, revision"
-    };
-}
-macro_rules! activity_columns {
-    () => {
-        "tenant_id, user_id, occurred_at, activity_id, session_id, device_id, alert_id, kind, \
-         end_reason, generation, principal, ip_address, user_agent"
+         resolved_at, resolution, notes, revision, dedup_until, suppression, suppressed_until, \
+         raised_by"
     };
 }
 macro_rules! device_columns {
@@ -95,7 +90,7 @@ statement! {
         worked: &'a str as Text,
         activities: &'a str as Text,
         remembered: &'a str as Text,
-    } -> (BigInt, BigInt, BigInt),
+    } -> (BigInt, BigInt, BigInt, BigInt),
     concat!("WITH created AS (
         INSERT INTO user_sessions (", session_columns!(), ")
         SELECT ", session_columns!(), " FROM json_populate_recordset(NULL::user_sessions, ?::json)
@@ -110,7 +105,8 @@ statement! {
             ended_by = r.ended_by, end_note = r.end_note,
             generation = r.generation, generation_key_id = r.generation_key_id,
             rotated_at = r.rotated_at, confirmed_generation = r.confirmed_generation,
-            renewed_at = r.renewed_at, min_generation = r.min_generation
+            renewed_at = r.renewed_at, min_generation = r.min_generation,
+            step_up_at = r.step_up_at
         FROM json_populate_recordset(NULL::user_sessions, ?::json) r
         WHERE s.tenant_id = r.tenant_id AND s.user_id = r.user_id
             AND s.session_id = r.session_id AND s.state = 1
@@ -128,17 +124,18 @@ statement! {
         WHERE excluded.described_at > d.described_at OR excluded.last_seen_at > d.last_seen_at
             OR excluded.revision > d.revision
     ), raised AS (
-        INSERT INTO security_alerts AS a (", alert_columns!(), ")
+        INSERT INTO security_alerts (", alert_columns!(), ")
         SELECT ", alert_columns!(), " FROM json_populate_recordset(NULL::security_alerts, ?::json)
-        ON CONFLICT (tenant_id, user_id, dedup_key) DO UPDATE SET
-            occurrence_count = a.occurrence_count + 1, last_seen_at = excluded.last_seen_at,
-            revision = a.revision + 1
+        ON CONFLICT (tenant_id, user_id, dedup_key) DO NOTHING
+        RETURNING 1
     ), worked AS (
         UPDATE security_alerts a SET
-            state = r.state, acknowledged_by = r.acknowledged_by,
+            evidence = r.evidence, dedup_key = r.dedup_key, dedup_until = r.dedup_until,
+            occurrence_count = r.occurrence_count, last_seen_at = r.last_seen_at,
+            action_taken = r.action_taken, state = r.state, acknowledged_by = r.acknowledged_by,
             acknowledged_at = r.acknowledged_at, resolved_by = r.resolved_by,
             resolved_at = r.resolved_at, resolution = r.resolution, notes = r.notes,
-            revision = r.revision
+            revision = r.revision, suppressed_until = r.suppressed_until
         FROM json_populate_recordset(NULL::security_alerts, ?::json) r
         WHERE a.tenant_id = r.tenant_id AND a.user_id = r.user_id AND a.alert_id = r.alert_id
         RETURNING 1
@@ -158,7 +155,7 @@ statement! {
         RETURNING 1
     )
     SELECT (SELECT count(*) FROM changed), (SELECT count(*) FROM worked),
-        (SELECT count(*) FROM remembered)")
+        (SELECT count(*) FROM remembered), (SELECT count(*) FROM raised)")
 }
 
 impl Changes {
@@ -191,11 +188,19 @@ impl Changes {
         kind == ActivityKind::Terminated
     }
 
+    /// Raises `alert`, which no incident of its key is open for. `id` is the activity's.
+    pub fn raise(&mut self, alert: Alert, id: Uuid) {
+        let (at, by) = (alert.first_seen_at, alert.raised_by.clone());
+        let raised = Activity::of_alert(id, at, ActivityKind::AlertRaised, &by, &alert);
+        self.activities.push(raised);
+        self.raised.push(alert);
+    }
+
     /// Writes everything. The caller commits.
     ///
     /// # Errors
     /// [`Error::Unavailable`] with [`Outage::Raced`] if another transaction took one of the request ids
-    /// meanwhile, and what the database reports. Nothing may be committed after an error.
+    /// or raised one of the alerts meanwhile, and what the database reports. Nothing may be committed after an error.
     pub async fn write(&self, conn: &mut Connection) -> Result<()> {
         let created = array(self.created.iter().map(SessionRow::from));
         let changed = array(self.changed.iter().map(SessionRow::from));
@@ -204,7 +209,7 @@ impl Changes {
         let worked = array(self.worked.iter().map(AlertRow::from));
         let activities = array(self.activities.iter().map(ActivityRow::from));
         let remembered = array(self.remembered.iter().map(RequestRow::from));
-        let written: (i64, i64, i64) =
+        let written: (i64, i64, i64, i64) =
             Write::new(&created, &changed, &devices, &raised, &worked, &activities, &remembered)
                 .get_result(conn)
                 .await?;
@@ -214,6 +219,9 @@ impl Changes {
         }
         if written.2 != count(self.remembered.len()) {
             return Err(Error::Unavailable(Outage::Raced("request_id in use".to_owned())));
+        }
+        if written.3 != count(self.raised.len()) {
+            return Err(Error::Unavailable(Outage::Raced("alert raised meanwhile".to_owned())));
         }
         if let Some(progress) = &self.progressed {
             requests::advance(conn, progress).await?;

@@ -6,8 +6,8 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use crate::clock::Time;
 use crate::error::Result;
-use crate::store::partitions;
 use crate::store::pool::Database;
+use crate::store::{feed, partitions};
 
 /// An arbitrary number that names the lock around a run.
 const LOCK: i64 = 7_305_804_402;
@@ -45,6 +45,14 @@ pub async fn run(db: &Database, now: Time) -> Result<Vec<String>> {
     let mut conn = harness.into_inner();
     if applied.is_ok() {
         partitions::create_ahead(&mut conn, now).await?;
+        let (rows, readers) = feed::rebase(&mut conn, now).await?;
+        if rows + readers > 0 {
+            tracing::warn!(
+                rows,
+                readers,
+                "positions of another cluster forgotten: restored from a dump"
+            );
+        }
     }
     Unlock::new(LOCK).get_result::<bool>(&mut conn).await?;
     Ok(applied?)

@@ -13,6 +13,7 @@ pub(super) mod session;
 use serde::Serializer;
 
 use crate::error::Error;
+use crate::model::ids::UserId;
 
 /// Nonsense in a row, by table and column. It cannot come from this service's own writes.
 pub(super) fn corrupt(table: &str, column: &str, row: impl std::fmt::Display) -> Error {
@@ -44,6 +45,11 @@ fn interval<S: Serializer>(
         Some(micros) => serializer.serialize_str(&format!("{micros} microseconds")),
         None => serializer.serialize_none(),
     }
+}
+
+/// A user; the empty id stands for none. `None` if it is neither.
+fn user_or_none(id: &str) -> Option<Option<UserId>> {
+    if id.is_empty() { Some(None) } else { UserId::parse(id).ok().map(Some) }
 }
 
 /// A generation as the database counts it.

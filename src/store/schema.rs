@@ -34,6 +34,36 @@ diesel::table! {
         nonce -> Binary,
         renewed_at -> Nullable<Timestamptz>,
         min_generation -> Integer,
+        step_up_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    /// Without `xid`, for which diesel has no type (`store/feed.rs`).
+    session_activities (tenant_id, user_id, occurred_at, activity_id) {
+        tenant_id -> Text,
+        user_id -> Text,
+        occurred_at -> Timestamptz,
+        activity_id -> Uuid,
+        session_id -> Nullable<Uuid>,
+        device_id -> Nullable<Uuid>,
+        alert_id -> Nullable<Uuid>,
+        kind -> SmallInt,
+        end_reason -> Nullable<SmallInt>,
+        generation -> Nullable<Integer>,
+        principal -> Text,
+        ip_address -> Nullable<Inet>,
+        user_agent -> Nullable<Text>,
+        client_id -> Nullable<Text>,
+        device_type -> Nullable<SmallInt>,
+        location -> Nullable<Jsonb>,
+        name -> Nullable<Text>,
+        endpoint -> Nullable<Text>,
+        method -> Nullable<Text>,
+        success -> Nullable<Bool>,
+        error_code -> Nullable<Text>,
+        latency -> Nullable<Interval>,
+        metadata -> Nullable<Jsonb>,
     }
 }
 
@@ -64,6 +94,10 @@ diesel::table! {
         resolution -> Nullable<SmallInt>,
         notes -> Jsonb,
         revision -> Integer,
+        dedup_until -> Nullable<Timestamptz>,
+        suppression -> SmallInt,
+        suppressed_until -> Nullable<Timestamptz>,
+        raised_by -> Text,
     }
 }
 

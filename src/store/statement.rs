@@ -12,11 +12,11 @@ macro_rules! statement {
         $name:ident { $($field:ident: $rust:ty as $sql:ty),* $(,)? } -> $result:ty, $text:expr
     ) => {
         $(#[$doc])*
-        struct $name<'a> { $($field: $rust),*, lifetime: std::marker::PhantomData<&'a ()> }
+        struct $name<'a> { $($field: $rust,)* lifetime: std::marker::PhantomData<&'a ()> }
 
         impl<'a> $name<'a> {
             fn new($($field: $rust),*) -> Self {
-                Self { $($field),*, lifetime: std::marker::PhantomData }
+                Self { $($field,)* lifetime: std::marker::PhantomData }
             }
         }
 
@@ -54,7 +54,16 @@ macro_rules! session_columns {
          user_agent, location, acr, amr, auth_time, audiences, metadata, created_at, \
          last_active_at, idle_timeout, absolute_expires_at, sweep_at, state, end_reason, \
          ended_at, ended_by, end_note, generation, generation_key_id, rotated_at, \
-         confirmed_generation, nonce, renewed_at, min_generation"
+         confirmed_generation, nonce, renewed_at, min_generation, step_up_at"
+    };
+}
+
+/// The columns of `session_activities`, in the order of `ActivityRow`.
+macro_rules! activity_columns {
+    () => {
+        "tenant_id, user_id, occurred_at, activity_id, session_id, device_id, alert_id, kind, \
+         end_reason, generation, principal, ip_address, user_agent, client_id, device_type, \
+         location, name, endpoint, method, success, error_code, latency, metadata"
     };
 }
 

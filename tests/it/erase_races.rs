@@ -83,9 +83,11 @@ async fn an_erasure_waits_for_who_has_a_session_and_leaves_no_row_of_theirs() {
         held.commit().await.expect("the end of the lock");
     };
     let (refreshed, (erased, ())) = join(server.refresh(&token), join(erasing, releasing)).await;
-    refreshed.expect("the first in the queue");
+    // The row changed while both waited, so Postgres lets either go first; a refresh that comes second
+    // finds nothing.
+    let activities = 1 + u64::from(refreshed.is_ok());
     let erased = erased.expect("an erasure");
-    assert_eq!((erased.sessions_deleted, erased.activities_deleted), (1, 2));
+    assert_eq!((erased.sessions_deleted, erased.activities_deleted), (1, activities));
     assert_eq!(server.db.count(OF_ADA).await, 0);
     assert_eq!(server.terminate(&id).await.expect("ok"), None);
 }

@@ -18,6 +18,7 @@ mod devices;
 mod erase;
 mod erase_races;
 mod errors;
+mod feed;
 mod filters;
 mod harness;
 mod health;

@@ -17,7 +17,7 @@ server       -> grpc jobs session alert activity token caller detection cache st
 grpc         -> session alert activity token caller detection cache model
 jobs         -> session alert activity token caller detection cache model
 
-session      -> activity token cache store model
+session      -> activity detection token cache store model
 alert        -> cache store model
 activity     -> cache store model
 token        -> cache store model

@@ -29,7 +29,7 @@ pub fn to_pb_alert(alert: Alert) -> pb::SecurityAlert {
     pb::SecurityAlert {
         alert_id: alert.id.to_string(),
         tenant_id: alert.tenant.to_string(),
-        user_id: alert.user.to_string(),
+        user_id: alert.user.map(|user| user.to_string()).unwrap_or_default(),
         session_id: id(alert.session),
         device_id: id(alert.device),
         category: i32::from(alert.category as i16),

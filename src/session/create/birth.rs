@@ -49,6 +49,7 @@ pub(super) fn session(
         idle_timeout: timeouts.idle,
         absolute_expires_at,
         sweep_at: timeouts.idle.map_or(absolute_expires_at, |idle| now + idle),
+        step_up_at: None,
         state: State::Active,
         chain: Chain {
             generation: 1,

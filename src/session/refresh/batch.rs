@@ -143,7 +143,7 @@ impl Decisions<'_> {
             let alert = reuse::regression(id, self.now, session, presented);
             (alert, EndReason::DataRegression, Reason::SessionDataRegression)
         };
-        self.changes.raised.push(alert);
+        self.changes.raise(alert, self.batch.clock.new_id());
         session.end(End { reason: end_reason, at: self.now, by: None, note: None });
         self.record(ActivityKind::Terminated, SYSTEM, session);
         Err(Error::Unauthenticated { reason, ended: Some(end_reason) })

@@ -1,17 +1,27 @@
-//! `session_activities`: only written here.
+//! `session_activities`.
 
+use std::net::IpAddr;
+
+use chrono::Duration;
+use diesel::prelude::{Queryable, Selectable};
 use serde::Serialize;
+use serde_json::Value;
 use uuid::Uuid;
 
-use super::from_generation;
+use super::{corrupt, from_generation, interval, json, user_or_none};
 use crate::clock::Time;
-use crate::model::activity::Activity;
-use crate::model::ids::UserId;
+use crate::error::Error;
+use crate::model::activity::{Activity, ActivityKind, Report};
+use crate::model::device::DeviceType;
+use crate::model::ids::{ClientId, TenantId, UserId};
+use crate::model::session::EndReason;
+use crate::store::schema::session_activities;
 
-#[derive(Serialize)]
-pub(in crate::store) struct ActivityRow<'a> {
-    tenant_id: &'a str,
-    user_id: &'a str,
+#[derive(Queryable, Selectable, Serialize)]
+#[diesel(table_name = session_activities, check_for_backend(diesel::pg::Pg))]
+pub(in crate::store) struct ActivityRow {
+    tenant_id: String,
+    user_id: String,
     occurred_at: Time,
     activity_id: Uuid,
     session_id: Option<Uuid>,
@@ -20,16 +30,31 @@ pub(in crate::store) struct ActivityRow<'a> {
     kind: i16,
     end_reason: Option<i16>,
     generation: Option<i32>,
-    principal: &'a str,
-    ip_address: Option<std::net::IpAddr>,
-    user_agent: Option<&'a str>,
+    principal: String,
+    ip_address: Option<ipnet::IpNet>,
+    user_agent: Option<String>,
+    client_id: Option<String>,
+    device_type: Option<i16>,
+    location: Option<Value>,
+    name: Option<String>,
+    endpoint: Option<String>,
+    method: Option<String>,
+    /// NULL for what nobody reported.
+    success: Option<bool>,
+    error_code: Option<String>,
+    #[serde(serialize_with = "interval")]
+    latency: Option<Duration>,
+    metadata: Option<Value>,
 }
 
-impl<'a> From<&'a Activity> for ActivityRow<'a> {
-    fn from(activity: &'a Activity) -> ActivityRow<'a> {
+impl From<&Activity> for ActivityRow {
+    fn from(activity: &Activity) -> ActivityRow {
+        let report = activity.report.clone();
+        let Report { name, endpoint, method, error_code, latency, metadata, .. } =
+            report.unwrap_or_default();
         ActivityRow {
-            tenant_id: activity.tenant.as_str(),
-            user_id: activity.user.as_ref().map_or("", UserId::as_str),
+            tenant_id: activity.tenant.to_string(),
+            user_id: activity.user.as_ref().map(UserId::to_string).unwrap_or_default(),
             occurred_at: activity.occurred_at,
             activity_id: activity.id,
             session_id: activity.session,
@@ -38,9 +63,80 @@ impl<'a> From<&'a Activity> for ActivityRow<'a> {
             kind: activity.kind as i16,
             end_reason: activity.end_reason.map(|reason| reason as i16),
             generation: activity.generation.map(from_generation),
-            principal: &activity.principal,
-            ip_address: activity.ip,
-            user_agent: activity.user_agent.as_deref(),
+            principal: activity.principal.clone(),
+            ip_address: activity.ip.map(ipnet::IpNet::from),
+            user_agent: activity.user_agent.clone(),
+            client_id: activity.client.as_ref().map(ClientId::to_string),
+            device_type: activity.device_type.map(|kind| kind as i16),
+            location: activity.location.as_ref().map(json),
+            name,
+            endpoint,
+            method,
+            success: activity.report.as_ref().map(|report| report.success),
+            error_code,
+            latency,
+            metadata: (!metadata.is_empty()).then(|| json(&metadata)),
         }
+    }
+}
+
+impl TryFrom<ActivityRow> for Activity {
+    type Error = Error;
+
+    fn try_from(row: ActivityRow) -> Result<Activity, Error> {
+        let id = row.activity_id;
+        let bad = |column| move || corrupt("session_activities", column, id);
+        let report = row.success.map(|success| -> Result<Report, Error> {
+            Ok(Report {
+                name: row.name,
+                endpoint: row.endpoint,
+                method: row.method,
+                success,
+                error_code: row.error_code,
+                latency: row.latency,
+                metadata: match row.metadata {
+                    Some(metadata) => {
+                        serde_json::from_value(metadata).map_err(|_| bad("metadata")())?
+                    }
+                    None => Default::default(),
+                },
+            })
+        });
+        let end_reason =
+            row.end_reason.map(|n| EndReason::from_number(n.into()).ok_or_else(bad("end_reason")));
+        let device_type = row
+            .device_type
+            .map(|n| DeviceType::from_number(n.into()).ok_or_else(bad("device_type")));
+        Ok(Activity {
+            id,
+            tenant: TenantId::parse(&row.tenant_id).map_err(|_| bad("tenant_id")())?,
+            user: user_or_none(&row.user_id).ok_or_else(bad("user_id"))?,
+            occurred_at: row.occurred_at,
+            session: row.session_id,
+            device: row.device_id,
+            alert: row.alert_id,
+            kind: ActivityKind::from_number(row.kind.into()).ok_or_else(bad("kind"))?,
+            end_reason: end_reason.transpose()?,
+            generation: row
+                .generation
+                .map(u32::try_from)
+                .transpose()
+                .map_err(|_| bad("generation")())?,
+            principal: row.principal,
+            ip: row.ip_address.map(|net| -> IpAddr { net.addr() }),
+            user_agent: row.user_agent,
+            client: row
+                .client_id
+                .map(|id| ClientId::parse(&id))
+                .transpose()
+                .map_err(|_| bad("client_id")())?,
+            device_type: device_type.transpose()?,
+            location: row
+                .location
+                .map(serde_json::from_value)
+                .transpose()
+                .map_err(|_| bad("location")())?,
+            report: report.transpose()?,
+        })
     }
 }

@@ -8,8 +8,10 @@ use uuid::Uuid;
 use super::{corrupt, json};
 use crate::clock::Time;
 use crate::error::Error;
-use crate::model::alert::{ActionTaken, Alert, AlertState, Category, Mark, Resolution, Severity};
-use crate::model::ids::{TenantId, UserId};
+use crate::model::alert::{
+    ActionTaken, Alert, AlertState, Category, Mark, Resolution, Severity, Suppression,
+};
+use crate::model::ids::TenantId;
 use crate::store::schema::security_alerts;
 
 #[derive(Queryable, Selectable, Serialize)]
@@ -40,6 +42,10 @@ pub(in crate::store) struct AlertRow {
     resolution: Option<i16>,
     notes: Value,
     revision: i32,
+    dedup_until: Option<Time>,
+    suppression: i16,
+    suppressed_until: Option<Time>,
+    raised_by: String,
 }
 
 impl From<&Alert> for AlertRow {
@@ -53,7 +59,7 @@ impl From<&Alert> for AlertRow {
         };
         AlertRow {
             tenant_id: alert.tenant.to_string(),
-            user_id: alert.user.to_string(),
+            user_id: alert.user.as_ref().map(ToString::to_string).unwrap_or_default(),
             alert_id: alert.id,
             session_id: alert.session,
             device_id: alert.device,
@@ -64,7 +70,7 @@ impl From<&Alert> for AlertRow {
             title: alert.title.clone(),
             description: alert.description.clone(),
             evidence: json(&alert.evidence),
-            dedup_key: alert.dedup_key.clone(),
+            dedup_key: stored_key(alert),
             occurrence_count: alert.occurrence_count,
             first_seen_at: alert.first_seen_at,
             last_seen_at: alert.last_seen_at,
@@ -77,6 +83,10 @@ impl From<&Alert> for AlertRow {
             resolution: resolution.map(|resolution| resolution as i16),
             notes: json(&alert.notes),
             revision: alert.revision,
+            dedup_until: alert.dedup_until,
+            suppression: alert.suppression.map_or(0, |why| why as i16),
+            suppressed_until: alert.suppressed_until,
+            raised_by: alert.raised_by.clone(),
         }
     }
 }
@@ -99,10 +109,15 @@ impl TryFrom<AlertRow> for Alert {
             }
             _ => return Err(bad("state")()),
         };
+        let suppression = match row.suppression {
+            0 => None,
+            n => Some(Suppression::from_number(n.into()).ok_or_else(bad("suppression"))?),
+        };
+        let (dedup_key, is_over) = plain_key(&row.dedup_key, suppression, id);
         Ok(Alert {
             id,
             tenant: TenantId::parse(&row.tenant_id).map_err(|_| bad("tenant_id")())?,
-            user: UserId::parse(&row.user_id).map_err(|_| bad("user_id")())?,
+            user: super::user_or_none(&row.user_id).ok_or_else(bad("user_id"))?,
             session: row.session_id,
             device: row.device_id,
             category: Category::from_number(row.category.into()).ok_or_else(bad("category"))?,
@@ -112,7 +127,12 @@ impl TryFrom<AlertRow> for Alert {
             title: row.title,
             description: row.description,
             evidence: serde_json::from_value(row.evidence).map_err(|_| bad("evidence")())?,
-            dedup_key: row.dedup_key,
+            dedup_key,
+            is_over,
+            dedup_until: row.dedup_until,
+            suppression,
+            suppressed_until: row.suppressed_until,
+            raised_by: row.raised_by,
             occurrence_count: row.occurrence_count,
             first_seen_at: row.first_seen_at,
             last_seen_at: row.last_seen_at,
@@ -122,5 +142,42 @@ impl TryFrom<AlertRow> for Alert {
             notes: serde_json::from_value(row.notes).map_err(|_| bad("notes")())?,
             revision: row.revision,
         })
+    }
+}
+
+/// The key with which a row is unique: a suppressed finding does not count up an alert that people see,
+/// nor does an incident that is over count on.
+pub(in crate::store) fn stored_key(alert: &Alert) -> String {
+    let mut key = alert.dedup_key.clone();
+    if let Some(why) = alert.suppression {
+        key.push_str(&format!("~{}", why as i16));
+    }
+    if alert.is_over {
+        key.push_str(&format!("#{}", alert.id));
+    }
+    key
+}
+
+fn plain_key(stored: &str, suppression: Option<Suppression>, id: Uuid) -> (String, bool) {
+    let of_incident = stored.strip_suffix(&format!("#{id}"));
+    let key = of_incident.unwrap_or(stored);
+    let mark = suppression.map(|why| format!("~{}", why as i16)).unwrap_or_default();
+    (key.strip_suffix(&mark).unwrap_or(key).to_owned(), of_incident.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_comes_back_as_it_was() {
+        let id = Uuid::from_u128(7);
+        for key in ["plain", "with~5", "with#00000000-0000-0000-0000-000000000008", ""] {
+            for (mark, why) in [("", None), ("~1", Some(Suppression::Shadow))] {
+                let current = format!("{key}{mark}");
+                assert_eq!(plain_key(&current, why, id), (key.to_owned(), false));
+                assert_eq!(plain_key(&format!("{current}#{id}"), why, id), (key.to_owned(), true));
+            }
+        }
     }
 }

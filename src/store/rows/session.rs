@@ -53,6 +53,7 @@ pub(in crate::store) struct SessionRow {
     nonce: Vec<u8>,
     renewed_at: Option<Time>,
     min_generation: i32,
+    step_up_at: Option<Time>,
 }
 
 impl From<&Session> for SessionRow {
@@ -94,6 +95,7 @@ impl From<&Session> for SessionRow {
             nonce: session.chain.nonce.to_vec(),
             renewed_at: Some(session.renewed_at),
             min_generation: from_generation(session.chain.min_generation),
+            step_up_at: session.step_up_at,
         }
     }
 }
@@ -143,6 +145,7 @@ impl TryFrom<SessionRow> for Session {
             idle_timeout: row.idle_timeout,
             absolute_expires_at: row.absolute_expires_at,
             sweep_at: row.sweep_at,
+            step_up_at: row.step_up_at,
             state,
             chain: Chain {
                 generation: u32::try_from(row.generation).map_err(|_| bad("generation")())?,

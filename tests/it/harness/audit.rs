@@ -16,7 +16,8 @@ const BROKEN: &str = "
         FROM session_activities WHERE kind IN (1, 2, 3, 4, 7) GROUP BY 1, 2, 3
     ), alarm AS (
         SELECT tenant_id, user_id, session_id, count(*) AS alerts, sum(occurrence_count) AS times
-        FROM security_alerts GROUP BY 1, 2, 3
+        FROM security_alerts
+        WHERE rule_id IN ('refresh_reuse', 'data_regression') GROUP BY 1, 2, 3
     )
     SELECT concat_ws(' ', 'session', session_id, 'of', user_id, 'state', s.state, 'generation',
         s.generation, 'created', created, 'rotated', rotated, 'ended', ended, 'as', t.end_reason,

@@ -1,0 +1,149 @@
+//! How far a reader of the activities has read: by transactions, not by time or by ids.
+//!
+//! Ids and times are made before a commit, so a row may become visible after later ones were read. A
+//! snapshot of Postgres says exactly which transactions had committed; what the next snapshot shows besides is
+//! what was committed in between, late ones included. An open transaction delays its own rows only.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The transactions that a reader has seen: all below `next` but those of `pending`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Horizon {
+    next: u64,
+    /// In progress then; ascending.
+    pending: Vec<u64>,
+}
+
+/// The transactions between two horizons.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    from: Horizon,
+    to: Horizon,
+}
+
+impl Horizon {
+    /// The first transaction that had not begun.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// The same, but of the transactions after `last` nothing was seen.
+    pub fn cut(mut self, last: u64) -> Horizon {
+        self.next = self.next.min(last.saturating_add(1));
+        self.pending.retain(|xid| *xid < self.next);
+        self
+    }
+}
+
+impl Span {
+    /// What `to` shows and `from` does not. `None` if `to` was not taken after `from`.
+    pub fn new(from: Horizon, to: Horizon) -> Option<Span> {
+        let forward = from.next <= to.next
+            && to.pending.iter().all(|xid| *xid >= from.next || from.pending.contains(xid));
+        forward.then_some(Span { from, to })
+    }
+
+    /// Where it begins.
+    pub fn from(&self) -> &Horizon {
+        &self.from
+    }
+
+    /// Where it ends.
+    pub fn to(&self) -> &Horizon {
+        &self.to
+    }
+
+    /// The transactions from here
+    pub fn first(&self) -> u64 {
+        self.from.next
+    }
+
+    /// up to here, exclusive,
+    pub fn end(&self) -> u64 {
+        self.to.next
+    }
+
+    /// but for those that are still in progress,
+    pub fn without(&self) -> &[u64] {
+        &self.to.pending
+    }
+
+    /// and those before that have ended since.
+    pub fn late(&self) -> Vec<u64> {
+        let still = |xid: &u64| self.to.pending.binary_search(xid).is_ok();
+        self.from.pending.iter().copied().filter(|xid| !still(xid)).collect()
+    }
+}
+
+/// As Postgres writes a `pg_snapshot`: `xmin:xmax:xip,xip`.
+impl fmt::Display for Horizon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:", self.pending.first().unwrap_or(&self.next), self.next)?;
+        for (at, xid) in self.pending.iter().enumerate() {
+            write!(f, "{}{xid}", if at == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Horizon {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Horizon, ()> {
+        let mut parts = text.splitn(3, ':').skip(1);
+        let next = parts.next().and_then(|xid| xid.parse().ok()).ok_or(())?;
+        let list = parts.next().ok_or(())?;
+        let pending = list.split(',').filter(|xid| !xid.is_empty()).map(str::parse);
+        let mut pending: Vec<u64> = pending.collect::<Result<_, _>>().map_err(|_| ())?;
+        pending.sort_unstable();
+        pending.dedup();
+        if pending.last().is_some_and(|last| *last >= next) {
+            return Err(());
+        }
+        Ok(Horizon { next, pending })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn horizon(text: &str) -> Horizon {
+        text.parse().expect("a snapshot")
+    }
+
+    fn span(from: &str, to: &str) -> Option<Span> {
+        Span::new(horizon(from), horizon(to))
+    }
+
+    #[test]
+    fn a_horizon_reads_and_writes_what_postgres_does() {
+        for text in ["10:20:10,14,15", "10:10:"] {
+            assert_eq!(horizon(text).to_string(), text);
+        }
+        for text in ["", "10", "10:20", "a:b:c", "10:20:20", "10:20:1,x"] {
+            assert_eq!(text.parse::<Horizon>(), Err(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_span_holds_the_new_ones_and_the_late_ones() {
+        let span = span("10:20:10,14", "14:30:14,25").expect("forward");
+        assert_eq!((span.first(), span.end()), (20, 30));
+        assert_eq!((span.without(), span.late()), (&[14, 25][..], vec![10]));
+    }
+
+    #[test]
+    fn no_span_goes_backwards() {
+        assert!(span("10:20:10", "10:19:10").is_none());
+        assert!(span("20:20:", "10:20:10").is_none());
+        assert!(span("10:20:10", "10:20:10").expect("forward").late().is_empty());
+    }
+
+    #[test]
+    fn a_horizon_is_cut_after_a_transaction() {
+        assert_eq!(horizon("10:20:10,14").cut(12), horizon("10:13:10"));
+        assert_eq!(horizon("10:20:10,14").cut(40), horizon("10:20:10,14"));
+    }
+}

@@ -1,0 +1,40 @@
+//! The jobs that run beside the requests.
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::settings::Intervals;
+use crate::cache::sessions::SessionReader;
+use crate::jobs;
+use crate::session::apply_policy::ApplyPolicy;
+use crate::session::expire::Expire;
+use crate::session::location::Locator;
+use crate::session::retain::Retain;
+use crate::session::touch::Touches;
+
+/// What the jobs work with.
+pub(super) struct Jobs {
+    pub expire: Expire,
+    pub retain: Retain,
+    pub apply: ApplyPolicy,
+    pub touches: Touches,
+    pub reader: SessionReader,
+    pub locator: Locator,
+    pub intervals: Intervals,
+}
+
+impl Jobs {
+    /// Starts them all; each ends soon after `stop`.
+    pub fn start(self, up: watch::Sender<bool>, stop: &CancellationToken) -> JoinSet<()> {
+        let Intervals { flush, sweep, probe, retain, apply, locations } = self.intervals;
+        let mut jobs = JoinSet::new();
+        jobs.spawn(jobs::expire::run(self.expire, sweep, stop.clone()));
+        jobs.spawn(jobs::flush_touches::run(self.touches, flush, stop.clone()));
+        jobs.spawn(jobs::probe::run(self.reader, up, probe, stop.clone()));
+        jobs.spawn(jobs::retain::run(self.retain, retain, stop.clone()));
+        jobs.spawn(jobs::apply_policies::run(self.apply, apply, stop.clone()));
+        jobs.spawn(jobs::reload_locations::run(self.locator, locations, stop.clone()));
+        jobs
+    }
+}

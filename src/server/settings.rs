@@ -1,0 +1,58 @@
+//! What a server is told when it starts.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::model::policy::Policy;
+use crate::session::location::Locator;
+use crate::token::seal::MasterKey;
+
+/// What a server needs to know.
+pub struct Settings {
+    /// A loopback address; port 0 = any free one.
+    pub listen: SocketAddr,
+    /// As `store/tls.rs` reads it.
+    pub database_url: String,
+    /// The most connections, 2 or more.
+    pub database_connections: u32,
+    pub master_key: MasterKey,
+    /// `iss` of access tokens.
+    pub issuer: String,
+    /// For all tenants.
+    pub policy: Policy,
+    /// Tells the place of an address.
+    pub locator: Locator,
+    /// How long calls in progress may take to end at a stop.
+    pub drain_timeout: Duration,
+    pub intervals: Intervals,
+}
+
+/// How often the jobs run.
+#[derive(Debug, Clone, Copy)]
+pub struct Intervals {
+    /// Writing last activity.
+    pub flush: Duration,
+    /// Writing down what expired.
+    pub sweep: Duration,
+    /// Asking the database whether it answers.
+    pub probe: Duration,
+    /// Making partitions ahead and forgetting request ids.
+    pub retain: Duration,
+    /// Looking for policies to apply.
+    pub apply: Duration,
+    /// Looking whether the files of locations changed.
+    pub locations: Duration,
+}
+
+impl Default for Intervals {
+    fn default() -> Intervals {
+        Intervals {
+            flush: Duration::from_secs(5),
+            sweep: Duration::from_secs(10),
+            probe: Duration::from_millis(500),
+            retain: Duration::from_secs(600),
+            apply: Duration::from_secs(1),
+            locations: Duration::from_secs(60),
+        }
+    }
+}

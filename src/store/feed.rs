@@ -1,0 +1,189 @@
+//! Reading `session_activities` in the order of their commits, and who has read how far.
+
+use diesel::prelude::OptionalExtension;
+use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz};
+use diesel_async::RunQueryDsl;
+
+use crate::clock::Time;
+use crate::error::{Error, Result};
+use crate::model::activity::Activity;
+use crate::model::feed::{Horizon, Span};
+use crate::store::Connection;
+use crate::store::rows::activity::ActivityRow;
+use crate::store::schema::session_activities;
+
+/// A reader in the background, as `feed_consumers` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consumer {
+    Detect,
+    Stats,
+}
+
+statement! {
+    /// The snapshot of now, and the transaction of the row so many after a position.
+    Ahead { from: &'a str as Text, limit: i64 as BigInt } -> (Text, Nullable<Text>),
+    "SELECT pg_current_snapshot()::text, (
+        SELECT xid::text FROM session_activities WHERE xid >= ?::xid8 ORDER BY xid OFFSET ? LIMIT 1
+    )"
+}
+
+statement! {
+    /// The two parts are disjoint: late transactions lie before the first.
+    Read {
+        first: &'a str as Text,
+        end: &'a str as Text,
+        without: &'a [String] as Array<Text>,
+        late: &'a [String] as Array<Text>,
+    } -> session_activities::SqlType,
+    concat!(
+        "SELECT ", activity_columns!(), " FROM session_activities
+        WHERE xid >= ?::xid8 AND xid < ?::xid8 AND xid <> ALL (?::xid8[])
+        UNION ALL
+        SELECT ", activity_columns!(), " FROM session_activities WHERE xid = ANY (?::xid8[])"
+    )
+}
+
+statement! {
+    Claim { consumer: &'a str as Text } -> Text,
+    "SELECT read_to FROM feed_consumers WHERE consumer = ? FOR UPDATE SKIP LOCKED"
+}
+
+statement! {
+    Advance { to: &'a str as Text, at: Time as Timestamptz, consumer: &'a str as Text } -> BigInt,
+    "WITH moved AS (
+        UPDATE feed_consumers SET read_to = ?, updated_at = ? WHERE consumer = ? RETURNING 1
+    )
+    SELECT count(*) FROM moved"
+}
+
+statement! {
+    Hold {} -> BigInt,
+    "SELECT count(*) FROM (SELECT 1 FROM feed_consumers ORDER BY consumer FOR UPDATE) held"
+}
+
+statement! {
+    /// A cluster that this database was restored into counts transactions from its own beginning.
+    Rebase { at: Time as Timestamptz } -> (BigInt, BigInt),
+    "WITH now AS MATERIALIZED (SELECT pg_current_snapshot() AS s), rows AS (
+        UPDATE session_activities SET xid = NULL
+        WHERE xid >= (SELECT pg_snapshot_xmax(s) FROM now)
+        RETURNING 1
+    ), readers AS (
+        UPDATE feed_consumers SET read_to = (SELECT s::text FROM now), updated_at = ?
+        WHERE pg_snapshot_xmax(read_to::pg_snapshot) > (SELECT pg_snapshot_xmax(s) FROM now)
+        RETURNING 1
+    )
+    SELECT (SELECT count(*) FROM rows), (SELECT count(*) FROM readers)"
+}
+
+/// Everything that has committed by now.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub async fn now(conn: &mut Connection) -> Result<Horizon> {
+    let (snapshot, _): (String, Option<String>) = Ahead::new("0", 0).get_result(conn).await?;
+    horizon(&snapshot)
+}
+
+/// The activities committed since `from`, in the order in which they happened, and where to go on.
+/// At most `limit`, and what the last transaction among them holds besides, so that a span is
+/// never part of a transaction.
+///
+/// # Errors
+/// [`Error::Unavailable`]; [`Error::Internal`] if `from` lies in the future of this database.
+pub async fn read(
+    conn: &mut Connection,
+    from: Horizon,
+    limit: u32,
+) -> Result<(Span, Vec<Activity>)> {
+    let next = from.next().to_string();
+    let (snapshot, last): (String, Option<String>) =
+        Ahead::new(&next, i64::from(limit)).get_result(conn).await?;
+    let mut to = horizon(&snapshot)?;
+    if let Some(last) = last {
+        to = to.cut(last.parse().map_err(|_| corrupt(&last))?);
+    }
+    let span = Span::new(from, to).ok_or_else(|| corrupt(&next))?;
+    let activities = span_of(conn, &span).await?;
+    Ok((span, activities))
+}
+
+/// The activities of a span, in the order in which they happened. The same span always gives the
+/// same, unless retention or an erasure came between.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub async fn span_of(conn: &mut Connection, span: &Span) -> Result<Vec<Activity>> {
+    let texts = |xids: &[u64]| xids.iter().map(u64::to_string).collect::<Vec<_>>();
+    let (first, end) = (span.first().to_string(), span.end().to_string());
+    let (without, late) = (texts(span.without()), texts(&span.late()));
+    if first == end && late.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<ActivityRow> = Read::new(&first, &end, &without, &late).load(conn).await?;
+    let mut activities =
+        rows.into_iter().map(Activity::try_from).collect::<Result<Vec<Activity>>>()?;
+    activities.sort_by_key(|activity| (activity.occurred_at, activity.id));
+    Ok(activities)
+}
+
+/// How far this consumer has read, locked until the transaction ends; `None` while another replica
+/// reads. What is read in later statements includes all that was committed before the claim.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub async fn claim(conn: &mut Connection, consumer: Consumer) -> Result<Option<Horizon>> {
+    let found: Option<String> = Claim::new(consumer.name()).get_result(conn).await.optional()?;
+    found.map(|position| horizon(&position)).transpose()
+}
+
+/// Writes how far the consumer has read, in the transaction that holds what came of it.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub async fn advance(
+    conn: &mut Connection,
+    consumer: Consumer,
+    to: &Horizon,
+    now: Time,
+) -> Result<()> {
+    match Advance::new(&to.to_string(), now, consumer.name()).get_result::<i64>(conn).await? {
+        1 => Ok(()),
+        _ => Err(Error::Internal(anyhow::anyhow!("no row in feed_consumers to advance"))),
+    }
+}
+
+/// Keeps all consumers from reading until the transaction ends, after what they are at has committed.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub async fn hold(conn: &mut Connection) -> Result<()> {
+    Hold::new().get_result::<i64>(conn).await?;
+    Ok(())
+}
+
+/// Forgets positions from another cluster, in a database that was restored from a dump. How many
+/// rows and readers had one.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub(super) async fn rebase(conn: &mut Connection, now: Time) -> Result<(i64, i64)> {
+    Ok(Rebase::new(now).get_result(conn).await?)
+}
+
+impl Consumer {
+    fn name(self) -> &'static str {
+        match self {
+            Consumer::Detect => "detect",
+            Consumer::Stats => "stats",
+        }
+    }
+}
+
+fn horizon(snapshot: &str) -> Result<Horizon> {
+    snapshot.parse().map_err(|()| corrupt(snapshot))
+}
+
+fn corrupt(position: &str) -> Error {
+    Error::Internal(anyhow::anyhow!("{position} is no position in this database's activities"))
+}

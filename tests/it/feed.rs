@@ -1,0 +1,129 @@
+//! The feed of activities: what was committed since the last look, late commits included.
+
+use std::collections::HashSet;
+
+use sessiond::model::activity::Activity;
+use sessiond::model::feed::Horizon;
+use sessiond::store::feed;
+use sessiond::store::pool::Database;
+use uuid::Uuid;
+
+use crate::harness::cluster::Db;
+use crate::harness::{TestServer, audit, start};
+
+const ROW: &str = "INSERT INTO session_activities
+    (tenant_id, user_id, occurred_at, activity_id, kind, principal)
+    SELECT 'default', 'ada', '2026-03-14', gen_random_uuid(), 25, 'test'
+    FROM generate_series(1, $1::int)";
+
+fn pool(db: &Db) -> Database {
+    Database::new(&db.url, 2).expect("a URL")
+}
+
+async fn now(db: &Database) -> Horizon {
+    feed::now(&mut db.acquire().await.expect("a connection")).await.expect("a snapshot")
+}
+
+async fn read(db: &Database, from: Horizon, limit: u32) -> (Horizon, Vec<Activity>) {
+    let mut conn = db.acquire().await.expect("a connection");
+    let (span, activities) = feed::read(&mut conn, from, limit).await.expect("a span");
+    let again = feed::span_of(&mut conn, &span).await.expect("the same");
+    assert_eq!(activities, again, "a span is the same whenever it is read");
+    (span.to().clone(), activities)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_commits_late_is_read_after_those_that_came_before() {
+    let server = start().await;
+    let db = pool(&server.db);
+    let start = now(&db).await;
+    let mut slow = server.db.connect().await;
+    let held = slow.transaction().await.expect("a transaction");
+    held.execute(ROW, &[&1]).await.expect("a row");
+    server.create("bob").await;
+    let (then, seen) = read(&db, start, 100).await;
+    assert_eq!(seen.len(), 1, "nobody waits for the open transaction");
+    let (then, seen) = read(&db, then, 100).await;
+    assert_eq!(seen, []);
+    held.commit().await.expect("a late commit");
+    server.create("bob").await;
+    let (then, seen) = read(&db, then, 100).await;
+    let users: HashSet<_> = seen.iter().map(|activity| activity.user.clone()).collect();
+    assert_eq!((seen.len(), users.len()), (2, 2), "the late one and the new one");
+    assert_eq!(read(&db, then, 100).await.1, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_span_is_bounded_and_never_part_of_a_transaction() {
+    let server = start().await;
+    let db = pool(&server.db);
+    let mut at = now(&db).await;
+    let writer = server.db.connect().await;
+    for _ in 0..4 {
+        writer.execute(ROW, &[&30]).await.expect("rows");
+    }
+    let mut sizes = Vec::new();
+    for _ in 0..4 {
+        let (next, seen) = read(&db, at, 40).await;
+        sizes.push(seen.len());
+        at = next;
+    }
+    assert_eq!(sizes, [60, 60, 0, 0]);
+}
+
+/// Creates sessions and ends every second one.
+async fn write(server: &TestServer, user: &str) {
+    for at in 0..40 {
+        let session = server.create(user).await.session.expect("a session");
+        if at % 2 == 0 {
+            server.terminate(&session.session_id).await.expect("ok");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_writers_are_read_without_a_gap_or_a_repetition() {
+    let server = start().await;
+    let replica = server.replica().await;
+    let db = pool(&server.db);
+    let start = now(&db).await;
+    let reading = async {
+        let (mut at, mut ids) = (start.clone(), Vec::<Uuid>::new());
+        while ids.len() < 180 {
+            let (next, seen) = read(&db, at, 7).await;
+            ids.extend(seen.iter().map(|activity| activity.id));
+            at = next;
+        }
+        (at, ids)
+    };
+    let writing = futures_util::future::join3(
+        write(&server, "ada"),
+        write(&replica, "ada"),
+        write(&replica, "bob"),
+    );
+    let ((at, ids), _) = futures_util::future::join(reading, writing).await;
+    assert_eq!(read(&db, at, 7).await.1, []);
+    let distinct: HashSet<_> = ids.iter().collect();
+    assert_eq!((ids.len(), distinct.len()), (180, 180));
+    let rows = "SELECT count(*) FROM session_activities";
+    assert_eq!(server.db.count(rows).await, 180);
+    audit::check(&server.db).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn positions_of_another_cluster_are_forgotten_at_the_start() {
+    let server = start().await;
+    server.create("ada").await;
+    let (db, clock) = server.stop().await;
+    let restored = "UPDATE session_activities SET xid = '999999999999';
+        UPDATE feed_consumers SET read_to = '999999999999:999999999999:'";
+    db.connect().await.batch_execute(restored).await.expect("a change");
+    let server = crate::harness::start_on(db, clock, |_| {}).await;
+    let ahead = "SELECT (SELECT count(*) FROM session_activities WHERE xid IS NOT NULL)
+        + (SELECT count(*) FROM feed_consumers WHERE read_to LIKE '9999999%')";
+    assert_eq!(server.db.count(ahead).await, 0);
+    let pool = pool(&server.db);
+    let start = now(&pool).await;
+    server.create("ada").await;
+    assert_eq!(read(&pool, start, 10).await.1.len(), 1);
+}
