@@ -17,6 +17,7 @@
 //!                 |
 //!               model              plain types and state machines
 //!
+//! detection                        rules over activities, pure; session calls it
 //! clock  config  error  telemetry  the floor, open to all
 //! ```
 //!
@@ -30,6 +31,7 @@ pub mod cache;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod detection;
 pub mod dev_postgres;
 pub mod error;
 pub mod grpc;

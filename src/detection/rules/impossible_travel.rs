@@ -1,0 +1,104 @@
+//! A user is in two places that nobody reaches in the time between.
+
+use super::finding;
+use crate::detection::Finding;
+use crate::detection::memory::{Place, UserMemory};
+use crate::model::activity::{Activity, ActivityKind};
+use crate::model::alert::{Category, Severity};
+use crate::model::detection::DetectionSettings;
+
+/// Mean radius of the Earth in km (IUGG).
+const EARTH: f64 = 6371.0088;
+
+/// Compares the place of a new or refreshed session with the one before. Unknown places are skipped.
+pub fn look(
+    activity: &Activity,
+    settings: &DetectionSettings,
+    user: &mut UserMemory,
+) -> Option<Finding> {
+    let is_seen = matches!(
+        activity.kind,
+        ActivityKind::Created | ActivityKind::Refreshed | ActivityKind::Reauthenticated
+    );
+    if !is_seen {
+        return None;
+    }
+    let coordinates = activity.location.as_ref()?.coordinates?;
+    let here = Place { at: activity.occurred_at, coordinates };
+    let before = user.place.replace(here.clone())?;
+    let rule = settings.impossible_travel;
+    // Both places may be off towards each other.
+    let distance = kilometres(before.coordinates, here.coordinates) - 2.0 * rule.accuracy;
+    let hours = (here.at - before.at).as_seconds_f64().abs() / 3600.0;
+    // At the same moment any distance is too far; a second keeps the speed a number.
+    let speed = distance / hours.max(1.0 / 3600.0);
+    let point = |place: &Place| format!("{:.4},{:.4}", place.coordinates.0, place.coordinates.1);
+    (distance > rule.distance && speed > rule.speed).then(|| {
+        finding(
+            activity,
+            "impossible_travel",
+            (Category::AnomalousLocation, Severity::High),
+            (
+                "Impossible travel",
+                format!("{distance:.0} km in {hours:.2} hours, which is {speed:.0} km/h."),
+            ),
+            &[
+                ("from", point(&before)),
+                ("from_time", before.at.to_rfc3339()),
+                ("to", point(&here)),
+                ("to_time", here.at.to_rfc3339()),
+                ("distance_km", format!("{distance:.0}")),
+                ("speed_kmh", format!("{speed:.0}")),
+                ("threshold_kmh", format!("{:.0}", rule.speed)),
+            ],
+        )
+    })
+}
+
+/// The distance over the ground, by the haversine formula (Sinnott, Sky and Telescope 68, 1984).
+fn kilometres(from: (f64, f64), to: (f64, f64)) -> f64 {
+    let (latitude, other) = (from.0.to_radians(), to.0.to_radians());
+    let half = |angle: f64| (angle.to_radians() / 2.0).sin().powi(2);
+    let chord = half(to.0 - from.0) + latitude.cos() * other.cos() * half(to.1 - from.1);
+    2.0 * EARTH * chord.clamp(0.0, 1.0).sqrt().asin()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detection::samples::{activity, at, placed};
+
+    const BERLIN: (f64, f64) = (52.52, 13.405);
+    const PARIS: (f64, f64) = (48.8566, 2.3522);
+    const POTSDAM: (f64, f64) = (52.3906, 13.0645);
+
+    fn seen(user: &mut UserMemory, place: (f64, f64), minute: f64) -> Option<Finding> {
+        let activity = placed(activity(ActivityKind::Created, at(minute)), "XX", Some(place));
+        look(&activity, &DetectionSettings::default(), user)
+    }
+
+    #[test]
+    fn the_distance_is_that_of_the_map() {
+        assert!((kilometres(BERLIN, PARIS) - 878.0).abs() < 3.0);
+        assert!(kilometres((0.0, 179.9), (0.0, -179.9)) < 23.0);
+    }
+
+    #[test]
+    fn an_hour_from_berlin_to_paris_passes_and_half_of_it_does_not() {
+        let mut user = UserMemory::default();
+        assert!(seen(&mut user, BERLIN, 0.0).is_none());
+        assert!(seen(&mut user, PARIS, 60.0).is_none());
+        let found = seen(&mut user, BERLIN, 90.0).expect("a finding");
+        assert_eq!(found.evidence.values["distance_km"], "777");
+    }
+
+    #[test]
+    fn a_near_place_is_no_travel_and_an_unknown_one_is_skipped() {
+        let mut user = UserMemory::default();
+        seen(&mut user, BERLIN, 0.0);
+        assert!(seen(&mut user, POTSDAM, 0.0).is_none());
+        let nowhere = activity(ActivityKind::Created, at(1.0));
+        assert!(look(&nowhere, &DetectionSettings::default(), &mut user).is_none());
+        assert!(seen(&mut user, PARIS, 2.0).is_some());
+    }
+}

@@ -1,0 +1,84 @@
+//! A user begins a session in a country where they were not seen for long.
+
+use super::finding;
+use crate::detection::Finding;
+use crate::detection::memory::{UserMemory, see};
+use crate::model::activity::{Activity, ActivityKind};
+use crate::model::alert::{Category, Severity};
+use crate::model::detection::DetectionSettings;
+
+/// Compares the country of a new session with those known. The first country is silent, and an unknown
+/// one is none.
+pub fn look(
+    activity: &Activity,
+    settings: &DetectionSettings,
+    user: &mut UserMemory,
+) -> Option<Finding> {
+    if activity.kind != ActivityKind::Created {
+        return None;
+    }
+    let country = activity.location.as_ref()?.country_code.clone()?;
+    let at = activity.occurred_at;
+    let since = at - settings.new_country.baseline;
+    let known: Vec<&String> =
+        user.countries.iter().filter(|(_, time)| **time > since).map(|(name, _)| name).collect();
+    let is_new = !known.is_empty() && !known.contains(&&country);
+    let found = is_new.then(|| Finding {
+        dedup_key: format!("new_country:{country}"),
+        ..finding(
+            activity,
+            "new_country",
+            (Category::AnomalousLocation, Severity::Medium),
+            ("Session from a new country", format!("The user was not seen in {country} before.")),
+            &[
+                ("country", country.clone()),
+                (
+                    "known_countries",
+                    known.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(","),
+                ),
+                ("baseline_days", settings.new_country.baseline.num_days().to_string()),
+            ],
+        )
+    });
+    see(&mut user.countries, country, at, since);
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detection::samples::{activity, at, placed};
+
+    const DAY: f64 = 24.0 * 60.0;
+
+    fn create(user: &mut UserMemory, country: &str, day: f64) -> bool {
+        let activity = placed(activity(ActivityKind::Created, at(day * DAY)), country, None);
+        look(&activity, &DetectionSettings::default(), user).is_some()
+    }
+
+    #[test]
+    fn the_first_is_silent_the_second_is_new_once() {
+        let mut user = UserMemory::default();
+        assert!(!create(&mut user, "DE", 0.0));
+        assert!(create(&mut user, "FR", 1.0));
+        assert!(!create(&mut user, "FR", 2.0));
+        assert!(!create(&mut user, "DE", 3.0));
+    }
+
+    #[test]
+    fn a_country_is_forgotten_after_the_baseline() {
+        let mut user = UserMemory::default();
+        create(&mut user, "DE", 0.0);
+        create(&mut user, "FR", 1.0);
+        assert!(!create(&mut user, "DE", 170.0));
+        assert!(create(&mut user, "FR", 182.0));
+    }
+
+    #[test]
+    fn an_unknown_place_is_no_country() {
+        let mut user = UserMemory::default();
+        create(&mut user, "DE", 0.0);
+        let nowhere = activity(ActivityKind::Created, at(1.0));
+        assert!(look(&nowhere, &DetectionSettings::default(), &mut user).is_none());
+    }
+}
