@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dev_postgres::{self, DevPostgres};
+use crate::model::detection::DetectionSettings;
 use crate::server::{Intervals, Server, Settings};
 use crate::session::location::Locator;
 use crate::store::{migrations, pool::Database};
@@ -61,6 +62,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         master_key,
         issuer: config.issuer,
         policy,
+        detection: DetectionSettings::default(),
         locator,
         drain_timeout: config.drain_timeout,
         intervals: Intervals::default(),

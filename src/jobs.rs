@@ -2,6 +2,7 @@
 //! the layers below.
 
 pub mod apply_policies;
+pub mod detect;
 pub mod expire;
 pub mod flush_touches;
 pub mod probe;

@@ -25,10 +25,10 @@ use crate::grpc::observe::ObserveLayer;
 use crate::grpc::pb;
 use crate::grpc::session::SessionApi;
 use crate::session::{
-    apply_policy::ApplyPolicy, create::Create, device, devices, erase::Erase, expire::Expire,
-    get::Get, get_policy::GetPolicy, list::List, reauthenticate::Reauthenticate, refresh::Refresh,
-    retain::Retain, terminate::Terminate, terminate_many::TerminateMany, touch::Touches,
-    update::Update, update_policy::UpdatePolicy, validate::Validate,
+    apply_policy::ApplyPolicy, create::Create, detect::Detect, device, devices, erase::Erase,
+    expire::Expire, get::Get, get_policy::GetPolicy, list::List, reauthenticate::Reauthenticate,
+    refresh::Refresh, retain::Retain, terminate::Terminate, terminate_many::TerminateMany,
+    touch::Touches, update::Update, update_policy::UpdatePolicy, validate::Validate,
 };
 use crate::store::migrations;
 use crate::store::pool::Database;
@@ -143,6 +143,7 @@ impl Server {
         let alerts = AlertApi { read, work: Work::new(db.clone(), clock.clone()), pages };
         let jobs = jobs::Jobs {
             expire: Expire::new(db.clone(), clock.clone(), touches.clone()),
+            detect: Detect::new(db.clone(), clock.clone(), settings.detection),
             retain: Retain::new(db, clock.clone()),
             apply,
             touches,

@@ -3,6 +3,7 @@
 
 pub mod apply_policy;
 pub mod create;
+pub mod detect;
 pub mod device;
 pub mod devices;
 pub mod erase;

@@ -11,6 +11,7 @@ pub mod devices;
 pub mod erase;
 pub mod feed;
 pub mod keys;
+pub mod memories;
 pub mod migrations;
 pub mod partitions;
 pub mod policies;

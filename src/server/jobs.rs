@@ -8,6 +8,7 @@ use super::settings::Intervals;
 use crate::cache::sessions::SessionReader;
 use crate::jobs;
 use crate::session::apply_policy::ApplyPolicy;
+use crate::session::detect::Detect;
 use crate::session::expire::Expire;
 use crate::session::location::Locator;
 use crate::session::retain::Retain;
@@ -21,13 +22,14 @@ pub(super) struct Jobs {
     pub touches: Touches,
     pub reader: SessionReader,
     pub locator: Locator,
+    pub detect: Detect,
     pub intervals: Intervals,
 }
 
 impl Jobs {
     /// Starts them all; each ends soon after `stop`.
     pub fn start(self, up: watch::Sender<bool>, stop: &CancellationToken) -> JoinSet<()> {
-        let Intervals { flush, sweep, probe, retain, apply, locations } = self.intervals;
+        let Intervals { flush, sweep, probe, retain, apply, detect, locations } = self.intervals;
         let mut jobs = JoinSet::new();
         jobs.spawn(jobs::expire::run(self.expire, sweep, stop.clone()));
         jobs.spawn(jobs::flush_touches::run(self.touches, flush, stop.clone()));
@@ -35,6 +37,7 @@ impl Jobs {
         jobs.spawn(jobs::retain::run(self.retain, retain, stop.clone()));
         jobs.spawn(jobs::apply_policies::run(self.apply, apply, stop.clone()));
         jobs.spawn(jobs::reload_locations::run(self.locator, locations, stop.clone()));
+        jobs.spawn(jobs::detect::run(self.detect, detect, stop.clone()));
         jobs
     }
 }

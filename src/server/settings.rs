@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::model::detection::DetectionSettings;
 use crate::model::policy::Policy;
 use crate::session::location::Locator;
 use crate::token::seal::MasterKey;
@@ -20,6 +21,8 @@ pub struct Settings {
     pub issuer: String,
     /// For all tenants.
     pub policy: Policy,
+    /// The rules that look for what is suspicious.
+    pub detection: DetectionSettings,
     /// Tells the place of an address.
     pub locator: Locator,
     /// How long calls in progress may take to end at a stop.
@@ -40,6 +43,8 @@ pub struct Intervals {
     pub retain: Duration,
     /// Looking for policies to apply.
     pub apply: Duration,
+    /// Looking for activities that the rules have not seen.
+    pub detect: Duration,
     /// Looking whether the files of locations changed.
     pub locations: Duration,
 }
@@ -52,6 +57,7 @@ impl Default for Intervals {
             probe: Duration::from_millis(500),
             retain: Duration::from_secs(600),
             apply: Duration::from_secs(1),
+            detect: Duration::from_millis(250),
             locations: Duration::from_secs(60),
         }
     }

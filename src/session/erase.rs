@@ -131,7 +131,7 @@ impl Erased {
             }
             Table::Alerts => self.alerts += gone.rows,
             Table::Activities => self.activities += gone.rows,
-            Table::Devices | Table::Requests => {}
+            Table::Devices | Table::Requests | Table::Memories => {}
         }
     }
 

@@ -2,15 +2,16 @@
 
 use diesel::SelectableHelper;
 use diesel::prelude::{ExpressionMethods, OptionalExtension, QueryDsl};
+use diesel::sql_types::{Array, BigInt, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use crate::error::Result;
 use crate::model::alert::{Alert, AlertFilter};
-use crate::model::ids::TenantId;
+use crate::model::ids::{TenantId, UserId};
 use crate::model::page::{Page, PageRequest};
 use crate::store::Connection;
-use crate::store::rows::alert::AlertRow;
+use crate::store::rows::alert::{AlertRow, stored_key};
 use crate::store::schema::security_alerts as a;
 
 /// The alert with this id.
@@ -46,6 +47,64 @@ pub async fn lock(conn: &mut Connection, tenant: &TenantId, id: Uuid) -> Result<
         .transpose()
 }
 
+statement! {
+    /// Locked in one order, whoever does it.
+    Current {
+        tenants: &'a [&'a str] as Array<Text>,
+        users: &'a [&'a str] as Array<Text>,
+        keys: &'a [String] as Array<Text>,
+    } -> a::SqlType,
+    concat!(
+        "SELECT ", alert_columns!(), " FROM security_alerts
+        WHERE (tenant_id, user_id, dedup_key) IN (SELECT t, u, d FROM unnest(?, ?, ?) AS k (t, u, d))
+        ORDER BY tenant_id, user_id, dedup_key FOR UPDATE"
+    )
+}
+
+statement! {
+    /// As `stored_key` writes the key of an incident that is over.
+    Close {
+        tenants: &'a [&'a str] as Array<Text>,
+        users: &'a [&'a str] as Array<Text>,
+        ids: &'a [Uuid] as Array<SqlUuid>,
+    } -> BigInt,
+    "WITH closed AS (
+        UPDATE security_alerts a SET dedup_key = a.dedup_key || '#' || a.alert_id
+        FROM unnest(?, ?, ?) AS k (t, u, i)
+        WHERE a.tenant_id = k.t AND a.user_id = k.u AND a.alert_id = k.i
+        RETURNING 1
+    )
+    SELECT count(*) FROM closed"
+}
+
+/// The incidents that go on under the keys of `alerts`, which are about to be raised, locked until the
+/// transaction ends, in any order.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn current(conn: &mut Connection, alerts: &[&Alert]) -> Result<Vec<Alert>> {
+    let (tenants, users) = owners(alerts);
+    let keys: Vec<String> = alerts.iter().map(|alert| stored_key(alert)).collect();
+    let rows: Vec<AlertRow> = Current::new(&tenants, &users, &keys).load(conn).await?;
+    rows.into_iter().map(Alert::try_from).collect()
+}
+
+/// Ends these incidents, which are locked, so that others can take their keys.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn close(conn: &mut Connection, alerts: &[&Alert]) -> Result<()> {
+    let (tenants, users) = owners(alerts);
+    let ids: Vec<Uuid> = alerts.iter().map(|alert| alert.id).collect();
+    Close::new(&tenants, &users, &ids).get_result::<i64>(conn).await?;
+    Ok(())
+}
+
+fn owners<'a>(alerts: &[&'a Alert]) -> (Vec<&'a str>, Vec<&'a str>) {
+    let user = |alert: &&'a Alert| alert.user.as_ref().map_or("", UserId::as_str);
+    (alerts.iter().map(|alert| alert.tenant.as_str()).collect(), alerts.iter().map(user).collect())
+}
+
 /// A page of a tenant's alerts, newest first.
 ///
 /// # Errors
@@ -58,6 +117,7 @@ pub async fn list(
 ) -> Result<Page<Alert>> {
     let mut query = a::table
         .filter(a::tenant_id.eq(tenant.as_str()))
+        .filter(a::suppression.eq(0))
         .select(AlertRow::as_select())
         .order(a::alert_id.desc())
         .limit(i64::try_from(page.size + 1).unwrap_or(i64::MAX))

@@ -48,15 +48,6 @@ pub struct Changes {
 }
 
 // Columns are named, not `*`: a replica of an older version must leave a newer column its default.
-macro_rules! alert_columns {
-    () => {
-        "tenant_id, user_id, alert_id, session_id, device_id, category, severity, rule_id, \
-         rule_version, title, description, evidence, dedup_key, occurrence_count, first_seen_at, \
-         last_seen_at, action_taken, state, acknowledged_by, acknowledged_at, resolved_by, \
-         resolved_at, resolution, notes, revision, dedup_until, suppression, suppressed_until, \
-         raised_by"
-    };
-}
 macro_rules! device_columns {
     () => {
         "tenant_id, user_id, device_id, device_type, details, described_at, display_name, \

@@ -1,10 +1,13 @@
 //! `devices`: reading and locking. Writing is in `changes`.
 
+use std::collections::HashSet;
+
 use diesel::SelectableHelper;
 use diesel::dsl::sql;
 use diesel::prelude::{ExpressionMethods, OptionalExtension, QueryDsl};
-use diesel::sql_types::{Bool, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Bool, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
+use uuid::Uuid;
 
 use crate::error::Result;
 use crate::model::ids::{DeviceKey, TenantId, UserId};
@@ -43,6 +46,35 @@ pub async fn lock(conn: &mut Connection, key: &DeviceKey) -> Result<Option<UserD
         .optional()?
         .map(UserDevice::try_from)
         .transpose()
+}
+
+statement! {
+    /// By primary key, several at once.
+    Trusted {
+        tenants: &'a [&'a str] as Array<Text>,
+        users: &'a [&'a str] as Array<Text>,
+        ids: &'a [Uuid] as Array<SqlUuid>,
+    } -> (Text, Text, SqlUuid),
+    "SELECT d.tenant_id, d.user_id, d.device_id FROM unnest(?, ?, ?) AS k (t, u, i)
+    JOIN devices d ON d.tenant_id = k.t AND d.user_id = k.u AND d.device_id = k.i
+    WHERE d.trusted"
+}
+
+/// Those of `keys` that their users trust.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn trusted(conn: &mut Connection, keys: &[DeviceKey]) -> Result<HashSet<DeviceKey>> {
+    let tenants: Vec<&str> = keys.iter().map(|key| key.tenant.as_str()).collect();
+    let users: Vec<&str> = keys.iter().map(|key| key.user.as_str()).collect();
+    let ids: Vec<Uuid> = keys.iter().map(|key| key.device).collect();
+    let rows: Vec<(String, String, Uuid)> = Trusted::new(&tenants, &users, &ids).load(conn).await?;
+    let is_trusted = |key: &&DeviceKey| {
+        rows.iter().any(|(tenant, user, id)| {
+            *id == key.device && *user == key.user.as_str() && *tenant == key.tenant.as_str()
+        })
+    };
+    Ok(keys.iter().filter(is_trusted).cloned().collect())
 }
 
 /// A page of a user's devices, newest first seen first.

@@ -106,6 +106,7 @@ tables! {
     Devices: "devices", "device_id", "false";
     Alerts: "security_alerts", "alert_id", "false";
     Requests: "requests", "request_id", "false";
+    Memories: "user_memories", "tenant_id", "false";
     Activities: "session_activities", "occurred_at, activity_id", "false";
 }
 

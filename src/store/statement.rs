@@ -58,6 +58,17 @@ macro_rules! session_columns {
     };
 }
 
+/// The columns of `security_alerts`, in the order of `AlertRow`.
+macro_rules! alert_columns {
+    () => {
+        "tenant_id, user_id, alert_id, session_id, device_id, category, severity, rule_id, \
+         rule_version, title, description, evidence, dedup_key, occurrence_count, first_seen_at, \
+         last_seen_at, action_taken, state, acknowledged_by, acknowledged_at, resolved_by, \
+         resolved_at, resolution, notes, revision, dedup_until, suppression, suppressed_until, \
+         raised_by"
+    };
+}
+
 /// The columns of `session_activities`, in the order of `ActivityRow`.
 macro_rules! activity_columns {
     () => {

@@ -118,7 +118,8 @@ async fn no_row_of_any_table_holds_a_trace_of_an_erased_user() {
     let rows = dump(&db).await;
     let nothing: [&String; 0] = [];
     assert_eq!(holding(&rows, &traces), nothing);
-    for row in others {
+    // How far detection has read is nobody's.
+    for row in others.into_iter().filter(|row| !row.starts_with("(detect,")) {
         assert!(rows.contains(&row), "a row of another user is gone: {row}");
     }
     let server = start_on(db, clock, |_| {}).await;
@@ -169,7 +170,7 @@ async fn a_user_of_another_tenant_with_the_same_name_is_another_user() {
     leave_traces(&server).await;
     server.erase(USER).await.expect("an erasure");
     let rows = dump(&server.db).await;
-    for row in others {
+    for row in others.into_iter().filter(|row| !row.starts_with("(detect,")) {
         assert!(rows.contains(&row), "a row of the other tenant is gone: {row}");
     }
     assert_eq!(server.validate(&access).await.outcome(), pb::Outcome::Active);

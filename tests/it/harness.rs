@@ -23,6 +23,7 @@ use chrono::{TimeZone, Utc};
 use sessiond::clock::Clock;
 use sessiond::grpc::pb::alert::alert_service_client::AlertServiceClient;
 use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use sessiond::model::detection::DetectionSettings;
 use sessiond::model::policy::{Limits, Policy};
 use sessiond::server::{Intervals, Server, Settings};
 use sessiond::session::location::Locator;
@@ -98,6 +99,8 @@ pub fn settings(database_url: String) -> Settings {
             limits: Limits::default(),
             acr_levels: ["aal1", "aal2", "aal3"].map(str::to_owned).to_vec(),
         },
+        // Most tests do what a rule would find.
+        detection: DetectionSettings::off(),
         locator: Locator::default(),
         drain_timeout: Duration::from_secs(5),
         intervals: Intervals {
@@ -106,6 +109,7 @@ pub fn settings(database_url: String) -> Settings {
             probe: Duration::from_millis(50),
             retain: Duration::from_millis(200),
             apply: Duration::from_millis(100),
+            detect: Duration::from_millis(30),
             locations: Duration::from_millis(30),
         },
     }

@@ -9,6 +9,7 @@ mod conflicts;
 mod contention;
 mod crash;
 mod create_limits;
+mod detect;
 mod device_list;
 mod device_races;
 mod device_revoke;

@@ -1,0 +1,96 @@
+//! Detection: shows new activities to the rules (`detection`), each once and in order, and raises what they
+//! find. A batch is one transaction: position, memories and alerts move together or not at all.
+
+mod incidents;
+mod memories;
+
+use std::collections::BTreeSet;
+
+use crate::clock::Clock;
+use crate::detection::{Context, observe};
+use crate::error::Result;
+use crate::model::activity::Activity;
+use crate::model::detection::DetectionSettings;
+use crate::model::ids::DeviceKey;
+use crate::store::changes::Changes;
+use crate::store::feed::{self, Consumer};
+use crate::store::pool::{Database, Transaction};
+use crate::store::{devices, memories as rows};
+use memories::Memories;
+
+/// Activities per transaction, about.
+const BATCH: u32 = 500;
+/// For how long a network is remembered after its last activity: longer than any rule looks back.
+const NETWORKS_FOR: chrono::Duration = chrono::Duration::hours(24);
+
+/// Looks for what is suspicious.
+pub struct Detect {
+    db: Database,
+    clock: Clock,
+    settings: DetectionSettings,
+}
+
+impl Detect {
+    /// Looks at the activities of `db`.
+    pub fn new(db: Database, clock: Clock, settings: DetectionSettings) -> Detect {
+        Detect { db, clock, settings }
+    }
+
+    /// Looks at one batch and returns true if more may be there. While another replica is at it, there is
+    /// nothing to do.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`]: nothing was done, and the next call begins at the same place.
+    pub async fn batch(&self) -> Result<bool> {
+        self.db.within(self.attempt()).await
+    }
+
+    async fn attempt(&self) -> Result<bool> {
+        let mut tx = self.db.begin().await?;
+        let Some(from) = feed::claim(&mut tx, Consumer::Detect).await? else {
+            tx.commit().await?;
+            return Ok(false);
+        };
+        let (span, activities) = feed::read(&mut tx, from, BATCH).await?;
+        if activities.is_empty() && span.to() == span.from() {
+            tx.commit().await?;
+            return Ok(false);
+        }
+        let now = self.clock.now();
+        if !activities.is_empty() {
+            self.show(&mut tx, &activities).await?;
+        }
+        feed::advance(&mut tx, Consumer::Detect, span.to(), now).await?;
+        tx.commit().await?;
+        Ok(activities.len() >= BATCH as usize)
+    }
+
+    async fn show(&self, tx: &mut Transaction, activities: &[Activity]) -> Result<()> {
+        let now = self.clock.now();
+        let before = Memories::read(tx, activities).await?;
+        let mut memories = before.clone();
+        let met: BTreeSet<DeviceKey> = activities.iter().filter_map(device_of).collect();
+        let met: Vec<DeviceKey> = met.into_iter().collect();
+        let trusted = devices::trusted(tx, &met).await?;
+        let mut findings = Vec::new();
+        for activity in activities {
+            let device_is_trusted = device_of(activity).is_some_and(|key| trusted.contains(&key));
+            let (user, network) = memories.of(activity);
+            let context = Context { device_is_trusted };
+            findings.extend(observe(activity, context, &self.settings, user, network));
+        }
+        memories.write(tx, &before, now).await?;
+        rows::prune(tx, now - NETWORKS_FOR, i64::from(BATCH)).await?;
+        let mut changes = Changes::default();
+        incidents::raise(tx, &self.clock, findings, &mut changes).await?;
+        if !changes.is_empty() {
+            changes.write(tx).await?;
+        }
+        Ok(())
+    }
+}
+
+fn device_of(activity: &Activity) -> Option<DeviceKey> {
+    let (user, device) = (activity.user.clone()?, activity.device?);
+    Some(DeviceKey { tenant: activity.tenant.clone(), user, device })
+}

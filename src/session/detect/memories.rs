@@ -1,0 +1,94 @@
+//! What is remembered of the users and networks of a batch.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::clock::Time;
+use crate::detection::memory::{NetworkMemory, UserMemory};
+use crate::error::{Error, Result};
+use crate::model::activity::Activity;
+use crate::model::ids::{TenantId, UserId};
+use crate::store::{Connection, memories};
+
+type OfUsers = BTreeMap<(TenantId, UserId), UserMemory>;
+type OfNetworks = BTreeMap<(TenantId, IpNet), NetworkMemory>;
+
+/// Of everybody in a batch.
+#[derive(Clone, Default)]
+pub(super) struct Memories {
+    users: OfUsers,
+    networks: OfNetworks,
+    /// Of activities without a user or an address: shown to the rules, kept nowhere.
+    nobody: UserMemory,
+    nowhere: NetworkMemory,
+}
+
+impl Memories {
+    /// Reads what is remembered of the users and networks of `activities`.
+    pub async fn read(conn: &mut Connection, activities: &[Activity]) -> Result<Memories> {
+        let users: BTreeSet<_> = activities.iter().filter_map(user_of).collect();
+        let networks: BTreeSet<_> = activities.iter().filter_map(network_of).collect();
+        let user_keys: Vec<_> = users.iter().collect();
+        let network_keys: Vec<_> = networks.iter().collect();
+        let of_users = memories::of_users(conn, &user_keys).await?;
+        let of_networks = memories::of_networks(conn, &network_keys).await?;
+        let mut found = Memories {
+            users: users.into_iter().map(|key| (key, Default::default())).collect(),
+            networks: networks.into_iter().map(|key| (key, Default::default())).collect(),
+            ..Memories::default()
+        };
+        for (key, memory) in of_users {
+            found.users.insert(key, from_json(memory)?);
+        }
+        for (key, memory) in of_networks {
+            found.networks.insert(key, from_json(memory)?);
+        }
+        Ok(found)
+    }
+
+    /// Those of one activity of the batch.
+    pub fn of(&mut self, activity: &Activity) -> (&mut UserMemory, &mut NetworkMemory) {
+        (self.nobody, self.nowhere) = Default::default();
+        let user = user_of(activity).and_then(|key| self.users.get_mut(&key));
+        let network = network_of(activity).and_then(|key| self.networks.get_mut(&key));
+        (user.unwrap_or(&mut self.nobody), network.unwrap_or(&mut self.nowhere))
+    }
+
+    /// Writes those that changed since `before`.
+    pub async fn write(self, conn: &mut Connection, before: &Memories, now: Time) -> Result<()> {
+        let users = self.users.into_iter().filter(|(key, m)| before.users.get(key) != Some(m));
+        let users: Vec<_> = users.map(|(key, m)| (key, to_json(&m))).collect();
+        let networks =
+            self.networks.into_iter().filter(|(key, m)| before.networks.get(key) != Some(m));
+        let networks: Vec<_> = networks.map(|(key, m)| (key, to_json(&m))).collect();
+        if users.is_empty() && networks.is_empty() {
+            return Ok(());
+        }
+        memories::write(conn, &users, &networks, now).await
+    }
+}
+
+fn user_of(activity: &Activity) -> Option<(TenantId, UserId)> {
+    Some((activity.tenant.clone(), activity.user.clone()?))
+}
+
+/// The network of an address: itself in IPv4; in IPv6 its /64, which is what one customer has (RFC 6177).
+fn network_of(activity: &Activity) -> Option<(TenantId, IpNet)> {
+    let ip = activity.ip?;
+    let length = if matches!(ip, IpAddr::V4(_)) { 32 } else { 64 };
+    let network = IpNet::new(ip, length).expect("a length that fits the address").trunc();
+    Some((activity.tenant.clone(), network))
+}
+
+fn from_json<T: DeserializeOwned>(memory: Value) -> Result<T> {
+    serde_json::from_value(memory).map_err(|error| Error::Internal(error.into()))
+}
+
+fn to_json(memory: &impl Serialize) -> Value {
+    serde_json::to_value(memory).expect("plain data serialises")
+}
