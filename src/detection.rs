@@ -61,18 +61,15 @@ pub fn observe(
 ) -> Vec<Finding> {
     let first_at = *user.first_at.get_or_insert(activity.occurred_at);
     let learning = activity.occurred_at < first_at + settings.learning_period;
-    // Places are the user's habits: what is learnt or trusted is no surprise there.
-    let of_place = |mode, finding: Option<Finding>| {
-        let why = match context.device_is_trusted {
-            true => Some(Suppression::TrustedDevice),
-            false => learning.then_some(Suppression::LearningPeriod),
-        };
-        told(mode, finding, why, activity, settings)
-    };
-    let of_count = |mode, finding| told(mode, finding, None, activity, settings);
+    let trusted = context.device_is_trusted.then_some(Suppression::TrustedDevice);
+    // Countries are habits, which have to be learnt first; nobody has a habit of impossible travel.
+    let unfamiliar = trusted.or(learning.then_some(Suppression::LearningPeriod));
+    let unless = |why, mode, finding| told(mode, finding, why, activity, settings);
+    let of_count = |mode, finding| unless(None, mode, finding);
     let found = [
-        of_place(settings.new_country.mode, new_country::look(activity, settings, user)),
-        of_place(
+        unless(unfamiliar, settings.new_country.mode, new_country::look(activity, settings, user)),
+        unless(
+            trusted,
             settings.impossible_travel.mode,
             impossible_travel::look(activity, settings, user),
         ),

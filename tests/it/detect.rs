@@ -1,8 +1,9 @@
 //! Detection from the activity to the alert: each activity once, one alert an incident.
 
-use sessiond::grpc::pb::alert as pb;
+use sessiond::grpc::pb::{alert as pb, session};
 use sessiond::model::detection::DetectionSettings;
 
+use crate::harness::calls::new_session;
 use crate::harness::{TestServer, audit, start_with, wait};
 
 const RAISED: i16 = 13;
@@ -105,4 +106,43 @@ async fn an_erased_user_is_forgotten_by_detection_too() {
     };
     assert_eq!(server.db.count(&of("user-1")).await, 0);
     assert_eq!(server.db.count(&of("user-2")).await, 2);
+}
+
+async fn create_in(server: &TestServer, country: &str, latitude: f64, longitude: f64) {
+    let place = session::Location {
+        country_code: country.to_owned(),
+        latitude: Some(latitude),
+        longitude: Some(longitude),
+        ..Default::default()
+    };
+    let client = session::ClientContext { location: Some(place), ..Default::default() };
+    let request = session::CreateSessionRequest { client: Some(client), ..new_session("ada") };
+    server.try_create(request).await.expect("a session");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_in_tokyo_an_hour_after_berlin_is_told_of_unless_the_device_is_trusted() {
+    let server = watching().await;
+    create_in(&server, "DE", 52.52, 13.405).await;
+    server.advance(chrono::Duration::hours(1));
+    create_in(&server, "JP", 35.68, 139.69).await;
+    settled(&server).await;
+    let found = alerts(&server, "ada").await;
+    let rules: Vec<&str> = found.iter().map(|alert| alert.rule_id.as_str()).collect();
+    assert_eq!(rules, ["impossible_travel"], "the country is learnt in the first days");
+    let evidence = &found[0].evidence.as_ref().expect("evidence").values;
+    assert_eq!(evidence["from"], "52.5200,13.4050");
+    assert_eq!(evidence["to"], "35.6800,139.6900");
+    assert_eq!(evidence["threshold_kmh"], "900");
+    assert_eq!(evidence["distance_km"].parse::<i32>().expect("a number") / 100, 88);
+
+    let trust = "UPDATE devices SET trusted = true";
+    server.db.connect().await.batch_execute(trust).await.expect("a change");
+    server.advance(chrono::Duration::hours(2));
+    create_in(&server, "DE", 52.52, 13.405).await;
+    settled(&server).await;
+    assert_eq!(alerts(&server, "ada").await, found, "suppressed");
+    let kept = "SELECT count(*) FROM security_alerts WHERE rule_id = 'impossible_travel'
+        AND suppression = 2";
+    assert_eq!(server.db.count(kept).await, 1);
 }
