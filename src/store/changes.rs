@@ -81,7 +81,7 @@ statement! {
         worked: &'a str as Text,
         activities: &'a str as Text,
         remembered: &'a str as Text,
-    } -> (BigInt, BigInt, BigInt, BigInt),
+    } -> (BigInt, BigInt, BigInt),
     concat!("WITH created AS (
         INSERT INTO user_sessions (", session_columns!(), ")
         SELECT ", session_columns!(), " FROM json_populate_recordset(NULL::user_sessions, ?::json)
@@ -114,14 +114,19 @@ statement! {
             revision = greatest(d.revision, excluded.revision)
         WHERE excluded.described_at > d.described_at OR excluded.last_seen_at > d.last_seen_at
             OR excluded.revision > d.revision
+    ), new_alerts AS (
+        SELECT * FROM json_populate_recordset(NULL::security_alerts, ?::json)
     ), raised AS (
-        INSERT INTO security_alerts (", alert_columns!(), ")
-        SELECT ", alert_columns!(), " FROM json_populate_recordset(NULL::security_alerts, ?::json)
-        ON CONFLICT (tenant_id, user_id, dedup_key) DO NOTHING
-        RETURNING 1
+        INSERT INTO security_alerts AS a (", alert_columns!(), ")
+        SELECT ", alert_columns!(), " FROM new_alerts
+        ON CONFLICT (tenant_id, user_id, dedup_key) DO UPDATE SET
+            occurrence_count = a.occurrence_count + 1, revision = a.revision + 1,
+            last_seen_at = greatest(a.last_seen_at, excluded.last_seen_at),
+            dedup_until = greatest(a.dedup_until, excluded.dedup_until)
+        RETURNING a.tenant_id, a.user_id, a.dedup_key, a.alert_id
     ), worked AS (
         UPDATE security_alerts a SET
-            evidence = r.evidence, dedup_key = r.dedup_key, dedup_until = r.dedup_until,
+            dedup_key = r.dedup_key, dedup_until = r.dedup_until,
             occurrence_count = r.occurrence_count, last_seen_at = r.last_seen_at,
             action_taken = r.action_taken, state = r.state, acknowledged_by = r.acknowledged_by,
             acknowledged_at = r.acknowledged_at, resolved_by = r.resolved_by,
@@ -132,8 +137,11 @@ statement! {
         RETURNING 1
     ), recorded AS (
         INSERT INTO session_activities (", activity_columns!(), ")
-        SELECT ", activity_columns!(), "
-        FROM json_populate_recordset(NULL::session_activities, ?::json)
+        SELECT ", activity_columns!("CASE kind WHEN 13 THEN coalesce((
+            SELECT raised.alert_id FROM new_alerts n JOIN raised USING (tenant_id, user_id, dedup_key)
+            WHERE n.alert_id = r.alert_id
+        ), alert_id) ELSE alert_id END"), "
+        FROM json_populate_recordset(NULL::session_activities, ?::json) r
     ), remembered AS (
         INSERT INTO requests AS q (", request_columns!(), ")
         SELECT ", request_columns!(), " FROM json_populate_recordset(NULL::requests, ?::json)
@@ -146,7 +154,7 @@ statement! {
         RETURNING 1
     )
     SELECT (SELECT count(*) FROM changed), (SELECT count(*) FROM worked),
-        (SELECT count(*) FROM remembered), (SELECT count(*) FROM raised)")
+        (SELECT count(*) FROM remembered)")
 }
 
 impl Changes {
@@ -179,7 +187,8 @@ impl Changes {
         kind == ActivityKind::Terminated
     }
 
-    /// Raises `alert`, which no incident of its key is open for. `id` is the activity's.
+    /// Raises `alert`, or counts up the one that has its key already. `id` is the activity's, which
+    /// names whichever it was.
     pub fn raise(&mut self, alert: Alert, id: Uuid) {
         let (at, by) = (alert.first_seen_at, alert.raised_by.clone());
         let raised = Activity::of_alert(id, at, ActivityKind::AlertRaised, &by, &alert);
@@ -191,7 +200,7 @@ impl Changes {
     ///
     /// # Errors
     /// [`Error::Unavailable`] with [`Outage::Raced`] if another transaction took one of the request ids
-    /// or raised one of the alerts meanwhile, and what the database reports. Nothing may be committed after an error.
+    /// meanwhile, and what the database reports. Nothing may be committed after an error.
     pub async fn write(&self, conn: &mut Connection) -> Result<()> {
         let created = array(self.created.iter().map(SessionRow::from));
         let changed = array(self.changed.iter().map(SessionRow::from));
@@ -200,7 +209,7 @@ impl Changes {
         let worked = array(self.worked.iter().map(AlertRow::from));
         let activities = array(self.activities.iter().map(ActivityRow::from));
         let remembered = array(self.remembered.iter().map(RequestRow::from));
-        let written: (i64, i64, i64, i64) =
+        let written: (i64, i64, i64) =
             Write::new(&created, &changed, &devices, &raised, &worked, &activities, &remembered)
                 .get_result(conn)
                 .await?;
@@ -210,9 +219,6 @@ impl Changes {
         }
         if written.2 != count(self.remembered.len()) {
             return Err(Error::Unavailable(Outage::Raced("request_id in use".to_owned())));
-        }
-        if written.3 != count(self.raised.len()) {
-            return Err(Error::Unavailable(Outage::Raced("alert raised meanwhile".to_owned())));
         }
         if let Some(progress) = &self.progressed {
             requests::advance(conn, progress).await?;

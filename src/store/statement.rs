@@ -70,11 +70,18 @@ macro_rules! alert_columns {
 }
 
 /// The columns of `session_activities`, in the order of `ActivityRow`.
+/// Another expression may stand for the alert.
 macro_rules! activity_columns {
     () => {
-        "tenant_id, user_id, occurred_at, activity_id, session_id, device_id, alert_id, kind, \
-         end_reason, generation, principal, ip_address, user_agent, client_id, device_type, \
-         location, name, endpoint, method, success, error_code, latency, metadata"
+        activity_columns!("alert_id")
+    };
+    ($alert:literal) => {
+        concat!(
+            "tenant_id, user_id, occurred_at, activity_id, session_id, device_id, ",
+            $alert,
+            ", kind, end_reason, generation, principal, ip_address, user_agent, client_id, \
+             device_type, location, name, endpoint, method, success, error_code, latency, metadata"
+        )
     };
 }
 

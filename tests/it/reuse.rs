@@ -135,3 +135,24 @@ async fn a_token_newer_than_its_row_shows_that_writes_were_lost() {
     assert_eq!(all_alerts(&server).await.len(), 1);
     assert_eq!(server.activities(3).await, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_lost_its_end_dies_again_although_its_alert_is_there() {
+    let server = start().await;
+    let (id, _, first) = parts(&server.create("ada").await);
+    let second = successor(server.refresh(&first).await).refresh_token;
+    successor(server.refresh(&second).await);
+    assert_eq!(refusal(server.refresh(&first).await), "REFRESH_TOKEN_REUSED");
+    // As after restoring this table alone.
+    let restored = "UPDATE user_sessions SET state = 1, end_reason = NULL, ended_at = NULL";
+    server.db.connect().await.batch_execute(restored).await.expect("a change");
+    assert_eq!(refusal(server.refresh(&first).await), "REFRESH_TOKEN_REUSED");
+    assert_eq!(server.get(&id).await.expect("it").state(), pb::SessionState::Terminated);
+    let [alert] = &all_alerts(&server).await[..] else { panic!("not one alert") };
+    assert_eq!(alert.occurrence_count, 2);
+    let named = format!(
+        "SELECT count(*) FROM session_activities WHERE kind = 13 AND alert_id = '{}'",
+        alert.alert_id
+    );
+    assert_eq!(server.db.count(&named).await, 2, "both are about the alert that is there");
+}

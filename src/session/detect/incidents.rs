@@ -69,7 +69,6 @@ impl Incident {
         alert.occurrence_count = alert.occurrence_count.saturating_add(1);
         alert.last_seen_at = alert.last_seen_at.max(again.last_seen_at);
         alert.dedup_until = alert.dedup_until.max(again.dedup_until);
-        alert.evidence = again.evidence;
         self.changed = true;
     }
 
