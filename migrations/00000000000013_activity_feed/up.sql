@@ -33,5 +33,4 @@ CREATE TABLE feed_consumers (
     read_to    text        NOT NULL,
     updated_at timestamptz NOT NULL
 ) WITH (fillfactor = 50);
-INSERT INTO feed_consumers
-SELECT consumer, pg_current_snapshot()::text, now() FROM unnest(ARRAY['detect', 'stats']) consumer;
+INSERT INTO feed_consumers VALUES ('detect', pg_current_snapshot()::text, now());

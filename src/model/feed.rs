@@ -28,6 +28,16 @@ impl Horizon {
         self.next
     }
 
+    /// The same, but nothing was seen of the transaction `xid`.
+    pub fn without(mut self, xid: u64) -> Horizon {
+        if xid < self.next
+            && let Err(at) = self.pending.binary_search(&xid)
+        {
+            self.pending.insert(at, xid);
+        }
+        self
+    }
+
     /// The same, but of the transactions after `last` nothing was seen.
     pub fn cut(mut self, last: u64) -> Horizon {
         self.next = self.next.min(last.saturating_add(1));
@@ -54,22 +64,22 @@ impl Span {
         &self.to
     }
 
-    /// The transactions from here
+    /// The first of the transactions that were new.
     pub fn first(&self) -> u64 {
         self.from.next
     }
 
-    /// up to here, exclusive,
+    /// The first that is not in it any more.
     pub fn end(&self) -> u64 {
         self.to.next
     }
 
-    /// but for those that are still in progress,
+    /// Those in between that were still in progress, ascending.
     pub fn without(&self) -> &[u64] {
         &self.to.pending
     }
 
-    /// and those before that have ended since.
+    /// Those before the first that were in progress where it begins and are not where it ends.
     pub fn late(&self) -> Vec<u64> {
         let still = |xid: &u64| self.to.pending.binary_search(xid).is_ok();
         self.from.pending.iter().copied().filter(|xid| !still(xid)).collect()
@@ -139,6 +149,13 @@ mod tests {
         assert!(span("10:20:10", "10:19:10").is_none());
         assert!(span("20:20:", "10:20:10").is_none());
         assert!(span("10:20:10", "10:20:10").expect("forward").late().is_empty());
+    }
+
+    #[test]
+    fn a_transaction_is_taken_out_of_a_horizon() {
+        assert_eq!(horizon("10:20:10,14").without(12), horizon("10:20:10,12,14"));
+        assert_eq!(horizon("10:20:10,14").without(14), horizon("10:20:10,14"));
+        assert_eq!(horizon("10:20:10,14").without(20), horizon("10:20:10,14"));
     }
 
     #[test]

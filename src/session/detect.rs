@@ -6,22 +6,20 @@ mod memories;
 
 use std::collections::BTreeSet;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Time};
 use crate::detection::{Context, observe};
 use crate::error::Result;
 use crate::model::activity::Activity;
 use crate::model::detection::DetectionSettings;
 use crate::model::ids::DeviceKey;
 use crate::store::changes::Changes;
+use crate::store::devices;
 use crate::store::feed::{self, Consumer};
 use crate::store::pool::{Database, Transaction};
-use crate::store::{devices, memories as rows};
 use memories::Memories;
 
 /// Activities per transaction, about.
 const BATCH: u32 = 500;
-/// For how long a network is remembered after its last activity: longer than any rule looks back.
-const NETWORKS_FOR: chrono::Duration = chrono::Duration::hours(24);
 
 /// Looks for what is suspicious.
 pub struct Detect {
@@ -46,27 +44,26 @@ impl Detect {
     }
 
     async fn attempt(&self) -> Result<bool> {
+        // Claiming is a write: an idle database must stay idle.
+        if !feed::is_unread(&mut *self.db.acquire().await?, Consumer::Detect).await? {
+            return Ok(false);
+        }
         let mut tx = self.db.begin().await?;
         let Some(from) = feed::claim(&mut tx, Consumer::Detect).await? else {
             tx.commit().await?;
             return Ok(false);
         };
         let (span, activities) = feed::read(&mut tx, from, BATCH).await?;
-        if activities.is_empty() && span.to() == span.from() {
-            tx.commit().await?;
-            return Ok(false);
-        }
         let now = self.clock.now();
         if !activities.is_empty() {
-            self.show(&mut tx, &activities).await?;
+            self.show(&mut tx, &activities, now).await?;
         }
         feed::advance(&mut tx, Consumer::Detect, span.to(), now).await?;
         tx.commit().await?;
         Ok(activities.len() >= BATCH as usize)
     }
 
-    async fn show(&self, tx: &mut Transaction, activities: &[Activity]) -> Result<()> {
-        let now = self.clock.now();
+    async fn show(&self, tx: &mut Transaction, activities: &[Activity], now: Time) -> Result<()> {
         let before = Memories::read(tx, activities).await?;
         let mut memories = before.clone();
         let met: BTreeSet<DeviceKey> = activities.iter().filter_map(device_of).collect();
@@ -80,7 +77,6 @@ impl Detect {
             findings.extend(observe(activity, context, &self.settings, user, network));
         }
         memories.write(tx, &before, now).await?;
-        rows::prune(tx, now - NETWORKS_FOR, i64::from(BATCH)).await?;
         let mut changes = Changes::default();
         incidents::raise(tx, &self.clock, findings, &mut changes).await?;
         if !changes.is_empty() {

@@ -1,7 +1,7 @@
 //! Reading `session_activities` in the order of their commits, and who has read how far.
 
 use diesel::prelude::OptionalExtension;
-use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
 
 use crate::clock::Time;
@@ -16,14 +16,30 @@ use crate::store::schema::session_activities;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consumer {
     Detect,
-    Stats,
 }
 
 statement! {
-    /// The snapshot of now, and the transaction of the row so many after a position.
-    Ahead { from: &'a str as Text, limit: i64 as BigInt } -> (Text, Nullable<Text>),
-    "SELECT pg_current_snapshot()::text, (
-        SELECT xid::text FROM session_activities WHERE xid >= ?::xid8 ORDER BY xid OFFSET ? LIMIT 1
+    Now {} -> (Text, Nullable<Text>),
+    "SELECT pg_current_snapshot()::text, pg_current_xact_id_if_assigned()::text"
+}
+
+statement! {
+    /// The transaction of the row so many after a position.
+    Ahead { from: &'a str as Text, limit: i64 as BigInt } -> Text,
+    "SELECT xid::text FROM session_activities WHERE xid >= ?::xid8 ORDER BY xid OFFSET ? LIMIT 1"
+}
+
+statement! {
+    /// Whether anything was committed since the consumer read; a glance that writes nothing.
+    Unread { after: &'a str as Text, late: &'a str as Text } -> Bool,
+    "SELECT EXISTS (
+        SELECT 1 FROM session_activities WHERE xid >= (
+            SELECT pg_snapshot_xmax(read_to::pg_snapshot) FROM feed_consumers WHERE consumer = ?
+        )
+    ) OR EXISTS (
+        SELECT 1 FROM session_activities WHERE xid = ANY (ARRAY(
+            SELECT pg_snapshot_xip(read_to::pg_snapshot) FROM feed_consumers WHERE consumer = ?
+        ))
     )"
 }
 
@@ -58,7 +74,7 @@ statement! {
 
 statement! {
     Hold {} -> BigInt,
-    "SELECT count(*) FROM (SELECT 1 FROM feed_consumers ORDER BY consumer FOR UPDATE) held"
+    "SELECT count(*) FROM (SELECT 1 FROM feed_consumers ORDER BY consumer FOR SHARE) held"
 }
 
 statement! {
@@ -81,8 +97,21 @@ statement! {
 /// # Errors
 /// [`Error::Unavailable`].
 pub async fn now(conn: &mut Connection) -> Result<Horizon> {
-    let (snapshot, _): (String, Option<String>) = Ahead::new("0", 0).get_result(conn).await?;
-    horizon(&snapshot)
+    let (snapshot, own): (String, Option<String>) = Now::new().get_result(conn).await?;
+    let now = horizon(&snapshot)?;
+    Ok(match own {
+        // Postgres leaves a transaction out of its own snapshots, but what it writes is still to come.
+        Some(own) => now.without(own.parse().map_err(|_| corrupt(&own))?),
+        None => now,
+    })
+}
+
+/// True if something was committed since the consumer read.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub async fn is_unread(conn: &mut Connection, consumer: Consumer) -> Result<bool> {
+    Ok(Unread::new(consumer.name(), consumer.name()).get_result(conn).await?)
 }
 
 /// The activities committed since `from`, in the order in which they happened, and where to go on.
@@ -97,9 +126,8 @@ pub async fn read(
     limit: u32,
 ) -> Result<(Span, Vec<Activity>)> {
     let next = from.next().to_string();
-    let (snapshot, last): (String, Option<String>) =
-        Ahead::new(&next, i64::from(limit)).get_result(conn).await?;
-    let mut to = horizon(&snapshot)?;
+    let mut to = now(conn).await?;
+    let last = Ahead::new(&next, i64::from(limit)).get_result::<String>(conn).await.optional()?;
     if let Some(last) = last {
         to = to.cut(last.parse().map_err(|_| corrupt(&last))?);
     }
@@ -108,8 +136,8 @@ pub async fn read(
     Ok((span, activities))
 }
 
-/// The activities of a span, in the order in which they happened. The same span always gives the
-/// same, unless retention or an erasure came between.
+/// The activities of a span, in the order in which they happened; one that makes no sense is left out
+/// and logged. The same span always gives the same, unless retention or an erasure came between.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
@@ -121,8 +149,13 @@ pub async fn span_of(conn: &mut Connection, span: &Span) -> Result<Vec<Activity>
         return Ok(Vec::new());
     }
     let rows: Vec<ActivityRow> = Read::new(&first, &end, &without, &late).load(conn).await?;
-    let mut activities =
-        rows.into_iter().map(Activity::try_from).collect::<Result<Vec<Activity>>>()?;
+    // A damaged row must not keep all that follow from being read.
+    let sound = |row| {
+        Activity::try_from(row)
+            .inspect_err(|error| tracing::error!(%error, "an activity cannot be read"))
+    };
+    let mut activities: Vec<Activity> =
+        rows.into_iter().filter_map(|row| sound(row).ok()).collect();
     activities.sort_by_key(|activity| (activity.occurred_at, activity.id));
     Ok(activities)
 }
@@ -154,6 +187,7 @@ pub async fn advance(
 }
 
 /// Keeps all consumers from reading until the transaction ends, after what they are at has committed.
+/// Several may hold them at once.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
@@ -175,7 +209,6 @@ impl Consumer {
     fn name(self) -> &'static str {
         match self {
             Consumer::Detect => "detect",
-            Consumer::Stats => "stats",
         }
     }
 }

@@ -2,14 +2,19 @@
 
 use std::collections::HashSet;
 
-use sessiond::model::activity::Activity;
+use sessiond::model::activity::{Activity, ActivityKind};
 use sessiond::model::feed::Horizon;
-use sessiond::store::feed;
-use sessiond::store::pool::Database;
+use sessiond::model::ids::TenantId;
+use sessiond::store::changes::Changes;
+use sessiond::store::feed::{self, Consumer};
+use sessiond::store::pool::{Database, Transaction};
 use uuid::Uuid;
 
 use crate::harness::cluster::Db;
-use crate::harness::{TestServer, audit, start};
+use crate::harness::{TestServer, audit, start, start_with};
+
+/// Longer than any test.
+const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
 
 const ROW: &str = "INSERT INTO session_activities
     (tenant_id, user_id, occurred_at, activity_id, kind, principal)
@@ -17,7 +22,7 @@ const ROW: &str = "INSERT INTO session_activities
     FROM generate_series(1, $1::int)";
 
 fn pool(db: &Db) -> Database {
-    Database::new(&db.url, 2).expect("a URL")
+    Database::new(&db.url, 4).expect("a URL")
 }
 
 async fn now(db: &Database) -> Horizon {
@@ -69,6 +74,64 @@ async fn a_span_is_bounded_and_never_part_of_a_transaction() {
         at = next;
     }
     assert_eq!(sizes, [60, 60, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_consumer_writes_itself_it_reads_the_next_time() {
+    let server = start_with(|settings| settings.intervals.detect = HOUR).await;
+    let db = pool(&server.db);
+    let mut tx = db.begin().await.expect("a transaction");
+    let from =
+        feed::claim(&mut tx, Consumer::Detect).await.expect("a claim").expect("nobody has it");
+    write_in(&mut tx, &server).await;
+    // Ends after this transaction began, so that the horizon lies beyond it.
+    server.create("bob").await;
+    let (span, seen) = feed::read(&mut tx, from, 100).await.expect("a span");
+    assert_eq!(seen.len(), 1, "that of the other");
+    let now = server.clock.now();
+    feed::advance(&mut tx, Consumer::Detect, span.to(), now).await.expect("a step");
+    tx.commit().await.expect("a commit");
+    let mut conn = db.acquire().await.expect("a connection");
+    assert!(feed::is_unread(&mut conn, Consumer::Detect).await.expect("a glance"));
+    let (_, seen) = feed::read(&mut conn, span.to().clone(), 100).await.expect("a span");
+    assert_eq!(seen.len(), 1, "its own");
+}
+
+/// An activity in this transaction, without another change.
+async fn write_in(tx: &mut Transaction, server: &TestServer) {
+    let (tenant, now) = (TenantId::parse("").expect("the default"), server.clock.now());
+    let kind = ActivityKind::UserErased;
+    let own = Activity::new(server.clock.new_id(), now, kind, "test", &tenant, None);
+    let changes = Changes { activities: vec![own], ..Changes::default() };
+    changes.write(tx).await.expect("a row");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_hold_the_consumers_and_none_reads_meanwhile() {
+    let server = start_with(|settings| settings.intervals.detect = HOUR).await;
+    let db = pool(&server.db);
+    let mut first = db.begin().await.expect("a transaction");
+    let mut second = db.begin().await.expect("a transaction");
+    feed::hold(&mut first).await.expect("held");
+    feed::hold(&mut second).await.expect("held by both");
+    first.commit().await.expect("a commit");
+    let mut third = db.begin().await.expect("a transaction");
+    assert_eq!(feed::claim(&mut third, Consumer::Detect).await.expect("an answer"), None);
+    second.commit().await.expect("a commit");
+    assert!(feed::claim(&mut third, Consumer::Detect).await.expect("an answer").is_some());
+    third.commit().await.expect("a commit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_row_is_left_out_and_the_others_are_read() {
+    let server = start().await;
+    let db = pool(&server.db);
+    let start = now(&db).await;
+    server.create("ada").await;
+    let damage = "UPDATE session_activities SET xid = xid, kind = 39";
+    server.db.connect().await.batch_execute(damage).await.expect("a change");
+    server.create("bob").await;
+    assert_eq!(read(&db, start, 100).await.1.len(), 1);
 }
 
 /// Creates sessions and ends every second one.
