@@ -13,10 +13,29 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::error::Result;
+
 /// Waits for the next turn; false if the job must end instead.
 async fn turn(interval: Duration, stop: &CancellationToken) -> bool {
     tokio::select! {
         () = stop.cancelled() => false,
         () = tokio::time::sleep(interval) => true,
+    }
+}
+
+/// Takes slice after slice until none is left, one fails, or the job must end; `failed` says what that means.
+async fn slices<F>(stop: &CancellationToken, failed: &str, mut slice: impl FnMut() -> F)
+where
+    F: Future<Output = Result<bool>>,
+{
+    loop {
+        match slice().await {
+            Ok(true) if !stop.is_cancelled() => {}
+            Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(%error, "{failed}");
+                return;
+            }
+        }
     }
 }

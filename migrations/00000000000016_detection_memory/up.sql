@@ -14,3 +14,5 @@ CREATE TABLE network_memories (
     updated_at timestamptz NOT NULL,
     PRIMARY KEY (tenant_id, network)
 ) WITH (fillfactor = 70);
+
+CREATE INDEX network_memories_by_age ON network_memories (updated_at);

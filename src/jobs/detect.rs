@@ -4,21 +4,13 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::jobs::turn;
+use crate::jobs::{slices, turn};
 use crate::session::detect::Detect;
 
 /// Runs until `stop`, also between batches.
 pub async fn run(detect: Detect, interval: Duration, stop: CancellationToken) {
     while turn(interval, &stop).await {
-        loop {
-            match detect.batch().await {
-                Ok(true) if !stop.is_cancelled() => {}
-                Ok(_) => break,
-                Err(error) => {
-                    tracing::warn!(%error, "detection failed; the same again at the next turn");
-                    break;
-                }
-            }
-        }
+        let failed = "detection failed; the same again at the next turn";
+        slices(&stop, failed, || detect.batch()).await;
     }
 }

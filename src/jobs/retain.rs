@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::jobs::turn;
+use crate::jobs::{slices, turn};
 use crate::session::retain::Retain;
 
 /// Runs until `stop`.
@@ -13,15 +13,7 @@ pub async fn run(retain: Retain, interval: Duration, stop: CancellationToken) {
         if let Err(error) = retain.create_partitions().await {
             tracing::warn!(%error, "partitions could not be created ahead");
         }
-        loop {
-            match retain.prune_slice().await {
-                Ok(true) if !stop.is_cancelled() => {}
-                Ok(_) => break,
-                Err(error) => {
-                    tracing::warn!(%error, "old request ids could not be deleted");
-                    break;
-                }
-            }
-        }
+        slices(&stop, "old request ids could not be deleted", || retain.prune_slice()).await;
+        slices(&stop, "old networks could not be forgotten", || retain.forget_slice()).await;
     }
 }

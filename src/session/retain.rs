@@ -1,12 +1,18 @@
 //! How long things are kept, and where new ones go.
 
+use chrono::Duration;
+
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::store::pool::Database;
-use crate::store::{partitions, requests};
+use crate::store::{memories, partitions, requests};
 
 /// Rows per transaction.
 const SLICE: i64 = 500;
+
+/// For how long a network is remembered after detection last noted something: longer than any rule
+/// looks back.
+const NETWORKS_FOR: Duration = Duration::hours(24);
 
 /// Keeps tables in shape.
 pub struct Retain {
@@ -40,6 +46,20 @@ impl Retain {
         let gone = self
             .db
             .within(async { requests::prune(&mut *self.db.acquire().await?, now, SLICE).await })
+            .await?;
+        Ok(gone == SLICE as usize)
+    }
+
+    /// Forgets one slice of networks of which nothing was noted for 24 hours; true if more may be
+    /// there.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn forget_slice(&self) -> Result<bool> {
+        let before = self.clock.now() - NETWORKS_FOR;
+        let gone = self
+            .db
+            .within(async { memories::prune(&mut *self.db.acquire().await?, before, SLICE).await })
             .await?;
         Ok(gone == SLICE as usize)
     }

@@ -53,8 +53,8 @@ statement! {
     Prune { before: Time as Timestamptz, limit: i64 as BigInt } -> BigInt,
     "WITH gone AS (
         DELETE FROM network_memories WHERE (tenant_id, network) IN (
-            SELECT tenant_id, network FROM network_memories WHERE updated_at < ? LIMIT ?
-            FOR UPDATE SKIP LOCKED
+            SELECT tenant_id, network FROM network_memories WHERE updated_at < ?
+            ORDER BY updated_at LIMIT ? FOR UPDATE SKIP LOCKED
         )
         RETURNING 1
     )
