@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use diesel::SelectableHelper;
 use diesel::dsl::sql;
 use diesel::prelude::{ExpressionMethods, OptionalExtension, QueryDsl};
-use diesel::sql_types::{Array, Bool, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -54,8 +54,8 @@ statement! {
         tenants: &'a [&'a str] as Array<Text>,
         users: &'a [&'a str] as Array<Text>,
         ids: &'a [Uuid] as Array<SqlUuid>,
-    } -> (Text, Text, SqlUuid),
-    "SELECT d.tenant_id, d.user_id, d.device_id FROM unnest(?, ?, ?) AS k (t, u, i)
+    } -> BigInt,
+    "SELECT k.n FROM unnest(?, ?, ?) WITH ORDINALITY AS k (t, u, i, n)
     JOIN devices d ON d.tenant_id = k.t AND d.user_id = k.u AND d.device_id = k.i
     WHERE d.trusted"
 }
@@ -68,13 +68,9 @@ pub async fn trusted(conn: &mut Connection, keys: &[DeviceKey]) -> Result<HashSe
     let tenants: Vec<&str> = keys.iter().map(|key| key.tenant.as_str()).collect();
     let users: Vec<&str> = keys.iter().map(|key| key.user.as_str()).collect();
     let ids: Vec<Uuid> = keys.iter().map(|key| key.device).collect();
-    let rows: Vec<(String, String, Uuid)> = Trusted::new(&tenants, &users, &ids).load(conn).await?;
-    let is_trusted = |key: &&DeviceKey| {
-        rows.iter().any(|(tenant, user, id)| {
-            *id == key.device && *user == key.user.as_str() && *tenant == key.tenant.as_str()
-        })
-    };
-    Ok(keys.iter().filter(is_trusted).cloned().collect())
+    let places: Vec<i64> = Trusted::new(&tenants, &users, &ids).load(conn).await?;
+    let key = |place: i64| keys.get(usize::try_from(place - 1).ok()?);
+    Ok(places.into_iter().filter_map(key).cloned().collect())
 }
 
 /// A page of a user's devices, newest first seen first.
