@@ -34,7 +34,8 @@ pub struct Travel {
     pub speed: f64,
     /// In km: nearer is no travel, whatever the speed.
     pub distance: f64,
-    /// In km: how far off either place may be.
+    /// In km: how far off either place may be. Places from addresses are rarely nearer than a city; 50 is
+    /// our choice, not a measurement.
     pub accuracy: f64,
 }
 

@@ -32,16 +32,10 @@ async fn alerts(server: &TestServer, user: &str) -> Vec<pb::SecurityAlert> {
 
 /// Waits until everything committed before has been looked at.
 async fn settled(server: &TestServer) {
-    let now: String = {
-        let client = server.db.connect().await;
-        let row = client.query_one("SELECT pg_snapshot_xmax(pg_current_snapshot())::text", &[]);
-        row.await.expect("a snapshot").get(0)
-    };
-    let sql = format!(
-        "SELECT count(*) FROM feed_consumers WHERE consumer = 'detect'
-        AND pg_snapshot_xmax(read_to::pg_snapshot) >= '{now}'::xid8"
-    );
-    wait::until(async || server.db.count(&sql).await == 1).await;
+    let unread = "SELECT count(*) FROM session_activities a, feed_consumers c
+        WHERE a.xid IS NOT NULL AND c.consumer = 'detect'
+        AND NOT pg_visible_in_snapshot(a.xid, c.read_to::pg_snapshot)";
+    wait::until(async || server.db.count(unread).await == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +109,13 @@ async fn create_in(server: &TestServer, country: &str, latitude: f64, longitude:
         longitude: Some(longitude),
         ..Default::default()
     };
-    let client = session::ClientContext { location: Some(place), ..Default::default() };
+    // One device all the time.
+    let agent = "Mozilla/5.0 (X11; Linux x86_64; rv:142.0) Gecko/20100101 Firefox/142.0";
+    let client = session::ClientContext {
+        location: Some(place),
+        user_agent: agent.to_owned(),
+        ..Default::default()
+    };
     let request = session::CreateSessionRequest { client: Some(client), ..new_session("ada") };
     server.try_create(request).await.expect("a session");
 }
@@ -145,4 +145,72 @@ async fn who_is_in_tokyo_an_hour_after_berlin_is_told_of_unless_the_device_is_tr
     let kept = "SELECT count(*) FROM security_alerts WHERE rule_id = 'impossible_travel'
         AND suppression = 2";
     assert_eq!(server.db.count(kept).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_country_is_told_of_after_the_first_week() {
+    let server = watching().await;
+    create_in(&server, "DE", 52.52, 13.405).await;
+    server.advance(chrono::Duration::days(7));
+    create_in(&server, "FR", 48.8566, 2.3522).await;
+    settled(&server).await;
+    let found = alerts(&server, "ada").await;
+    let rules: Vec<&str> = found.iter().map(|alert| alert.rule_id.as_str()).collect();
+    assert_eq!(rules, ["new_country"]);
+    let evidence = &found[0].evidence.as_ref().expect("evidence").values;
+    assert_eq!((evidence["country"].as_str(), evidence["known_countries"].as_str()), ("FR", "DE"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tenth_session_within_an_hour_is_told_of() {
+    let server = watching().await;
+    for _ in 0..9 {
+        server.create("ada").await;
+    }
+    settled(&server).await;
+    assert_eq!(alerts(&server, "ada").await, []);
+    let last = server.create("ada").await.session.expect("a session");
+    settled(&server).await;
+    let [alert] = &alerts(&server, "ada").await[..] else { panic!("not one alert") };
+    assert_eq!(alert.rule_id, "rapid_creation");
+    assert_eq!(alert.session_id, last.session_id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_logins_of_fifteen_users_from_one_network_are_an_alert_about_nobody() {
+    let server = watching().await;
+    fail_logins(&server, 15, 1).await;
+    settled(&server).await;
+    let all = pb::ListAlertsRequest::default();
+    assert_eq!(server.list_alerts(all.clone()).await.expect("a list").alerts, []);
+    let moved = "UPDATE session_activities SET xid = pg_current_xact_id(),
+        ip_address = ('2001:db8:7:8::' || right(user_id, 1))::inet";
+    server.db.connect().await.batch_execute(moved).await.expect("the same from one network");
+    settled(&server).await;
+    let [alert] = &server.list_alerts(all).await.expect("a list").alerts[..] else {
+        panic!("not one alert")
+    };
+    assert_eq!((alert.rule_id.as_str(), alert.user_id.as_str()), ("failed_logins_network", ""));
+    // A day later nothing of the network is left.
+    server.advance(chrono::Duration::hours(25));
+    let networks = "SELECT count(*) FROM network_memories";
+    wait::until(async || server.db.count(networks).await == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_database_is_left_alone() {
+    let server = watching().await;
+    create_in(&server, "DE", 52.52, 13.405).await;
+    create_in(&server, "JP", 35.68, 139.69).await;
+    settled(&server).await;
+    let looks = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
+    let position = async || {
+        let client = server.db.connect().await;
+        let row = client.query_one("SELECT read_to FROM feed_consumers", &[]).await;
+        row.expect("a row").get::<_, String>(0)
+    };
+    let (before, commits) = (position().await, server.db.count(looks).await);
+    // Time for dozens of looks, each of which is a commit that Postgres counts.
+    wait::until(async || server.db.count(looks).await > commits + 100).await;
+    assert_eq!(position().await, before);
 }
