@@ -13,11 +13,17 @@ use uuid::Uuid;
 
 use crate::clock::Time;
 use crate::model::activity::Activity;
-use crate::model::alert::{Category, Evidence, Severity, Suppression};
+use crate::model::alert::Suppression;
+use crate::model::detection::rule::Rule;
 use crate::model::detection::{DetectionSettings, Mode};
+use crate::model::evidence::Evidence;
 use crate::model::ids::{TenantId, UserId};
 use memory::{NetworkMemory, UserMemory};
-use rules::{failed_logins, failed_logins_network, impossible_travel, new_country, rapid_creation};
+use rules::{
+    dormant_account, failed_logins, failed_logins_network, impossible_travel, limit_conflicts,
+    new_country, new_device, rapid_creation, refused_tokens, session_hijack,
+    simultaneous_countries,
+};
 
 /// Something that a rule found.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,12 +35,7 @@ pub struct Finding {
     pub device: Option<Uuid>,
     /// When what was found happened.
     pub at: Time,
-    /// Such as `impossible_travel`.
-    pub rule_id: &'static str,
-    pub rule_version: i32,
-    pub category: Category,
-    pub severity: Severity,
-    pub title: String,
+    pub rule: Rule,
     pub description: String,
     pub evidence: Evidence,
     /// Unique by user and incident: a repetition within `window` of the last is the same incident.
@@ -45,16 +46,31 @@ pub struct Finding {
 }
 
 /// What else a rule must know of an activity.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Context {
     /// The device of the activity is one that the user trusts.
     pub device_is_trusted: bool,
+    /// What its user agent tells, without a version: at most 64 characters.
+    pub browser: Option<String>,
+    /// What its user agent tells, without a version: at most 64 characters.
+    pub system: Option<String>,
+}
+
+/// What suppresses the findings of a rule. Each includes those before it.
+#[derive(Clone, Copy)]
+enum Excuse {
+    /// The activity came from a configured network.
+    Network,
+    /// It is on a device that the user trusts.
+    Device,
+    /// The user is new, and their habits have to be learnt first.
+    Learning,
 }
 
 /// Shows an activity to the rules. Activities of a user come in the order in which they happened; each once.
 pub fn observe(
     activity: &Activity,
-    context: Context,
+    context: &Context,
     settings: &DetectionSettings,
     user: &mut UserMemory,
     network: &mut NetworkMemory,
@@ -63,49 +79,58 @@ pub fn observe(
     let learning = activity.occurred_at < first_at + settings.learning_period;
     let from_configured =
         activity.ip.is_some_and(|ip| settings.trusted_networks.iter().any(|net| net.contains(&ip)));
-    let configured = from_configured.then_some(Suppression::ConfiguredNetwork);
-    let trusted = configured.or(context.device_is_trusted.then_some(Suppression::TrustedDevice));
-    // Countries are habits, which have to be learnt first; nobody has a habit of impossible travel.
-    let unfamiliar = trusted.or(learning.then_some(Suppression::LearningPeriod));
     // Where a VPN comes out the user was not, so coming back from there is no travel either.
-    let places = from_configured.then(|| (user.countries.clone(), user.place.clone()));
+    let before = (from_configured && !rules::is_end(activity)).then(|| user.clone());
     let found = [
-        told(settings.new_country.mode, new_country::look(activity, settings, user), unfamiliar),
-        told(
-            settings.impossible_travel.mode,
-            impossible_travel::look(activity, settings, user),
-            trusted,
-        ),
-        told(
-            settings.failed_logins.mode,
-            failed_logins::look(activity, settings, user),
-            configured,
-        ),
-        told(
-            settings.rapid_creation.mode,
-            rapid_creation::look(activity, settings, user),
-            configured,
-        ),
-        told(
-            settings.failed_logins_network.mode,
-            failed_logins_network::look(activity, settings, network),
-            configured,
-        ),
+        new_device::look(activity, user),
+        new_country::look(activity, settings, user),
+        impossible_travel::look(activity, settings, user),
+        session_hijack::look(activity, context, user),
+        failed_logins::look(activity, settings, user),
+        failed_logins_network::look(activity, settings, network),
+        rapid_creation::look(activity, settings, user),
+        simultaneous_countries::look(activity, settings, user),
+        dormant_account::look(activity, settings, user),
+        refused_tokens::look(activity, settings, user, network),
+        limit_conflicts::look(activity, settings, user),
     ];
-    if let Some(places) = places {
-        (user.countries, user.place) = places;
+    if let Some(UserMemory { countries, place, clients, whereabouts, .. }) = before {
+        *user = UserMemory { countries, place, clients, whereabouts, ..std::mem::take(user) };
     }
-    found.into_iter().flatten().collect()
+    let why = |excuse| match excuse {
+        _ if from_configured => Some(Suppression::ConfiguredNetwork),
+        Excuse::Device | Excuse::Learning if context.device_is_trusted => {
+            Some(Suppression::TrustedDevice)
+        }
+        Excuse::Learning if learning => Some(Suppression::LearningPeriod),
+        _ => None,
+    };
+    let told = |finding: Finding| {
+        let suppression = match settings[finding.rule].mode {
+            Mode::Off => return None,
+            Mode::Shadow => Some(Suppression::Shadow),
+            Mode::Alert => why(excuse(finding.rule)),
+        };
+        Some(Finding { suppression, ..finding })
+    };
+    found.into_iter().flatten().filter_map(told).collect()
 }
 
-/// The finding as the mode of its rule wants it; `why` suppresses it.
-fn told(mode: Mode, finding: Option<Finding>, why: Option<Suppression>) -> Option<Finding> {
-    let suppression = match mode {
-        Mode::Off => return None,
-        Mode::Shadow => Some(Suppression::Shadow),
-        Mode::Alert => why,
-    };
-    finding.map(|finding| Finding { suppression, ..finding })
+/// What may suppress a rule. A trusted device says nothing of who holds the token of its session, nor of who
+/// tries a password.
+fn excuse(rule: Rule) -> Excuse {
+    match rule {
+        Rule::NewDevice | Rule::NewCountry => Excuse::Learning,
+        // Nobody has a habit of impossible travel.
+        Rule::ImpossibleTravel | Rule::DormantAccount => Excuse::Device,
+        Rule::SessionHijack
+        | Rule::FailedLogins
+        | Rule::FailedLoginsNetwork
+        | Rule::RapidCreation
+        | Rule::SimultaneousCountries
+        | Rule::RefusedTokens
+        | Rule::LimitConflicts => Excuse::Network,
+    }
 }
 
 #[cfg(test)]
@@ -122,9 +147,9 @@ mod tests {
     fn travel(
         day: f64,
         settings: &DetectionSettings,
-        context: Context,
+        context: &Context,
         user: &mut UserMemory,
-    ) -> Vec<(&'static str, Option<Suppression>)> {
+    ) -> Vec<(Rule, Option<Suppression>)> {
         let mut see = |country, place, minute| {
             let mut activity =
                 placed(activity(ActivityKind::Created, at(minute)), country, Some(place));
@@ -134,37 +159,36 @@ mod tests {
         see("DE", BERLIN, 0.0);
         see("DE", BERLIN, day * DAY);
         let found = see("JP", TOKYO, day * DAY + 60.0);
-        found.into_iter().map(|finding| (finding.rule_id, finding.suppression)).collect()
+        found.into_iter().map(|finding| (finding.rule, finding.suppression)).collect()
     }
 
-    fn both(why: Option<Suppression>) -> Vec<(&'static str, Option<Suppression>)> {
-        vec![("new_country", why), ("impossible_travel", why)]
+    fn both(why: Option<Suppression>) -> Vec<(Rule, Option<Suppression>)> {
+        vec![(Rule::NewCountry, why), (Rule::ImpossibleTravel, why)]
     }
 
     #[test]
     fn countries_are_learnt_for_a_week_and_travel_is_not() {
         let settings = DetectionSettings::default();
-        let found = |day| travel(day, &settings, Context::default(), &mut UserMemory::default());
+        let found = |day| travel(day, &settings, &Context::default(), &mut UserMemory::default());
         let learning = Some(Suppression::LearningPeriod);
-        assert_eq!(found(6.9), [("new_country", learning), ("impossible_travel", None)]);
+        assert_eq!(found(6.9), [(Rule::NewCountry, learning), (Rule::ImpossibleTravel, None)]);
         assert_eq!(found(7.0), both(None));
     }
 
     #[test]
     fn a_trusted_device_suppresses_both_and_says_so() {
-        let context = Context { device_is_trusted: true };
-        let found = travel(9.0, &DetectionSettings::default(), context, &mut UserMemory::default());
+        let context = Context { device_is_trusted: true, ..Context::default() };
+        let found =
+            travel(9.0, &DetectionSettings::default(), &context, &mut UserMemory::default());
         assert_eq!(found, both(Some(Suppression::TrustedDevice)));
     }
 
     #[test]
     fn where_a_configured_network_comes_out_the_user_was_not() {
-        let settings = DetectionSettings {
-            trusted_networks: vec!["192.0.2.0/24".parse().expect("a network")],
-            ..DetectionSettings::default()
-        };
+        let mut settings = DetectionSettings::default();
+        settings.trusted_networks = vec!["192.0.2.0/24".parse().expect("a network")];
         let mut user = UserMemory::default();
-        let found = travel(9.0, &settings, Context::default(), &mut user);
+        let found = travel(9.0, &settings, &Context::default(), &mut user);
         assert_eq!(found, both(Some(Suppression::ConfiguredNetwork)));
         assert_eq!(user.place.expect("a place").coordinates, BERLIN);
         assert!(!user.countries.contains_key("JP"));
@@ -173,8 +197,8 @@ mod tests {
     #[test]
     fn shadow_keeps_what_is_found_and_off_finds_nothing() {
         let mut settings = DetectionSettings::off();
-        settings.new_country.mode = Mode::Shadow;
-        let found = travel(9.0, &settings, Context::default(), &mut UserMemory::default());
-        assert_eq!(found, [("new_country", Some(Suppression::Shadow))]);
+        settings[Rule::NewCountry].mode = Mode::Shadow;
+        let found = travel(9.0, &settings, &Context::default(), &mut UserMemory::default());
+        assert_eq!(found, [(Rule::NewCountry, Some(Suppression::Shadow))]);
     }
 }

@@ -22,6 +22,7 @@ pub mod alert;
 pub mod conflict;
 pub mod detection;
 pub mod device;
+pub mod evidence;
 pub mod feed;
 pub mod ids;
 pub mod page;

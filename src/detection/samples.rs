@@ -28,3 +28,8 @@ pub fn placed(activity: Activity, country: &str, coordinates: Option<(f64, f64)>
         ..activity
     }
 }
+
+/// The same from an address.
+pub fn from(activity: Activity, ip: &str) -> Activity {
+    Activity { ip: Some(ip.parse().expect("an address")), ..activity }
+}

@@ -1,11 +1,10 @@
 //! A security alert and its workflow: OPEN, ACKNOWLEDGED, RESOLVED.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::clock::Time;
+use crate::model::evidence::Evidence;
 use crate::model::ids::{TenantId, UserId};
 
 /// One incident.
@@ -94,44 +93,6 @@ pub struct Note {
     /// The calling principal.
     pub by: String,
     pub at: Time,
-}
-
-/// What the finding rests on.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Evidence {
-    /// Facts as text, for rules without a shape of their own.
-    pub values: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub typed: Option<TypedEvidence>,
-}
-
-/// Evidence with a fixed shape, per rule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TypedEvidence {
-    /// A refresh token was replayed.
-    RefreshReuse(RefreshReuse),
-    /// A refresh token was of a later generation than the row: `presented` > `current`.
-    DataRegression { presented_generation: u32, current_generation: u32 },
-}
-
-/// A refresh token that had been used before came again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RefreshReuse {
-    pub presented_generation: u32,
-    /// The session's at that moment; greater than the one presented.
-    pub current_generation: u32,
-    /// When the session came to that generation.
-    pub rotated_at: Time,
-    /// As stated in the refresh.
-    pub presenter_ip: Option<String>,
-    /// As stated in the refresh.
-    pub presenter_user_agent: Option<String>,
-    /// As known before.
-    pub session_ip: Option<String>,
-    /// As known before.
-    pub session_user_agent: Option<String>,
 }
 
 numbered! {

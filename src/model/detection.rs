@@ -1,83 +1,118 @@
 //! How detection is set: rules, their modes and thresholds.
 
+pub mod rule;
+
+use std::ops::{Index, IndexMut};
+
 use chrono::Duration;
 use ipnet::IpNet;
+
+use rule::Rule;
 
 numbered! {
     /// What a rule does with what it finds. `Shadow` keeps it without telling anybody.
     Mode { Off = 1, Shadow = 2, Alert = 3 }
 }
 
-/// Many of a kind in a short time.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Burst {
+/// How a rule is set. A threshold that it does not have is zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuleSettings {
     pub mode: Mode,
-    /// So many are a finding: 1 to 100.
-    pub count: usize,
-    /// Within this time, over 0.
+    /// So many are a finding.
+    pub count: u32,
+    /// How far back the rule looks: the time of a burst, for how long a country counts as known, or after which
+    /// silence an account is dormant.
     pub within: Duration,
-}
-
-/// A country in which the user was not seen.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct NewCountry {
-    pub mode: Mode,
-    /// A country counts as known for so long after the last time.
-    pub baseline: Duration,
-}
-
-/// Two places that nobody reaches in the time between.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Travel {
-    pub mode: Mode,
-    /// In km/h: faster is a finding. An airliner cruises at about 900.
-    pub speed: f64,
+    /// In km/h: faster is a finding.
+    pub speed: u32,
     /// In km: nearer is no travel, whatever the speed.
-    pub distance: f64,
-    /// In km: how far off either place may be. Places from addresses are rarely nearer than a city; 50 is
-    /// our choice, not a measurement.
-    pub accuracy: f64,
+    pub distance: u32,
+    /// In km: how far off either place may be.
+    pub accuracy: u32,
 }
 
 /// What all rules go by.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DetectionSettings {
-    /// Of one user.
-    pub failed_logins: Burst,
-    /// Of distinct users from one network.
-    pub failed_logins_network: Burst,
-    /// Sessions of one user.
-    pub rapid_creation: Burst,
-    pub new_country: NewCountry,
-    pub impossible_travel: Travel,
-    /// From a user's first activity: new countries in it are kept without telling anybody.
+    /// From a user's first activity: new devices and countries in it are kept without telling anybody.
     pub learning_period: Duration,
     /// Findings from these, such as a VPN's way out, are kept without telling anybody.
     pub trusted_networks: Vec<IpNet>,
+    /// In the order of [`Rule::ALL`].
+    rules: [RuleSettings; Rule::ALL.len()],
 }
 
 impl Default for DetectionSettings {
     fn default() -> DetectionSettings {
-        DetectionSettings::with(Mode::Alert)
+        DetectionSettings::all(Mode::Alert)
     }
 }
 
 impl DetectionSettings {
     /// No rule looks.
     pub fn off() -> DetectionSettings {
-        DetectionSettings::with(Mode::Off)
+        DetectionSettings::all(Mode::Off)
     }
 
-    fn with(mode: Mode) -> DetectionSettings {
-        let burst = |count, within| Burst { mode, count, within };
+    /// The built-in thresholds, with every rule in `mode`.
+    pub fn all(mode: Mode) -> DetectionSettings {
         DetectionSettings {
-            failed_logins: burst(10, Duration::minutes(15)),
-            failed_logins_network: burst(15, Duration::hours(3)),
-            rapid_creation: burst(10, Duration::hours(1)),
-            new_country: NewCountry { mode, baseline: Duration::days(180) },
-            impossible_travel: Travel { mode, speed: 900.0, distance: 100.0, accuracy: 50.0 },
             learning_period: Duration::days(7),
             trusted_networks: Vec::new(),
+            rules: Rule::ALL.map(|rule| builtin(rule, mode)),
         }
+    }
+}
+
+/// The thresholds of a rule where nobody states others.
+fn builtin(rule: Rule, mode: Mode) -> RuleSettings {
+    let none = RuleSettings {
+        mode,
+        count: 0,
+        within: Duration::zero(),
+        speed: 0,
+        distance: 0,
+        accuracy: 0,
+    };
+    let burst = |count, within| RuleSettings { count, within, ..none };
+    match rule {
+        Rule::NewDevice | Rule::SessionHijack => none,
+        Rule::NewCountry => RuleSettings { within: Duration::days(180), ..none },
+        // An airliner cruises at about 900 km/h. Places from addresses are rarely nearer than a city; 50 km is
+        // our choice, not a measurement.
+        Rule::ImpossibleTravel => RuleSettings { speed: 900, distance: 100, accuracy: 50, ..none },
+        Rule::FailedLogins => burst(10, Duration::minutes(15)),
+        Rule::FailedLoginsNetwork => burst(15, Duration::hours(3)),
+        Rule::RapidCreation | Rule::LimitConflicts => burst(10, Duration::hours(1)),
+        Rule::SimultaneousCountries => burst(3, Duration::hours(24)),
+        Rule::DormantAccount => RuleSettings { within: Duration::days(90), ..none },
+        Rule::RefusedTokens => burst(20, Duration::minutes(10)),
+    }
+}
+
+impl Index<Rule> for DetectionSettings {
+    type Output = RuleSettings;
+
+    fn index(&self, rule: Rule) -> &RuleSettings {
+        &self.rules[rule as usize]
+    }
+}
+
+impl IndexMut<Rule> for DetectionSettings {
+    fn index_mut(&mut self, rule: Rule) -> &mut RuleSettings {
+        &mut self.rules[rule as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_rule_finds_its_own_settings() {
+        for (at, rule) in Rule::ALL.into_iter().enumerate() {
+            assert_eq!(rule as usize, at);
+        }
+        assert_eq!(DetectionSettings::default()[Rule::RefusedTokens].count, 20);
     }
 }

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::model::activity::Activity;
 use crate::model::detection::DetectionSettings;
 use crate::model::ids::DeviceKey;
+use crate::session::device;
 use crate::store::changes::Changes;
 use crate::store::devices;
 use crate::store::feed::{self, Consumer};
@@ -73,8 +74,8 @@ impl Detect {
         for activity in activities {
             let device_is_trusted = device_of(activity).is_some_and(|key| trusted.contains(&key));
             let (user, network) = memories.of(activity);
-            let context = Context { device_is_trusted };
-            findings.extend(observe(activity, context, &self.settings, user, network));
+            let context = context(activity, device_is_trusted);
+            findings.extend(observe(activity, &context, &self.settings, user, network));
         }
         memories.write(tx, &before, now).await?;
         let mut changes = Changes::default();
@@ -84,6 +85,16 @@ impl Detect {
         }
         Ok(())
     }
+}
+
+/// What the rules must know of an activity besides. User agents are read for sessions only, which is all that
+/// they matter to.
+fn context(activity: &Activity, device_is_trusted: bool) -> Context {
+    let told = activity.user_agent.as_deref().filter(|_| activity.session.is_some());
+    let told = told.map(device::derive);
+    let short = |name: String| name.chars().take(64).collect();
+    let (browser, system) = told.map_or((None, None), |of| (of.browser_family, of.os_family));
+    Context { device_is_trusted, browser: browser.map(short), system: system.map(short) }
 }
 
 fn device_of(activity: &Activity) -> Option<DeviceKey> {

@@ -2,10 +2,9 @@
 
 use crate::clock::Time;
 use crate::model::activity::SYSTEM;
-use crate::model::alert::{
-    ActionTaken, Alert, AlertState, Category, Evidence, RefreshReuse, Severity, TypedEvidence,
-};
+use crate::model::alert::{ActionTaken, Alert, AlertState, Category, Severity};
 use crate::model::device::ClientContext;
+use crate::model::evidence::{Evidence, RefreshReuse, TypedEvidence};
 use crate::model::session::Session;
 use uuid::Uuid;
 
@@ -35,7 +34,13 @@ pub(super) fn reuse(
              exchanged and its successor was in use. Somebody else holds a copy; the session was \
              terminated.",
         ),
-        ..alert(id, now, session, TypedEvidence::RefreshReuse(evidence))
+        ..alert(
+            id,
+            now,
+            session,
+            ("refresh_reuse", Category::TokenTheft),
+            TypedEvidence::RefreshReuse(evidence),
+        )
     }
 }
 
@@ -52,15 +57,17 @@ pub(super) fn regression(id: Uuid, now: Time, session: &Session, presented: u32)
              knows only {current_generation}. Other changes may be lost too; the session was \
              terminated.",
         ),
-        ..alert(id, now, session, evidence)
+        ..alert(id, now, session, ("data_regression", Category::DataIntegrity), evidence)
     }
 }
 
-fn alert(id: Uuid, now: Time, session: &Session, evidence: TypedEvidence) -> Alert {
-    let (rule, category) = match evidence {
-        TypedEvidence::RefreshReuse(_) => ("refresh_reuse", Category::TokenTheft),
-        TypedEvidence::DataRegression { .. } => ("data_regression", Category::DataIntegrity),
-    };
+fn alert(
+    id: Uuid,
+    now: Time,
+    session: &Session,
+    (rule, category): (&str, Category),
+    evidence: TypedEvidence,
+) -> Alert {
     Alert {
         id,
         tenant: session.key.tenant.clone(),

@@ -8,7 +8,7 @@ use crate::harness::{TestServer, audit, start_with, wait};
 
 const RAISED: i16 = 13;
 
-async fn watching() -> TestServer {
+pub async fn watching() -> TestServer {
     start_with(|settings| settings.detection = DetectionSettings::default()).await
 }
 
@@ -24,14 +24,14 @@ async fn fail_logins(server: &TestServer, users: i32, times: i32) {
     client.execute(sql, &[&users, &times, &now]).await.expect("rows");
 }
 
-async fn alerts(server: &TestServer, user: &str) -> Vec<pb::SecurityAlert> {
+pub async fn alerts(server: &TestServer, user: &str) -> Vec<pb::SecurityAlert> {
     let filter = pb::AlertFilter { user_id: user.to_owned(), ..Default::default() };
     let request = pb::ListAlertsRequest { filter: Some(filter), ..Default::default() };
     server.list_alerts(request).await.expect("a list").alerts
 }
 
 /// Waits until everything committed before has been looked at.
-async fn settled(server: &TestServer) {
+pub async fn settled(server: &TestServer) {
     let unread = "SELECT count(*) FROM session_activities a, feed_consumers c
         WHERE a.xid IS NOT NULL AND c.consumer = 'detect'
         AND NOT pg_visible_in_snapshot(a.xid, c.read_to::pg_snapshot)";
@@ -135,6 +135,14 @@ async fn who_is_in_tokyo_an_hour_after_berlin_is_told_of_unless_the_device_is_tr
     assert_eq!(evidence["to"], "35.6800,139.6900");
     assert_eq!(evidence["threshold_kmh"], "900");
     assert_eq!(evidence["distance_km"].parse::<i32>().expect("a number") / 100, 88);
+    let typed = found[0].evidence.clone().expect("evidence").typed;
+    let Some(pb::evidence::Typed::ImpossibleTravel(travel)) = typed else { panic!("{typed:?}") };
+    let (from, to) = (travel.from.expect("a point"), travel.to.expect("a point"));
+    assert_eq!((from.latitude, from.longitude, to.latitude), (52.52, 13.405, 35.68));
+    assert_eq!(to.time.expect("a time").seconds - from.time.expect("a time").seconds, 3600);
+    assert_eq!((travel.speed_threshold_kmh, travel.distance_threshold_km), (900, 100));
+    assert!((travel.distance_km - travel.certain_distance_km - 100.0).abs() < 1e-6);
+    assert!((travel.speed_kmh - travel.certain_distance_km).abs() < 1e-6, "in an hour");
 
     let trust = "UPDATE devices SET trusted = true";
     server.db.connect().await.batch_execute(trust).await.expect("a change");

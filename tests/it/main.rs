@@ -41,6 +41,7 @@ mod reauthenticate_limits;
 mod refresh;
 mod request_ids;
 mod reuse;
+mod rules;
 mod secrets;
 mod step_up;
 mod superseded;

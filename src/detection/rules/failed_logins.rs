@@ -1,11 +1,11 @@
 //! Somebody guesses the credentials of one user.
 
-use super::finding;
+use super::burst;
 use crate::detection::Finding;
-use crate::detection::memory::{UserMemory, note};
+use crate::detection::memory::UserMemory;
 use crate::model::activity::{Activity, ActivityKind};
-use crate::model::alert::{Category, Severity};
 use crate::model::detection::DetectionSettings;
+use crate::model::detection::rule::Rule;
 
 /// Counts failed logins, whoever's address they come from.
 pub fn look(
@@ -16,29 +16,8 @@ pub fn look(
     if activity.kind != ActivityKind::LoginFailed || activity.user.is_none() {
         return None;
     }
-    let rule = settings.failed_logins;
-    let at = activity.occurred_at;
-    note(&mut user.failed_logins, at, at - rule.within, rule.count);
-    let count = user.failed_logins.len();
-    (count >= rule.count).then(|| {
-        let minutes = rule.within.num_minutes();
-        let text = format!("{count} or more logins failed within {minutes} minutes.");
-        Finding {
-            window: rule.within,
-            ..finding(
-                activity,
-                "failed_logins",
-                (Category::BruteForce, Severity::Medium),
-                ("Many failed logins of a user", text),
-                &[
-                    ("count", count.to_string()),
-                    ("threshold", rule.count.to_string()),
-                    ("window_seconds", rule.within.num_seconds().to_string()),
-                    ("first_time", user.failed_logins[0].to_rfc3339()),
-                ],
-            )
-        }
-    })
+    let rule = settings[Rule::FailedLogins];
+    burst(activity, Rule::FailedLogins, rule, &mut user.failed_logins, "logins failed")
 }
 
 #[cfg(test)]

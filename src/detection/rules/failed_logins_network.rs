@@ -2,12 +2,13 @@
 
 use aws_lc_rs::digest;
 
-use super::finding;
+use super::{finding, of_burst};
 use crate::detection::Finding;
-use crate::detection::memory::{NetworkMemory, see};
+use crate::detection::memory::{NetworkMemory, network as network_of, see};
 use crate::model::activity::{Activity, ActivityKind};
-use crate::model::alert::{Category, Severity};
 use crate::model::detection::DetectionSettings;
+use crate::model::detection::rule::Rule;
+use crate::model::evidence::{Burst, TypedEvidence};
 use crate::model::ids::UserId;
 
 /// Counts the users whose logins failed from the network.
@@ -20,31 +21,33 @@ pub fn look(
     if activity.kind != ActivityKind::LoginFailed {
         return None;
     }
-    let rule = settings.failed_logins_network;
+    let rule = settings[Rule::FailedLoginsNetwork];
     let at = activity.occurred_at;
     see(&mut network.failed_logins, short(user), at, at - rule.within);
     let users = network.failed_logins.len();
-    (users >= rule.count).then(|| Finding {
-        user: None,
-        session: None,
-        device: None,
-        dedup_key: format!("failed_logins_network:{ip}"),
-        window: rule.within,
-        ..finding(
-            activity,
-            "failed_logins_network",
-            (Category::CredentialStuffing, Severity::High),
-            (
-                "Failed logins of many users from one network",
-                format!("Logins of {users} or more users failed from the network of {ip}."),
-            ),
-            &[
-                ("ip_address", ip.to_string()),
-                ("users", users.to_string()),
-                ("threshold", rule.count.to_string()),
-                ("window_seconds", rule.within.num_seconds().to_string()),
-            ],
-        )
+    (users >= rule.count as usize).then(|| {
+        let place = network_of(ip).to_string();
+        let text = format!("Logins of {users} or more users failed from the network of {ip}.");
+        let first = network.failed_logins.values().min().copied().unwrap_or(at);
+        let evidence = Burst::new(users, rule.count, rule.within, first);
+        let [_, threshold, window, first] = of_burst(&evidence);
+        let values = [
+            ("ip_address", ip.to_string()),
+            ("network", place.clone()),
+            ("users", users.to_string()),
+            threshold,
+            window,
+            first,
+        ];
+        let evidence = TypedEvidence::Burst(Burst { network: Some(place.clone()), ..evidence });
+        Finding {
+            user: None,
+            session: None,
+            device: None,
+            dedup_key: format!("failed_logins_network:{place}"),
+            window: rule.within,
+            ..finding(activity, Rule::FailedLoginsNetwork, text, evidence, &values)
+        }
     })
 }
 

@@ -2,10 +2,11 @@
 
 use super::finding;
 use crate::detection::Finding;
-use crate::detection::memory::{Place, UserMemory};
+use crate::detection::memory::UserMemory;
 use crate::model::activity::{Activity, ActivityKind};
-use crate::model::alert::{Category, Severity};
 use crate::model::detection::DetectionSettings;
+use crate::model::detection::rule::Rule;
+use crate::model::evidence::{Place, Travel, TypedEvidence};
 
 /// Mean radius of the Earth in km (IUGG).
 const EARTH: f64 = 6371.0088;
@@ -24,34 +25,41 @@ pub fn look(
         return None;
     }
     let coordinates = activity.location.as_ref()?.coordinates?;
-    let here = Place { at: activity.occurred_at, coordinates };
-    let before = user.place.replace(here.clone())?;
-    let rule = settings.impossible_travel;
+    let to = Place { at: activity.occurred_at, coordinates };
+    let from = user.place.replace(to.clone())?;
+    let rule = settings[Rule::ImpossibleTravel];
+    let distance = kilometres(from.coordinates, to.coordinates);
     // Both places may be off towards each other.
-    let distance = kilometres(before.coordinates, here.coordinates) - 2.0 * rule.accuracy;
-    let hours = (here.at - before.at).as_seconds_f64().abs() / 3600.0;
+    let certain_distance = distance - 2.0 * f64::from(rule.accuracy);
+    let hours = (to.at - from.at).as_seconds_f64().abs() / 3600.0;
     // At the same moment any distance is too far; a second keeps the speed a number.
-    let speed = distance / hours.max(1.0 / 3600.0);
-    let point = |place: &Place| format!("{:.4},{:.4}", place.coordinates.0, place.coordinates.1);
-    (distance > rule.distance && speed > rule.speed).then(|| {
-        finding(
-            activity,
-            "impossible_travel",
-            (Category::AnomalousLocation, Severity::High),
-            (
-                "Impossible travel",
-                format!("{distance:.0} km in {hours:.2} hours, which is {speed:.0} km/h."),
-            ),
-            &[
-                ("from", point(&before)),
-                ("from_time", before.at.to_rfc3339()),
-                ("to", point(&here)),
-                ("to_time", here.at.to_rfc3339()),
-                ("distance_km", format!("{distance:.0}")),
-                ("speed_kmh", format!("{speed:.0}")),
-                ("threshold_kmh", format!("{:.0}", rule.speed)),
-            ],
-        )
+    let speed = certain_distance / hours.max(1.0 / 3600.0);
+    let is_impossible =
+        certain_distance > f64::from(rule.distance) && speed > f64::from(rule.speed);
+    is_impossible.then(|| {
+        let text =
+            format!("{certain_distance:.0} km in {hours:.2} hours, which is {speed:.0} km/h.");
+        let point =
+            |place: &Place| format!("{:.4},{:.4}", place.coordinates.0, place.coordinates.1);
+        let values = [
+            ("from", point(&from)),
+            ("from_time", from.at.to_rfc3339()),
+            ("to", point(&to)),
+            ("to_time", to.at.to_rfc3339()),
+            ("distance_km", format!("{certain_distance:.0}")),
+            ("speed_kmh", format!("{speed:.0}")),
+            ("threshold_kmh", rule.speed.to_string()),
+        ];
+        let evidence = TypedEvidence::ImpossibleTravel(Travel {
+            from,
+            to,
+            distance,
+            certain_distance,
+            speed,
+            speed_threshold: rule.speed,
+            distance_threshold: rule.distance,
+        });
+        finding(activity, Rule::ImpossibleTravel, text, evidence, &values)
     })
 }
 

@@ -4,8 +4,9 @@ use super::finding;
 use crate::detection::Finding;
 use crate::detection::memory::{UserMemory, see};
 use crate::model::activity::{Activity, ActivityKind};
-use crate::model::alert::{Category, Severity};
 use crate::model::detection::DetectionSettings;
+use crate::model::detection::rule::Rule;
+use crate::model::evidence::TypedEvidence;
 
 /// Compares the country of a new session with those known. The first country is silent, and an unknown
 /// one is none.
@@ -19,26 +20,25 @@ pub fn look(
     }
     let country = activity.location.as_ref()?.country_code.clone()?;
     let at = activity.occurred_at;
-    let since = at - settings.new_country.baseline;
-    let known: Vec<&String> =
-        user.countries.iter().filter(|(_, time)| **time > since).map(|(name, _)| name).collect();
-    let is_new = !known.is_empty() && !known.contains(&&country);
-    let found = is_new.then(|| Finding {
-        dedup_key: format!("new_country:{country}"),
-        ..finding(
-            activity,
-            "new_country",
-            (Category::AnomalousLocation, Severity::Medium),
-            ("Session from a new country", format!("The user was not seen in {country} before.")),
-            &[
-                ("country", country.clone()),
-                (
-                    "known_countries",
-                    known.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(","),
-                ),
-                ("baseline_days", settings.new_country.baseline.num_days().to_string()),
-            ],
-        )
+    let baseline = settings[Rule::NewCountry].within;
+    let since = at - baseline;
+    let recent = user.countries.iter().filter(|(_, time)| **time > since);
+    let known: Vec<String> = recent.map(|(name, _)| name.clone()).collect();
+    let is_new = !known.is_empty() && !known.contains(&country);
+    let found = is_new.then(|| {
+        let text = format!("The user was not seen in {country} before.");
+        let values = [
+            ("country", country.clone()),
+            ("known_countries", known.join(",")),
+            ("baseline_days", baseline.num_days().to_string()),
+        ];
+        let baseline_seconds = baseline.num_seconds();
+        let evidence =
+            TypedEvidence::NewCountry { country: country.clone(), known, baseline_seconds };
+        Finding {
+            dedup_key: format!("new_country:{country}"),
+            ..finding(activity, Rule::NewCountry, text, evidence, &values)
+        }
     });
     see(&mut user.countries, country, at, since);
     found

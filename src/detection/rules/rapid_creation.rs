@@ -1,11 +1,11 @@
 //! A user gets sessions faster than people log in.
 
-use super::finding;
+use super::burst;
 use crate::detection::Finding;
-use crate::detection::memory::{UserMemory, note};
+use crate::detection::memory::UserMemory;
 use crate::model::activity::{Activity, ActivityKind};
-use crate::model::alert::{Category, Severity};
 use crate::model::detection::DetectionSettings;
+use crate::model::detection::rule::Rule;
 
 /// Counts sessions created.
 pub fn look(
@@ -16,30 +16,8 @@ pub fn look(
     if activity.kind != ActivityKind::Created {
         return None;
     }
-    let rule = settings.rapid_creation;
-    let at = activity.occurred_at;
-    note(&mut user.creations, at, at - rule.within, rule.count);
-    let count = user.creations.len();
-    (count >= rule.count).then(|| {
-        let minutes = rule.within.num_minutes();
-        Finding {
-            window: rule.within,
-            ..finding(
-                activity,
-                "rapid_creation",
-                (Category::Concurrency, Severity::Low),
-                (
-                    "Many new sessions of a user",
-                    format!("{count} or more sessions were created within {minutes} minutes."),
-                ),
-                &[
-                    ("count", count.to_string()),
-                    ("threshold", rule.count.to_string()),
-                    ("window_seconds", rule.within.num_seconds().to_string()),
-                ],
-            )
-        }
-    })
+    let rule = settings[Rule::RapidCreation];
+    burst(activity, Rule::RapidCreation, rule, &mut user.creations, "sessions were created")
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Alerts and the steps of their workflow.
 
+mod evidence;
+
 use uuid::Uuid;
 
 use crate::alert::work::{Step, To};
@@ -9,9 +11,7 @@ use crate::grpc::convert::lists::page_size;
 use crate::grpc::convert::request::request_id;
 use crate::grpc::convert::time::{time, to_pb};
 use crate::grpc::pb::alert as pb;
-use crate::model::alert::{
-    Alert, AlertFilter, AlertState, Category, Evidence, Resolution, Severity, TypedEvidence,
-};
+use crate::model::alert::{Alert, AlertFilter, AlertState, Category, Resolution, Severity};
 use crate::model::ids::{TenantId, UserId};
 
 /// An alert as the protocol writes it.
@@ -38,7 +38,7 @@ pub fn to_pb_alert(alert: Alert) -> pb::SecurityAlert {
         rule_version: unsigned(alert.rule_version),
         title: alert.title,
         description: alert.description,
-        evidence: Some(evidence(alert.evidence)),
+        evidence: Some(evidence::to_pb(alert.evidence)),
         state,
         occurrence_count: unsigned(alert.occurrence_count),
         first_seen_time: Some(to_pb(alert.first_seen_at)),
@@ -61,29 +61,6 @@ pub fn to_pb_alert(alert: Alert) -> pb::SecurityAlert {
             .collect(),
         etag: alert.revision.to_string(),
     }
-}
-
-fn evidence(evidence: Evidence) -> pb::Evidence {
-    let typed = evidence.typed.map(|typed| match typed {
-        TypedEvidence::RefreshReuse(e) => {
-            pb::evidence::Typed::RefreshReuse(pb::RefreshReuseEvidence {
-                presented_generation: e.presented_generation,
-                current_generation: e.current_generation,
-                rotated_time: Some(to_pb(e.rotated_at)),
-                presenter_ip_address: e.presenter_ip.unwrap_or_default(),
-                presenter_user_agent: e.presenter_user_agent.unwrap_or_default(),
-                session_ip_address: e.session_ip.unwrap_or_default(),
-                session_user_agent: e.session_user_agent.unwrap_or_default(),
-            })
-        }
-        TypedEvidence::DataRegression { presented_generation, current_generation } => {
-            pb::evidence::Typed::DataRegression(pb::DataRegressionEvidence {
-                presented_generation,
-                current_generation,
-            })
-        }
-    });
-    pb::Evidence { values: evidence.values, typed }
 }
 
 /// Which alert to get.

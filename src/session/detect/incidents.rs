@@ -7,6 +7,7 @@ use crate::detection::Finding;
 use crate::error::Result;
 use crate::model::activity::{Activity, ActivityKind, SYSTEM};
 use crate::model::alert::{ActionTaken, Alert, AlertState, Suppression};
+use crate::model::detection::rule::About;
 use crate::model::ids::{TenantId, UserId};
 use crate::store::changes::Changes;
 use crate::store::{Connection, alerts};
@@ -96,17 +97,18 @@ fn goes_on(alert: &Alert, again: &Alert) -> bool {
 }
 
 fn alert(clock: &Clock, finding: Finding) -> Alert {
+    let About { id, version, category, severity, title, .. } = finding.rule.about();
     Alert {
         id: clock.new_id(),
         tenant: finding.tenant,
         user: finding.user,
         session: finding.session,
         device: finding.device,
-        category: finding.category,
-        severity: finding.severity,
-        rule_id: finding.rule_id.to_owned(),
-        rule_version: finding.rule_version,
-        title: finding.title,
+        category,
+        severity,
+        rule_id: id.to_owned(),
+        rule_version: version,
+        title: title.to_owned(),
         description: finding.description,
         evidence: finding.evidence,
         dedup_key: finding.dedup_key,

@@ -1,7 +1,6 @@
 //! What is remembered of the users and networks of a batch.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -9,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::clock::Time;
-use crate::detection::memory::{NetworkMemory, UserMemory};
+use crate::detection::memory::{NetworkMemory, UserMemory, network};
 use crate::error::{Error, Result};
 use crate::model::activity::Activity;
 use crate::model::ids::{TenantId, UserId};
@@ -77,12 +76,8 @@ fn user_of(activity: &Activity) -> Option<(TenantId, UserId)> {
     Some((activity.tenant.clone(), activity.user.clone()?))
 }
 
-/// The network of an address: itself in IPv4; in IPv6 its /64, which is what one customer has (RFC 6177).
 fn network_of(activity: &Activity) -> Option<(TenantId, IpNet)> {
-    let ip = activity.ip?;
-    let length = if matches!(ip, IpAddr::V4(_)) { 32 } else { 64 };
-    let network = IpNet::new(ip, length).expect("a length that fits the address").trunc();
-    Some((activity.tenant.clone(), network))
+    Some((activity.tenant.clone(), network(activity.ip?)))
 }
 
 fn from_json<T: DeserializeOwned>(memory: Value) -> Result<T> {
