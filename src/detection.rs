@@ -15,7 +15,7 @@ use crate::clock::Time;
 use crate::model::activity::Activity;
 use crate::model::alert::Suppression;
 use crate::model::detection::rule::Rule;
-use crate::model::detection::{DetectionSettings, Mode};
+use crate::model::detection::{Action, DetectionSettings, Mode};
 use crate::model::evidence::Evidence;
 use crate::model::ids::{TenantId, UserId};
 use memory::{NetworkMemory, UserMemory};
@@ -43,6 +43,8 @@ pub struct Finding {
     pub window: Duration,
     /// Why nobody is to be told; `None` = somebody is.
     pub suppression: Option<Suppression>,
+    /// What is to become of `session`; `None` = nothing.
+    pub action: Option<Action>,
 }
 
 /// What else a rule must know of an activity.
@@ -106,12 +108,14 @@ pub fn observe(
         _ => None,
     };
     let told = |finding: Finding| {
-        let suppression = match settings[finding.rule].mode {
+        let set = settings[finding.rule];
+        let suppression = match set.mode {
             Mode::Off => return None,
             Mode::Shadow => Some(Suppression::Shadow),
-            Mode::Alert => why(excuse(finding.rule)),
+            Mode::Alert | Mode::Enforce => why(excuse(finding.rule)),
         };
-        Some(Finding { suppression, ..finding })
+        let acts = set.mode == Mode::Enforce && suppression.is_none();
+        Some(Finding { suppression, action: acts.then_some(set.action), ..finding })
     };
     found.into_iter().flatten().filter_map(told).collect()
 }
@@ -200,5 +204,23 @@ mod tests {
         settings[Rule::NewCountry].mode = Mode::Shadow;
         let found = travel(9.0, &settings, &Context::default(), &mut UserMemory::default());
         assert_eq!(found, [(Rule::NewCountry, Some(Suppression::Shadow))]);
+    }
+    #[test]
+    fn only_what_is_told_is_enforced() {
+        let mut settings = DetectionSettings::off();
+        settings[Rule::ImpossibleTravel].mode = Mode::Enforce;
+        let found = |device_is_trusted| {
+            let context = Context { device_is_trusted, ..Context::default() };
+            let (mut user, mut network) = Default::default();
+            let mut see = |place, minute| {
+                let activity = activity(ActivityKind::Created, at(minute));
+                let activity = placed(activity, "", Some(place));
+                observe(&activity, &context, &settings, &mut user, &mut network)
+            };
+            see(BERLIN, 0.0);
+            see(TOKYO, 1.0).remove(0).action
+        };
+        assert_eq!(found(false), Some(Action::StepUp));
+        assert_eq!(found(true), None);
     }
 }

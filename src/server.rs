@@ -73,7 +73,7 @@ impl Server {
             .await
             .with_context(|| format!("--listen {}", settings.listen))?;
 
-        let policies = Policies::new(settings.policy, db.clone());
+        let policies = Policies::new(settings.policy, settings.detection, db.clone());
         let issuer = Issuer::new(&settings.issuer, keyring.clone());
         let pages = Arc::new(PageTokens::new(&keyring));
         let touches = Touches::new(db.clone());
@@ -134,7 +134,12 @@ impl Server {
                 terminate_many(),
             ),
             get_policy: GetPolicy::new(db.clone(), policies.clone()),
-            update_policy: UpdatePolicy::new(db.clone(), clock.clone(), policies, apply.clone()),
+            update_policy: UpdatePolicy::new(
+                db.clone(),
+                clock.clone(),
+                policies.clone(),
+                apply.clone(),
+            ),
             keyring,
             pages: pages.clone(),
             clock: clock.clone(),
@@ -143,7 +148,7 @@ impl Server {
         let alerts = AlertApi { read, work: Work::new(db.clone(), clock.clone()), pages };
         let jobs = jobs::Jobs {
             expire: Expire::new(db.clone(), clock.clone(), touches.clone()),
-            detect: Detect::new(db.clone(), clock.clone(), settings.detection),
+            detect: Detect::new(db.clone(), clock.clone(), policies.clone(), touches.clone()),
             retain: Retain::new(db, clock.clone()),
             apply,
             touches,

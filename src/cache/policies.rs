@@ -1,10 +1,11 @@
 //! The policy that applies to a tenant and client, kept for a moment.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
+use crate::model::detection::DetectionSettings;
 use crate::model::ids::{ClientId, TenantId};
 use crate::model::policy::Policy;
 use crate::model::policy::overrides::{Overrides, Scope};
@@ -22,6 +23,7 @@ const CAPACITY: usize = 10_000;
 #[derive(Clone)]
 pub struct Policies {
     builtin: Arc<Policy>,
+    detection: Arc<DetectionSettings>,
     db: Database,
     known: Arc<Mutex<Known>>,
 }
@@ -34,14 +36,41 @@ struct Known {
 }
 
 impl Policies {
-    /// With `builtin` for whatever no level in `db` decides.
-    pub fn new(builtin: Policy, db: Database) -> Policies {
-        Policies { builtin: Arc::new(builtin), db, known: Arc::default() }
+    /// With `builtin` and `detection` for whatever no level in `db` decides.
+    pub fn new(builtin: Policy, detection: DetectionSettings, db: Database) -> Policies {
+        let (builtin, detection) = (Arc::new(builtin), Arc::new(detection));
+        Policies { builtin, detection, db, known: Arc::default() }
     }
 
     /// What applies where no tenant or client decides.
     pub fn builtin(&self) -> Arc<Policy> {
         self.builtin.clone()
+    }
+
+    /// How detection is set where no tenant decides.
+    pub fn builtin_detection(&self) -> &DetectionSettings {
+        &self.detection
+    }
+
+    /// How detection is set for each of these tenants, as committed by now: its reader is a job, which asks once
+    /// for many activities.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn detection_of(
+        &self,
+        conn: &mut Connection,
+        tenants: BTreeSet<TenantId>,
+    ) -> Result<BTreeMap<TenantId, Arc<DetectionSettings>>> {
+        let scopes: Vec<Scope> =
+            tenants.iter().map(|tenant| Scope { tenant: tenant.clone(), client: None }).collect();
+        let mut settings: BTreeMap<TenantId, Arc<DetectionSettings>> =
+            tenants.into_iter().map(|tenant| (tenant, self.detection.clone())).collect();
+        for level in policies::find(conn, &scopes.iter().collect::<Vec<_>>()).await? {
+            let own = Arc::new(self.detection.under(&level.overrides.detection));
+            settings.insert(level.scope.tenant, own);
+        }
+        Ok(settings)
     }
 
     /// The policy for sessions of `client` of `tenant`.

@@ -43,6 +43,7 @@ fn finding(
         dedup_key: rule.id().to_owned(),
         window: Duration::hours(1),
         suppression: None,
+        action: None,
     }
 }
 

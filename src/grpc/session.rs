@@ -237,9 +237,9 @@ impl pb::session_service_server::SessionService for SessionApi {
     ) -> Result<Response<pb::GetPolicyResponse>, Status> {
         let request = request.into_inner();
         let scope = policy::scope(&request)?;
-        let (level, effective) = self.get_policy.get(&scope).await?;
+        let (level, effective, detection) = self.get_policy.get(&scope).await?;
         Ok(Response::new(match request.effective {
-            true => policy::to_pb_effective(level, effective),
+            true => policy::to_pb_effective(level, effective, detection),
             false => pb::GetPolicyResponse {
                 policy: Some(policy::to_pb_policy(level)),
                 ..Default::default()

@@ -113,7 +113,7 @@ numbered! {
 }
 numbered! {
     /// What the service did about it by itself.
-    ActionTaken { None = 1, SessionTerminated = 2 }
+    ActionTaken { None = 1, SessionTerminated = 2, StepUpRequired = 3 }
 }
 
 numbered! {

@@ -1,23 +1,43 @@
 //! How detection is set: rules, their modes and thresholds.
 
+pub mod overrides;
 pub mod rule;
+pub mod threshold;
 
 use std::ops::{Index, IndexMut};
 
 use chrono::Duration;
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use rule::Rule;
+use threshold::Kind;
 
 numbered! {
-    /// What a rule does with what it finds. `Shadow` keeps it without telling anybody.
-    Mode { Off = 1, Shadow = 2, Alert = 3 }
+    /// What a rule does with what it finds. `Shadow` keeps it without telling anybody; `Enforce` raises an alert
+    /// and takes the rule's action.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    Mode { Off = 1, Shadow = 2, Alert = 3, Enforce = 4 }
+}
+numbered! {
+    /// What becomes of the session that a finding is about.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    Action {
+        /// It waits for a re-authentication.
+        StepUp = 1,
+        /// It ends.
+        Terminate = 2,
+    }
 }
 
 /// How a rule is set. A threshold that it does not have is zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RuleSettings {
     pub mode: Mode,
+    /// In [`Mode::Enforce`] only.
+    pub action: Action,
     /// So many are a finding.
     pub count: u32,
     /// How far back the rule looks: the time of a burst, for how long a country counts as known, or after which
@@ -68,6 +88,7 @@ impl DetectionSettings {
 fn builtin(rule: Rule, mode: Mode) -> RuleSettings {
     let none = RuleSettings {
         mode,
+        action: Action::StepUp,
         count: 0,
         within: Duration::zero(),
         speed: 0,
@@ -76,7 +97,8 @@ fn builtin(rule: Rule, mode: Mode) -> RuleSettings {
     };
     let burst = |count, within| RuleSettings { count, within, ..none };
     match rule {
-        Rule::NewDevice | Rule::SessionHijack => none,
+        Rule::NewDevice => none,
+        Rule::SessionHijack => RuleSettings { action: Action::Terminate, ..none },
         Rule::NewCountry => RuleSettings { within: Duration::days(180), ..none },
         // An airliner cruises at about 900 km/h. Places from addresses are rarely nearer than a city; 50 km is
         // our choice, not a measurement.
@@ -87,6 +109,31 @@ fn builtin(rule: Rule, mode: Mode) -> RuleSettings {
         Rule::SimultaneousCountries => burst(3, Duration::hours(24)),
         Rule::DormantAccount => RuleSettings { within: Duration::days(90), ..none },
         Rule::RefusedTokens => burst(20, Duration::minutes(10)),
+    }
+}
+
+impl RuleSettings {
+    /// A threshold; durations in seconds.
+    pub fn get(&self, kind: Kind) -> i64 {
+        match kind {
+            Kind::Count => self.count.into(),
+            Kind::Within => self.within.num_seconds(),
+            Kind::Speed => self.speed.into(),
+            Kind::Distance => self.distance.into(),
+            Kind::Accuracy => self.accuracy.into(),
+        }
+    }
+
+    /// Sets a threshold to a value within its range.
+    pub fn set(&mut self, kind: Kind, value: i64) {
+        let number = u32::try_from(value).unwrap_or(0);
+        match kind {
+            Kind::Count => self.count = number,
+            Kind::Within => self.within = Duration::seconds(value),
+            Kind::Speed => self.speed = number,
+            Kind::Distance => self.distance = number,
+            Kind::Accuracy => self.accuracy = number,
+        }
     }
 }
 

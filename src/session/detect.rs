@@ -1,18 +1,20 @@
 //! Detection: shows new activities to the rules (`detection`), each once and in order, and raises what they
 //! find. A batch is one transaction: position, memories and alerts move together or not at all.
 
+mod enforce;
 mod incidents;
 mod memories;
 
 use std::collections::BTreeSet;
 
+use crate::cache::policies::Policies;
 use crate::clock::{Clock, Time};
 use crate::detection::{Context, observe};
 use crate::error::Result;
 use crate::model::activity::Activity;
-use crate::model::detection::DetectionSettings;
 use crate::model::ids::DeviceKey;
 use crate::session::device;
+use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::devices;
 use crate::store::feed::{self, Consumer};
@@ -26,13 +28,14 @@ const BATCH: u32 = 500;
 pub struct Detect {
     db: Database,
     clock: Clock,
-    settings: DetectionSettings,
+    policies: Policies,
+    touches: Touches,
 }
 
 impl Detect {
-    /// Looks at the activities of `db`.
-    pub fn new(db: Database, clock: Clock, settings: DetectionSettings) -> Detect {
-        Detect { db, clock, settings }
+    /// Looks at the activities of `db`, as `policies` say.
+    pub fn new(db: Database, clock: Clock, policies: Policies, touches: Touches) -> Detect {
+        Detect { db, clock, policies, touches }
     }
 
     /// Looks at one batch and returns true if more may be there. While another replica is at it, there is
@@ -70,16 +73,26 @@ impl Detect {
         let met: BTreeSet<DeviceKey> = activities.iter().filter_map(device_of).collect();
         let met: Vec<DeviceKey> = met.into_iter().collect();
         let trusted = devices::trusted(tx, &met).await?;
+        let tenants = activities.iter().map(|activity| activity.tenant.clone()).collect();
+        let settings = self.policies.detection_of(tx, tenants).await?;
         let mut findings = Vec::new();
         for activity in activities {
             let device_is_trusted = device_of(activity).is_some_and(|key| trusted.contains(&key));
             let (user, network) = memories.of(activity);
             let context = context(activity, device_is_trusted);
-            findings.extend(observe(activity, &context, &self.settings, user, network));
+            findings.extend(observe(
+                activity,
+                &context,
+                &settings[&activity.tenant],
+                user,
+                network,
+            ));
         }
         memories.write(tx, &before, now).await?;
         let mut changes = Changes::default();
-        incidents::raise(tx, &self.clock, findings, &mut changes).await?;
+        let taken =
+            enforce::enforce(tx, &self.clock, &self.touches, &findings, &mut changes).await?;
+        incidents::raise(tx, &self.clock, findings, &taken, &mut changes).await?;
         if !changes.is_empty() {
             changes.write(tx).await?;
         }

@@ -2,6 +2,8 @@
 
 use crate::cache::policies::Policies;
 use crate::error::Result;
+use crate::model::detection::DetectionSettings;
+use crate::model::detection::overrides::DetectionOverrides;
 use crate::model::policy::overrides::{Level, Scope};
 use crate::model::policy::resolve::{Effective, resolve};
 use crate::store::pool::Database;
@@ -11,6 +13,13 @@ use crate::store::{Connection, policies};
 pub struct GetPolicy {
     db: Database,
     policies: Policies,
+}
+
+/// How detection is set for a tenant.
+pub struct Detection {
+    pub settings: DetectionSettings,
+    /// What of it the tenant states.
+    pub stated: DetectionOverrides,
 }
 
 /// A level and the one above it.
@@ -59,14 +68,16 @@ impl GetPolicy {
         GetPolicy { db, policies }
     }
 
-    /// The level at `scope`, and what applies there.
+    /// The level at `scope`, what applies there, and what the tenant states of detection, over what is built in.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
-    pub async fn get(&self, scope: &Scope) -> Result<(Level, Effective)> {
+    pub async fn get(&self, scope: &Scope) -> Result<(Level, Effective, Detection)> {
         let reading = async { Levels::read(&mut *self.db.acquire().await?, scope).await };
         let levels = self.db.within(reading).await?;
         let effective = levels.effective(&self.policies);
-        Ok((levels.own().clone(), effective))
+        let stated = levels.tenant.overrides.detection.clone();
+        let settings = self.policies.builtin_detection().under(&stated);
+        Ok((levels.own().clone(), effective, Detection { settings, stated }))
     }
 }

@@ -56,7 +56,8 @@ statement! {
             client_max = excluded.client_max, client_on_limit = excluded.client_on_limit,
             device_type_limits = excluded.device_type_limits, acr_levels = excluded.acr_levels,
             revision = excluded.revision, updated_at = excluded.updated_at,
-            updated_by = excluded.updated_by, apply_at = excluded.apply_at
+            updated_by = excluded.updated_by, apply_at = excluded.apply_at,
+            detection = excluded.detection
         RETURNING 1
     )
     SELECT count(*) FROM decided")

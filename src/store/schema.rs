@@ -169,5 +169,6 @@ diesel::table! {
         updated_at -> Nullable<Timestamptz>,
         updated_by -> Nullable<Text>,
         apply_at -> Nullable<Timestamptz>,
+        detection -> Nullable<Jsonb>,
     }
 }

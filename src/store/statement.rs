@@ -90,6 +90,7 @@ macro_rules! policy_columns {
     () => {
         "tenant_id, client_id, preset, idle_timeout, absolute_timeout, access_token_ttl, \
          refresh_grace, lost_response_window, user_max, user_on_limit, client_max, \
-         client_on_limit, device_type_limits, acr_levels, revision, updated_at, updated_by, apply_at"
+         client_on_limit, device_type_limits, acr_levels, revision, updated_at, updated_by, apply_at, \
+         detection"
     };
 }

@@ -1,5 +1,6 @@
 //! Policies.
 
+mod detection;
 mod update;
 
 use chrono::Duration;
@@ -8,11 +9,13 @@ use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::time::{duration_to_pb, to_pb};
 use crate::grpc::pb::session as pb;
+use crate::model::detection::overrides::DetectionOverrides;
 use crate::model::ids::{ClientId, TenantId};
 use crate::model::policy::Limit;
-use crate::model::policy::overrides::{Level, Overrides, Scope};
+use crate::model::policy::overrides::{Field, Level, Overrides, Scope};
 use crate::model::policy::preset::Excess;
-use crate::model::policy::resolve::Effective;
+use crate::model::policy::resolve::{Effective, Origin};
+use crate::session::get_policy::Detection;
 
 pub use update::update;
 
@@ -62,6 +65,7 @@ pub fn to_pb_policy(level: Level) -> pb::Policy {
             })
             .collect(),
         acr_levels: overrides.acr_levels.unwrap_or_default(),
+        detection: detection::to_pb(&overrides.detection),
         etag: revision.to_string(),
         update_time: time.map(to_pb),
         updated_by: by.unwrap_or_default(),
@@ -69,7 +73,11 @@ pub fn to_pb_policy(level: Level) -> pb::Policy {
 }
 
 /// What applies at a level.
-pub fn to_pb_effective(level: Level, effective: Effective) -> pb::GetPolicyResponse {
+pub fn to_pb_effective(
+    level: Level,
+    effective: Effective,
+    detection: Detection,
+) -> pb::GetPolicyResponse {
     let advice = advice(effective.exceeded());
     let Effective { policy, preset, origins } = effective;
     let all = Overrides {
@@ -83,12 +91,22 @@ pub fn to_pb_effective(level: Level, effective: Effective) -> pb::GetPolicyRespo
         client_limit: Some(policy.limits.client),
         device_type_limits: Some(policy.limits.device_types),
         acr_levels: Some(policy.acr_levels),
+        detection: DetectionOverrides::all(&detection.settings),
     };
+    // Of rules each value has its own.
+    let of_level = origins.into_iter().filter(|(field, _)| !matches!(field, Field::Detection(_)));
+    let of_level = of_level.map(|(field, origin)| (field.name().to_owned(), origin));
+    let stated = detection.stated.names();
+    let of_detection = all.detection.names().into_iter().map(|name| {
+        let by = if stated.contains(&name) { Origin::Tenant } else { Origin::BuiltIn };
+        (format!("detection.{name}"), by)
+    });
+    let origins = of_level.chain(of_detection).collect::<Vec<_>>();
     pb::GetPolicyResponse {
         policy: Some(to_pb_policy(Level { overrides: all, ..level })),
         origins: origins
             .into_iter()
-            .map(|(field, origin)| (field.name().to_owned(), i32::from(origin as i16)))
+            .map(|(name, origin)| (name, i32::from(origin as i16)))
             .collect(),
         advice,
     }

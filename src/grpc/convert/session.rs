@@ -27,7 +27,7 @@ use uuid::Uuid;
 pub use conflict::to_pb_conflict;
 pub use create::{new_session, scope};
 pub use erase::{erasure, to_pb_erased};
-pub use filter::filter;
+pub use filter::{filter, network};
 pub use reauthenticate::{reauthentication, to_pb_reauthenticated};
 pub use terminate::termination;
 pub use terminate_many::mass_termination;

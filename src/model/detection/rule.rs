@@ -57,6 +57,23 @@ impl Rule {
         self.about().id
     }
 
+    /// Its field in a policy.
+    pub fn field(self) -> &'static str {
+        match self {
+            Rule::NewDevice => "detection.new_device",
+            Rule::NewCountry => "detection.new_country",
+            Rule::ImpossibleTravel => "detection.impossible_travel",
+            Rule::SessionHijack => "detection.session_hijack",
+            Rule::FailedLogins => "detection.failed_logins",
+            Rule::FailedLoginsNetwork => "detection.failed_logins_network",
+            Rule::RapidCreation => "detection.rapid_creation",
+            Rule::SimultaneousCountries => "detection.simultaneous_countries",
+            Rule::DormantAccount => "detection.dormant_account",
+            Rule::RefusedTokens => "detection.refused_tokens",
+            Rule::LimitConflicts => "detection.limit_conflicts",
+        }
+    }
+
     /// What it is.
     pub fn about(self) -> About {
         let about = |id, category, severity, title, finds| About {
@@ -154,9 +171,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_is_stored_by_its_id() {
+    fn a_rule_is_stored_and_set_by_its_id() {
         for rule in Rule::ALL {
             assert_eq!(serde_json::to_value(rule).expect("plain data"), rule.id());
+            assert_eq!(rule.field(), format!("detection.{}", rule.id()));
         }
     }
 }

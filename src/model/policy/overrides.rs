@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use chrono::Duration;
 
 use crate::clock::Time;
+use crate::model::detection::overrides::{DetectionOverrides, Part};
+use crate::model::detection::rule::Rule;
 use crate::model::device::DeviceType;
 use crate::model::ids::{ClientId, TenantId};
 use crate::model::policy::Limit;
@@ -27,6 +29,8 @@ pub struct Overrides {
     pub device_type_limits: Option<BTreeMap<DeviceType, Limit>>,
     /// Never empty.
     pub acr_levels: Option<Vec<String>>,
+    /// Of a tenant's own level only. Rules look at a user, whichever client they use.
+    pub detection: DetectionOverrides,
 }
 
 /// A value that a level may state.
@@ -42,11 +46,12 @@ pub enum Field {
     ClientLimit,
     DeviceTypeLimits,
     AcrLevels,
+    Detection(Part),
 }
 
 impl Field {
     /// All of them.
-    pub const ALL: [Field; 10] = [
+    pub const ALL: [Field; 12 + Rule::ALL.len()] = [
         Field::Preset,
         Field::IdleTimeout,
         Field::AbsoluteTimeout,
@@ -57,6 +62,19 @@ impl Field {
         Field::ClientLimit,
         Field::DeviceTypeLimits,
         Field::AcrLevels,
+        Field::Detection(Part::LearningPeriod),
+        Field::Detection(Part::TrustedNetworks),
+        Field::Detection(Part::Rule(Rule::NewDevice)),
+        Field::Detection(Part::Rule(Rule::NewCountry)),
+        Field::Detection(Part::Rule(Rule::ImpossibleTravel)),
+        Field::Detection(Part::Rule(Rule::SessionHijack)),
+        Field::Detection(Part::Rule(Rule::FailedLogins)),
+        Field::Detection(Part::Rule(Rule::FailedLoginsNetwork)),
+        Field::Detection(Part::Rule(Rule::RapidCreation)),
+        Field::Detection(Part::Rule(Rule::SimultaneousCountries)),
+        Field::Detection(Part::Rule(Rule::DormantAccount)),
+        Field::Detection(Part::Rule(Rule::RefusedTokens)),
+        Field::Detection(Part::Rule(Rule::LimitConflicts)),
     ];
 
     /// As the protocol calls it.
@@ -72,6 +90,9 @@ impl Field {
             Field::ClientLimit => "client_limit",
             Field::DeviceTypeLimits => "device_type_limits",
             Field::AcrLevels => "acr_levels",
+            Field::Detection(Part::LearningPeriod) => "detection.learning_period",
+            Field::Detection(Part::TrustedNetworks) => "detection.trusted_networks",
+            Field::Detection(Part::Rule(rule)) => rule.field(),
         }
     }
 }
@@ -90,6 +111,7 @@ impl Overrides {
             Field::ClientLimit => self.client_limit = other.client_limit,
             Field::DeviceTypeLimits => self.device_type_limits = other.device_type_limits.clone(),
             Field::AcrLevels => self.acr_levels = other.acr_levels.clone(),
+            Field::Detection(part) => self.detection.take(part, &other.detection),
         }
     }
 
@@ -148,6 +170,7 @@ impl Level {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::detection::DetectionSettings;
 
     #[test]
     fn every_field_is_found_by_its_name_and_taken_alone() {
@@ -163,6 +186,7 @@ mod tests {
             client_limit: limit,
             device_type_limits: Some(BTreeMap::from([(DeviceType::Tv, Limit::default())])),
             acr_levels: Some(vec!["low".to_owned()]),
+            detection: DetectionOverrides::all(&DetectionSettings::default()),
         };
         assert_eq!(all.stated(), Field::ALL);
         for field in Field::ALL {

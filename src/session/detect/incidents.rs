@@ -9,6 +9,7 @@ use crate::model::activity::{Activity, ActivityKind, SYSTEM};
 use crate::model::alert::{ActionTaken, Alert, AlertState, Suppression};
 use crate::model::detection::rule::About;
 use crate::model::ids::{TenantId, UserId};
+use crate::session::detect::enforce::{Taken, session_of};
 use crate::store::changes::Changes;
 use crate::store::{Connection, alerts};
 
@@ -22,17 +23,20 @@ struct Incident {
     changed: bool,
 }
 
-/// Adds to `changes` what the findings, in the order of time, make of the alerts there are.
+/// Adds to `changes` what the findings, in the order of time, make of the alerts there are; `taken` is what was
+/// done to the sessions of some.
 pub(super) async fn raise(
     conn: &mut Connection,
     clock: &Clock,
     findings: Vec<Finding>,
+    taken: &Taken,
     changes: &mut Changes,
 ) -> Result<()> {
     if findings.is_empty() {
         return Ok(());
     }
-    let found: Vec<Alert> = findings.into_iter().map(|finding| alert(clock, finding)).collect();
+    let found: Vec<Alert> =
+        findings.into_iter().map(|finding| alert(clock, finding, taken)).collect();
     let wanted: Vec<&Alert> = found.iter().collect();
     let mut going_on: BTreeMap<Key, Incident> = BTreeMap::new();
     for alert in alerts::current(conn, &wanted).await? {
@@ -70,6 +74,9 @@ impl Incident {
         alert.occurrence_count = alert.occurrence_count.saturating_add(1);
         alert.last_seen_at = alert.last_seen_at.max(again.last_seen_at);
         alert.dedup_until = alert.dedup_until.max(again.dedup_until);
+        if again.action_taken != ActionTaken::None {
+            alert.action_taken = again.action_taken;
+        }
         self.changed = true;
     }
 
@@ -96,7 +103,9 @@ fn goes_on(alert: &Alert, again: &Alert) -> bool {
     in_time && !matches!(alert.state, AlertState::Resolved { .. })
 }
 
-fn alert(clock: &Clock, finding: Finding) -> Alert {
+fn alert(clock: &Clock, finding: Finding, taken: &Taken) -> Alert {
+    let session = session_of(&finding).filter(|_| finding.action.is_some());
+    let action_taken = session.and_then(|key| taken.get(&key).copied());
     let About { id, version, category, severity, title, .. } = finding.rule.about();
     Alert {
         id: clock.new_id(),
@@ -120,7 +129,7 @@ fn alert(clock: &Clock, finding: Finding) -> Alert {
         occurrence_count: 1,
         first_seen_at: finding.at,
         last_seen_at: finding.at,
-        action_taken: ActionTaken::None,
+        action_taken: action_taken.unwrap_or(ActionTaken::None),
         state: AlertState::Open,
         notes: Vec::new(),
         revision: 1,

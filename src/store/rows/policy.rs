@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::{corrupt, interval, json};
 use crate::clock::Time;
 use crate::error::Error;
+use crate::model::detection::overrides::DetectionOverrides;
 use crate::model::device::DeviceType;
 use crate::model::ids::{ClientId, TenantId};
 use crate::model::policy::overrides::{Level, Overrides, Scope};
@@ -43,6 +44,8 @@ pub(in crate::store) struct PolicyRow {
     updated_at: Option<Time>,
     updated_by: Option<String>,
     apply_at: Option<Time>,
+    /// NULL where nothing of it is stated.
+    detection: Option<Value>,
 }
 
 /// The client of a tenant's own level.
@@ -76,6 +79,9 @@ impl From<&Level> for PolicyRow {
             updated_at: level.updated.as_ref().map(|(at, _)| *at),
             updated_by: level.updated.as_ref().map(|(_, by)| by.clone()),
             apply_at: level.apply_at,
+            detection: Some(&overrides.detection)
+                .filter(|detection| **detection != DetectionOverrides::default())
+                .map(json),
         }
     }
 }
@@ -109,6 +115,12 @@ impl TryFrom<PolicyRow> for Level {
                     .map(|value| device_types(value).ok_or_else(bad("device_type_limits")))
                     .transpose()?,
                 acr_levels: row.acr_levels,
+                detection: row
+                    .detection
+                    .map(serde_json::from_value)
+                    .transpose()
+                    .map_err(|_| bad("detection")())?
+                    .unwrap_or_default(),
             },
             revision: row.revision,
             updated: row.updated_at.zip(row.updated_by),

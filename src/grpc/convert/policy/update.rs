@@ -5,16 +5,20 @@ use std::collections::BTreeMap;
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::mask;
-use crate::grpc::convert::policy::level;
+use crate::grpc::convert::policy::{detection, level};
 use crate::grpc::convert::request::request_id;
 use crate::grpc::convert::time::duration;
 use crate::grpc::pb::session as pb;
+use crate::model::detection::overrides::DetectionOverrides;
 use crate::model::device::DeviceType;
 use crate::model::policy::overrides::{Field, Overrides};
 use crate::model::policy::preset::Preset;
 use crate::model::policy::ranges::{self, Range};
 use crate::model::policy::{Limit, OnLimit, acr};
 use crate::session::update_policy::PolicyUpdate;
+
+/// All that a policy states of detection.
+const DETECTION: &str = "detection";
 
 /// Checks a change of a level. The rules between its values need the levels above it.
 ///
@@ -29,15 +33,28 @@ pub fn update(mut request: pb::UpdatePolicyRequest, principal: String) -> Result
     }
     let policy = request.policy.unwrap_or_default();
     let scope = level(&mut check, "policy.", &policy.tenant_id, &policy.client_id);
+    let is_clients = !policy.client_id.is_empty();
     let overrides = overrides(&mut check, policy);
+    if is_clients && overrides.detection != DetectionOverrides::default() {
+        let rule =
+            "must be stated by the tenant itself: rules look at users, whichever client they use";
+        check.broken("policy.detection", rule);
+    }
     let stated = overrides.stated();
-    let populated = Field::ALL.map(|field| (field.name(), stated.contains(&field)));
+    let mut populated: Vec<(&str, bool)> =
+        Field::ALL.iter().map(|field| (field.name(), stated.contains(field))).collect();
+    // Stands for all that is in it.
+    populated.push((DETECTION, false));
     let named = mask::chosen(&mut check, request.update_mask, &populated);
+    let is_named = |field: &Field| {
+        named.contains(&field.name())
+            || (matches!(field, Field::Detection(_)) && named.contains(&DETECTION))
+    };
     let Some(scope) = scope else { return Err(check.failed()) };
     check.done()?;
     Ok(PolicyUpdate {
         scope,
-        fields: Field::ALL.into_iter().filter(|field| named.contains(&field.name())).collect(),
+        fields: Field::ALL.into_iter().filter(is_named).collect(),
         overrides,
         etag: Some(request.etag).filter(|etag| !etag.is_empty()),
         dry_run: request.dry_run,
@@ -84,6 +101,7 @@ fn overrides(check: &mut Check, policy: pb::Policy) -> Overrides {
         acr_levels: Some(policy.acr_levels)
             .filter(|levels| !levels.is_empty())
             .and_then(|levels| check.take("policy.acr_levels", acr::check(levels))),
+        detection: detection::overrides(check, policy.detection.unwrap_or_default()),
     }
 }
 

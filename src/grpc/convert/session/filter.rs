@@ -59,7 +59,7 @@ fn state(number: i32) -> Option<StateFilter> {
 }
 
 /// A network or one address, in the form in which addresses are stored.
-fn network(text: &str) -> Result<IpNet, String> {
+pub fn network(text: &str) -> Result<IpNet, String> {
     let net = match text.parse::<IpNet>() {
         Ok(net) => net.trunc(),
         Err(_) => client::ip(text)

@@ -1,0 +1,82 @@
+//! What rules do besides telling: a session ends, or waits for a re-authentication.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::clock::{Clock, Time};
+use crate::detection::Finding;
+use crate::error::Result;
+use crate::model::activity::{Activity, ActivityKind, SYSTEM};
+use crate::model::alert::ActionTaken;
+use crate::model::detection::Action;
+use crate::model::ids::SessionKey;
+use crate::model::session::{End, EndReason, Session, State};
+use crate::session::touch::Touches;
+use crate::store::changes::Changes;
+use crate::store::{Connection, sessions};
+
+/// What became of each session that a finding is to act on.
+pub(super) type Taken = BTreeMap<SessionKey, ActionTaken>;
+
+/// Adds to `changes` what the findings do to their sessions, each at most once; ending one outweighs the rest.
+/// Locks the sessions, so no alert may be locked before.
+pub(super) async fn enforce(
+    conn: &mut Connection,
+    clock: &Clock,
+    touches: &Touches,
+    findings: &[Finding],
+    changes: &mut Changes,
+) -> Result<Taken> {
+    let acting = findings.iter().filter(|finding| finding.action.is_some());
+    let wanted: Vec<(SessionKey, &Finding)> =
+        acting.filter_map(|finding| Some((session_of(finding)?, finding))).collect();
+    let keys: BTreeSet<&SessionKey> = wanted.iter().map(|(key, _)| key).collect();
+    if keys.is_empty() {
+        return Ok(Taken::new());
+    }
+    let locked = sessions::lock(conn, &keys.into_iter().collect::<Vec<_>>()).await?;
+    let now = clock.now();
+    let mut taken = Taken::new();
+    for mut session in locked.into_iter().filter(|session| session.state == State::Active) {
+        touches.overlay(&mut session);
+        let key = session.key.clone();
+        let of_it: Vec<&Finding> =
+            wanted.iter().filter(|(of, _)| *of == key).map(|(_, finding)| *finding).collect();
+        let ending = of_it.iter().find(|finding| finding.action == Some(Action::Terminate));
+        // Who was authenticated again since then has done it.
+        let waits = of_it.iter().any(|finding| finding.at >= session.renewed_at);
+        let done = if let Some(finding) = ending {
+            let end = End {
+                reason: EndReason::SuspiciousActivity,
+                at: now,
+                by: None,
+                note: Some(format!("rule {}", finding.rule.id())),
+            };
+            let ended = changes.end(&mut session, end, clock.new_id());
+            ended.then_some(ActionTaken::SessionTerminated)
+        } else if waits && session.state_at(now) == State::Active {
+            demand(&mut session, now, clock, changes);
+            Some(ActionTaken::StepUpRequired)
+        } else {
+            None
+        };
+        taken.extend(done.map(|done| (key, done)));
+    }
+    Ok(taken)
+}
+
+/// The session that a finding is about.
+pub(super) fn session_of(finding: &Finding) -> Option<SessionKey> {
+    let (user, session) = (finding.user.clone()?, finding.session?);
+    Some(SessionKey { tenant: finding.tenant.clone(), user, session })
+}
+
+/// Has the session wait for a re-authentication, if it does not yet.
+fn demand(session: &mut Session, now: Time, clock: &Clock, changes: &mut Changes) {
+    if session.step_up_at.is_some() {
+        return;
+    }
+    session.step_up_at = Some(now);
+    let kind = ActivityKind::StepUpRequired;
+    changes.activities.push(Activity::of_session(clock.new_id(), now, kind, SYSTEM, session));
+    changes.changed.push(session.clone());
+}
