@@ -1,4 +1,5 @@
 //! Security alerts: reading them, and their workflow.
 
 pub mod read;
+pub mod rules;
 pub mod work;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Router, TcpIncoming};
 use tower::layer::util::{Identity, Stack};
 
-use crate::alert::{read::Read, work::Work};
+use crate::alert::{read::Read, rules::Rules, work::Work};
 use crate::cache::policies::Policies;
 use crate::cache::sessions::SessionReader;
 use crate::clock::Clock;
@@ -144,8 +144,12 @@ impl Server {
             pages: pages.clone(),
             clock: clock.clone(),
         };
-        let read = Read::new(db.clone());
-        let alerts = AlertApi { read, work: Work::new(db.clone(), clock.clone()), pages };
+        let alerts = AlertApi {
+            read: Read::new(db.clone()),
+            work: Work::new(db.clone(), clock.clone()),
+            rules: Rules::new(db.clone(), clock.clone(), policies.clone()),
+            pages,
+        };
         let jobs = jobs::Jobs {
             expire: Expire::new(db.clone(), clock.clone(), touches.clone()),
             detect: Detect::new(db.clone(), clock.clone(), policies.clone(), touches.clone()),

@@ -17,6 +17,7 @@ pub mod partitions;
 pub mod policies;
 pub mod pool;
 pub mod requests;
+pub mod rule_counts;
 pub mod sessions;
 pub mod users;
 

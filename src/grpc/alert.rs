@@ -5,10 +5,12 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use crate::alert::read::Read;
+use crate::alert::rules::Rules;
 use crate::alert::work::Work;
 use crate::grpc::auth::principal;
 use crate::grpc::convert::alert as convert;
 use crate::grpc::convert::lists::Listing;
+use crate::grpc::convert::rules;
 use crate::grpc::pb::alert as pb;
 use crate::token::page::PageTokens;
 
@@ -16,6 +18,7 @@ use crate::token::page::PageTokens;
 pub struct AlertApi {
     pub read: Read,
     pub work: Work,
+    pub rules: Rules,
     pub pages: Arc<PageTokens>,
 }
 
@@ -64,5 +67,13 @@ impl pb::alert_service_server::AlertService for AlertApi {
         let step = convert::resolution(request.into_inner(), caller)?;
         let alert = self.work.step(&step).await?;
         Ok(Response::new(pb::ResolveAlertResponse { alert: Some(convert::to_pb_alert(alert)) }))
+    }
+
+    async fn list_rules(
+        &self,
+        request: Request<pb::ListRulesRequest>,
+    ) -> Result<Response<pb::ListRulesResponse>, Status> {
+        let tenant = rules::tenant(&request.into_inner())?;
+        Ok(Response::new(rules::to_pb(self.rules.list(&tenant).await?)))
     }
 }

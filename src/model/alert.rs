@@ -123,6 +123,21 @@ numbered! {
     }
 }
 
+/// What became of the incidents that a rule found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RuleCounts {
+    /// Somebody was told.
+    pub raised: u32,
+    /// Nobody was told.
+    pub suppressed: u32,
+    /// Of those raised.
+    pub unresolved: u32,
+    /// Of those raised.
+    pub true_positives: u32,
+    /// Of those raised.
+    pub false_positives: u32,
+}
+
 /// Which alerts a list shows. Empty shows all of the tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AlertFilter {

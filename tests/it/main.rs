@@ -29,6 +29,7 @@ mod life;
 mod limit;
 mod limit_kinds;
 mod limit_races;
+mod list_rules;
 mod lists;
 mod locations;
 mod outage;
