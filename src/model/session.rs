@@ -36,7 +36,8 @@ pub struct Session {
     /// When the sweeper looks next, at the deadline or before. Later only where a policy moved the
     /// idle deadline into the past: then the time of that.
     pub sweep_at: Time,
-    /// Since when it waits for a re-authentication that a rule demanded; `None` = it does not.
+    /// Since when it waits for a re-authentication that a rule demanded; `None` = it does not. Set by
+    /// [`Session::demand_step_up`].
     pub step_up_at: Option<Time>,
     pub state: State,
     pub chain: Chain,
@@ -156,6 +157,24 @@ impl Session {
         let located = || client.ip.and_then(look_up);
         self.location = client.location.clone().or(kept).or_else(located);
         before != (self.ip, self.user_agent.clone(), self.location.clone())
+    }
+
+    /// Demands that the user proves anew who they are, for what happened at `at`; true if that is news. An
+    /// authentication since then has answered it, but for that of the creation, which may be what is suspicious.
+    pub fn demand_step_up(&mut self, at: Time) -> bool {
+        let proven = self.chain.min_generation > 1 && self.authentication.auth_time >= at;
+        let news = self.state == State::Active && !proven && self.step_up_at < Some(at);
+        if news {
+            self.step_up_at = Some(at);
+        }
+        news
+    }
+
+    /// Takes over how the user was authenticated again. An authentication from before a demand does not
+    /// answer it.
+    pub fn prove(&mut self, authentication: Authentication) {
+        self.step_up_at = self.step_up_at.filter(|at| authentication.auth_time < *at);
+        self.authentication = authentication;
     }
 
     /// Ends an active session.

@@ -71,4 +71,6 @@ pub enum StepUpReason {
     AcrTooLow,
     /// The user was authenticated longer ago than allowed.
     AuthenticationTooOld,
+    /// A rule found something suspicious, and the user was not authenticated since.
+    SuspiciousActivity,
 }

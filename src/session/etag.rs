@@ -13,6 +13,8 @@ pub fn of(session: &Session) -> String {
     hash.update(&session.chain.generation.to_be_bytes());
     let ended = matches!(session.state, State::Ended(_));
     hash.update(&[u8::from(ended), session.device.kind as u8]);
+    let demanded = session.step_up_at.map_or(0, |at| at.timestamp_micros());
+    hash.update(&demanded.to_be_bytes());
     let name = session.device.details.name.as_deref().unwrap_or_default();
     let metadata = session.metadata.iter().flat_map(|(key, value)| [key.as_str(), value]);
     for text in [name].into_iter().chain(metadata) {

@@ -166,11 +166,11 @@ fn renew(session: &mut Session, wish: &Reauthentication, policy: &Policy, now: T
     session.absolute_expires_at = now + absolute;
     session.last_active_at = session.last_active_at.max(now);
     session.sweep_at = session.deadline();
-    session.authentication = Authentication {
+    session.prove(Authentication {
         acr: wish.acr.clone(),
         amr: wish.amr.clone(),
         auth_time: wish.auth_time.unwrap_or(now),
-    };
+    });
     let chain = &mut session.chain;
     chain.generation += 1;
     chain.min_generation = chain.generation;

@@ -1,9 +1,9 @@
-//! Whether a user has proven enough, and lately enough, for what is asked. Pure.
+//! Whether a user has proven enough, and lately enough, for what is asked of the session or demanded of it. Pure.
 
 use chrono::Duration;
 
 use crate::clock::Time;
-use crate::model::session::Authentication;
+use crate::model::session::Session;
 use crate::model::token::StepUpReason;
 
 /// What the one who validates asks of the user's authentication.
@@ -15,14 +15,15 @@ pub struct Requirements {
     pub max_auth_age: Option<Duration>,
 }
 
-/// What of `required` the authentication does not meet at `now`. `levels` are the classes in order,
-/// lowest first; one that is not among them stands for itself alone.
+/// What of `required`, and of what a rule demanded, the session does not meet at `now`. `levels` are the classes in
+/// order, lowest first; one that is not among them stands for itself alone.
 pub fn unmet(
     required: &Requirements,
-    authentication: &Authentication,
+    session: &Session,
     levels: &[String],
     now: Time,
 ) -> Vec<StepUpReason> {
+    let authentication = &session.authentication;
     let level = |acr: &str| levels.iter().position(|level| level == acr);
     let reaches = |acr: &str| {
         authentication.acr.as_deref().is_some_and(|has| match level(acr) {
@@ -38,20 +39,28 @@ pub fn unmet(
     if !required.max_auth_age.is_none_or(recent) {
         unmet.push(StepUpReason::AuthenticationTooOld);
     }
+    if session.step_up_at.is_some() {
+        unmet.push(StepUpReason::SuspiciousActivity);
+    }
     unmet
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::rotation::tests::start;
+    use crate::model::session::{Authentication, End, EndReason};
+    use crate::session::rotation::tests::{session, start};
+
+    fn proven(acr: Option<&str>) -> Session {
+        let acr = acr.map(str::to_owned);
+        let authentication = Authentication { acr, amr: vec![], auth_time: start() };
+        Session { authentication, ..session() }
+    }
 
     fn meets(has: Option<&str>, required: &str, levels: &[&str]) -> bool {
-        let authentication =
-            Authentication { acr: has.map(str::to_owned), amr: vec![], auth_time: start() };
         let levels: Vec<String> = levels.iter().map(|level| level.to_string()).collect();
         let required = Requirements { acr: Some(required.to_owned()), max_auth_age: None };
-        unmet(&required, &authentication, &levels, start()).is_empty()
+        unmet(&required, &proven(has), &levels, start()).is_empty()
     }
 
     #[test]
@@ -75,10 +84,9 @@ mod tests {
 
     #[test]
     fn an_authentication_is_recent_until_the_last_instant_of_its_age() {
-        let authentication = Authentication { acr: None, amr: vec![], auth_time: start() };
         let recent = |max: Duration, age: Duration| {
             let required = Requirements { acr: None, max_auth_age: Some(max) };
-            unmet(&required, &authentication, &[], start() + age).is_empty()
+            unmet(&required, &proven(None), &[], start() + age).is_empty()
         };
         let instant = Duration::microseconds(1);
         assert!(recent(Duration::minutes(5), Duration::minutes(5)));
@@ -90,12 +98,42 @@ mod tests {
     }
 
     #[test]
-    fn both_are_told() {
-        let authentication = Authentication { acr: None, amr: vec![], auth_time: start() };
+    fn all_are_told() {
+        let mut session = proven(None);
+        assert!(session.demand_step_up(start()));
         let required =
             Requirements { acr: Some("aal2".to_owned()), max_auth_age: Some(Duration::zero()) };
-        let told = unmet(&required, &authentication, &[], start() + Duration::seconds(1));
-        assert_eq!(told, [StepUpReason::AcrTooLow, StepUpReason::AuthenticationTooOld]);
-        assert!(unmet(&Requirements::default(), &authentication, &[], start()).is_empty());
+        let told = unmet(&required, &session, &[], start() + Duration::seconds(1));
+        let (low, old) = (StepUpReason::AcrTooLow, StepUpReason::AuthenticationTooOld);
+        assert_eq!(told, [low, old, StepUpReason::SuspiciousActivity]);
+        assert!(unmet(&Requirements::default(), &proven(None), &[], start()).is_empty());
+    }
+
+    #[test]
+    fn a_demand_stands_until_an_authentication_from_then_or_later() {
+        let (instant, at) = (Duration::microseconds(1), start() + Duration::minutes(1));
+        let prove = |session: &mut Session, auth_time| {
+            session.prove(Authentication { acr: None, amr: vec![], auth_time });
+            session.chain.min_generation += 1;
+        };
+        let mut session = proven(None);
+        assert!(session.demand_step_up(at));
+        assert!(!session.demand_step_up(at) && !session.demand_step_up(at - instant), "no news");
+        prove(&mut session, at - instant);
+        assert_eq!(session.step_up_at, Some(at));
+        assert!(session.demand_step_up(at + instant), "a later one takes its place");
+        prove(&mut session, at + instant);
+        assert_eq!(session.step_up_at, None);
+        assert!(!session.demand_step_up(at + instant), "was proven since");
+        assert!(session.demand_step_up(at + instant * 2));
+    }
+
+    #[test]
+    fn the_authentication_of_the_creation_answers_no_demand_and_an_ended_session_has_none() {
+        let mut session = proven(None);
+        assert!(session.demand_step_up(start()), "the login itself may be what is suspicious");
+        let mut ended = proven(None);
+        ended.end(End { reason: EndReason::Logout, at: start(), by: None, note: None });
+        assert!(!ended.demand_step_up(start()));
     }
 }

@@ -98,7 +98,7 @@ impl Validate {
             Some(_) => self.policies.of(&session.key.tenant, &session.client).await?,
             None => self.policies.builtin(),
         };
-        Ok(step_up::unmet(required, &session.authentication, &policy.acr_levels, now))
+        Ok(step_up::unmet(required, session, &policy.acr_levels, now))
     }
 }
 

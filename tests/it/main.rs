@@ -47,6 +47,7 @@ mod reuse;
 mod rules;
 mod secrets;
 mod step_up;
+mod step_up_demanded;
 mod superseded;
 mod sweep;
 mod terminate_many;

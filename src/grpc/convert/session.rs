@@ -76,6 +76,7 @@ pub fn to_pb_session(session: Session) -> pb::Session {
         metadata: session.metadata,
         audiences: session.audiences,
         etag,
+        step_up_required_time: session.step_up_at.map(to_pb),
     }
 }
 

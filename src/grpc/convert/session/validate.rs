@@ -68,5 +68,6 @@ fn step_up_reason(reason: StepUpReason) -> pb::StepUpReason {
     match reason {
         StepUpReason::AcrTooLow => pb::StepUpReason::AcrTooLow,
         StepUpReason::AuthenticationTooOld => pb::StepUpReason::AuthenticationTooOld,
+        StepUpReason::SuspiciousActivity => pb::StepUpReason::SuspiciousActivity,
     }
 }
