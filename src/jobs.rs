@@ -4,6 +4,7 @@
 pub mod apply_policies;
 pub mod detect;
 pub mod expire;
+pub mod flush_notices;
 pub mod flush_touches;
 pub mod probe;
 pub mod reload_locations;

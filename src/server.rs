@@ -25,10 +25,11 @@ use crate::grpc::observe::ObserveLayer;
 use crate::grpc::pb;
 use crate::grpc::session::SessionApi;
 use crate::session::{
-    apply_policy::ApplyPolicy, create::Create, detect::Detect, device, devices, erase::Erase,
-    expire::Expire, get::Get, get_policy::GetPolicy, list::List, reauthenticate::Reauthenticate,
-    refresh::Refresh, retain::Retain, terminate::Terminate, terminate_many::TerminateMany,
-    touch::Touches, update::Update, update_policy::UpdatePolicy, validate::Validate,
+    apply_policy::ApplyPolicy, create, create::Create, detect::Detect, device, devices,
+    erase::Erase, expire::Expire, get::Get, get_policy::GetPolicy, list::List, notice::Notices,
+    reauthenticate::Reauthenticate, refresh::Refresh, retain::Retain, terminate::Terminate,
+    terminate_many::TerminateMany, touch::Touches, update::Update, update_policy::UpdatePolicy,
+    validate::Validate,
 };
 use crate::store::migrations;
 use crate::store::pool::Database;
@@ -80,15 +81,17 @@ impl Server {
         let reader = SessionReader::new(db.clone());
         let conflicts = ConflictTokens::new(&keyring);
         let locator = &settings.locator;
-        let create = Create::new(
-            &db,
-            clock.clone(),
-            policies.clone(),
-            issuer.clone(),
+        let notices = Notices::new(db.clone(), clock.clone(), locator.clone());
+        let parts = create::Parts {
+            db: db.clone(),
+            clock: clock.clone(),
+            issuer: issuer.clone(),
             conflicts,
-            touches.clone(),
-            locator.clone(),
-        );
+            touches: touches.clone(),
+            notices: notices.clone(),
+            locator: locator.clone(),
+        };
+        let create = Create::new(policies.clone(), parts);
         let refresh = Refresh::new(
             &db,
             clock.clone(),
@@ -102,6 +105,7 @@ impl Server {
             policies.clone(),
             issuer.clone(),
             touches.clone(),
+            notices.clone(),
             clock.clone(),
         );
         let reauthenticate = Reauthenticate::new(
@@ -156,6 +160,7 @@ impl Server {
             retain: Retain::new(db, clock.clone()),
             apply,
             touches,
+            notices,
             reader,
             locator: settings.locator,
             intervals: settings.intervals,

@@ -13,6 +13,7 @@ pub mod get;
 pub mod get_policy;
 pub mod list;
 pub mod location;
+pub mod notice;
 pub mod reauthenticate;
 pub mod refresh;
 pub mod retain;

@@ -13,6 +13,7 @@ pub mod feed;
 pub mod keys;
 pub mod memories;
 pub mod migrations;
+pub mod notices;
 pub mod partitions;
 pub mod policies;
 pub mod pool;

@@ -11,6 +11,7 @@ use crate::session::apply_policy::ApplyPolicy;
 use crate::session::detect::Detect;
 use crate::session::expire::Expire;
 use crate::session::location::Locator;
+use crate::session::notice::Notices;
 use crate::session::retain::Retain;
 use crate::session::touch::Touches;
 
@@ -20,6 +21,7 @@ pub(super) struct Jobs {
     pub retain: Retain,
     pub apply: ApplyPolicy,
     pub touches: Touches,
+    pub notices: Notices,
     pub reader: SessionReader,
     pub locator: Locator,
     pub detect: Detect,
@@ -33,6 +35,7 @@ impl Jobs {
         let mut jobs = JoinSet::new();
         jobs.spawn(jobs::expire::run(self.expire, sweep, stop.clone()));
         jobs.spawn(jobs::flush_touches::run(self.touches, flush, stop.clone()));
+        jobs.spawn(jobs::flush_notices::run(self.notices, flush, stop.clone()));
         jobs.spawn(jobs::probe::run(self.reader, up, probe, stop.clone()));
         jobs.spawn(jobs::retain::run(self.retain, retain, stop.clone()));
         jobs.spawn(jobs::apply_policies::run(self.apply, apply, stop.clone()));

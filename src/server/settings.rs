@@ -33,7 +33,7 @@ pub struct Settings {
 /// How often the jobs run.
 #[derive(Debug, Clone, Copy)]
 pub struct Intervals {
-    /// Writing last activity.
+    /// Writing last activity, and what was noticed.
     pub flush: Duration,
     /// Writing down what expired.
     pub sweep: Duration,

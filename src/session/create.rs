@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::cache::policies::Policies;
-use crate::clock::{Clock, Time};
+use crate::clock::Time;
 use crate::error::{Result, Violation};
 use crate::model::device::ClientContext;
 use crate::model::ids::{ClientId, TenantId, UserId};
@@ -17,21 +17,20 @@ use crate::model::policy::{Policy, Timeouts};
 use crate::model::request::RequestId;
 use crate::model::session::Session;
 use crate::model::token::TokenPair;
-use crate::session::create::batch::{Admitted, Batch};
+use crate::session::create::batch::Admitted;
 use crate::session::lanes::Lanes;
-use crate::session::location::Locator;
-use crate::session::touch::Touches;
-use crate::store::pool::Database;
-use crate::token::conflict::{ConflictTokens, Holder};
+use crate::token::conflict::Holder;
 use crate::token::issuer::Issuer;
 use uuid::Uuid;
+
+pub use batch::Batch as Parts;
 
 /// Two lanes keep both the database and this side busy; more would only split the batches.
 const LANES: usize = 2;
 
 /// Creates sessions.
 pub struct Create {
-    lanes: Lanes<Batch>,
+    lanes: Lanes<Parts>,
     issuer: Issuer,
     /// What new sessions are held to.
     pub policies: Policies,
@@ -83,19 +82,10 @@ impl NewSession {
 }
 
 impl Create {
-    /// Creates sessions in `db` under `policies`.
-    pub fn new(
-        db: &Database,
-        clock: Clock,
-        policies: Policies,
-        issuer: Issuer,
-        conflicts: ConflictTokens,
-        touches: Touches,
-        locator: Locator,
-    ) -> Create {
-        let batch =
-            Batch { db: db.clone(), clock, issuer: issuer.clone(), conflicts, touches, locator };
-        Create { lanes: Lanes::start(LANES, db, batch), issuer, policies }
+    /// Creates sessions under `policies`.
+    pub fn new(policies: Policies, parts: Parts) -> Create {
+        let (db, issuer) = (parts.db.clone(), parts.issuer.clone());
+        Create { lanes: Lanes::start(LANES, &db, parts), issuer, policies }
     }
 
     /// Creates a session, or repeats the answer to a `request_id` that did so before.

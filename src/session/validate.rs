@@ -4,8 +4,10 @@ use crate::cache::policies::Policies;
 use crate::cache::sessions::SessionReader;
 use crate::clock::{Clock, Time};
 use crate::error::Result;
+use crate::model::device::ClientContext;
 use crate::model::session::{EndReason, Session, State};
 use crate::model::token::{AccessClaims, InactiveReason, StepUpReason};
+use crate::session::notice::Notices;
 use crate::session::step_up::{self, Requirements};
 use crate::session::touch::Touches;
 use crate::token::issuer::Issuer;
@@ -16,12 +18,15 @@ pub struct Validate {
     policies: Policies,
     issuer: Issuer,
     touches: Touches,
+    notices: Notices,
     clock: Clock,
 }
 
 /// What a caller asks about.
 pub struct Validation {
     pub token: String,
+    /// Where it was presented from.
+    pub client: ClientContext,
     /// Who the token must be meant for.
     pub audience: Option<String>,
     pub required: Requirements,
@@ -52,9 +57,10 @@ impl Validate {
         policies: Policies,
         issuer: Issuer,
         touches: Touches,
+        notices: Notices,
         clock: Clock,
     ) -> Validate {
-        Validate { reader, policies, issuer, touches, clock }
+        Validate { reader, policies, issuer, touches, notices, clock }
     }
 
     /// Judges a token. Being inactive is an answer, not an error.
@@ -66,7 +72,10 @@ impl Validate {
         let verdict = |outcome, session| Validated { outcome, session, checked_at: now };
         let claims = match self.issuer.verify(&wish.token) {
             Ok(claims) => claims,
-            Err(reason) => return Ok(verdict(Outcome::Inactive(reason), None)),
+            Err(reason) => {
+                self.notices.forged(&wish.token, reason, &wish.client, now);
+                return Ok(verdict(Outcome::Inactive(reason), None));
+            }
         };
         let Some(mut session) = self.reader.get(&claims.key).await? else {
             return Ok(verdict(Outcome::Inactive(InactiveReason::SessionUnknown), None));
@@ -79,8 +88,12 @@ impl Validate {
                 unmet => Outcome::StepUp(unmet),
             },
         };
+        if outcome == Outcome::Inactive(InactiveReason::TokenExpired) {
+            self.notices.expired(&session, &wish.client, now);
+        }
         // The user is there, proven enough or not.
         if !matches!(outcome, Outcome::Inactive(_)) {
+            self.notices.seen(&session, &wish.client, now);
             self.touches.note(&session, claims.generation, now);
             session.last_active_at = session.last_active_at.max(now);
         }

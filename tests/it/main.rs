@@ -32,6 +32,8 @@ mod limit_races;
 mod list_rules;
 mod lists;
 mod locations;
+mod notices;
+mod notices_kept;
 mod outage;
 mod policies;
 mod policies_applied;

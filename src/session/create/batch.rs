@@ -14,6 +14,7 @@ use crate::session::create::{NewSession, birth};
 use crate::session::lanes::Work;
 use crate::session::limits;
 use crate::session::location::Locator;
+use crate::session::notice::Notices;
 use crate::session::touch::Touches;
 use crate::store::pool::{Database, Transaction};
 use crate::store::{requests, sessions, users};
@@ -22,18 +23,19 @@ use crate::token::issuer::Issuer;
 
 /// A session that is committed, with those that ended for it.
 #[derive(Clone)]
-pub(super) struct Admitted {
+pub struct Admitted {
     pub session: Session,
     pub terminated: Vec<Session>,
 }
 
 /// Everything a transaction of creates needs.
-pub(super) struct Batch {
+pub struct Batch {
     pub db: Database,
     pub clock: Clock,
     pub issuer: Issuer,
     pub conflicts: ConflictTokens,
     pub touches: Touches,
+    pub notices: Notices,
     pub locator: Locator,
 }
 
@@ -115,6 +117,9 @@ impl Work for Batch {
             plan.changes.write(&mut tx).await?;
         }
         tx.commit().await?;
+        for (session, other, code) in &plan.limited {
+            self.notices.limited(session, other, code, now);
+        }
         Ok(answers)
     }
 }

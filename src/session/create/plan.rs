@@ -10,7 +10,7 @@ use crate::clock::{Clock, Time};
 use crate::error::{Error, Reason, Violation};
 use crate::model::activity::{Activity, ActivityKind, SYSTEM};
 use crate::model::conflict::{Breach, Conflict};
-use crate::model::ids::{TenantId, UserId};
+use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::request::{Remembered, RequestId};
 use crate::model::session::{End, EndReason, Session};
 use crate::session::create::NewSession;
@@ -41,6 +41,8 @@ pub(super) struct Plan<'a> {
     known: HashMap<(TenantId, Uuid), Known>,
     /// What to write.
     pub changes: Changes,
+    /// What a limit refused, one of the sessions that it counted, and the reason.
+    pub limited: Vec<(Session, SessionKey, &'static str)>,
     /// What became of each create, in order.
     pub outcomes: Vec<Outcome>,
 }
@@ -86,8 +88,8 @@ impl<'a> Plan<'a> {
             .filter(|request| request.holds_at(now))
             .map(|known| ((known.tenant.clone(), known.request.id), Known::Committed(known)))
             .collect();
-        let (changes, outcomes) = (Changes::default(), Vec::new());
-        Plan { clock, tokens, now, live, known, changes, outcomes }
+        let changes = Changes::default();
+        Plan { clock, tokens, now, live, known, changes, limited: vec![], outcomes: vec![] }
     }
 
     /// Decides on one create, which is to make `session`, after all before it.
@@ -124,6 +126,12 @@ impl<'a> Plan<'a> {
             Ok(victims) => victims,
             Err(refused) => {
                 let asked = conflict::ask(refused, live, new, self.tokens, self.clock, self.now);
+                let code = match &asked {
+                    Refusal::Conflict(_) => "SESSION_CONFLICT",
+                    _ => "SESSION_LIMIT_REACHED",
+                };
+                let other = live.first().map(|other| other.key.clone());
+                self.limited.extend(other.map(|other| (session, other, code)));
                 return Outcome::Refused(asked);
             }
         };

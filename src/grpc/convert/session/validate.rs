@@ -18,7 +18,7 @@ use crate::session::validate::{Outcome, Validated, Validation};
 /// [`crate::error::Error::Invalid`].
 pub fn validation(request: pb::ValidateSessionRequest) -> Result<Validation> {
     let mut check = Check::default();
-    client::context(&mut check, request.client);
+    let client = client::context(&mut check, request.client);
     check.token_text("audience", &request.audience, 0, 256);
     check.token_text("required_acr", &request.required_acr, 0, 128);
     let max_auth_age = duration(&mut check, "max_auth_age", request.max_auth_age);
@@ -28,7 +28,12 @@ pub fn validation(request: pb::ValidateSessionRequest) -> Result<Validation> {
     check.done()?;
     let given = |text: String| Some(text).filter(|text| !text.is_empty());
     let required = Requirements { acr: given(request.required_acr), max_auth_age };
-    Ok(Validation { token: request.access_token, audience: given(request.audience), required })
+    Ok(Validation {
+        token: request.access_token,
+        client,
+        audience: given(request.audience),
+        required,
+    })
 }
 
 /// A judgement as the protocol writes it.

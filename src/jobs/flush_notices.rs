@@ -1,0 +1,21 @@
+//! Enters what the service noticed in the audit trail, every few seconds and once at the end.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::jobs::turn;
+use crate::session::notice::Notices;
+
+/// Runs until `stop`, then flushes for the last time.
+pub async fn run(notices: Notices, interval: Duration, stop: CancellationToken) {
+    loop {
+        let more = turn(interval, &stop).await;
+        if let Err(error) = notices.flush(!more).await {
+            tracing::warn!(%error, "what was noticed could not be written; it is kept");
+        }
+        if !more {
+            return;
+        }
+    }
+}

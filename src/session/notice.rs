@@ -1,0 +1,216 @@
+//! The bounded buffer of what the service notices by itself: requests write here, never to the database. What comes
+//! again and again is counted, not repeated; what does not fit is dropped and counted.
+
+mod buffer;
+mod write;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use ipnet::IpNet;
+use uuid::Uuid;
+
+use crate::clock::{Clock, Time};
+use crate::error::{Error, Result};
+use crate::model::activity::{Activity, ActivityKind, Report, SYSTEM};
+use crate::model::device::ClientContext;
+use crate::model::ids::{DEFAULT_TENANT, SessionKey, TenantId, UserId};
+use crate::model::session::Session;
+use crate::model::token::InactiveReason;
+use crate::session::location::Locator;
+use crate::store::pool::Database;
+use buffer::Buffer;
+
+/// Rows per transaction of a flush.
+const BATCH: usize = 500;
+
+/// What was noticed and is not written yet. Cheap to clone; clones share it.
+#[derive(Clone)]
+pub struct Notices {
+    db: Database,
+    clock: Clock,
+    locator: Locator,
+    buffer: Arc<Mutex<Buffer>>,
+}
+
+/// What counts as the same: it is entered once in a while, with how often it happened.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    /// Entered once, whatever happens.
+    Context(Uuid, Place),
+    Expired(Uuid),
+    Forged(IpNet),
+    Limit(TenantId, UserId),
+}
+
+/// From where, and with what, a session is used.
+type Place = (Option<IpNet>, Option<String>);
+
+/// Something to enter.
+#[derive(Debug, Clone, PartialEq)]
+struct Notice {
+    key: Key,
+    activity: Activity,
+    /// The session that must still be there when it is written, so that nothing is written of a user who was erased;
+    /// `None` = it is about no user.
+    witness: Option<SessionKey>,
+    count: u32,
+}
+
+impl Notices {
+    /// An empty buffer in front of this database.
+    pub fn new(db: Database, clock: Clock, locator: Locator) -> Notices {
+        Notices { db, clock, locator, buffer: Arc::default() }
+    }
+
+    /// A good token of `session` was presented by `client`; nothing to notice unless from another network or with
+    /// another user agent. What either does not tell is not another.
+    pub fn seen(&self, session: &Session, client: &ClientContext, now: Time) {
+        let moved = |ip: IpAddr| session.ip.is_some_and(|then| network(then) != network(ip));
+        let other = |agent: &String| session.user_agent.as_ref().is_some_and(|then| then != agent);
+        if !client.ip.is_some_and(moved) && !client.user_agent.as_ref().is_some_and(other) {
+            return;
+        }
+        let ip = client.ip.or(session.ip);
+        let agent = client.user_agent.clone().or(session.user_agent.clone());
+        let key = Key::Context(session.key.session, (ip.map(network), agent));
+        let kind = ActivityKind::ContextChanged;
+        self.note(key, now, || {
+            let mut there = session.clone();
+            there.locate(client, |ip| self.locator.locate(ip));
+            Activity::of_session(self.clock.new_id(), now, kind, SYSTEM, &there)
+        });
+    }
+
+    /// A token of `session` was refused because its time is over.
+    pub fn expired(&self, session: &Session, client: &ClientContext, now: Time) {
+        let (id, kind) = (self.clock.new_id(), ActivityKind::TokenRefused);
+        self.note(Key::Expired(session.key.session), now, || {
+            let activity = Activity::of_session(id, now, kind, SYSTEM, session);
+            refused(self.from(activity, client), "TOKEN_EXPIRED")
+        });
+    }
+
+    /// What looks like a token and is none of ours was presented. Nothing that it says is to be believed, so it is
+    /// about nobody; without an address there is nothing to tell.
+    pub fn forged(&self, token: &str, reason: InactiveReason, client: &ClientContext, now: Time) {
+        let code = match reason {
+            InactiveReason::SignatureInvalid => "SIGNATURE_INVALID",
+            InactiveReason::Malformed if token.matches('.').count() == 2 => "MALFORMED",
+            _ => return,
+        };
+        let (Some(ip), Ok(tenant)) = (client.ip, TenantId::parse(DEFAULT_TENANT)) else { return };
+        let (id, kind) = (self.clock.new_id(), ActivityKind::TokenRefused);
+        self.note(Key::Forged(network(ip)), now, || {
+            let activity = Activity::new(id, now, kind, SYSTEM, &tenant, None);
+            refused(self.from(activity, client), code)
+        });
+    }
+
+    /// `new` was refused by a limit, because of `other` among others.
+    pub(in crate::session) fn limited(
+        &self,
+        new: &Session,
+        other: &SessionKey,
+        code: &str,
+        now: Time,
+    ) {
+        let (id, kind) = (self.clock.new_id(), ActivityKind::LimitConflict);
+        let key = Key::Limit(new.key.tenant.clone(), new.key.user.clone());
+        let make = || {
+            let activity = Activity::of_session(id, now, kind, SYSTEM, new);
+            refused(Activity { session: None, generation: None, ..activity }, code)
+        };
+        self.lock().note(key, now, || (make(), Some(other.clone())));
+    }
+
+    /// Writes what is due, or `all` that there is. What could not be written stays for the next time.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn flush(&self, all: bool) -> Result<()> {
+        let (dropped, mut left) = {
+            let mut buffer = self.lock();
+            buffer.collect(self.clock.now(), all);
+            (buffer.take_dropped(), buffer.ready.len())
+        };
+        if dropped > 0 {
+            tracing::warn!(dropped, "more was noticed than can be entered in the audit trail");
+        }
+        while left > 0 {
+            let batch: Vec<Notice> = self.lock().ready.iter().take(BATCH).cloned().collect();
+            match self.db.within(write::write(&self.db, &batch)).await {
+                Err(error @ Error::Unavailable(_)) => return Err(error),
+                // It would be the same again, and hold up what comes behind.
+                Err(error) => tracing::error!(%error, "notices are lost"),
+                Ok(()) => {}
+            }
+            self.lock().ready.drain(..batch.len());
+            left = left.saturating_sub(BATCH);
+        }
+        Ok(())
+    }
+
+    fn note(&self, key: Key, now: Time, make: impl FnOnce() -> Activity) {
+        let about = |activity: Activity| {
+            let (user, session) = (activity.user.clone(), activity.session);
+            let tenant = activity.tenant.clone();
+            let key = user.zip(session).map(|(user, session)| SessionKey { tenant, user, session });
+            (activity, key)
+        };
+        self.lock().note(key, now, || about(make()));
+    }
+
+    /// The activity as `client` states where it comes from, and not as the session knew it.
+    fn from(&self, activity: Activity, client: &ClientContext) -> Activity {
+        let found = || client.ip.and_then(|ip| self.locator.locate(ip));
+        Activity {
+            ip: client.ip,
+            user_agent: client.user_agent.clone(),
+            location: client.location.clone().or_else(found),
+            ..activity
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Buffer> {
+        // Nothing panics while holding it, and the buffer is whole between any two calls.
+        self.buffer.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// The site of an address: its IPv4 /24 or IPv6 /48, which is what a site gets (RFC 6177).
+fn network(ip: IpAddr) -> IpNet {
+    let length = if ip.is_ipv4() { 24 } else { 48 };
+    IpNet::new(ip, length).expect("a length that fits the address").trunc()
+}
+
+fn refused(activity: Activity, code: &str) -> Activity {
+    let report = Report { error_code: Some(code.to_owned()), ..Report::default() };
+    Activity { report: Some(report), ..activity }
+}
+
+impl Key {
+    fn context(&self) -> Option<(Uuid, Place)> {
+        match self {
+            Key::Context(session, place) => Some((*session, place.clone())),
+            _ => None,
+        }
+    }
+
+    fn is_context(&self) -> bool {
+        matches!(self, Key::Context(..))
+    }
+}
+
+impl Notice {
+    /// The activity with how often it happened.
+    fn activity(&self) -> Activity {
+        let mut activity = self.activity.clone();
+        if let Some(report) = &mut activity.report {
+            // Read by `Activity::times`.
+            report.metadata = BTreeMap::from([("count".to_owned(), self.count.to_string())]);
+        }
+        activity
+    }
+}

@@ -1,0 +1,115 @@
+//! What is noted in memory: bounded as a whole, by session, and for what nobody vouches for. Pure.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use chrono::Duration;
+use uuid::Uuid;
+
+use super::{Key, Notice};
+use crate::clock::Time;
+use crate::model::activity::Activity;
+use crate::model::ids::SessionKey;
+
+/// The most keys, and the most notices that wait for the database: some 10 MB each.
+const CAPACITY: usize = 8192;
+/// The most keys of forged tokens, whose senders choose them freely.
+const FORGED: usize = 256;
+/// The most contexts of one session.
+const CONTEXTS: usize = 16;
+/// How long what comes again is only counted.
+const PAUSE: Duration = Duration::minutes(1);
+/// How long a context that was entered is remembered here; from then on the database is asked.
+const KNOWN: Duration = Duration::hours(1);
+
+/// What was noted.
+#[derive(Default)]
+pub(super) struct Buffer {
+    keys: BTreeMap<Key, Entry>,
+    /// Waits for the database, oldest first.
+    pub ready: VecDeque<Notice>,
+    /// Found full, so nobody looks for room again until the next flush.
+    full: bool,
+    dropped: u64,
+}
+
+struct Entry {
+    /// To be entered; `None` = it was, a short time ago.
+    notice: Option<Notice>,
+    /// When the next may be entered.
+    due: Time,
+}
+
+impl Buffer {
+    /// Notes what `make` makes, with its witness, or counts it.
+    pub fn note(
+        &mut self,
+        key: Key,
+        now: Time,
+        make: impl FnOnce() -> (Activity, Option<SessionKey>),
+    ) {
+        let notice = |key: Key| {
+            let (activity, witness) = make();
+            Notice { key, activity, witness, count: 1 }
+        };
+        if let Some(entry) = self.keys.get_mut(&key) {
+            match &mut entry.notice {
+                Some(noted) => noted.count = noted.count.saturating_add(1),
+                None if key.is_context() => {}
+                None => entry.notice = Some(notice(key)),
+            }
+        } else if self.has_room(&key) {
+            let entry = Entry { notice: Some(notice(key.clone())), due: now };
+            self.keys.insert(key, entry);
+        } else {
+            self.dropped += 1;
+        }
+    }
+
+    /// Moves what is due at `now`, or `all`, to `ready`, and forgets what is over.
+    pub fn collect(&mut self, now: Time, all: bool) {
+        self.full = false;
+        for (key, entry) in &mut self.keys {
+            if (entry.due <= now || all)
+                && let Some(notice) = entry.notice.take()
+            {
+                entry.due = now + if key.is_context() { KNOWN } else { PAUSE };
+                match self.ready.len() < CAPACITY {
+                    true => self.ready.push_back(notice),
+                    false => self.dropped += 1,
+                }
+            }
+        }
+        self.keys.retain(|_, entry| entry.notice.is_some() || entry.due > now);
+    }
+
+    /// How many were dropped since it was last asked.
+    pub fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// Whether a new key fits. Contexts that were entered make room.
+    fn has_room(&mut self, key: &Key) -> bool {
+        let fits = match key {
+            Key::Context(session, _) => self.contexts(*session) < CONTEXTS,
+            Key::Forged(_) => {
+                let forged = self.keys.keys().filter(|key| matches!(key, Key::Forged(_)));
+                forged.count() < FORGED
+            }
+            Key::Expired(_) | Key::Limit(..) => true,
+        };
+        if fits && !self.full && self.keys.len() >= CAPACITY {
+            self.keys.retain(|key, entry| entry.notice.is_some() || !key.is_context());
+            self.full = self.keys.len() >= CAPACITY;
+        }
+        fits && !self.full
+    }
+
+    fn contexts(&self, session: Uuid) -> usize {
+        let from = Key::Context(session, (None, None));
+        let of_session = |key: &Key| matches!(key, Key::Context(other, _) if *other == session);
+        self.keys.range(from..).take_while(|(key, _)| of_session(key)).count()
+    }
+}
+
+#[cfg(test)]
+mod tests;

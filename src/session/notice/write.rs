@@ -1,0 +1,63 @@
+//! Writing notices: under the locks of the sessions they are about, so that none is of a user who was erased, and no
+//! context is entered twice, whichever replicas notice it.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use uuid::Uuid;
+
+use super::{Notice, Place, network};
+use crate::error::Result;
+use crate::model::activity::Activity;
+use crate::model::ids::SessionKey;
+use crate::model::session::Session;
+use crate::store::Connection;
+use crate::store::pool::Database;
+use crate::store::{notices, sessions};
+
+/// Enters what is still to be entered. The same again enters nothing, so an attempt can be repeated.
+pub(super) async fn write(db: &Database, batch: &[Notice]) -> Result<()> {
+    let mut tx = db.begin().await?;
+    let there = lock(&mut tx, batch).await?;
+    let known = known(&mut tx, batch, &there).await?;
+    let is_there = |key: &SessionKey| there.contains_key(key);
+    let activities: Vec<Activity> = batch
+        .iter()
+        .filter(|notice| notice.witness.as_ref().is_none_or(is_there))
+        .filter(|notice| notice.key.context().is_none_or(|context| !known.contains(&context)))
+        .map(Notice::activity)
+        .collect();
+    if !activities.is_empty() {
+        notices::enter(&mut tx, &activities).await?;
+    }
+    tx.commit().await
+}
+
+/// The sessions that `batch` is about, of those that are still there.
+async fn lock(conn: &mut Connection, batch: &[Notice]) -> Result<BTreeMap<SessionKey, Session>> {
+    let keys: BTreeSet<&SessionKey> =
+        batch.iter().filter_map(|notice| notice.witness.as_ref()).collect();
+    if keys.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let keys: Vec<&SessionKey> = keys.into_iter().collect();
+    let sessions = sessions::lock(conn, &keys).await?;
+    Ok(sessions.into_iter().map(|session| (session.key.clone(), session)).collect())
+}
+
+/// The contexts of these sessions that were entered before, on whichever replica.
+async fn known(
+    conn: &mut Connection,
+    batch: &[Notice],
+    there: &BTreeMap<SessionKey, Session>,
+) -> Result<HashSet<(Uuid, Place)>> {
+    let changed = batch.iter().filter(|notice| notice.key.is_context());
+    let changed: BTreeSet<&SessionKey> =
+        changed.filter_map(|notice| notice.witness.as_ref()).collect();
+    let changed: Vec<&Session> = changed.into_iter().filter_map(|key| there.get(key)).collect();
+    if changed.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let entered = notices::contexts(conn, &changed).await?;
+    let place = |(session, ip, agent): (Uuid, Option<_>, _)| (session, (ip.map(network), agent));
+    Ok(entered.into_iter().map(place).collect())
+}
