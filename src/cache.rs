@@ -1,4 +1,5 @@
-//! Between the rules and the database: policies, and the place of the session cache.
+//! Between the rules and the database: policies, the place of the session cache, and who watches.
 
+pub mod feed;
 pub mod policies;
 pub mod sessions;

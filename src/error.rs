@@ -12,6 +12,18 @@ pub enum Error {
     /// A page token that was not made for this list.
     #[error("invalid page token")]
     InvalidPageToken,
+    /// A cursor that was not made for this watch, or lies where nothing was committed yet.
+    #[error("invalid cursor")]
+    InvalidCursor,
+    /// A cursor of a time that may not be kept any more.
+    #[error("cursor expired")]
+    CursorExpired,
+    /// A watcher that fell too far behind; it lost nothing.
+    #[error("watch too slow")]
+    WatchTooSlow,
+    /// The server is about to stop; another one serves.
+    #[error("stopping")]
+    Stopping,
     /// A refresh token that cannot be honoured; how its session ended, where that is the cause.
     #[error("unauthenticated: {reason:?}")]
     Unauthenticated { reason: Reason, ended: Option<EndReason> },
@@ -123,4 +135,8 @@ pub enum Reason {
     RefreshTokenSuperseded,
     SessionConflict,
     ConflictTokenInvalid,
+    CursorExpired,
+    CursorInvalid,
+    WatchTooSlow,
+    Stopping,
 }

@@ -31,6 +31,29 @@ impl From<Error> for Status {
                 }],
                 Reason::PageTokenInvalid,
             ),
+            Error::InvalidCursor => invalid(
+                vec![Violation {
+                    field: "cursor".to_owned(),
+                    rule: "must be one that the same watch sent".to_owned(),
+                }],
+                Reason::CursorInvalid,
+            ),
+            Error::CursorExpired => status(
+                Code::OutOfRange,
+                "the cursor is too old: read the list and watch without one",
+                info(Reason::CursorExpired),
+            ),
+            Error::WatchTooSlow => status(
+                Code::ResourceExhausted,
+                "the watch was not read fast enough; resume at the last cursor, nothing is lost",
+                info(Reason::WatchTooSlow),
+            ),
+            Error::Stopping => {
+                let mut details = info(Reason::Stopping);
+                details.set_retry_info(Some(RETRY_AFTER));
+                let text = "this server stops; resume at the last cursor, nothing is lost";
+                status(Code::Unavailable, text, details)
+            }
             Error::Unauthenticated { reason, ended } => {
                 let ended = ended.map(|reason| ("end_reason", end_reason_name(reason)));
                 status(Code::Unauthenticated, session_text(reason), self::info(reason, ended))
@@ -164,6 +187,10 @@ fn reason_name(reason: Reason) -> &'static str {
         Reason::RefreshTokenSuperseded => Pb::RefreshTokenSuperseded,
         Reason::SessionConflict => Pb::SessionConflict,
         Reason::ConflictTokenInvalid => Pb::ConflictTokenInvalid,
+        Reason::CursorExpired => Pb::CursorExpired,
+        Reason::CursorInvalid => Pb::CursorInvalid,
+        Reason::WatchTooSlow => Pb::WatchTooSlow,
+        Reason::Stopping => Pb::Stopping,
     };
     name.as_str_name().trim_start_matches("ERROR_REASON_")
 }

@@ -79,6 +79,13 @@ numbered! {
     }
 }
 
+impl ActivityKind {
+    /// True for a change of state.
+    pub fn is_change(self) -> bool {
+        (self as i16) < 20
+    }
+}
+
 impl Activity {
     /// How often it happened. What the service notices again and again within a minute is one activity.
     pub fn times(&self) -> usize {

@@ -4,8 +4,12 @@
 //! snapshot of Postgres says exactly which transactions had committed; what the next snapshot shows besides is
 //! what was committed in between, late ones included. An open transaction delays its own rows only.
 
+mod place;
+
 use std::fmt;
 use std::str::FromStr;
+
+pub use place::Place;
 
 /// The transactions that a reader has seen: all below `next` but those of `pending`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +19,9 @@ pub struct Horizon {
     pending: Vec<u64>,
 }
 
+/// The most transactions in progress that a horizon of a watcher names, so that a cursor stays short.
+const MOST_PENDING: usize = 128;
+
 /// The transactions between two horizons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
@@ -22,10 +29,34 @@ pub struct Span {
     to: Horizon,
 }
 
+/// Where a watcher stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Position {
+    /// It has seen all that the horizon shows.
+    After(Horizon),
+    /// Of the span it has seen the activities up to this place.
+    Within(Span, Place),
+}
+
+impl Position {
+    /// The horizon up to which it needs to be read to know what it has seen.
+    pub fn end(&self) -> &Horizon {
+        match self {
+            Position::After(seen) => seen,
+            Position::Within(span, ..) => span.to(),
+        }
+    }
+}
+
 impl Horizon {
     /// The first transaction that had not begun.
     pub fn next(&self) -> u64 {
         self.next
+    }
+
+    /// Those before it that were in progress, ascending.
+    pub fn pending(&self) -> &[u64] {
+        &self.pending
     }
 
     /// The same, but nothing was seen of the transaction `xid`.
@@ -44,6 +75,18 @@ impl Horizon {
         self.pending.retain(|xid| *xid < self.next);
         self
     }
+
+    /// The same, but of what comes after the 128th transaction in progress nothing was seen. Where it was preceded
+    /// by such a horizon it still lies after that.
+    pub fn bounded(self) -> Horizon {
+        match self.pending.get(MOST_PENDING) {
+            Some(one_more) => {
+                let last = one_more.saturating_sub(1);
+                self.cut(last)
+            }
+            None => self,
+        }
+    }
 }
 
 impl Span {
@@ -52,6 +95,11 @@ impl Span {
         let forward = from.next <= to.next
             && to.pending.iter().all(|xid| *xid >= from.next || from.pending.contains(xid));
         forward.then_some(Span { from, to })
+    }
+
+    /// True if no transaction is in it.
+    pub fn is_empty(&self) -> bool {
+        self.first() == self.end() && self.late().is_empty()
     }
 
     /// Where it begins.
@@ -156,6 +204,19 @@ mod tests {
         assert_eq!(horizon("10:20:10,14").without(12), horizon("10:20:10,12,14"));
         assert_eq!(horizon("10:20:10,14").without(14), horizon("10:20:10,14"));
         assert_eq!(horizon("10:20:10,14").without(20), horizon("10:20:10,14"));
+    }
+
+    #[test]
+    fn a_bounded_horizon_names_128_transactions_at_most_and_still_moves_forward() {
+        let pending = |from: u64, count: u64| {
+            let list: Vec<String> = (from..from + count).map(|xid| xid.to_string()).collect();
+            horizon(&format!("{from}:{}:{}", from + 2 * count, list.join(",")))
+        };
+        assert_eq!(pending(100, 128).bounded(), pending(100, 128));
+        let first = pending(100, 129).bounded();
+        assert_eq!((first.next, first.pending.len()), (228, 128));
+        let second = pending(101, 400).bounded();
+        assert!(Span::new(first, second.clone()).is_some(), "{second}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use crate::error::Result;
+use crate::model::activity::Activity;
 use crate::model::alert::{Alert, AlertFilter};
 use crate::model::ids::{TenantId, UserId};
 use crate::model::page::{Page, PageRequest};
@@ -75,6 +76,39 @@ statement! {
         RETURNING 1
     )
     SELECT count(*) FROM closed"
+}
+
+statement! {
+    Named {
+        tenants: &'a [&'a str] as Array<Text>,
+        users: &'a [&'a str] as Array<Text>,
+        ids: &'a [Uuid] as Array<SqlUuid>,
+    } -> a::SqlType,
+    concat!(
+        "SELECT ", alert_columns!(), " FROM security_alerts
+        WHERE (tenant_id, user_id, alert_id) IN (SELECT t, u, i FROM unnest(?, ?, ?) AS k (t, u, i))"
+    )
+}
+
+/// The alerts that these activities concern, as they are now, in any order. One that is gone or makes no sense is left out.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn of_activities(conn: &mut Connection, activities: &[Activity]) -> Result<Vec<Alert>> {
+    let named = || activities.iter().filter(|activity| activity.alert.is_some());
+    let ids: Vec<Uuid> = named().filter_map(|activity| activity.alert).collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let tenants: Vec<&str> = named().map(|activity| activity.tenant.as_str()).collect();
+    let users: Vec<&str> =
+        named().map(|activity| activity.user.as_ref().map_or("", UserId::as_str)).collect();
+    let rows: Vec<AlertRow> = Named::new(&tenants, &users, &ids).load(conn).await?;
+    // A damaged row must not keep the others from being read.
+    let sound = |row| {
+        Alert::try_from(row).inspect_err(|error| tracing::error!(%error, "an alert cannot be read"))
+    };
+    Ok(rows.into_iter().filter_map(|row| sound(row).ok()).collect())
 }
 
 /// The incidents that go on under the keys of `alerts`, which are about to be raised, locked until the

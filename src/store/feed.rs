@@ -24,6 +24,14 @@ statement! {
 }
 
 statement! {
+    /// The snapshot, and whether it shows rows beyond those that another one showed.
+    Glance { next: &'a str as Text, pending: &'a [String] as Array<Text> } -> (Text, Bool),
+    "SELECT pg_current_snapshot()::text,
+        EXISTS (SELECT 1 FROM session_activities WHERE xid >= ?::xid8)
+        OR EXISTS (SELECT 1 FROM session_activities WHERE xid = ANY (?::xid8[]))"
+}
+
+statement! {
     /// The transaction of the row so many after a position.
     Ahead { from: &'a str as Text, limit: i64 as BigInt } -> Text,
     "SELECT xid::text FROM session_activities WHERE xid >= ?::xid8 ORDER BY xid OFFSET ? LIMIT 1"
@@ -125,8 +133,21 @@ pub async fn read(
     from: Horizon,
     limit: u32,
 ) -> Result<(Span, Vec<Activity>)> {
+    let to = now(conn).await?;
+    read_until(conn, from, to, limit).await
+}
+
+/// The same, but nothing that `to` does not show.
+///
+/// # Errors
+/// [`Error::Unavailable`]; [`Error::Internal`] if `to` was not taken after `from`.
+pub async fn read_until(
+    conn: &mut Connection,
+    from: Horizon,
+    mut to: Horizon,
+    limit: u32,
+) -> Result<(Span, Vec<Activity>)> {
     let next = from.next().to_string();
-    let mut to = now(conn).await?;
     let last = Ahead::new(&next, i64::from(limit)).get_result::<String>(conn).await.optional()?;
     if let Some(last) = last {
         to = to.cut(last.parse().map_err(|_| corrupt(&last))?);
@@ -134,6 +155,18 @@ pub async fn read(
     let span = Span::new(from, to).ok_or_else(|| corrupt(&next))?;
     let activities = span_of(conn, &span).await?;
     Ok((span, activities))
+}
+
+/// Everything that has committed by now, and whether activities are in it that `seen` does not show; a glance
+/// that writes nothing.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub async fn glance(conn: &mut Connection, seen: &Horizon) -> Result<(Horizon, bool)> {
+    let pending: Vec<String> = seen.pending().iter().map(u64::to_string).collect();
+    let next = seen.next().to_string();
+    let (snapshot, news): (String, bool) = Glance::new(&next, &pending).get_result(conn).await?;
+    Ok((horizon(&snapshot)?, news))
 }
 
 /// The activities of a span, in the order in which they happened; one that makes no sense is left out
@@ -145,7 +178,7 @@ pub async fn span_of(conn: &mut Connection, span: &Span) -> Result<Vec<Activity>
     let texts = |xids: &[u64]| xids.iter().map(u64::to_string).collect::<Vec<_>>();
     let (first, end) = (span.first().to_string(), span.end().to_string());
     let (without, late) = (texts(span.without()), texts(&span.late()));
-    if first == end && late.is_empty() {
+    if span.is_empty() {
         return Ok(Vec::new());
     }
     let rows: Vec<ActivityRow> = Read::new(&first, &end, &without, &late).load(conn).await?;

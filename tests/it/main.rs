@@ -60,4 +60,5 @@ mod timeouts;
 mod tls;
 mod tokens;
 mod update_session;
+mod watch_hub;
 mod wire;

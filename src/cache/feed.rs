@@ -1,0 +1,220 @@
+//! The feed for those who watch: one reader of the activities for all watchers of a replica, while there
+//! are any. A watcher that begins or resumes reads by itself until it meets the reader.
+
+mod ring;
+mod watch;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use crate::error::{Error, Outage, Result};
+use crate::model::feed::{Horizon, Position, Span};
+use crate::store::pool::Database;
+use crate::store::{alerts, feed};
+use ring::Ring;
+
+pub use ring::Batch;
+pub use watch::{Pick, Watch};
+
+/// Activities per batch, about: a transaction is never split.
+const BATCH: u32 = 500;
+/// For how long the reader may fail before its watchers are sent away.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Watchers that read by themselves at the same time: most connections are for requests.
+const CATCHING_UP: usize = 2;
+
+/// How watchers are served.
+#[derive(Debug, Clone, Copy)]
+pub struct WatchSettings {
+    /// How often the reader looks.
+    pub look: Duration,
+    /// After how much silence a watcher gets a heartbeat, if it does not say.
+    pub heartbeat: Duration,
+    /// How long a watcher may leave a message unread that it has room for no more.
+    pub patience: Duration,
+    /// Activities kept for watchers that lag, about.
+    pub kept: usize,
+    /// The most watchers.
+    pub watchers: usize,
+}
+
+impl Default for WatchSettings {
+    fn default() -> WatchSettings {
+        WatchSettings {
+            look: Duration::from_millis(200),
+            heartbeat: Duration::from_secs(10),
+            patience: Duration::from_secs(30),
+            kept: 20_000,
+            watchers: 2_000,
+        }
+    }
+}
+
+/// Where watchers come. Cheap to clone.
+#[derive(Clone)]
+pub struct Hub(Arc<Inner>);
+
+struct Inner {
+    db: Database,
+    settings: WatchSettings,
+    /// Of the reader that is at work. Its watchers own it, so that it ends with the last of them.
+    current: Mutex<Weak<Ring>>,
+    places: Arc<Semaphore>,
+    catching_up: Semaphore,
+    reads: AtomicU64,
+}
+
+impl Hub {
+    /// For watchers of `db`.
+    pub fn new(db: Database, settings: WatchSettings) -> Hub {
+        Hub(Arc::new(Inner {
+            db,
+            settings,
+            current: Mutex::default(),
+            places: Arc::new(Semaphore::new(settings.watchers)),
+            catching_up: Semaphore::new(CATCHING_UP),
+            reads: AtomicU64::new(0),
+        }))
+    }
+
+    /// A watcher of what `pick` picks, from a position on; without one, from now on.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCursor`] if nothing was committed there yet, [`Error::Overloaded`],
+    /// [`Error::Unavailable`].
+    pub async fn watch<E>(&self, from: Option<Position>, pick: Pick<E>) -> Result<Watch<E>> {
+        let place = self.0.places.clone().try_acquire_owned().map_err(|_| Error::Overloaded)?;
+        let now = self.0.now().await?;
+        let from = match from {
+            None => Position::After(now.bounded()),
+            // A watcher there would wait for ever.
+            Some(from) if Span::new(from.end().clone(), now).is_none() => {
+                return Err(Error::InvalidCursor);
+            }
+            Some(from) => from,
+        };
+        Ok(Watch::new(self.0.clone(), self.ring(), place, from, pick))
+    }
+
+    /// How often activities were read from the table, by whomever.
+    pub fn reads(&self) -> u64 {
+        self.0.reads.load(Ordering::Relaxed)
+    }
+
+    /// True while a reader is at work.
+    pub fn is_reading(&self) -> bool {
+        self.lock().strong_count() > 0
+    }
+
+    /// That of the reader at work, or of another that begins.
+    fn ring(&self) -> Arc<Ring> {
+        let mut current = self.lock();
+        if let Some(ring) = current.upgrade().filter(|ring| !ring.has_ended()) {
+            return ring;
+        }
+        let ring = Arc::new(Ring::new(self.0.settings.kept));
+        *current = Arc::downgrade(&ring);
+        tokio::spawn(run(self.0.clone(), Arc::downgrade(&ring)));
+        ring
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Weak<Ring>> {
+        // Nothing panics while holding it.
+        self.0.current.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// The reader: looks until nobody watches any more, or nothing could be read for too long.
+async fn run(inner: Arc<Inner>, ring: Weak<Ring>) {
+    let mut at: Option<Horizon> = None;
+    let mut failing: Option<Instant> = None;
+    loop {
+        let more = match inner.look(at.clone(), &ring).await {
+            Ok((seen, more)) => {
+                (at, failing) = (Some(seen), None);
+                more
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the feed of the watchers cannot be read");
+                if failing.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
+                    let Some(ring) = ring.upgrade() else { return };
+                    return ring.end(match error {
+                        Error::Unavailable(outage) => outage,
+                        other => Outage::Unreachable(other.to_string()),
+                    });
+                }
+                false
+            }
+        };
+        if !more {
+            tokio::time::sleep(inner.settings.look).await;
+        }
+        if ring.strong_count() == 0 {
+            return;
+        }
+    }
+}
+
+impl Inner {
+    async fn now(&self) -> Result<Horizon> {
+        self.db.within(async { feed::now(&mut *self.db.acquire().await?).await }).await
+    }
+
+    /// Looks once beyond `seen`, or begins now. Returns how far the reader has come, and true if more may
+    /// be there.
+    async fn look(&self, seen: Option<Horizon>, ring: &Weak<Ring>) -> Result<(Horizon, bool)> {
+        let Some(seen) = seen else {
+            let now = self.now().await?.bounded();
+            tell(ring, |ring| ring.advance(now.clone()));
+            return Ok((now, false));
+        };
+        let glance = async { feed::glance(&mut *self.db.acquire().await?, &seen).await };
+        let (now, news) = self.db.within(glance).await?;
+        let now = now.bounded();
+        if !news {
+            tell(ring, |ring| ring.advance(now.clone()));
+            return Ok((now, false));
+        }
+        let (batch, more) = self.read(seen, now).await?;
+        let end = batch.span.to().clone();
+        tell(ring, |ring| match batch.activities.is_empty() {
+            true => ring.advance(end.clone()),
+            false => ring.push(batch),
+        });
+        Ok((end, more))
+    }
+
+    /// The first activities between two horizons, and true if there may be more.
+    async fn read(&self, from: Horizon, to: Horizon) -> Result<(Batch, bool)> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let reading = async {
+            let mut conn = self.db.acquire().await?;
+            let (span, activities) = feed::read_until(&mut conn, from, to, BATCH).await?;
+            let more = activities.len() >= BATCH as usize;
+            let alerts = alerts::of_activities(&mut conn, &activities).await?;
+            Ok((Batch::new(span, activities, alerts), more))
+        };
+        self.db.within(reading).await
+    }
+
+    /// All of a span that somebody read before.
+    async fn read_again(&self, span: Span) -> Result<Batch> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let reading = async {
+            let mut conn = self.db.acquire().await?;
+            let activities = feed::span_of(&mut conn, &span).await?;
+            let alerts = alerts::of_activities(&mut conn, &activities).await?;
+            Ok(Batch::new(span, activities, alerts))
+        };
+        self.db.within(reading).await
+    }
+}
+
+fn tell(ring: &Weak<Ring>, what: impl FnOnce(&Ring)) {
+    if let Some(ring) = ring.upgrade() {
+        what(&ring);
+    }
+}

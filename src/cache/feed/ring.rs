@@ -1,0 +1,152 @@
+//! What the reader read last, for all its watchers: bounded by activities, whoever lags.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::error::Outage;
+use crate::model::activity::Activity;
+use crate::model::alert::Alert;
+use crate::model::feed::{Horizon, Place, Span};
+
+/// A span with all that is in it.
+pub struct Batch {
+    pub span: Span,
+    /// Changes of state, in their order.
+    pub activities: Vec<(Place, Activity)>,
+    /// Those that the activities concern, as they were when they were read.
+    alerts: HashMap<Uuid, Alert>,
+}
+
+impl Batch {
+    /// Leaves out what others report, which may be much and nobody watches.
+    pub(super) fn new(span: Span, mut activities: Vec<Activity>, alerts: Vec<Alert>) -> Batch {
+        activities.retain(|activity| activity.kind.is_change());
+        let alerts = alerts.into_iter().map(|alert| (alert.id, alert)).collect();
+        Batch { span, activities: Place::order(activities), alerts }
+    }
+
+    /// The alert that an activity of this batch concerns, as it was when it was read.
+    pub fn alert_of(&self, activity: &Activity) -> Option<&Alert> {
+        activity.alert.and_then(|id| self.alerts.get(&id))
+    }
+
+    /// How many activities are not after this place.
+    pub(super) fn up_to(&self, place: Place) -> usize {
+        self.activities.partition_point(|(other, _)| *other <= place)
+    }
+}
+
+/// The batches of one reader.
+pub(super) struct Ring {
+    state: Mutex<State>,
+    /// Tells of new batches and of the end.
+    news: watch::Sender<()>,
+    kept: usize,
+}
+
+struct State {
+    batches: VecDeque<Arc<Batch>>,
+    /// The number of the first of them.
+    first: u64,
+    /// Activities in them.
+    held: usize,
+    /// All that the reader has seen; `None` = it has not begun.
+    seen: Option<Horizon>,
+    ended: Option<Outage>,
+}
+
+/// What a watcher finds.
+pub(super) enum Found {
+    Batch(Arc<Batch>),
+    /// Nothing new up to this horizon.
+    Nothing(Horizon),
+    /// It is not kept any more.
+    Gone,
+    Ended(Outage),
+}
+
+impl Ring {
+    pub fn new(kept: usize) -> Ring {
+        let state = State { batches: VecDeque::new(), first: 0, held: 0, seen: None, ended: None };
+        Ring { state: Mutex::new(state), news: watch::Sender::new(()), kept }
+    }
+
+    /// Adds what the reader has read, and drops the oldest that need not be kept.
+    pub fn push(&self, batch: Batch) {
+        let mut state = self.lock();
+        state.seen = Some(batch.span.to().clone());
+        state.held += batch.activities.len();
+        state.batches.push_back(Arc::new(batch));
+        // One before the newest stays, however large: who waits for it must find it.
+        while state.batches.len() > 2 {
+            let oldest = state.batches[0].activities.len();
+            if state.held - oldest < self.kept {
+                break;
+            }
+            state.batches.pop_front();
+            state.first += 1;
+            state.held -= oldest;
+        }
+        drop(state);
+        self.news.send_replace(());
+    }
+
+    /// The reader has seen more, and nothing was in it.
+    pub fn advance(&self, seen: Horizon) {
+        let first = self.lock().seen.replace(seen).is_none();
+        if first {
+            self.news.send_replace(());
+        }
+    }
+
+    /// Nothing more comes.
+    pub fn end(&self, outage: Outage) {
+        self.lock().ended = Some(outage);
+        self.news.send_replace(());
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.lock().ended.is_some()
+    }
+
+    /// Tells of what changes from now on.
+    pub fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
+    }
+
+    /// How far the reader has come, and the number of its next batch; `None` if it has not begun.
+    pub fn end_of_line(&self) -> Result<Option<(Horizon, u64)>, Outage> {
+        let state = self.lock();
+        match &state.ended {
+            Some(outage) => Err(outage.clone()),
+            None => Ok(state.seen.clone().map(|seen| (seen, state.next()))),
+        }
+    }
+
+    /// The batch of this number.
+    pub fn find(&self, number: u64) -> Found {
+        let state = self.lock();
+        let Some(at) = number.checked_sub(state.first) else { return Found::Gone };
+        let at = usize::try_from(at).unwrap_or(usize::MAX);
+        match (state.batches.get(at), &state.ended, &state.seen) {
+            (Some(batch), ..) => Found::Batch(batch.clone()),
+            (None, Some(outage), _) => Found::Ended(outage.clone()),
+            (None, None, Some(seen)) => Found::Nothing(seen.clone()),
+            (None, None, None) => Found::Gone,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while holding it.
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl State {
+    fn next(&self) -> u64 {
+        self.first + self.batches.len() as u64
+    }
+}

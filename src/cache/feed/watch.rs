@@ -1,0 +1,179 @@
+//! A watcher: reads by itself up to where the reader is, then takes what the reader reads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::ring::{Found, Ring};
+use super::{Batch, Inner};
+use crate::error::{Error, Result};
+use crate::model::activity::Activity;
+use crate::model::feed::{Horizon, Position, Span};
+
+/// Makes an event of an activity of a batch, or leaves it out.
+pub type Pick<E> = Box<dyn Fn(&Activity, &Batch) -> Option<E> + Send + Sync>;
+
+/// Between two looks of a watcher that the reader has still to reach.
+const BEHIND: Duration = Duration::from_millis(50);
+
+/// One watcher. Dropping it frees its place.
+pub struct Watch<E> {
+    hub: Arc<Inner>,
+    ring: Arc<Ring>,
+    _place: OwnedSemaphorePermit,
+    pick: Pick<E>,
+    at: At,
+    /// The number of the next batch of the reader; `None` while this watcher reads by itself.
+    joined: Option<u64>,
+}
+
+enum At {
+    /// It has seen all of this.
+    After(Horizon),
+    /// It has seen all before this batch, and so many of its activities.
+    In(Arc<Batch>, usize),
+    /// It was somewhere in a span, which is to be read again.
+    Resumed(Position),
+}
+
+impl<E> Watch<E> {
+    pub(super) fn new(
+        hub: Arc<Inner>,
+        ring: Arc<Ring>,
+        place: OwnedSemaphorePermit,
+        from: Position,
+        pick: Pick<E>,
+    ) -> Watch<E> {
+        let at = match from {
+            Position::After(seen) => At::After(seen),
+            within => At::Resumed(within),
+        };
+        Watch { hub, ring, _place: place, pick, at, joined: None }
+    }
+
+    /// The next event, or `None` at `until`. No more than a read longer, however many activities are left out.
+    ///
+    /// # Errors
+    /// [`Error::WatchTooSlow`]; [`Error::Unavailable`].
+    pub async fn next(&mut self, until: Instant) -> Result<Option<E>> {
+        loop {
+            if let Some(event) = self.pick_next() {
+                return Ok(Some(event));
+            }
+            if Instant::now() >= until {
+                self.look_on();
+                return Ok(None);
+            }
+            match (&self.at, self.joined) {
+                (At::Resumed(position), _) => {
+                    let position = position.clone();
+                    self.resume(position).await?;
+                }
+                (At::After(seen), None) => {
+                    let seen = seen.clone();
+                    self.catch_up(seen, until).await?;
+                }
+                (_, Some(number)) => self.take(number, until).await?,
+                (At::In(..), None) => unreachable!("what is in hand was looked at above"),
+            }
+        }
+    }
+
+    /// Up to where it was told everything.
+    pub fn position(&self) -> Position {
+        match &self.at {
+            At::After(seen) => Position::After(seen.clone()),
+            At::Resumed(position) => position.clone(),
+            At::In(batch, seen) => match seen.checked_sub(1) {
+                Some(last) => Position::Within(batch.span.clone(), batch.activities[last].0),
+                None => Position::After(batch.span.from().clone()),
+            },
+        }
+    }
+
+    /// The next event of the batch in hand.
+    fn pick_next(&mut self) -> Option<E> {
+        let At::In(batch, seen) = &mut self.at else { return None };
+        let mut event = None;
+        while let Some((_, activity)) = batch.activities.get(*seen) {
+            *seen += 1;
+            event = (self.pick)(activity, batch);
+            if event.is_some() {
+                break;
+            }
+        }
+        if *seen == batch.activities.len() {
+            self.at = At::After(batch.span.to().clone());
+        }
+        event
+    }
+
+    async fn resume(&mut self, position: Position) -> Result<()> {
+        self.at = match position {
+            Position::After(seen) => At::After(seen),
+            Position::Within(span, place) => {
+                let _turn = self.hub.catching_up.acquire().await;
+                let batch = self.hub.read_again(span).await?;
+                let seen = batch.up_to(place);
+                At::In(Arc::new(batch), seen)
+            }
+        };
+        Ok(())
+    }
+
+    /// A step towards the reader, which goes on meanwhile.
+    async fn catch_up(&mut self, seen: Horizon, until: Instant) -> Result<()> {
+        let mut news = self.ring.news();
+        let Some((end, number)) = self.ring.end_of_line().map_err(Error::Unavailable)? else {
+            // The reader begins.
+            let _ = timeout_at(until, news.changed()).await;
+            return Ok(());
+        };
+        match Span::new(seen.clone(), end.clone()) {
+            Some(span) if span.is_empty() => {
+                self.joined = Some(number);
+                self.at = At::After(end);
+            }
+            Some(_) => {
+                let _turn = self.hub.catching_up.acquire().await;
+                let (batch, _) = self.hub.read(seen, end.clone()).await?;
+                if *batch.span.to() == end {
+                    self.joined = Some(number);
+                }
+                self.at = At::In(Arc::new(batch), 0);
+            }
+            // The reader has still to see what was seen elsewhere.
+            None => sleep_until(until.min(Instant::now() + BEHIND)).await,
+        }
+        Ok(())
+    }
+
+    /// What the reader read next, or waits for it.
+    async fn take(&mut self, number: u64, until: Instant) -> Result<()> {
+        let mut news = self.ring.news();
+        match self.ring.find(number) {
+            Found::Batch(batch) => {
+                self.at = At::In(batch, 0);
+                self.joined = Some(number + 1);
+            }
+            Found::Nothing(seen) => {
+                self.at = At::After(seen);
+                let _ = timeout_at(until, news.changed()).await;
+            }
+            Found::Gone => return Err(Error::WatchTooSlow),
+            Found::Ended(outage) => return Err(Error::Unavailable(outage)),
+        }
+        Ok(())
+    }
+
+    /// Moves on to where the reader is, if all was told that it read.
+    fn look_on(&mut self) {
+        if let (At::After(_), Some(number)) = (&self.at, self.joined)
+            && let Found::Nothing(seen) = self.ring.find(number)
+        {
+            self.at = At::After(seen);
+        }
+    }
+}

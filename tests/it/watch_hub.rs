@@ -1,0 +1,71 @@
+//! The hub of watchers: one reader for all of them, none while there are none.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use sessiond::cache::feed::{Hub, Watch, WatchSettings};
+use sessiond::model::activity::Activity;
+use sessiond::store::pool::Database;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::harness::{TestServer, start, wait};
+
+fn hub(server: &TestServer) -> Hub {
+    let db = Database::new(&server.db.url, 4).expect("a URL");
+    let look = Duration::from_millis(20);
+    Hub::new(db, WatchSettings { look, ..WatchSettings::default() })
+}
+
+async fn watch(hub: &Hub) -> Watch<Uuid> {
+    let pick = Box::new(|activity: &Activity, _: &_| Some(activity.id));
+    hub.watch(None, pick).await.expect("a place")
+}
+
+async fn next(watch: &mut Watch<Uuid>) -> Uuid {
+    let until = Instant::now() + Duration::from_secs(20);
+    watch.next(until).await.expect("no failure").expect("an event, in 20 seconds")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_watchers_cost_one_reader() {
+    let server = start().await;
+    let hub = hub(&server);
+    let mut watches = Vec::new();
+    for _ in 0..1_000 {
+        watches.push(watch(&hub).await);
+    }
+    server.create("ada").await;
+    join_all(watches.iter_mut().map(next)).await;
+    let before = hub.reads();
+    for _ in 0..10 {
+        server.create("ada").await;
+        let told = join_all(watches.iter_mut().map(next)).await;
+        assert!(told.iter().all(|id| *id == told[0]), "the same for all");
+    }
+    assert_eq!(hub.reads() - before, 10, "each event was read once for all");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reader_ends_with_its_last_watcher_and_another_goes_on() {
+    let server = start().await;
+    let hub = hub(&server);
+    assert!(!hub.is_reading());
+    let mut first = watch(&hub).await;
+    server.create("ada").await;
+    next(&mut first).await;
+    let position = first.position();
+    assert!(hub.is_reading());
+    drop(first);
+    wait::until(async || !hub.is_reading()).await;
+    server.create("ada").await;
+    server.create("bob").await;
+    let pick = Box::new(|activity: &Activity, _: &_| activity.user.clone());
+    let mut second = hub.watch(Some(position), pick).await.expect("a place");
+    let mut users = Vec::new();
+    for _ in 0..2 {
+        let until = Instant::now() + Duration::from_secs(20);
+        users.extend(second.next(until).await.expect("no failure").map(|user| user.to_string()));
+    }
+    assert_eq!(users, ["ada", "bob"]);
+}
