@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
+use crate::cache::feed::WatchSettings;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dev_postgres::{self, DevPostgres};
@@ -66,6 +67,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         locator,
         drain_timeout: config.drain_timeout,
         intervals: Intervals::default(),
+        watch: WatchSettings::default(),
     };
     tokio::pin!(shutdown);
     let server = tokio::select! {

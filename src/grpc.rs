@@ -7,6 +7,7 @@ pub mod health;
 pub mod observe;
 pub mod pb;
 pub mod session;
+pub mod watch;
 
 mod convert;
 mod deadline;

@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Router, TcpIncoming};
 use tower::layer::util::{Identity, Stack};
 
-use crate::alert::{read::Read, rules::Rules, work::Work};
+use crate::alert::{self, read::Read, rules::Rules, work::Work};
+use crate::cache::feed::Hub;
 use crate::cache::policies::Policies;
 use crate::cache::sessions::SessionReader;
 use crate::clock::Clock;
@@ -24,16 +25,18 @@ use crate::grpc::health::Health;
 use crate::grpc::observe::ObserveLayer;
 use crate::grpc::pb;
 use crate::grpc::session::SessionApi;
+use crate::grpc::watch::Streams;
 use crate::session::{
     apply_policy::ApplyPolicy, create, create::Create, detect::Detect, device, devices,
     erase::Erase, expire::Expire, get::Get, get_policy::GetPolicy, list::List, notice::Notices,
     reauthenticate::Reauthenticate, refresh::Refresh, retain::Retain, terminate::Terminate,
     terminate_many::TerminateMany, touch::Touches, update::Update, update_policy::UpdatePolicy,
-    validate::Validate,
+    validate::Validate, watch::Watch,
 };
 use crate::store::migrations;
 use crate::store::pool::Database;
 use crate::token::conflict::ConflictTokens;
+use crate::token::cursor::Cursors;
 use crate::token::issuer::Issuer;
 use crate::token::keyring::Keyring;
 use crate::token::page::PageTokens;
@@ -46,6 +49,8 @@ pub struct Server {
     router: Router<Stack<ObserveLayer, Identity>>,
     health: Health,
     jobs: jobs::Jobs,
+    /// Tells the streams to end, and the port to close.
+    drain: CancellationToken,
     drain_timeout: Duration,
 }
 
@@ -81,6 +86,10 @@ impl Server {
         let reader = SessionReader::new(db.clone());
         let conflicts = ConflictTokens::new(&keyring);
         let locator = &settings.locator;
+        let drain = CancellationToken::new();
+        let hub = Hub::new(db.clone(), settings.watch);
+        let cursors = Cursors::new(&keyring);
+        let streams = Arc::new(Streams::new(cursors, settings.watch, clock.clone(), drain.clone()));
         let notices = Notices::new(db.clone(), clock.clone(), locator.clone());
         let parts = create::Parts {
             db: db.clone(),
@@ -144,6 +153,8 @@ impl Server {
                 policies.clone(),
                 apply.clone(),
             ),
+            watch: Watch::new(hub.clone()),
+            streams: streams.clone(),
             keyring,
             pages: pages.clone(),
             clock: clock.clone(),
@@ -152,7 +163,9 @@ impl Server {
             read: Read::new(db.clone()),
             work: Work::new(db.clone(), clock.clone()),
             rules: Rules::new(db.clone(), clock.clone(), policies.clone()),
+            watch: alert::watch::Watch::new(hub),
             pages,
+            streams,
         };
         let jobs = jobs::Jobs {
             expire: Expire::new(db.clone(), clock.clone(), touches.clone()),
@@ -181,7 +194,7 @@ impl Server {
             .add_service(pb::session::session_service_server::SessionServiceServer::new(sessions))
             .add_service(pb::alert::alert_service_server::AlertServiceServer::new(alerts));
         let (health, drain_timeout) = (Health(reporter), settings.drain_timeout);
-        Ok(Server { listener, router, health, jobs, drain_timeout })
+        Ok(Server { listener, router, health, jobs, drain, drain_timeout })
     }
 
     /// The address it listens on, with the port that was chosen if 0 was asked for.
@@ -203,8 +216,8 @@ impl Server {
         let stop = CancellationToken::new();
         let mut jobs = self.jobs.start(up, &stop);
 
-        let drain = CancellationToken::new();
         let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
+        let drain = self.drain;
         let draining = drain.clone().cancelled_owned();
         let serving = self.router.serve_with_incoming_shutdown(incoming, draining);
         tokio::pin!(serving);

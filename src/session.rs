@@ -24,6 +24,7 @@ pub mod touch;
 pub mod update;
 pub mod update_policy;
 pub mod validate;
+pub mod watch;
 
 mod hold;
 mod lanes;

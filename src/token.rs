@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod conflict;
+pub mod cursor;
 pub mod issuer;
 pub mod keyring;
 pub mod page;

@@ -6,12 +6,15 @@ use tonic::{Request, Response, Status};
 
 use crate::alert::read::Read;
 use crate::alert::rules::Rules;
+use crate::alert::watch::Watch;
 use crate::alert::work::Work;
 use crate::grpc::auth::principal;
 use crate::grpc::convert::alert as convert;
-use crate::grpc::convert::lists::Listing;
+use crate::grpc::convert::lists::{Listing, scope};
 use crate::grpc::convert::rules;
+use crate::grpc::deadline;
 use crate::grpc::pb::alert as pb;
+use crate::grpc::watch::{Events, Streams, Terms};
 use crate::token::page::PageTokens;
 
 /// The service and the verbs behind it.
@@ -20,6 +23,8 @@ pub struct AlertApi {
     pub work: Work,
     pub rules: Rules,
     pub pages: Arc<PageTokens>,
+    pub watch: Watch,
+    pub streams: Arc<Streams>,
 }
 
 #[tonic::async_trait]
@@ -75,5 +80,21 @@ impl pb::alert_service_server::AlertService for AlertApi {
     ) -> Result<Response<pb::ListRulesResponse>, Status> {
         let tenant = rules::tenant(&request.into_inner())?;
         Ok(Response::new(rules::to_pb(self.rules.list(&tenant).await?)))
+    }
+
+    type WatchAlertsStream = Events<pb::WatchAlertsResponse>;
+
+    async fn watch_alerts(
+        &self,
+        request: Request<pb::WatchAlertsRequest>,
+    ) -> Result<Response<Self::WatchAlertsStream>, Status> {
+        let deadline = deadline::stated(request.metadata());
+        let request = request.into_inner();
+        let shown = request.filter.clone().unwrap_or_default();
+        let (tenant, filter, wish) = convert::watch(request)?;
+        let terms = Terms { scope: scope("WatchAlerts", &tenant, &shown), wish, deadline };
+        let from = self.streams.position(&terms)?;
+        let watch = self.watch.watch(tenant, filter, from).await?;
+        Ok(self.streams.send(watch, terms, convert::to_pb_watched))
     }
 }

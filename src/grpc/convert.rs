@@ -12,3 +12,4 @@ pub(super) mod request;
 pub(super) mod rules;
 pub(super) mod session;
 pub(super) mod time;
+pub(super) mod watch;

@@ -12,9 +12,13 @@ const MARGIN: Duration = Duration::from_millis(200);
 /// How long a call may go on working, so that its answer arrives before the caller's deadline: that
 /// less a fifth of it, or less 200 ms where that is enough; 30 s at most.
 pub fn budget(metadata: &MetadataMap) -> Duration {
-    let text = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok());
-    let timeout = text.and_then(timeout).unwrap_or(Duration::MAX);
+    let timeout = stated(metadata).unwrap_or(Duration::MAX);
     (timeout - MARGIN.min(timeout / 5)).min(MOST)
+}
+
+/// How long the caller says that it waits, if it does.
+pub fn stated(metadata: &MetadataMap) -> Option<Duration> {
+    metadata.get("grpc-timeout").and_then(|value| timeout(value.to_str().ok()?))
 }
 
 /// `grpc-timeout`: up to eight digits and a unit.

@@ -6,10 +6,11 @@ use tonic::{Request, Response, Status};
 
 use crate::clock::Clock;
 use crate::grpc::auth::principal;
-use crate::grpc::convert::lists::Listing;
+use crate::grpc::convert::lists::{Listing, scope};
 use crate::grpc::convert::{device, keys, policy, session as convert};
 use crate::grpc::deadline;
 use crate::grpc::pb::session as pb;
+use crate::grpc::watch::{Events, Streams, Terms};
 use crate::session::create::Create;
 use crate::session::devices;
 use crate::session::erase::Erase;
@@ -23,6 +24,7 @@ use crate::session::terminate_many::TerminateMany;
 use crate::session::update::Update;
 use crate::session::update_policy::UpdatePolicy;
 use crate::session::validate::Validate;
+use crate::session::watch::Watch;
 use crate::token::keyring::Keyring;
 use crate::token::page::PageTokens;
 
@@ -43,6 +45,8 @@ pub struct SessionApi {
     pub revoke_device: devices::revoke::Revoke,
     pub get_policy: GetPolicy,
     pub update_policy: UpdatePolicy,
+    pub watch: Watch,
+    pub streams: Arc<Streams>,
     pub keyring: Arc<Keyring>,
     pub pages: Arc<PageTokens>,
     pub clock: Clock,
@@ -261,5 +265,21 @@ impl pb::session_service_server::SessionService for SessionApi {
             complete: updated.ended.complete,
             advice: policy::advice(updated.advice),
         }))
+    }
+
+    type WatchSessionsStream = Events<pb::WatchSessionsResponse>;
+
+    async fn watch_sessions(
+        &self,
+        request: Request<pb::WatchSessionsRequest>,
+    ) -> Result<Response<Self::WatchSessionsStream>, Status> {
+        let deadline = deadline::stated(request.metadata());
+        let request = request.into_inner();
+        let shown = request.filter.clone().unwrap_or_default();
+        let (tenant, filter, wish) = convert::watch(request)?;
+        let terms = Terms { scope: scope("WatchSessions", &tenant, &shown), wish, deadline };
+        let from = self.streams.position(&terms)?;
+        let watch = self.watch.watch(tenant, filter, from).await?;
+        Ok(self.streams.send(watch, terms, convert::to_pb_watched))
     }
 }

@@ -153,3 +153,21 @@ pub struct AlertFilter {
     /// Exclusive.
     pub last_seen_before: Option<Time>,
 }
+
+impl AlertFilter {
+    /// True for an alert that the list would show.
+    pub fn matches(&self, alert: &Alert) -> bool {
+        fn fits<T: PartialEq>(wanted: Option<&T>, given: Option<&T>) -> bool {
+            wanted.is_none() || wanted == given
+        }
+        alert.suppression.is_none()
+            && fits(self.user.as_ref(), alert.user.as_ref())
+            && fits(self.session.as_ref(), alert.session.as_ref())
+            && fits(self.category.as_ref(), Some(&alert.category))
+            && self.minimum_severity.is_none_or(|least| alert.severity as i16 >= least as i16)
+            && fits(self.state.as_ref(), Some(&alert.state.number()))
+            && fits(self.rule_id.as_ref(), Some(&alert.rule_id))
+            && self.last_seen_after.is_none_or(|after| alert.last_seen_at >= after)
+            && self.last_seen_before.is_none_or(|before| alert.last_seen_at < before)
+    }
+}

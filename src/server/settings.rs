@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::cache::feed::WatchSettings;
 use crate::model::detection::DetectionSettings;
 use crate::model::policy::Policy;
 use crate::session::location::Locator;
@@ -28,6 +29,8 @@ pub struct Settings {
     /// How long calls in progress may take to end at a stop.
     pub drain_timeout: Duration,
     pub intervals: Intervals,
+    /// How streams of events are served.
+    pub watch: WatchSettings,
 }
 
 /// How often the jobs run.

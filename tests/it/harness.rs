@@ -15,11 +15,13 @@ pub mod proxy;
 pub mod requests;
 pub mod stepping;
 pub mod wait;
+pub mod watch;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use chrono::{TimeZone, Utc};
+use sessiond::cache::feed::WatchSettings;
 use sessiond::clock::Clock;
 use sessiond::grpc::pb::alert::alert_service_client::AlertServiceClient;
 use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
@@ -111,6 +113,11 @@ pub fn settings(database_url: String) -> Settings {
             apply: Duration::from_millis(100),
             detect: Duration::from_millis(30),
             locations: Duration::from_millis(30),
+        },
+        watch: WatchSettings {
+            look: Duration::from_millis(20),
+            heartbeat: Duration::from_millis(100),
+            ..WatchSettings::default()
         },
     }
 }

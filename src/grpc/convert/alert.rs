@@ -1,6 +1,7 @@
 //! Alerts and the steps of their workflow.
 
 mod evidence;
+mod watch;
 
 use uuid::Uuid;
 
@@ -13,6 +14,8 @@ use crate::grpc::convert::time::{time, to_pb};
 use crate::grpc::pb::alert as pb;
 use crate::model::alert::{Alert, AlertFilter, AlertState, Category, Resolution, Severity};
 use crate::model::ids::{TenantId, UserId};
+
+pub use watch::{to_pb_watched, watch};
 
 /// An alert as the protocol writes it.
 pub fn to_pb_alert(alert: Alert) -> pb::SecurityAlert {
@@ -84,10 +87,17 @@ pub fn filter(request: &pb::ListAlertsRequest) -> Result<(TenantId, AlertFilter,
     let mut check = Check::default();
     let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
     let size = page_size(&mut check, request.page_size);
-    let pb = request.filter.clone().unwrap_or_default();
+    let filter = alert_filter(&mut check, request.filter.clone().unwrap_or_default());
+    let Some(tenant) = tenant else { return Err(check.failed()) };
+    check.done()?;
+    Ok((tenant, filter, size))
+}
+
+/// Checks a filter.
+fn alert_filter(check: &mut Check, pb: pb::AlertFilter) -> AlertFilter {
     let user = Some(pb.user_id).filter(|text| !text.is_empty());
     let state = |number| pb::AlertState::try_from(number).ok().map(|state| state as i16);
-    let filter = AlertFilter {
+    AlertFilter {
         user: user.and_then(|text| check.take("filter.user_id", UserId::parse(&text))),
         session: check.uuid("filter.session_id", &pb.session_id),
         category: check.value("filter.category", pb.category, Category::from_number),
@@ -98,16 +108,9 @@ pub fn filter(request: &pb::ListAlertsRequest) -> Result<(TenantId, AlertFilter,
         ),
         state: check.value("filter.state", pb.state, state),
         rule_id: check.text("filter.rule_id", &pb.rule_id, 64),
-        last_seen_after: time(&mut check, "filter.last_seen_after_time", pb.last_seen_after_time),
-        last_seen_before: time(
-            &mut check,
-            "filter.last_seen_before_time",
-            pb.last_seen_before_time,
-        ),
-    };
-    let Some(tenant) = tenant else { return Err(check.failed()) };
-    check.done()?;
-    Ok((tenant, filter, size))
+        last_seen_after: time(check, "filter.last_seen_after_time", pb.last_seen_after_time),
+        last_seen_before: time(check, "filter.last_seen_before_time", pb.last_seen_before_time),
+    }
 }
 
 /// Checks an acknowledgement.

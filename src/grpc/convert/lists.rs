@@ -23,9 +23,7 @@ impl<'a> Listing<'a> {
         tenant: &TenantId,
         filter: &impl Message,
     ) -> Listing<'a> {
-        let mut scope = format!("{method}\0{tenant}\0").into_bytes();
-        scope.extend(filter.encode_to_vec());
-        Listing { tokens, scope }
+        Listing { tokens, scope: scope(method, tenant, filter) }
     }
 
     /// The page asked for.
@@ -44,6 +42,13 @@ impl<'a> Listing<'a> {
     pub fn next(&self, last: Option<Uuid>) -> String {
         last.map(|last| self.tokens.encode(&self.scope, last)).unwrap_or_default()
     }
+}
+
+/// What a page token or a cursor is bound to.
+pub fn scope(method: &str, tenant: &TenantId, filter: &impl Message) -> Vec<u8> {
+    let mut scope = format!("{method}\0{tenant}\0").into_bytes();
+    scope.extend(filter.encode_to_vec());
+    scope
 }
 
 /// The size of a page: 0 is the default, too many the maximum, less than nothing refused.

@@ -10,6 +10,7 @@ mod terminate;
 mod terminate_many;
 mod update;
 mod validate;
+mod watch;
 
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
@@ -33,6 +34,7 @@ pub use terminate::termination;
 pub use terminate_many::mass_termination;
 pub use update::session_update;
 pub use validate::{to_pb_validated, validation};
+pub use watch::{to_pb_watched, watch};
 
 /// A session as the protocol writes it. Its state must be judged already.
 pub fn to_pb_session(session: Session) -> pb::Session {

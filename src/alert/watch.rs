@@ -1,0 +1,85 @@
+//! WatchAlerts: what happens to alerts, as it is committed.
+
+use crate::cache::feed::{Batch, Hub, Watch as Feed};
+use crate::clock::Time;
+use crate::error::Result;
+use crate::model::activity::{Activity, ActivityKind};
+use crate::model::alert::{Alert, AlertFilter};
+use crate::model::feed::Position;
+use crate::model::ids::TenantId;
+use uuid::Uuid;
+
+/// Watches alerts.
+pub struct Watch {
+    hub: Hub,
+}
+
+/// What happened to an alert.
+#[derive(Debug, Clone)]
+pub struct AlertEvent {
+    /// The activity's.
+    pub id: Uuid,
+    pub kind: AlertEventKind,
+    pub at: Time,
+    /// Who did it.
+    pub principal: String,
+    /// As it was when the event was read: later changes may be in it.
+    pub alert: Alert,
+}
+
+/// What it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlertEventKind {
+    Raised,
+    /// The same was found again.
+    Repeated,
+    Acknowledged,
+    Resolved,
+    Reopened,
+}
+
+impl Watch {
+    /// Watches what `hub` reads.
+    pub fn new(hub: Hub) -> Watch {
+        Watch { hub }
+    }
+
+    /// Watches a tenant's alerts from a position on; without one, from now on.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::InvalidCursor`], [`crate::error::Error::Overloaded`],
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn watch(
+        &self,
+        tenant: TenantId,
+        filter: AlertFilter,
+        from: Option<Position>,
+    ) -> Result<Feed<AlertEvent>> {
+        let pick = Box::new(move |activity: &Activity, batch: &Batch| {
+            let alert = batch.alert_of(activity).filter(|_| activity.tenant == tenant)?;
+            let kind = kind(activity, alert)?;
+            filter.matches(alert).then(|| AlertEvent {
+                id: activity.id,
+                kind,
+                at: activity.occurred_at,
+                principal: activity.principal.clone(),
+                alert: alert.clone(),
+            })
+        });
+        self.hub.watch(from, pick).await
+    }
+}
+
+fn kind(activity: &Activity, alert: &Alert) -> Option<AlertEventKind> {
+    Some(match activity.kind {
+        // An alert that is found again keeps when it was first.
+        ActivityKind::AlertRaised if activity.occurred_at > alert.first_seen_at => {
+            AlertEventKind::Repeated
+        }
+        ActivityKind::AlertRaised => AlertEventKind::Raised,
+        ActivityKind::AlertAcknowledged => AlertEventKind::Acknowledged,
+        ActivityKind::AlertResolved => AlertEventKind::Resolved,
+        ActivityKind::AlertReopened => AlertEventKind::Reopened,
+        _ => return None,
+    })
+}

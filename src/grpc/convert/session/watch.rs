@@ -1,0 +1,99 @@
+//! WatchSessions, both ways.
+
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::grpc::convert::check::Check;
+use crate::grpc::convert::client;
+use crate::grpc::convert::time::to_pb;
+use crate::grpc::convert::watch::{Wish, wish};
+use crate::grpc::pb::session as pb;
+use crate::model::activity::{Activity, ActivityKind};
+use crate::model::ids::{TenantId, UserId};
+use crate::session::watch::EventFilter;
+
+/// The most kinds in a filter.
+const MAX_KINDS: usize = 16;
+
+/// Checks a request to watch.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`].
+pub fn watch(request: pb::WatchSessionsRequest) -> Result<(TenantId, EventFilter, Wish)> {
+    let mut check = Check::default();
+    let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
+    let pb = request.filter.unwrap_or_default();
+    let user = Some(pb.user_id).filter(|text| !text.is_empty());
+    let filter = EventFilter {
+        user: user.and_then(|text| check.take("filter.user_id", UserId::parse(&text))),
+        session: check.uuid("filter.session_id", &pb.session_id),
+        kinds: kinds(&mut check, &pb.kinds),
+    };
+    let wish = wish(&mut check, request.cursor, request.heartbeat_interval);
+    let Some(tenant) = tenant else { return Err(check.failed()) };
+    check.done()?;
+    Ok((tenant, filter, wish))
+}
+
+fn kinds(check: &mut Check, numbers: &[i32]) -> Vec<ActivityKind> {
+    if numbers.len() > MAX_KINDS {
+        check.broken("filter.kinds", format!("must be at most {MAX_KINDS}"));
+        return Vec::new();
+    }
+    let parsed = numbers.iter().map(|number| {
+        let named = pb::SessionEventKind::try_from(*number).ok().and_then(kind_of);
+        named.ok_or_else(|| format!("has no value {number}"))
+    });
+    check.take("filter.kinds", parsed.collect()).unwrap_or_default()
+}
+
+fn kind_of(kind: pb::SessionEventKind) -> Option<ActivityKind> {
+    Some(match kind {
+        pb::SessionEventKind::Unspecified => return None,
+        pb::SessionEventKind::Created => ActivityKind::Created,
+        pb::SessionEventKind::Refreshed => ActivityKind::Refreshed,
+        pb::SessionEventKind::Reauthenticated => ActivityKind::Reauthenticated,
+        pb::SessionEventKind::Updated => ActivityKind::SessionUpdated,
+        pb::SessionEventKind::Terminated => ActivityKind::Terminated,
+        pb::SessionEventKind::Expired => ActivityKind::Expired,
+    })
+}
+
+fn kind(kind: ActivityKind) -> pb::SessionEventKind {
+    match kind {
+        ActivityKind::Created => pb::SessionEventKind::Created,
+        ActivityKind::Refreshed => pb::SessionEventKind::Refreshed,
+        ActivityKind::Reauthenticated => pb::SessionEventKind::Reauthenticated,
+        ActivityKind::SessionUpdated => pb::SessionEventKind::Updated,
+        ActivityKind::Terminated => pb::SessionEventKind::Terminated,
+        ActivityKind::Expired => pb::SessionEventKind::Expired,
+        // No watch of sessions shows them.
+        _ => pb::SessionEventKind::Unspecified,
+    }
+}
+
+/// A message as the protocol writes it.
+pub fn to_pb_watched(event: Option<Activity>, cursor: String) -> pb::WatchSessionsResponse {
+    pb::WatchSessionsResponse { event: event.map(to_pb_event), cursor }
+}
+
+fn to_pb_event(activity: Activity) -> pb::SessionEvent {
+    let id = |id: Option<Uuid>| id.map(|id| id.to_string()).unwrap_or_default();
+    pb::SessionEvent {
+        event_id: activity.id.to_string(),
+        kind: kind(activity.kind).into(),
+        occur_time: Some(to_pb(activity.occurred_at)),
+        tenant_id: activity.tenant.to_string(),
+        user_id: activity.user.map(|user| user.to_string()).unwrap_or_default(),
+        session_id: id(activity.session),
+        device_id: id(activity.device),
+        client_id: activity.client.map(|client| client.to_string()).unwrap_or_default(),
+        device_type: activity.device_type.map_or(0, |kind| i32::from(kind as i16)),
+        ip_address: activity.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        user_agent: activity.user_agent.unwrap_or_default(),
+        location: activity.location.map(client::location_to_pb),
+        principal: activity.principal,
+        end_reason: activity.end_reason.map_or(0, |reason| i32::from(reason as i16)),
+        refresh_generation: activity.generation.unwrap_or_default(),
+    }
+}

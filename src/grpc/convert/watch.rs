@@ -1,0 +1,36 @@
+//! What all requests to watch have.
+
+use std::time::Duration;
+
+use crate::grpc::convert::check::Check;
+use crate::grpc::convert::time::duration;
+use crate::token::cursor::MAX_LEN;
+
+/// In seconds.
+const HEARTBEATS: std::ops::RangeInclusive<i64> = 1..=60;
+
+/// How a caller wishes to watch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// Empty = from now on.
+    pub cursor: String,
+    /// `None` = the server's.
+    pub heartbeat: Option<Duration>,
+}
+
+/// Checks it.
+pub fn wish(check: &mut Check, cursor: String, heartbeat: Option<prost_types::Duration>) -> Wish {
+    if cursor.len() > MAX_LEN {
+        check.broken("cursor", format!("must be at most {MAX_LEN} characters"));
+    }
+    let interval = duration(check, "heartbeat_interval", heartbeat);
+    let fits = |interval: &chrono::Duration| {
+        (chrono::Duration::seconds(*HEARTBEATS.start())
+            ..=chrono::Duration::seconds(*HEARTBEATS.end()))
+            .contains(interval)
+    };
+    if interval.is_some_and(|interval| !fits(&interval)) {
+        check.broken("heartbeat_interval", "must be from 1 s to 60 s");
+    }
+    Wish { cursor, heartbeat: interval.and_then(|interval| interval.to_std().ok()) }
+}

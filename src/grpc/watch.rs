@@ -1,0 +1,133 @@
+//! Streams of events: cursors, heartbeats, and how a stream ends. Both services send theirs through here.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, stream};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::{Response, Status};
+use tracing::Instrument;
+
+use crate::cache::feed::{Watch, WatchSettings};
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::grpc::convert::watch::Wish;
+use crate::model::feed::Position;
+use crate::token::cursor::Cursors;
+
+/// Messages that wait for a caller to read them. What comes on top is not even made.
+const WAITING: usize = 32;
+
+/// The stream of a watch, which ends with a status.
+pub type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What all streams have.
+pub struct Streams {
+    cursors: Cursors,
+    settings: WatchSettings,
+    clock: Clock,
+    drain: CancellationToken,
+}
+
+/// One stream about to begin.
+pub struct Terms {
+    /// What the cursors are bound to: method, tenant and filter.
+    pub scope: Vec<u8>,
+    pub wish: Wish,
+    /// How long the caller waits; `None` = for ever.
+    pub deadline: Option<Duration>,
+}
+
+impl Streams {
+    /// Streams end when `drain` is cancelled.
+    pub fn new(
+        cursors: Cursors,
+        settings: WatchSettings,
+        clock: Clock,
+        drain: CancellationToken,
+    ) -> Streams {
+        Streams { cursors, settings, clock, drain }
+    }
+
+    /// Where the caller wishes to go on; `None` = now.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCursor`], [`Error::CursorExpired`].
+    pub fn position(&self, terms: &Terms) -> Result<Option<Position>> {
+        match terms.wish.cursor.as_str() {
+            "" => Ok(None),
+            cursor => self.cursors.read(&terms.scope, cursor, self.clock.now()).map(Some),
+        }
+    }
+
+    /// Sends what `watch` sees, from a task of its own, so that a caller who does not read is seen too.
+    pub fn send<E, T>(
+        self: &Arc<Streams>,
+        watch: Watch<E>,
+        terms: Terms,
+        encode: fn(Option<E>, String) -> T,
+    ) -> Response<Events<T>>
+    where
+        E: Send + 'static,
+        T: Send + 'static,
+    {
+        let (room, messages) = mpsc::channel(WAITING);
+        let streams = self.clone();
+        let sending = async move {
+            let deadline = terms.deadline.map(|wait| Instant::now() + wait);
+            let end = tokio::select! {
+                end = streams.pump(watch, &terms, encode, &room) => end,
+                () = streams.drain.cancelled() => Error::Stopping.into(),
+                () = passed(deadline) => Status::deadline_exceeded("the watch is at its deadline"),
+                // Nobody hears the end.
+                () = room.closed() => Status::cancelled("the caller is gone"),
+            };
+            tracing::debug!(code = ?end.code(), "watch ended");
+            end
+        };
+        let end = tokio::spawn(sending.in_current_span());
+        let events = stream::unfold((messages, Some(end)), |(mut messages, end)| async {
+            if let Some(message) = messages.recv().await {
+                return Some((Ok(message), (messages, end)));
+            }
+            let status = end?.await.unwrap_or_else(|_| Status::internal("the watch failed"));
+            Some((Err(status), (messages, None)))
+        });
+        Response::new(Box::pin(events))
+    }
+
+    /// Sends until it cannot go on; says why.
+    async fn pump<E, T>(
+        &self,
+        mut watch: Watch<E>,
+        terms: &Terms,
+        encode: fn(Option<E>, String) -> T,
+        room: &mpsc::Sender<T>,
+    ) -> Status {
+        let silence = terms.wish.heartbeat.unwrap_or(self.settings.heartbeat);
+        // The first message is a heartbeat: the caller knows then from where on it will hear everything.
+        let mut event = None;
+        loop {
+            let cursor = self.cursors.write(&terms.scope, &watch.position(), self.clock.now());
+            match timeout(self.settings.patience, room.send(encode(event, cursor))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Status::cancelled("the caller is gone"),
+                Err(_) => return Error::WatchTooSlow.into(),
+            }
+            event = match watch.next(Instant::now() + silence).await {
+                Ok(event) => event,
+                Err(error) => return error.into(),
+            };
+        }
+    }
+}
+
+async fn passed(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,173 @@
+//! Cursors: where a watch goes on, bound to what is watched. They carry no authority.
+
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Duration};
+
+use crate::clock::Time;
+use crate::error::{Error, Result};
+use crate::model::feed::{Horizon, Place, Position, Span};
+use crate::token::keyring::Keyring;
+
+/// How long a cursor is good for; what follows it must be kept for longer.
+pub const LIFE: Duration = Duration::days(7);
+/// The longest cursor, in characters.
+pub const MAX_LEN: usize = 8192;
+
+const TAG_LEN: usize = 16;
+/// No part can hold it.
+const SEPARATOR: char = '/';
+
+/// Writes and reads cursors.
+pub struct Cursors(hmac::Key);
+
+impl Cursors {
+    /// With a key that all replicas share.
+    pub fn new(keyring: &Keyring) -> Cursors {
+        Cursors(keyring.derive("watch cursor"))
+    }
+
+    /// The cursor of `position` at `now`, in the watch described by `scope` (method, tenant, filter).
+    pub fn write(&self, scope: &[u8], position: &Position, now: Time) -> String {
+        let mut text = match position {
+            Position::After(seen) => format!("{}/{seen}", now.timestamp_micros()),
+            Position::Within(span, Place { at, rank, id }) => format!(
+                "{}/{}/{}/{}/{rank}/{id}",
+                now.timestamp_micros(),
+                span.from(),
+                span.to(),
+                at.timestamp_micros()
+            ),
+        }
+        .into_bytes();
+        let tag = self.tag(scope, &text);
+        text.extend(&tag.as_ref()[..TAG_LEN]);
+        URL_SAFE_NO_PAD.encode(text)
+    }
+
+    /// The position of a cursor that was written for this `scope`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCursor`], [`Error::CursorExpired`].
+    pub fn read(&self, scope: &[u8], cursor: &str, now: Time) -> Result<Position> {
+        let (position, issued) = self.genuine(scope, cursor).ok_or(Error::InvalidCursor)?;
+        if issued + LIFE <= now { Err(Error::CursorExpired) } else { Ok(position) }
+    }
+
+    fn genuine(&self, scope: &[u8], cursor: &str) -> Option<(Position, Time)> {
+        let bytes = Some(cursor).filter(|cursor| cursor.len() <= MAX_LEN)?;
+        let bytes = URL_SAFE_NO_PAD.decode(bytes).ok()?;
+        let (text, tag) = bytes.split_at_checked(bytes.len().checked_sub(TAG_LEN)?)?;
+        let expected = self.tag(scope, text);
+        let same = subtle::ConstantTimeEq::ct_eq(&expected.as_ref()[..TAG_LEN], tag);
+        if !bool::from(same) {
+            return None;
+        }
+        let mut parts = std::str::from_utf8(text).ok()?.split(SEPARATOR);
+        let issued = time(parts.next()?)?;
+        let from: Horizon = parts.next()?.parse().ok()?;
+        let position = match parts.next() {
+            None => Position::After(from),
+            Some(to) => {
+                let span = Span::new(from, to.parse().ok()?)?;
+                let at = time(parts.next()?)?;
+                let rank = parts.next()?.parse().ok()?;
+                Position::Within(span, Place { at, rank, id: parts.next()?.parse().ok()? })
+            }
+        };
+        Some((position, issued))
+    }
+
+    fn tag(&self, scope: &[u8], text: &[u8]) -> hmac::Tag {
+        // The text has no NUL, so no two pairs of text and scope are the same bytes.
+        hmac::sign(&self.0, &[text, b"\0", scope].concat())
+    }
+}
+
+fn time(micros: &str) -> Option<Time> {
+    DateTime::from_timestamp_micros(micros.parse().ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn cursors() -> Cursors {
+        Cursors(hmac::Key::new(hmac::HMAC_SHA256, &[9; 32]))
+    }
+
+    fn horizon(text: &str) -> Horizon {
+        text.parse().expect("a snapshot")
+    }
+
+    fn now() -> Time {
+        time("1700000000123456").expect("a time")
+    }
+
+    fn positions() -> [Position; 2] {
+        let span = Span::new(horizon("10:20:10,14"), horizon("14:30:14,25")).expect("forward");
+        [Position::After(horizon("10:20:10,14")), Position::Within(span, place(7))]
+    }
+
+    fn place(id: u128) -> Place {
+        Place { at: now(), rank: u64::MAX, id: Uuid::from_u128(id) }
+    }
+
+    proptest! {
+        #[test]
+        fn a_cursor_returns_its_position_for_its_own_watch_only(
+            scope in any::<Vec<u8>>(), other in any::<Vec<u8>>(),
+        ) {
+            for position in positions() {
+                let cursor = cursors().write(&scope, &position, now());
+                prop_assert_eq!(cursors().read(&scope, &cursor, now()).ok(), Some(position));
+                prop_assert!(scope == other || cursors().read(&other, &cursor, now()).is_err());
+            }
+        }
+
+        #[test]
+        fn nothing_else_is_a_cursor(text in ".*") {
+            prop_assert!(cursors().read(b"scope", &text, now()).is_err());
+        }
+    }
+
+    #[test]
+    fn no_changed_or_cut_cursor_passes() {
+        let cursor = cursors().write(b"scope", &positions()[1], now());
+        for at in 0..cursor.len() {
+            for other in ["A", "b", "_"] {
+                let mut changed = cursor.clone();
+                changed.replace_range(at..=at, other);
+                let read = cursors().read(b"scope", &changed, now());
+                assert!(changed == cursor || matches!(read, Err(Error::InvalidCursor)));
+            }
+            assert!(cursors().read(b"scope", &cursor[..at], now()).is_err());
+        }
+    }
+
+    #[test]
+    fn a_cursor_is_good_for_seven_days() {
+        let cursor = cursors().write(b"scope", &positions()[0], now());
+        let last = now() + LIFE - Duration::microseconds(1);
+        assert!(cursors().read(b"scope", &cursor, last).is_ok());
+        let read = cursors().read(b"scope", &cursor, now() + LIFE);
+        assert!(matches!(read, Err(Error::CursorExpired)));
+    }
+
+    #[test]
+    fn the_longest_cursor_fits() {
+        let pending = |from: u64| {
+            let list: Vec<String> = (0..200).map(|at| (from + at).to_string()).collect();
+            horizon(&format!("{from}:{}:{}", from + 400, list.join(","))).bounded()
+        };
+        let span = Span::new(pending(u64::MAX - 2000), pending(u64::MAX - 1000));
+        let position = Position::Within(span.expect("forward"), place(u128::MAX));
+        let cursor = cursors().write(b"scope", &position, now());
+        assert!(cursor.len() <= MAX_LEN, "{}", cursor.len());
+        assert!(cursors().read(b"scope", &cursor, now()).is_ok());
+    }
+}

@@ -1,0 +1,141 @@
+//! Watching, with an end to all waiting.
+
+use std::time::Duration;
+
+use sessiond::grpc::pb::{alert, session};
+use tokio_postgres::Client;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status, Streaming};
+
+use super::TestServer;
+
+/// A message of a stream: an event or a heartbeat, and where to go on.
+pub trait Message {
+    type Event;
+    fn parts(self) -> (Option<Self::Event>, String);
+}
+
+impl Message for session::WatchSessionsResponse {
+    type Event = session::SessionEvent;
+    fn parts(self) -> (Option<Self::Event>, String) {
+        (self.event, self.cursor)
+    }
+}
+
+impl Message for alert::WatchAlertsResponse {
+    type Event = alert::AlertEvent;
+    fn parts(self) -> (Option<Self::Event>, String) {
+        (self.event, self.cursor)
+    }
+}
+
+/// An open stream, past its first heartbeat.
+pub struct Watcher<M> {
+    stream: Streaming<M>,
+    /// Of the last message.
+    pub cursor: String,
+}
+
+pub type SessionWatcher = Watcher<session::WatchSessionsResponse>;
+
+impl<M: Message> Watcher<M> {
+    async fn of(stream: Streaming<M>) -> Result<Watcher<M>, Status> {
+        let mut watcher = Watcher { stream, cursor: String::new() };
+        let first = watcher.message().await?;
+        assert!(first.is_none(), "the first message is a heartbeat");
+        Ok(watcher)
+    }
+
+    /// The next message; `None` is a heartbeat.
+    pub async fn message(&mut self) -> Result<Option<M::Event>, Status> {
+        let next = tokio::time::timeout(Duration::from_secs(20), self.stream.message());
+        let message = next.await.expect("a message, in 20 seconds")?;
+        let (event, cursor) = message.expect("a stream ends with a status").parts();
+        self.cursor = cursor;
+        Ok(event)
+    }
+
+    /// The next event, past heartbeats.
+    pub async fn event(&mut self) -> Result<M::Event, Status> {
+        loop {
+            if let Some(event) = self.message().await? {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// That many events.
+    pub async fn events(&mut self, count: usize) -> Vec<M::Event> {
+        let mut events = Vec::new();
+        while events.len() < count {
+            events.push(self.event().await.expect("an event"));
+        }
+        events
+    }
+
+    /// How it ends, past all events.
+    pub async fn end(&mut self) -> Status {
+        loop {
+            if let Err(status) = self.message().await {
+                return status;
+            }
+        }
+    }
+
+    /// Holds that nothing comes before two heartbeats, the second of which is about what came after the call.
+    pub async fn assert_quiet(&mut self)
+    where
+        M::Event: std::fmt::Debug,
+    {
+        for _ in 0..2 {
+            let event = self.message().await.expect("a message");
+            assert!(event.is_none(), "{event:?}");
+        }
+    }
+}
+
+impl TestServer {
+    /// Watches all sessions of the default tenant; an empty cursor is now.
+    pub async fn watch(&self, cursor: &str) -> SessionWatcher {
+        let request =
+            session::WatchSessionsRequest { cursor: cursor.to_owned(), ..Default::default() };
+        self.watch_sessions(request).await.expect("a watch")
+    }
+
+    pub async fn watch_sessions(
+        &self,
+        request: impl tonic::IntoRequest<session::WatchSessionsRequest>,
+    ) -> Result<SessionWatcher, Status> {
+        Watcher::of(self.sessions().watch_sessions(request).await?.into_inner()).await
+    }
+
+    /// On a connection of its own that takes little more than 64 KiB before it is read.
+    pub async fn watch_on_a_thin_line(&self) -> SessionWatcher {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.addr)).expect("an address");
+        let thin =
+            endpoint.initial_stream_window_size(65_535).initial_connection_window_size(65_535);
+        let channel: Channel = thin.connect().await.expect("the server accepts");
+        let mut client = session::session_service_client::SessionServiceClient::new(channel);
+        let request = Request::new(session::WatchSessionsRequest::default());
+        let stream = client.watch_sessions(request).await.expect("a watch").into_inner();
+        Watcher::of(stream).await.expect("a heartbeat")
+    }
+
+    pub async fn watch_alerts(
+        &self,
+        request: alert::WatchAlertsRequest,
+    ) -> Result<Watcher<alert::WatchAlertsResponse>, Status> {
+        Watcher::of(self.alerts().watch_alerts(request).await?.into_inner()).await
+    }
+}
+
+/// So many session events of `user`, with generations from `from` on, in one transaction.
+pub async fn insert(client: &Client, user: &str, from: i32, count: i32) {
+    client.execute(INSERT, &[&user, &from, &count]).await.expect("rows");
+}
+
+pub const INSERT: &str = "INSERT INTO session_activities
+    (tenant_id, user_id, occurred_at, activity_id, session_id, kind, generation, principal)
+    SELECT 'default', $1, timestamptz '2026-03-14' + g * interval '1 ms', gen_random_uuid(),
+        gen_random_uuid(), 2, g, 'test'
+    FROM generate_series($2::int, $2::int + $3::int - 1) g";
