@@ -21,10 +21,8 @@ pub use watch::{Pick, Watch};
 
 /// Activities per batch, about: a transaction is never split.
 const BATCH: u32 = 500;
-/// For how long the reader may fail before its watchers are sent away.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Watchers that read by themselves at the same time: most connections are for requests.
-const CATCHING_UP: usize = 2;
+/// Reads of watchers by themselves at the same time: most connections are for requests.
+const OWN_READS: usize = 2;
 
 /// How watchers are served.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +33,8 @@ pub struct WatchSettings {
     pub heartbeat: Duration,
     /// How long a watcher may leave a message unread that it has room for no more.
     pub patience: Duration,
+    /// For how long the reader may fail before its watchers are sent away.
+    pub outage: Duration,
     /// Activities kept for watchers that lag, about.
     pub kept: usize,
     /// The most watchers.
@@ -47,6 +47,7 @@ impl Default for WatchSettings {
             look: Duration::from_millis(200),
             heartbeat: Duration::from_secs(10),
             patience: Duration::from_secs(30),
+            outage: Duration::from_secs(5),
             kept: 20_000,
             watchers: 2_000,
         }
@@ -63,7 +64,7 @@ struct Inner {
     /// Of the reader that is at work. Its watchers own it, so that it ends with the last of them.
     current: Mutex<Weak<Ring>>,
     places: Arc<Semaphore>,
-    catching_up: Semaphore,
+    own_reads: Semaphore,
     reads: AtomicU64,
 }
 
@@ -75,7 +76,7 @@ impl Hub {
             settings,
             current: Mutex::default(),
             places: Arc::new(Semaphore::new(settings.watchers)),
-            catching_up: Semaphore::new(CATCHING_UP),
+            own_reads: Semaphore::new(OWN_READS),
             reads: AtomicU64::new(0),
         }))
     }
@@ -87,7 +88,11 @@ impl Hub {
     /// [`Error::Unavailable`].
     pub async fn watch<E>(&self, from: Option<Position>, pick: Pick<E>) -> Result<Watch<E>> {
         let place = self.0.places.clone().try_acquire_owned().map_err(|_| Error::Overloaded)?;
-        let now = self.0.now().await?;
+        let now = {
+            // Many may come at once, as when another replica stops.
+            let _turn = self.0.db.within(async { Ok(self.0.own_reads.acquire().await) }).await?;
+            self.0.now().await?
+        };
         let from = match from {
             None => Position::After(now.bounded()),
             // A watcher there would wait for ever.
@@ -129,6 +134,7 @@ impl Hub {
 
 /// The reader: looks until nobody watches any more, or nothing could be read for too long.
 async fn run(inner: Arc<Inner>, ring: Weak<Ring>) {
+    let _end = EndOf(ring.clone());
     let mut at: Option<Horizon> = None;
     let mut failing: Option<Instant> = None;
     loop {
@@ -139,12 +145,8 @@ async fn run(inner: Arc<Inner>, ring: Weak<Ring>) {
             }
             Err(error) => {
                 tracing::warn!(%error, "the feed of the watchers cannot be read");
-                if failing.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
-                    let Some(ring) = ring.upgrade() else { return };
-                    return ring.end(match error {
-                        Error::Unavailable(outage) => outage,
-                        other => Outage::Unreachable(other.to_string()),
-                    });
+                if failing.get_or_insert_with(Instant::now).elapsed() >= inner.settings.outage {
+                    return tell(&ring, |ring| ring.end(outage(error)));
                 }
                 false
             }
@@ -155,6 +157,15 @@ async fn run(inner: Arc<Inner>, ring: Weak<Ring>) {
         if ring.strong_count() == 0 {
             return;
         }
+    }
+}
+
+/// A reader that panics must not leave its watchers waiting.
+struct EndOf(Weak<Ring>);
+
+impl Drop for EndOf {
+    fn drop(&mut self) {
+        tell(&self.0, |ring| ring.end(Outage::Unreachable("the reader has ended".to_owned())));
     }
 }
 
@@ -216,5 +227,12 @@ impl Inner {
 fn tell(ring: &Weak<Ring>, what: impl FnOnce(&Ring)) {
     if let Some(ring) = ring.upgrade() {
         what(&ring);
+    }
+}
+
+fn outage(error: Error) -> Outage {
+    match error {
+        Error::Unavailable(outage) => outage,
+        other => Outage::Unreachable(other.to_string()),
     }
 }

@@ -42,7 +42,8 @@ async fn the_callers_deadline_ends_the_stream() {
 async fn a_database_that_stays_away_ends_the_stream_and_no_event_is_lost() {
     let (postgres, _dir) = own_cluster().await;
     let db = Db::of(&postgres);
-    let server = start_on(db.clone(), clock(), |_| {}).await;
+    let soon = Duration::from_secs(1);
+    let server = start_on(db.clone(), clock(), |settings| settings.watch.outage = soon).await;
     let mut watcher = server.watch("").await;
     server.create("ada").await;
     watcher.events(1).await;
@@ -63,7 +64,8 @@ async fn a_database_that_stays_away_ends_the_stream_and_no_event_is_lost() {
 async fn a_database_that_is_away_for_a_moment_is_not_noticed() {
     let (postgres, _dir) = own_cluster().await;
     let db = Db::of(&postgres);
-    let server = start_on(db.clone(), clock(), |_| {}).await;
+    let late = Duration::from_secs(600);
+    let server = start_on(db.clone(), clock(), |settings| settings.watch.outage = late).await;
     let mut watcher = server.watch("").await;
     server.create("ada").await;
     watcher.events(1).await;

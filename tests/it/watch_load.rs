@@ -166,3 +166,22 @@ async fn who_does_not_read_at_all_gives_up_its_place() {
     wait::until(free).await;
     assert_eq!(reason(&silent.end().await), "WATCH_TOO_SLOW");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_streams_are_told_and_leave_their_places() {
+    let server = start_with(|settings| settings.watch.watchers = 1_000).await;
+    let all = || pb::WatchSessionsRequest::default();
+    let mut streams = Vec::new();
+    for _ in 0..10 {
+        let line = server.another_line().await;
+        let opening = (0..100).map(|_| SessionWatcher::open(line.clone(), all()));
+        streams.extend(join_all(opening).await.into_iter().map(|opened| opened.expect("a watch")));
+    }
+    let full = server.watch_sessions(all()).await.err().expect("no place");
+    assert_eq!(reason(&full), "OVERLOADED");
+    server.create("ada").await;
+    let told = join_all(streams.iter_mut().map(|stream| stream.events(1))).await;
+    assert!(told.iter().all(|events| events[0].event_id == told[0][0].event_id));
+    drop(streams);
+    wait::until(async || server.watch_sessions(all()).await.is_ok()).await;
+}

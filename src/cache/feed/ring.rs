@@ -104,7 +104,7 @@ impl Ring {
 
     /// Nothing more comes.
     pub fn end(&self, outage: Outage) {
-        self.lock().ended = Some(outage);
+        self.lock().ended.get_or_insert(outage);
         self.news.send_replace(());
     }
 

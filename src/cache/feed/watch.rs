@@ -69,7 +69,7 @@ impl<E> Watch<E> {
             match (&self.at, self.joined) {
                 (At::Resumed(position), _) => {
                     let position = position.clone();
-                    self.resume(position).await?;
+                    self.resume(position, until).await?;
                 }
                 (At::After(seen), None) => {
                     let seen = seen.clone();
@@ -110,11 +110,12 @@ impl<E> Watch<E> {
         event
     }
 
-    async fn resume(&mut self, position: Position) -> Result<()> {
+    async fn resume(&mut self, position: Position, until: Instant) -> Result<()> {
         self.at = match position {
             Position::After(seen) => At::After(seen),
             Position::Within(span, place) => {
-                let _turn = self.hub.catching_up.acquire().await;
+                let turn = timeout_at(until, self.hub.own_reads.acquire());
+                let Ok(_turn) = turn.await else { return Ok(()) };
                 let batch = self.hub.read_again(span).await?;
                 let seen = batch.up_to(place);
                 At::In(Arc::new(batch), seen)
@@ -137,7 +138,8 @@ impl<E> Watch<E> {
                 self.at = At::After(end);
             }
             Some(_) => {
-                let _turn = self.hub.catching_up.acquire().await;
+                let turn = timeout_at(until, self.hub.own_reads.acquire());
+                let Ok(_turn) = turn.await else { return Ok(()) };
                 let (batch, _) = self.hub.read(seen, end.clone()).await?;
                 if *batch.span.to() == end {
                     self.joined = Some(number);

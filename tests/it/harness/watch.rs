@@ -5,7 +5,7 @@ use std::time::Duration;
 use sessiond::grpc::pb::{alert, session};
 use tokio_postgres::Client;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status, Streaming};
+use tonic::{Status, Streaming};
 
 use super::TestServer;
 
@@ -37,6 +37,17 @@ pub struct Watcher<M> {
 }
 
 pub type SessionWatcher = Watcher<session::WatchSessionsResponse>;
+
+type SessionClient = session::session_service_client::SessionServiceClient<Channel>;
+
+impl SessionWatcher {
+    pub async fn open(
+        mut client: SessionClient,
+        request: impl tonic::IntoRequest<session::WatchSessionsRequest>,
+    ) -> Result<SessionWatcher, Status> {
+        Watcher::of(client.watch_sessions(request).await?.into_inner()).await
+    }
+}
 
 impl<M: Message> Watcher<M> {
     async fn of(stream: Streaming<M>) -> Result<Watcher<M>, Status> {
@@ -106,19 +117,26 @@ impl TestServer {
         &self,
         request: impl tonic::IntoRequest<session::WatchSessionsRequest>,
     ) -> Result<SessionWatcher, Status> {
-        Watcher::of(self.sessions().watch_sessions(request).await?.into_inner()).await
+        SessionWatcher::open(self.sessions(), request).await
     }
 
     /// On a connection of its own that takes little more than 64 KiB before it is read.
     pub async fn watch_on_a_thin_line(&self) -> SessionWatcher {
+        let line = self.line(|endpoint| {
+            endpoint.initial_stream_window_size(65_535).initial_connection_window_size(65_535)
+        });
+        let all = session::WatchSessionsRequest::default();
+        SessionWatcher::open(line.await, all).await.expect("a watch")
+    }
+
+    /// A client with a connection of its own.
+    pub async fn another_line(&self) -> SessionClient {
+        self.line(|endpoint| endpoint).await
+    }
+
+    async fn line(&self, change: impl FnOnce(Endpoint) -> Endpoint) -> SessionClient {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.addr)).expect("an address");
-        let thin =
-            endpoint.initial_stream_window_size(65_535).initial_connection_window_size(65_535);
-        let channel: Channel = thin.connect().await.expect("the server accepts");
-        let mut client = session::session_service_client::SessionServiceClient::new(channel);
-        let request = Request::new(session::WatchSessionsRequest::default());
-        let stream = client.watch_sessions(request).await.expect("a watch").into_inner();
-        Watcher::of(stream).await.expect("a heartbeat")
+        SessionClient::new(change(endpoint).connect().await.expect("the server accepts"))
     }
 
     pub async fn watch_alerts(
