@@ -135,6 +135,7 @@ pub enum Reason {
     RefreshTokenSuperseded,
     SessionConflict,
     ConflictTokenInvalid,
+    AlertWithoutUser,
     CursorExpired,
     CursorInvalid,
     WatchTooSlow,

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Router, TcpIncoming};
 use tower::layer::util::{Identity, Stack};
 
-use crate::alert::{self, read::Read, rules::Rules, work::Work};
+use crate::alert::{self, raise::Raise, read::Read, resolve::Resolve, rules::Rules, work::Work};
 use crate::cache::feed::Hub;
 use crate::cache::policies::Policies;
 use crate::cache::sessions::SessionReader;
@@ -162,6 +162,8 @@ impl Server {
         let alerts = AlertApi {
             read: Read::new(db.clone()),
             work: Work::new(db.clone(), clock.clone()),
+            resolve: Resolve::new(Work::new(db.clone(), clock.clone()), terminate_many()),
+            raise: Raise::new(db.clone(), clock.clone()),
             rules: Rules::new(db.clone(), clock.clone(), policies.clone()),
             watch: alert::watch::Watch::new(hub),
             pages,

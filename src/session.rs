@@ -11,6 +11,7 @@ pub mod etag;
 pub mod expire;
 pub mod get;
 pub mod get_policy;
+pub mod incidents;
 pub mod list;
 pub mod location;
 pub mod notice;

@@ -1,5 +1,6 @@
-//! AcknowledgeAlert and ResolveAlert: steps of the workflow, each with who, when and a note.
+//! AcknowledgeAlert, ResolveAlert and ReopenAlert: steps of the workflow, each with who, when and a note.
 
+use chrono::Duration;
 use uuid::Uuid;
 
 use crate::alert::read::not_found;
@@ -39,7 +40,27 @@ pub enum To {
     /// From open.
     Acknowledged,
     /// From open or acknowledged.
-    Resolved(Resolution),
+    Resolved(Verdict),
+    /// Open again, from resolved.
+    Reopened,
+}
+
+/// How an alert turned out, and what follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    pub resolution: Resolution,
+    /// How long the like of a false positive is suppressed: 0 to 365 days.
+    pub suppress_for: Duration,
+    /// Whether the user's sessions end; only of a true positive.
+    pub ends_sessions: bool,
+}
+
+/// What came of a step.
+pub struct Worked {
+    /// After the step.
+    pub alert: Alert,
+    /// False if it was there already.
+    pub is_new: bool,
 }
 
 impl Work {
@@ -52,8 +73,8 @@ impl Work {
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::EtagMismatch`], [`Error::Precondition`] for a step the
-    /// workflow does not have, [`Error::RequestIdReused`], [`Error::Unavailable`].
-    pub async fn step(&self, step: &Step) -> Result<Alert> {
+    /// workflow does not have, or for ending the sessions of nobody, [`Error::RequestIdReused`], [`Error::Unavailable`].
+    pub async fn step(&self, step: &Step) -> Result<Worked> {
         let twice = async {
             match self.attempt(step).await {
                 // Somebody took the request id meanwhile: now what they did can be read.
@@ -64,7 +85,7 @@ impl Work {
         self.db.within(twice).await
     }
 
-    async fn attempt(&self, step: &Step) -> Result<Alert> {
+    async fn attempt(&self, step: &Step) -> Result<Worked> {
         let mut tx = self.db.begin().await?;
         let now = self.clock.now();
         let found = alerts::lock(&mut tx, &step.tenant, step.alert).await?;
@@ -73,7 +94,7 @@ impl Work {
             if let Some(known) = known.into_iter().find(|known| known.holds_at(now)) {
                 tx.commit().await?;
                 return match found {
-                    Some(alert) if known.request == request => Ok(alert),
+                    Some(alert) if known.request == request => Ok(Worked { alert, is_new: false }),
                     _ => Err(Error::RequestIdReused),
                 };
             }
@@ -83,8 +104,14 @@ impl Work {
             return Err(tx.refuse(Error::EtagMismatch).await);
         }
         let mut changes = Changes::default();
-        if let Some(state) = advance(&alert.state, step.to, &step.principal, now)? {
+        let next = match judge(&alert, step.to, &step.principal, now) {
+            Ok(next) => next,
+            Err(refusal) => return Err(tx.refuse(refusal).await),
+        };
+        let is_new = next.is_some();
+        if let Some(state) = next {
             alert.state = state;
+            alert.suppressed_until = step.to.suppressed_until(now);
             alert.revision += 1;
             alert.notes.extend(step.note.clone().map(|text| Note {
                 text,
@@ -94,6 +121,7 @@ impl Work {
             let kind = match step.to {
                 To::Acknowledged => ActivityKind::AlertAcknowledged,
                 To::Resolved(_) => ActivityKind::AlertResolved,
+                To::Reopened => ActivityKind::AlertReopened,
             };
             let id = self.clock.new_id();
             changes.activities.push(Activity::of_alert(id, now, kind, &step.principal, &alert));
@@ -111,33 +139,58 @@ impl Work {
             changes.write(&mut tx).await?;
         }
         tx.commit().await?;
-        Ok(alert)
+        Ok(Worked { alert, is_new })
+    }
+}
+
+impl To {
+    /// Until when a step at `now` has the like of the alert suppressed.
+    fn suppressed_until(self, now: Time) -> Option<Time> {
+        match self {
+            To::Resolved(Verdict {
+                resolution: Resolution::FalsePositive, suppress_for, ..
+            }) => Some(now + suppress_for).filter(|until| *until > now),
+            _ => None,
+        }
     }
 }
 
 /// The state after the step; `None` if it is there already. Pure.
-fn advance(from: &AlertState, to: To, by: &str, at: Time) -> Result<Option<AlertState>> {
+fn judge(alert: &Alert, to: To, by: &str, at: Time) -> Result<Option<AlertState>> {
+    if matches!(to, To::Resolved(verdict) if verdict.ends_sessions) && alert.user.is_none() {
+        return Err(Error::Precondition {
+            reason: Reason::AlertWithoutUser,
+            message: "the alert concerns no single user, so there are no sessions to end"
+                .to_owned(),
+            metadata: Vec::new(),
+        });
+    }
     let mark = Mark { by: by.to_owned(), at };
-    Ok(match (from, to) {
+    Ok(match (&alert.state, to) {
         (AlertState::Open, To::Acknowledged) => Some(AlertState::Acknowledged(mark)),
-        (AlertState::Acknowledged(_), To::Acknowledged) => None,
-        (AlertState::Open, To::Resolved(resolution)) => {
+        (AlertState::Acknowledged(_), To::Acknowledged) | (AlertState::Open, To::Reopened) => None,
+        (AlertState::Open, To::Resolved(Verdict { resolution, .. })) => {
             Some(AlertState::Resolved { acknowledged: None, resolved: mark, resolution })
         }
-        (AlertState::Acknowledged(by), To::Resolved(resolution)) => Some(AlertState::Resolved {
-            acknowledged: Some(by.clone()),
-            resolved: mark,
-            resolution,
-        }),
-        (AlertState::Resolved { resolution, .. }, To::Resolved(asked)) if *resolution == asked => {
+        (AlertState::Acknowledged(by), To::Resolved(Verdict { resolution, .. })) => {
+            let acknowledged = Some(by.clone());
+            Some(AlertState::Resolved { acknowledged, resolved: mark, resolution })
+        }
+        (AlertState::Resolved { resolution, .. }, To::Resolved(verdict))
+            if *resolution == verdict.resolution =>
+        {
             None
         }
-        (AlertState::Resolved { .. }, _) => {
-            return Err(Error::Precondition {
-                reason: Reason::AlertStateInvalid,
-                message: "the alert is resolved".to_owned(),
-                metadata: vec![("state", "RESOLVED".to_owned())],
-            });
-        }
+        (AlertState::Resolved { .. }, To::Reopened) => Some(AlertState::Open),
+        (AlertState::Resolved { .. }, _) => return Err(wrong_state("RESOLVED")),
+        (AlertState::Acknowledged(_), To::Reopened) => return Err(wrong_state("ACKNOWLEDGED")),
     })
+}
+
+fn wrong_state(state: &'static str) -> Error {
+    Error::Precondition {
+        reason: Reason::AlertStateInvalid,
+        message: format!("the alert is {}", state.to_lowercase()),
+        metadata: vec![("state", state.to_owned())],
+    }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
+use crate::alert::raise::Raise;
 use crate::alert::read::Read;
+use crate::alert::resolve::Resolve;
 use crate::alert::rules::Rules;
 use crate::alert::watch::Watch;
 use crate::alert::work::Work;
@@ -21,6 +23,8 @@ use crate::token::page::PageTokens;
 pub struct AlertApi {
     pub read: Read,
     pub work: Work,
+    pub resolve: Resolve,
+    pub raise: Raise,
     pub rules: Rules,
     pub pages: Arc<PageTokens>,
     pub watch: Watch,
@@ -60,7 +64,7 @@ impl pb::alert_service_server::AlertService for AlertApi {
     ) -> Result<Response<pb::AcknowledgeAlertResponse>, Status> {
         let caller = principal(&request);
         let step = convert::acknowledgement(request.into_inner(), caller)?;
-        let alert = self.work.step(&step).await?;
+        let alert = self.work.step(&step).await?.alert;
         Ok(Response::new(pb::AcknowledgeAlertResponse { alert: Some(convert::to_pb_alert(alert)) }))
     }
 
@@ -68,10 +72,34 @@ impl pb::alert_service_server::AlertService for AlertApi {
         &self,
         request: Request<pb::ResolveAlertRequest>,
     ) -> Result<Response<pb::ResolveAlertResponse>, Status> {
-        let caller = principal(&request);
+        let (caller, budget) = (principal(&request), deadline::budget(request.metadata()));
         let step = convert::resolution(request.into_inner(), caller)?;
-        let alert = self.work.step(&step).await?;
-        Ok(Response::new(pb::ResolveAlertResponse { alert: Some(convert::to_pb_alert(alert)) }))
+        let (alert, ended) = self.resolve.resolve(&step, budget).await?;
+        Ok(Response::new(pb::ResolveAlertResponse {
+            alert: Some(convert::to_pb_alert(alert)),
+            terminated_count: ended.count,
+            complete: ended.complete,
+        }))
+    }
+
+    async fn reopen_alert(
+        &self,
+        request: Request<pb::ReopenAlertRequest>,
+    ) -> Result<Response<pb::ReopenAlertResponse>, Status> {
+        let caller = principal(&request);
+        let step = convert::reopening(request.into_inner(), caller)?;
+        let alert = Some(convert::to_pb_alert(self.work.step(&step).await?.alert));
+        Ok(Response::new(pb::ReopenAlertResponse { alert }))
+    }
+
+    async fn raise_alert(
+        &self,
+        request: Request<pb::RaiseAlertRequest>,
+    ) -> Result<Response<pb::RaiseAlertResponse>, Status> {
+        let caller = principal(&request);
+        let report = convert::report(request.into_inner(), caller)?;
+        let alert = Some(convert::to_pb_alert(self.raise.raise(&report).await?));
+        Ok(Response::new(pb::RaiseAlertResponse { alert }))
     }
 
     async fn list_rules(

@@ -187,6 +187,7 @@ fn reason_name(reason: Reason) -> &'static str {
         Reason::RefreshTokenSuperseded => Pb::RefreshTokenSuperseded,
         Reason::SessionConflict => Pb::SessionConflict,
         Reason::ConflictTokenInvalid => Pb::ConflictTokenInvalid,
+        Reason::AlertWithoutUser => Pb::AlertWithoutUser,
         Reason::CursorExpired => Pb::CursorExpired,
         Reason::CursorInvalid => Pb::CursorInvalid,
         Reason::WatchTooSlow => Pb::WatchTooSlow,

@@ -95,6 +95,13 @@ pub struct Note {
     pub at: Time,
 }
 
+/// The rules that are no detection: what they find breaks a promise, and is acted upon in the same commit.
+pub const INVARIANTS: [&str; 2] = [REFRESH_REUSE, DATA_REGRESSION];
+/// A refresh token was replayed.
+pub const REFRESH_REUSE: &str = "refresh_reuse";
+/// A refresh token was of a later generation than the row.
+pub const DATA_REGRESSION: &str = "data_regression";
+
 numbered! {
     /// What kind of threat.
     Category {
@@ -152,6 +159,8 @@ pub struct AlertFilter {
     pub last_seen_after: Option<Time>,
     /// Exclusive.
     pub last_seen_before: Option<Time>,
+    /// What nobody is told of, in place of what somebody is.
+    pub suppressed: bool,
 }
 
 impl AlertFilter {
@@ -160,7 +169,7 @@ impl AlertFilter {
         fn fits<T: PartialEq>(wanted: Option<&T>, given: Option<&T>) -> bool {
             wanted.is_none() || wanted == given
         }
-        alert.suppression.is_none()
+        alert.suppression.is_some() == self.suppressed
             && fits(self.user.as_ref(), alert.user.as_ref())
             && fits(self.session.as_ref(), alert.session.as_ref())
             && fits(self.category.as_ref(), Some(&alert.category))

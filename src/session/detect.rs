@@ -2,18 +2,20 @@
 //! find. A batch is one transaction: position, memories and alerts move together or not at all.
 
 mod enforce;
-mod incidents;
+mod finding;
 mod memories;
 
 use std::collections::BTreeSet;
 
 use crate::cache::policies::Policies;
 use crate::clock::{Clock, Time};
-use crate::detection::{Context, observe};
+use crate::detection::{Context, Finding, observe};
 use crate::error::Result;
 use crate::model::activity::Activity;
+use crate::model::alert::Suppression;
 use crate::model::ids::DeviceKey;
 use crate::session::device;
+use crate::session::incidents::{self, Silences};
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::devices;
@@ -89,15 +91,34 @@ impl Detect {
             ));
         }
         memories.write(tx, &before, now).await?;
+        silence(tx, &mut findings).await?;
         let mut changes = Changes::default();
         let taken =
             enforce::enforce(tx, &self.clock, &self.touches, &findings, &mut changes).await?;
-        incidents::raise(tx, &self.clock, findings, &taken, &mut changes).await?;
+        let found = findings.into_iter().map(|found| finding::alert(&self.clock, found, &taken));
+        incidents::raise(tx, &self.clock, found.collect(), &mut changes).await?;
         if !changes.is_empty() {
             changes.write(tx).await?;
         }
         Ok(())
     }
+}
+
+/// Suppresses what was a false positive not long ago.
+async fn silence(tx: &mut Transaction, findings: &mut [Finding]) -> Result<()> {
+    let Some(first) = findings.iter().map(|found| found.at).min() else { return Ok(()) };
+    let users: BTreeSet<_> =
+        findings.iter().map(|found| (found.tenant.clone(), found.user.clone())).collect();
+    let users: Vec<_> = users.iter().map(|(tenant, user)| (tenant, user.as_ref())).collect();
+    let silences = Silences::of(tx, &users, first).await?;
+    for found in findings.iter_mut().filter(|found| found.suppression.is_none()) {
+        let of = (&found.tenant, found.user.as_ref());
+        if silences.cover(of, &found.dedup_key, found.at) {
+            found.suppression = Some(Suppression::FalsePositive);
+            found.action = None;
+        }
+    }
+    Ok(())
 }
 
 /// What the rules must know of an activity besides. User agents are read for sessions only, which is all that

@@ -2,7 +2,9 @@
 
 use crate::clock::Time;
 use crate::model::activity::SYSTEM;
-use crate::model::alert::{ActionTaken, Alert, AlertState, Category, Severity};
+use crate::model::alert::{
+    ActionTaken, Alert, AlertState, Category, DATA_REGRESSION, REFRESH_REUSE, Severity,
+};
 use crate::model::device::ClientContext;
 use crate::model::evidence::{Evidence, RefreshReuse, TypedEvidence};
 use crate::model::session::Session;
@@ -38,7 +40,7 @@ pub(super) fn reuse(
             id,
             now,
             session,
-            ("refresh_reuse", Category::TokenTheft),
+            (REFRESH_REUSE, Category::TokenTheft),
             TypedEvidence::RefreshReuse(evidence),
         )
     }
@@ -57,7 +59,7 @@ pub(super) fn regression(id: Uuid, now: Time, session: &Session, presented: u32)
              knows only {current_generation}. Other changes may be lost too; the session was \
              terminated.",
         ),
-        ..alert(id, now, session, ("data_regression", Category::DataIntegrity), evidence)
+        ..alert(id, now, session, (DATA_REGRESSION, Category::DataIntegrity), evidence)
     }
 }
 

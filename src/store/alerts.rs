@@ -2,10 +2,11 @@
 
 use diesel::SelectableHelper;
 use diesel::prelude::{ExpressionMethods, OptionalExtension, QueryDsl};
-use diesel::sql_types::{Array, BigInt, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
+use crate::clock::Time;
 use crate::error::Result;
 use crate::model::activity::Activity;
 use crate::model::alert::{Alert, AlertFilter};
@@ -111,6 +112,19 @@ pub async fn of_activities(conn: &mut Connection, activities: &[Activity]) -> Re
     Ok(rows.into_iter().filter_map(|row| sound(row).ok()).collect())
 }
 
+statement! {
+    Silencing {
+        tenants: &'a [&'a str] as Array<Text>,
+        users: &'a [&'a str] as Array<Text>,
+        after: Time as Timestamptz,
+    } -> a::SqlType,
+    concat!(
+        "SELECT ", alert_columns!(), " FROM security_alerts
+        WHERE (tenant_id, user_id) IN (SELECT t, u FROM unnest(?, ?) AS k (t, u))
+            AND suppressed_until > ?"
+    )
+}
+
 /// The incidents that go on under the keys of `alerts`, which are about to be raised, locked until the
 /// transaction ends, in any order.
 ///
@@ -120,6 +134,23 @@ pub async fn current(conn: &mut Connection, alerts: &[&Alert]) -> Result<Vec<Ale
     let (tenants, users) = owners(alerts);
     let keys: Vec<String> = alerts.iter().map(|alert| stored_key(alert)).collect();
     let rows: Vec<AlertRow> = Current::new(&tenants, &users, &keys).load(conn).await?;
+    rows.into_iter().map(Alert::try_from).collect()
+}
+
+/// The false positives of these users, or of no user, whose like is suppressed after `after`.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn silencing(
+    conn: &mut Connection,
+    users: &[(&TenantId, Option<&UserId>)],
+    after: Time,
+) -> Result<Vec<Alert>> {
+    let (tenants, users): (Vec<&str>, Vec<&str>) = users
+        .iter()
+        .map(|(tenant, user)| (tenant.as_str(), user.map_or("", UserId::as_str)))
+        .unzip();
+    let rows: Vec<AlertRow> = Silencing::new(&tenants, &users, after).load(conn).await?;
     rows.into_iter().map(Alert::try_from).collect()
 }
 
@@ -151,11 +182,14 @@ pub async fn list(
 ) -> Result<Page<Alert>> {
     let mut query = a::table
         .filter(a::tenant_id.eq(tenant.as_str()))
-        .filter(a::suppression.eq(0))
         .select(AlertRow::as_select())
         .order(a::alert_id.desc())
         .limit(i64::try_from(page.size + 1).unwrap_or(i64::MAX))
         .into_boxed();
+    query = match filter.suppressed {
+        true => query.filter(a::suppression.ne(0)),
+        false => query.filter(a::suppression.eq(0)),
+    };
     if let Some(after) = page.after {
         query = query.filter(a::alert_id.lt(after));
     }

@@ -223,6 +223,8 @@ async fn a_step_keeps_its_limits() {
         note: "ü".repeat(1001),
         request_id: "x".to_owned(),
         etag: String::new(),
+        suppress_for: None,
+        terminate_sessions: false,
     };
     let mut broken = violations(&server.resolve(wrong).await.expect_err("a refusal"));
     broken.sort();

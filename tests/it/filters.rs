@@ -240,6 +240,7 @@ async fn an_alert_filter_that_breaks_its_limits_hears_of_all_of_them() {
         rule_id: "r".repeat(65),
         last_seen_after_time: never,
         last_seen_before_time: never,
+        suppressed: false,
     };
     let request = alerts::ListAlertsRequest { filter: Some(filter), ..Default::default() };
     let mut broken = violations(&server.list_alerts(request).await.expect_err("a refusal"));

@@ -1,5 +1,7 @@
 //! The service from outside: the real server on a real database, driven by a real client.
 
+mod alert_raise;
+mod alert_verdicts;
 mod alerts;
 mod claims;
 mod client_limits;

@@ -9,7 +9,7 @@ const FLOOR: &str = "clock error config telemetry metrics";
 
 /// Module, and after the arrow the modules it may use besides itself and the floor.
 /// Arrows run only downward; `grpc` and `jobs` see neither each other nor `store`; `alert` stands
-/// beside `session`; `alert`, `activity`, `token`, `caller` and `detection` are strangers.
+/// above `session`, whose ends and incidents it uses; `alert`, `activity`, `token`, `caller` and `detection` are strangers.
 const ARROWS: &str = "
 cli          -> server grpc jobs session alert activity token caller detection cache store model dev_postgres
 server       -> grpc jobs session alert activity token caller detection cache store model dev_postgres
@@ -18,7 +18,7 @@ grpc         -> session alert activity token caller detection cache model
 jobs         -> session alert activity token caller detection cache model
 
 session      -> activity detection token cache store model
-alert        -> cache store model
+alert        -> session cache store model
 activity     -> cache store model
 token        -> cache store model
 caller       -> cache store model

@@ -1,20 +1,22 @@
-//! Alerts and the steps of their workflow.
+//! Alerts, and which to read.
 
 mod evidence;
+mod report;
+mod steps;
 mod watch;
 
 use uuid::Uuid;
 
-use crate::alert::work::{Step, To};
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::lists::page_size;
-use crate::grpc::convert::request::request_id;
 use crate::grpc::convert::time::{time, to_pb};
 use crate::grpc::pb::alert as pb;
-use crate::model::alert::{Alert, AlertFilter, AlertState, Category, Resolution, Severity};
+use crate::model::alert::{Alert, AlertFilter, AlertState, Category, Severity};
 use crate::model::ids::{TenantId, UserId};
 
+pub use report::report;
+pub use steps::{acknowledgement, reopening, resolution};
 pub use watch::{to_pb_watched, watch};
 
 /// An alert as the protocol writes it.
@@ -63,6 +65,9 @@ pub fn to_pb_alert(alert: Alert) -> pb::SecurityAlert {
             })
             .collect(),
         etag: alert.revision.to_string(),
+        suppression: alert.suppression.map_or(0, |why| i32::from(why as i16)),
+        suppressed_until_time: alert.suppressed_until.map(to_pb),
+        raised_by: alert.raised_by,
     }
 }
 
@@ -110,51 +115,6 @@ fn alert_filter(check: &mut Check, pb: pb::AlertFilter) -> AlertFilter {
         rule_id: check.text("filter.rule_id", &pb.rule_id, 64),
         last_seen_after: time(check, "filter.last_seen_after_time", pb.last_seen_after_time),
         last_seen_before: time(check, "filter.last_seen_before_time", pb.last_seen_before_time),
+        suppressed: pb.suppressed,
     }
-}
-
-/// Checks an acknowledgement.
-///
-/// # Errors
-/// [`crate::error::Error::Invalid`].
-pub fn acknowledgement(
-    mut request: pb::AcknowledgeAlertRequest,
-    principal: String,
-) -> Result<Step> {
-    let mut check = Check::default();
-    let id = std::mem::take(&mut request.request_id);
-    let remember = request_id(&mut check, "AcknowledgeAlert", &id, &request);
-    let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
-    let alert = check.required_uuid("alert_id", &request.alert_id);
-    let note = check.note("note", request.note, 1000);
-    let (Some(tenant), Some(alert)) = (tenant, alert) else { return Err(check.failed()) };
-    check.done()?;
-    let revision = Some(request.etag).filter(|etag| !etag.is_empty());
-    let to = To::Acknowledged;
-    Ok(Step { tenant, alert, to, note, revision, request: remember, principal })
-}
-
-/// Checks a resolution.
-///
-/// # Errors
-/// [`crate::error::Error::Invalid`].
-pub fn resolution(mut request: pb::ResolveAlertRequest, principal: String) -> Result<Step> {
-    let mut check = Check::default();
-    let id = std::mem::take(&mut request.request_id);
-    let remember = request_id(&mut check, "ResolveAlert", &id, &request);
-    let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
-    let alert = check.required_uuid("alert_id", &request.alert_id);
-    let rule = "is required: TRUE_POSITIVE, FALSE_POSITIVE or BENIGN";
-    let resolution = check.take(
-        "resolution",
-        Resolution::from_number(request.resolution).ok_or_else(|| rule.to_owned()),
-    );
-    let note = check.note("note", request.note, 1000);
-    let (Some(tenant), Some(alert), Some(resolution)) = (tenant, alert, resolution) else {
-        return Err(check.failed());
-    };
-    check.done()?;
-    let revision = Some(request.etag).filter(|etag| !etag.is_empty());
-    let to = To::Resolved(resolution);
-    Ok(Step { tenant, alert, to, note, revision, request: remember, principal })
 }

@@ -1,9 +1,11 @@
 //! Collects what is wrong with a request, so that the caller hears all of it at once.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
 use crate::error::{Error, Result, Violation};
-use crate::model::ids::text_of;
+use crate::model::ids::{is_label, text_of};
 
 /// The violations found so far.
 #[derive(Default)]
@@ -45,6 +47,25 @@ impl Check {
             self.broken(field, rule);
         }
         Some(text).filter(|text| !text.is_empty())
+    }
+
+    /// Free-form data: at most 32 entries of together 4096 bytes; keys of 1 to 64 letters, digits, `.`, `_` or `-`,
+    /// values of at most 512 characters.
+    pub fn entries(&mut self, field: &str, entries: &BTreeMap<String, String>) {
+        if entries.len() > 32 {
+            self.broken(field, "must be at most 32 entries");
+        }
+        if entries.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > 4096 {
+            self.broken(field, "must be at most 4096 bytes of keys and values");
+        }
+        for (key, value) in entries.iter().take(32) {
+            if key.len() > 64 || !is_label(key) {
+                // Its value goes unmentioned: a name of any length has no place in an answer.
+                self.broken(field, "keys must be 1 to 64 characters of A-Z a-z 0-9 . _ -");
+            } else {
+                self.text(&format!("{field}[{key}]"), value, 512);
+            }
+        }
     }
 
     /// Text that travels in a token: `min` to `max` visible ASCII characters except `"` and `\`.

@@ -67,14 +67,34 @@ impl TestServer {
         Ok(answer.alert.expect("an alert"))
     }
 
+    pub async fn reopen(
+        &self,
+        request: alert::ReopenAlertRequest,
+    ) -> Result<alert::SecurityAlert, Status> {
+        let answer = self.alerts().reopen_alert(request).await?.into_inner();
+        Ok(answer.alert.expect("an alert"))
+    }
+
+    pub async fn raise(
+        &self,
+        request: alert::RaiseAlertRequest,
+    ) -> Result<alert::SecurityAlert, Status> {
+        let answer = self.alerts().raise_alert(request).await?.into_inner();
+        Ok(answer.alert.expect("an alert"))
+    }
+
+    /// The alerts of a user that people are told of, newest first.
+    pub async fn alerts_of(&self, user: &str) -> Vec<alert::SecurityAlert> {
+        let filter = alert::AlertFilter { user_id: user.to_owned(), ..Default::default() };
+        let request = alert::ListAlertsRequest { filter: Some(filter), ..Default::default() };
+        self.list_alerts(request).await.expect("a list").alerts
+    }
+
     /// Replays the first refresh token of a new session after two refreshes; returns the alert.
     pub async fn steal_from(&self, user: &str) -> alert::SecurityAlert {
         let (_, _, first) = parts(&self.create(user).await);
         self.replay(&first).await;
-        let filter = alert::AlertFilter { user_id: user.to_owned(), ..Default::default() };
-        let request = alert::ListAlertsRequest { filter: Some(filter), ..Default::default() };
-        let mut alerts = self.list_alerts(request).await.expect("a list").alerts;
-        alerts.drain(..).next().expect("the alert of the replay")
+        self.alerts_of(user).await.into_iter().next().expect("the alert of the replay")
     }
 
     /// Exchanges `first` and its successor, then presents it again; returns the refusal.

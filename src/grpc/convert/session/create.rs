@@ -1,6 +1,6 @@
 //! CreateSessionRequest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::clock::Time;
@@ -11,7 +11,7 @@ use crate::grpc::convert::request::request_id;
 use crate::grpc::convert::session::authentication::authentication;
 use crate::grpc::convert::time::duration;
 use crate::grpc::pb::session as pb;
-use crate::model::ids::{ClientId, TenantId, UserId, is_label};
+use crate::model::ids::{ClientId, TenantId, UserId};
 use crate::model::policy::Policy;
 use crate::session::create::NewSession;
 use uuid::Uuid;
@@ -48,7 +48,7 @@ pub fn new_session(
     let timeouts = policy.timeouts(idle, absolute);
     let (acr, amr, auth_time) = authentication(&mut check, request.authentication, now);
     audiences(&mut check, &request.audiences);
-    metadata(&mut check, &request.metadata);
+    check.entries("metadata", &request.metadata);
     let conflict_token = Some(request.conflict_token).filter(|token| !token.is_empty());
     let victims = victims(&mut check, conflict_token.is_some(), &request.terminate_session_ids);
     // The policy may have become stricter since the first of two calls with one id.
@@ -84,24 +84,6 @@ fn audiences(check: &mut Check, audiences: &[String]) {
     }
     for (i, audience) in audiences.iter().enumerate().take(16) {
         check.token_text(&format!("audiences[{i}]"), audience, 1, 256);
-    }
-}
-
-/// The limits of a session's metadata.
-pub(super) fn metadata(check: &mut Check, metadata: &BTreeMap<String, String>) {
-    if metadata.len() > 32 {
-        check.broken("metadata", "must be at most 32 entries");
-    }
-    if metadata.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > 4096 {
-        check.broken("metadata", "must be at most 4096 bytes of keys and values");
-    }
-    for (key, value) in metadata.iter().take(32) {
-        if key.len() > 64 || !is_label(key) {
-            // Its value goes unmentioned: a name of any length has no place in an answer.
-            check.broken("metadata", "keys must be 1 to 64 characters of A-Z a-z 0-9 . _ -");
-        } else {
-            check.text(&format!("metadata[{key}]"), value, 512);
-        }
     }
 }
 

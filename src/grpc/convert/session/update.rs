@@ -4,7 +4,6 @@ use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::mask;
 use crate::grpc::convert::request::request_id;
-use crate::grpc::convert::session::create::metadata;
 use crate::grpc::convert::session::optional_user;
 use crate::grpc::pb::session as pb;
 use crate::model::ids::TenantId;
@@ -25,7 +24,7 @@ pub fn session_update(
     let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
     let user = optional_user(&mut check, &request.user_id);
     let session = check.required_uuid("session_id", &request.session_id);
-    metadata(&mut check, &request.metadata);
+    check.entries("metadata", &request.metadata);
     let name = check.text("device_display_name", &request.device_display_name, 128);
     let fields = [
         ("metadata", !request.metadata.is_empty()),

@@ -1,15 +1,13 @@
-//! One alert for each incident: a finding counts up the incident that goes on, or begins another.
+//! One alert for each incident: what is found counts up the incident that goes on, or begins another; and what
+//! was a false positive before is found without telling anybody.
 
 use std::collections::BTreeMap;
 
-use crate::clock::Clock;
-use crate::detection::Finding;
+use crate::clock::{Clock, Time};
 use crate::error::Result;
-use crate::model::activity::{Activity, ActivityKind, SYSTEM};
+use crate::model::activity::{Activity, ActivityKind};
 use crate::model::alert::{ActionTaken, Alert, AlertState, Suppression};
-use crate::model::detection::rule::About;
 use crate::model::ids::{TenantId, UserId};
-use crate::session::detect::enforce::{Taken, session_of};
 use crate::store::changes::Changes;
 use crate::store::{Connection, alerts};
 
@@ -18,29 +16,30 @@ type Key = (TenantId, Option<UserId>, String, Option<Suppression>);
 
 struct Incident {
     alert: Alert,
+    /// Who found it last.
+    by: String,
     /// Not in the database yet.
     is_new: bool,
     changed: bool,
 }
 
-/// Adds to `changes` what the findings, in the order of time, make of the alerts there are; `taken` is what was
-/// done to the sessions of some.
-pub(super) async fn raise(
+/// Adds to `changes` what is `found`, in the order of time, makes of the alerts there are.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn raise(
     conn: &mut Connection,
     clock: &Clock,
-    findings: Vec<Finding>,
-    taken: &Taken,
+    found: Vec<Alert>,
     changes: &mut Changes,
 ) -> Result<()> {
-    if findings.is_empty() {
+    if found.is_empty() {
         return Ok(());
     }
-    let found: Vec<Alert> =
-        findings.into_iter().map(|finding| alert(clock, finding, taken)).collect();
     let wanted: Vec<&Alert> = found.iter().collect();
     let mut going_on: BTreeMap<Key, Incident> = BTreeMap::new();
     for alert in alerts::current(conn, &wanted).await? {
-        going_on.insert(key(&alert), Incident { alert, is_new: false, changed: false });
+        going_on.insert(key(&alert), Incident::of(alert, false));
     }
     let mut over = Vec::new();
     for alert in found {
@@ -48,8 +47,7 @@ pub(super) async fn raise(
         match going_on.get_mut(&key) {
             Some(incident) if goes_on(&incident.alert, &alert) => incident.count(alert),
             _ => {
-                let new = Incident { alert, is_new: true, changed: true };
-                over.extend(going_on.insert(key, new));
+                over.extend(going_on.insert(key, Incident::of(alert, true)));
             }
         }
     }
@@ -69,6 +67,10 @@ pub(super) async fn raise(
 }
 
 impl Incident {
+    fn of(alert: Alert, is_new: bool) -> Incident {
+        Incident { by: alert.raised_by.clone(), alert, is_new, changed: is_new }
+    }
+
     fn count(&mut self, again: Alert) {
         let alert = &mut self.alert;
         alert.occurrence_count = alert.occurrence_count.saturating_add(1);
@@ -77,6 +79,7 @@ impl Incident {
         if again.action_taken != ActionTaken::None {
             alert.action_taken = again.action_taken;
         }
+        self.by = again.raised_by;
         self.changed = true;
     }
 
@@ -87,7 +90,7 @@ impl Incident {
         } else if self.changed {
             self.alert.revision += 1;
             let (at, kind) = (self.alert.last_seen_at, ActivityKind::AlertRaised);
-            changes.activities.push(Activity::of_alert(id, at, kind, SYSTEM, &self.alert));
+            changes.activities.push(Activity::of_alert(id, at, kind, &self.by, &self.alert));
             changes.worked.push(self.alert);
         }
     }
@@ -103,35 +106,29 @@ fn goes_on(alert: &Alert, again: &Alert) -> bool {
     in_time && !matches!(alert.state, AlertState::Resolved { .. })
 }
 
-fn alert(clock: &Clock, finding: Finding, taken: &Taken) -> Alert {
-    let session = session_of(&finding).filter(|_| finding.action.is_some());
-    let action_taken = session.and_then(|key| taken.get(&key).copied());
-    let About { id, version, category, severity, title, .. } = finding.rule.about();
-    Alert {
-        id: clock.new_id(),
-        tenant: finding.tenant,
-        user: finding.user,
-        session: finding.session,
-        device: finding.device,
-        category,
-        severity,
-        rule_id: id.to_owned(),
-        rule_version: version,
-        title: title.to_owned(),
-        description: finding.description,
-        evidence: finding.evidence,
-        dedup_key: finding.dedup_key,
-        dedup_until: Some(finding.at + finding.window),
-        is_over: false,
-        suppression: finding.suppression,
-        suppressed_until: None,
-        raised_by: SYSTEM.to_owned(),
-        occurrence_count: 1,
-        first_seen_at: finding.at,
-        last_seen_at: finding.at,
-        action_taken: action_taken.unwrap_or(ActionTaken::None),
-        state: AlertState::Open,
-        notes: Vec::new(),
-        revision: 1,
+/// The false positives that silence what is found of some users.
+pub struct Silences(Vec<Alert>);
+
+impl Silences {
+    /// Those of these users, or of no user, that hold after `after`.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn of(
+        conn: &mut Connection,
+        users: &[(&TenantId, Option<&UserId>)],
+        after: Time,
+    ) -> Result<Silences> {
+        Ok(Silences(alerts::silencing(conn, users, after).await?))
+    }
+
+    /// True if what is found with this key at that time is like one of them.
+    pub fn cover(&self, of: (&TenantId, Option<&UserId>), dedup_key: &str, at: Time) -> bool {
+        let (tenant, user) = of;
+        self.0.iter().any(|alert| {
+            (&alert.tenant, alert.user.as_ref()) == (tenant, user)
+                && alert.dedup_key == dedup_key
+                && alert.suppressed_until.is_some_and(|until| at < until)
+        })
     }
 }

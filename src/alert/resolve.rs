@@ -1,0 +1,64 @@
+//! ResolveAlert: the step, and then the end of the user's sessions, if the caller wants that.
+
+use std::time::{Duration, Instant};
+
+use crate::alert::work::{Step, To, Work, Worked};
+use crate::error::Result;
+use crate::model::alert::{Alert, AlertState};
+use crate::model::session::{EndReason, SessionFilter};
+use crate::session::terminate_many::{MassTermination, TerminateMany, Terminated};
+
+/// Resolves alerts.
+pub struct Resolve {
+    work: Work,
+    terminate: TerminateMany,
+}
+
+impl Resolve {
+    /// Resolves with `work`, and ends sessions with `terminate`.
+    pub fn new(work: Work, terminate: TerminateMany) -> Resolve {
+        Resolve { work, terminate }
+    }
+
+    /// Takes the step, and ends sessions for as long as `time` lasts. A repetition ends what an earlier call left
+    /// over, no session that began after the alert was resolved.
+    ///
+    /// # Errors
+    /// As [`Work::step`]. After [`crate::error::Error::Unavailable`] the alert may be resolved and some sessions ended.
+    pub async fn resolve(&self, step: &Step, time: Duration) -> Result<(Alert, Terminated)> {
+        let begun = Instant::now();
+        let Worked { alert, is_new } = self.work.step(step).await?;
+        let nothing = Terminated { complete: true, ..Terminated::default() };
+        let done = match ending(step, &alert, is_new) {
+            Some(wish) => {
+                self.terminate.terminate(&wish, time.saturating_sub(begun.elapsed())).await?
+            }
+            None => nothing,
+        };
+        Ok((alert, done))
+    }
+}
+
+/// What is to end: nothing if nobody asked, or if the alert was reopened since a call that is repeated.
+fn ending(step: &Step, alert: &Alert, is_new: bool) -> Option<MassTermination> {
+    let (To::Resolved(verdict), AlertState::Resolved { resolved, .. }) = (step.to, &alert.state)
+    else {
+        return None;
+    };
+    let user = alert.user.clone().filter(|_| verdict.ends_sessions)?;
+    Some(MassTermination {
+        tenant: alert.tenant.clone(),
+        filter: SessionFilter {
+            user: Some(user),
+            created_before: (!is_new).then(|| resolved.at + chrono::Duration::microseconds(1)),
+            ..SessionFilter::default()
+        },
+        except: None,
+        reason: EndReason::SuspiciousActivity,
+        note: Some(format!("alert {}", alert.id)),
+        dry_run: false,
+        expected_max: None,
+        request: None,
+        principal: step.principal.clone(),
+    })
+}
