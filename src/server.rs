@@ -28,10 +28,10 @@ use crate::grpc::session::SessionApi;
 use crate::grpc::watch::Streams;
 use crate::session::{
     apply_policy::ApplyPolicy, create, create::Create, detect::Detect, device, devices,
-    erase::Erase, expire::Expire, get::Get, get_policy::GetPolicy, list::List, notice::Notices,
-    reauthenticate::Reauthenticate, refresh::Refresh, retain::Retain, terminate::Terminate,
-    terminate_many::TerminateMany, touch::Touches, update::Update, update_policy::UpdatePolicy,
-    validate::Validate, watch::Watch,
+    erase::Erase, evaluate::Evaluate, expire::Expire, get::Get, get_policy::GetPolicy, list::List,
+    notice::Notices, reauthenticate::Reauthenticate, refresh::Refresh, retain::Retain,
+    terminate::Terminate, terminate_many::TerminateMany, touch::Touches, update::Update,
+    update_policy::UpdatePolicy, validate::Validate, watch::Watch,
 };
 use crate::store::migrations;
 use crate::store::pool::Database;
@@ -166,6 +166,7 @@ impl Server {
             raise: Raise::new(db.clone(), clock.clone()),
             rules: Rules::new(db.clone(), clock.clone(), policies.clone()),
             watch: alert::watch::Watch::new(hub),
+            evaluate: Evaluate::new(db.clone(), policies.clone()),
             pages,
             streams,
         };

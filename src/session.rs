@@ -8,6 +8,7 @@ pub mod device;
 pub mod devices;
 pub mod erase;
 pub mod etag;
+pub mod evaluate;
 pub mod expire;
 pub mod get;
 pub mod get_policy;

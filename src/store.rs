@@ -17,6 +17,7 @@ pub mod notices;
 pub mod partitions;
 pub mod policies;
 pub mod pool;
+pub mod replay;
 pub mod requests;
 pub mod rule_counts;
 pub mod sessions;

@@ -12,11 +12,13 @@ use crate::alert::watch::Watch;
 use crate::alert::work::Work;
 use crate::grpc::auth::principal;
 use crate::grpc::convert::alert as convert;
+use crate::grpc::convert::evaluation;
 use crate::grpc::convert::lists::{Listing, scope};
 use crate::grpc::convert::rules;
 use crate::grpc::deadline;
 use crate::grpc::pb::alert as pb;
 use crate::grpc::watch::{Events, Streams, Terms};
+use crate::session::evaluate::Evaluate;
 use crate::token::page::PageTokens;
 
 /// The service and the verbs behind it.
@@ -26,6 +28,7 @@ pub struct AlertApi {
     pub resolve: Resolve,
     pub raise: Raise,
     pub rules: Rules,
+    pub evaluate: Evaluate,
     pub pages: Arc<PageTokens>,
     pub watch: Watch,
     pub streams: Arc<Streams>,
@@ -124,5 +127,14 @@ impl pb::alert_service_server::AlertService for AlertApi {
         let from = self.streams.position(&terms)?;
         let watch = self.watch.watch(tenant, filter, from).await?;
         Ok(self.streams.send(watch, terms, convert::to_pb_watched))
+    }
+
+    async fn evaluate_rules(
+        &self,
+        request: Request<pb::EvaluateRulesRequest>,
+    ) -> Result<Response<pb::EvaluateRulesResponse>, Status> {
+        let time = deadline::budget(request.metadata());
+        let wish = evaluation::evaluation(request.into_inner())?;
+        Ok(Response::new(evaluation::to_pb(self.evaluate.evaluate(&wish, time).await?)))
     }
 }

@@ -4,6 +4,7 @@ pub(super) mod alert;
 pub(super) mod check;
 pub(super) mod client;
 pub(super) mod device;
+pub(super) mod evaluation;
 pub(super) mod keys;
 pub(super) mod lists;
 pub(super) mod mask;

@@ -1,6 +1,8 @@
 //! Detection: shows new activities to the rules (`detection`), each once and in order, and raises what they
 //! find. A batch is one transaction: position, memories and alerts move together or not at all.
 
+pub(super) mod agents;
+
 mod enforce;
 mod finding;
 mod memories;
@@ -9,19 +11,21 @@ use std::collections::BTreeSet;
 
 use crate::cache::policies::Policies;
 use crate::clock::{Clock, Time};
-use crate::detection::{Context, Finding, observe};
+use crate::detection::{Finding, observe};
 use crate::error::Result;
 use crate::model::activity::Activity;
 use crate::model::alert::Suppression;
 use crate::model::ids::DeviceKey;
-use crate::session::device;
 use crate::session::incidents::{self, Silences};
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::devices;
 use crate::store::feed::{self, Consumer};
 use crate::store::pool::{Database, Transaction};
+use agents::Agents;
 use memories::Memories;
+
+pub(super) use memories::first_seen;
 
 /// Activities per transaction, about.
 const BATCH: u32 = 500;
@@ -77,11 +81,11 @@ impl Detect {
         let trusted = devices::trusted(tx, &met).await?;
         let tenants = activities.iter().map(|activity| activity.tenant.clone()).collect();
         let settings = self.policies.detection_of(tx, tenants).await?;
-        let mut findings = Vec::new();
+        let (mut agents, mut findings) = (Agents::default(), Vec::new());
         for activity in activities {
             let device_is_trusted = device_of(activity).is_some_and(|key| trusted.contains(&key));
             let (user, network) = memories.of(activity);
-            let context = context(activity, device_is_trusted);
+            let context = agents.context(activity, device_is_trusted);
             findings.extend(observe(
                 activity,
                 &context,
@@ -121,17 +125,8 @@ async fn silence(tx: &mut Transaction, findings: &mut [Finding]) -> Result<()> {
     Ok(())
 }
 
-/// What the rules must know of an activity besides. User agents are read for sessions only, which is all that
-/// they matter to.
-fn context(activity: &Activity, device_is_trusted: bool) -> Context {
-    let told = activity.user_agent.as_deref().filter(|_| activity.session.is_some());
-    let told = told.map(device::derive);
-    let short = |name: String| name.chars().take(64).collect();
-    let (browser, system) = told.map_or((None, None), |of| (of.browser_family, of.os_family));
-    Context { device_is_trusted, browser: browser.map(short), system: system.map(short) }
-}
-
-fn device_of(activity: &Activity) -> Option<DeviceKey> {
+/// The device that an activity is about.
+pub(super) fn device_of(activity: &Activity) -> Option<DeviceKey> {
     let (user, device) = (activity.user.clone()?, activity.device?);
     Some(DeviceKey { tenant: activity.tenant.clone(), user, device })
 }

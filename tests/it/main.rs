@@ -23,6 +23,7 @@ mod enforce;
 mod erase;
 mod erase_races;
 mod errors;
+mod evaluate;
 mod feed;
 mod filters;
 mod harness;

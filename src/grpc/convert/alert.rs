@@ -1,6 +1,6 @@
 //! Alerts, and which to read.
 
-mod evidence;
+pub mod evidence;
 mod report;
 mod steps;
 mod watch;

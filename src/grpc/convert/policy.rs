@@ -1,6 +1,6 @@
 //! Policies.
 
-mod detection;
+pub mod detection;
 mod update;
 
 use chrono::Duration;

@@ -72,6 +72,20 @@ impl Memories {
     }
 }
 
+/// When each user of `activities`, which are of one tenant, was seen first.
+pub(in crate::session) async fn first_seen(
+    conn: &mut Connection,
+    activities: &[Activity],
+) -> Result<BTreeMap<UserId, Time>> {
+    let users: BTreeSet<_> = activities.iter().filter_map(user_of).collect();
+    let mut seen = BTreeMap::new();
+    for ((_, user), memory) in memories::of_users(conn, &users.iter().collect::<Vec<_>>()).await? {
+        let memory: UserMemory = from_json(memory)?;
+        seen.extend(memory.first_at.map(|at| (user, at)));
+    }
+    Ok(seen)
+}
+
 fn user_of(activity: &Activity) -> Option<(TenantId, UserId)> {
     Some((activity.tenant.clone(), activity.user.clone()?))
 }

@@ -18,8 +18,6 @@ use crate::model::detection::{Action, Mode};
 const MOST_NETWORKS: usize = 64;
 /// In seconds.
 const LONGEST_LEARNING: i64 = 365 * 86_400;
-/// Where it stands in a request.
-const FIELD: &str = "policy.detection";
 
 type Length = Option<prost_types::Duration>;
 
@@ -35,8 +33,8 @@ struct Given {
     accuracy: Option<u32>,
 }
 
-/// Checks what is stated.
-pub fn overrides(check: &mut Check, given: pb::DetectionPolicy) -> DetectionOverrides {
+/// Checks what is stated at `path` of a request.
+pub fn overrides(check: &mut Check, path: &str, given: pb::DetectionPolicy) -> DetectionOverrides {
     let of_rules = [
         (Rule::NewDevice, given.new_device.map(Given::from)),
         (Rule::NewCountry, given.new_country.map(Given::from)),
@@ -50,7 +48,7 @@ pub fn overrides(check: &mut Check, given: pb::DetectionPolicy) -> DetectionOver
         (Rule::RefusedTokens, given.refused_tokens.map(Given::from)),
         (Rule::LimitConflicts, given.limit_conflicts.map(Given::from)),
     ];
-    let learning = format!("{FIELD}.learning_period");
+    let learning = format!("{path}.learning_period");
     let rule = format!("must be whole seconds, 0s to {LONGEST_LEARNING}s");
     let mut stated = DetectionOverrides {
         learning_period: seconds(
@@ -60,11 +58,11 @@ pub fn overrides(check: &mut Check, given: pb::DetectionPolicy) -> DetectionOver
             |seconds| (0..=LONGEST_LEARNING).contains(&seconds),
             &rule,
         ),
-        trusted_networks: networks(check, &given.trusted_networks),
+        trusted_networks: networks(check, path, &given.trusted_networks),
         rules: BTreeMap::new(),
     };
     for (rule, given) in of_rules {
-        let set = given.map(|given| of_rule(check, rule, given)).unwrap_or_default();
+        let set = given.map(|given| of_rule(check, path, rule, given)).unwrap_or_default();
         if set != RuleOverrides::default() {
             stated.rules.insert(rule, set);
         }
@@ -72,8 +70,8 @@ pub fn overrides(check: &mut Check, given: pb::DetectionPolicy) -> DetectionOver
     stated
 }
 
-fn of_rule(check: &mut Check, rule: Rule, given: Given) -> RuleOverrides {
-    let field = format!("{FIELD}.{}", rule.id());
+fn of_rule(check: &mut Check, path: &str, rule: Rule, given: Given) -> RuleOverrides {
+    let field = format!("{path}.{}", rule.id());
     let mut set = RuleOverrides {
         mode: check.value(&format!("{field}.mode"), given.mode, Mode::from_number),
         action: check.value(&format!("{field}.action"), given.action, Action::from_number),
@@ -116,8 +114,8 @@ fn seconds(
     check.take(field, Some(seconds).filter(|s| is_whole && fits(*s)).ok_or(rule.to_owned()))
 }
 
-fn networks(check: &mut Check, given: &[String]) -> Option<Vec<IpNet>> {
-    let field = format!("{FIELD}.trusted_networks");
+fn networks(check: &mut Check, path: &str, given: &[String]) -> Option<Vec<IpNet>> {
+    let field = format!("{path}.trusted_networks");
     if given.len() > MOST_NETWORKS {
         check.broken(&field, format!("must be at most {MOST_NETWORKS}"));
     }

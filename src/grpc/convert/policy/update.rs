@@ -101,7 +101,11 @@ fn overrides(check: &mut Check, policy: pb::Policy) -> Overrides {
         acr_levels: Some(policy.acr_levels)
             .filter(|levels| !levels.is_empty())
             .and_then(|levels| check.take("policy.acr_levels", acr::check(levels))),
-        detection: detection::overrides(check, policy.detection.unwrap_or_default()),
+        detection: detection::overrides(
+            check,
+            "policy.detection",
+            policy.detection.unwrap_or_default(),
+        ),
     }
 }
 

@@ -1,0 +1,173 @@
+//! EvaluateRules: shows stored activities to the rules once more, as they are set and as they might be. Writes
+//! nothing. Nothing is remembered at first but when each user was seen first.
+
+pub mod replay;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration as Span;
+
+use chrono::Duration;
+use tokio::sync::Semaphore;
+
+use crate::cache::policies::Policies;
+use crate::clock::Time;
+use crate::detection::Context;
+use crate::detection::memory::network;
+use crate::error::{Error, Result};
+use crate::model::activity::{Activity, ActivityKind};
+use crate::model::detection::overrides::DetectionOverrides;
+use crate::model::detection::rule::Rule;
+use crate::model::ids::{DeviceKey, TenantId, UserId};
+use crate::session::detect::agents::Agents;
+use crate::session::detect::{device_of, first_seen};
+use crate::session::terminate_many::budget::Budget;
+use crate::store::devices;
+use crate::store::pool::Database;
+use crate::store::replay::{Selection, page};
+use replay::{Difference, Replay, Subject, Tally};
+
+/// Activities read at a time.
+const PAGE: i64 = 1_000;
+/// The most activities of one evaluation.
+const MOST: usize = 200_000;
+/// Evaluations at the same time on a replica.
+const AT_ONCE: usize = 2;
+
+/// Evaluates changes of rules.
+pub struct Evaluate {
+    db: Database,
+    policies: Policies,
+    turns: Semaphore,
+}
+
+/// What a caller asks for.
+pub struct Evaluation {
+    pub tenant: TenantId,
+    /// `None` = all of the tenant.
+    pub user: Option<UserId>,
+    /// Over what applies to the tenant.
+    pub change: DetectionOverrides,
+    /// Inclusive.
+    pub start: Time,
+    /// Exclusive.
+    pub end: Time,
+    /// How much from before `start` the rules see first.
+    pub warm_up: Duration,
+    /// The most samples.
+    pub samples: usize,
+}
+
+/// What came of it.
+pub struct Evaluated {
+    /// Of every rule: with the current settings and with the changed ones.
+    pub rules: Vec<(Rule, Tally, Tally)>,
+    pub samples: Vec<Difference>,
+    /// That were shown.
+    pub activities: usize,
+    /// All were.
+    pub complete: bool,
+}
+
+/// Activities, and what the rules must know of them besides.
+struct Page {
+    activities: Vec<Activity>,
+    trusted: std::collections::HashSet<DeviceKey>,
+    first_seen: BTreeMap<UserId, Time>,
+}
+
+impl Evaluate {
+    /// Evaluates what is stored in `db`, under `policies`.
+    pub fn new(db: Database, policies: Policies) -> Evaluate {
+        Evaluate { db, policies, turns: Semaphore::new(AT_ONCE) }
+    }
+
+    /// Evaluates for as long as `time` lasts.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] while others evaluate, [`Error::Unavailable`].
+    pub async fn evaluate(&self, wish: &Evaluation, time: Span) -> Result<Evaluated> {
+        let _turn = self.turns.try_acquire().map_err(|_| Error::Overloaded)?;
+        let mut time = Budget::new(time);
+        let reading = async {
+            let mut conn = self.db.acquire().await?;
+            self.policies.detection_of(&mut conn, [wish.tenant.clone()].into()).await
+        };
+        let current = self.db.within(reading).await?[&wish.tenant].as_ref().clone();
+        let changed = current.under(&wish.change);
+        let mut replay = Replay::new(current, changed, wish.start, wish.samples);
+        let mut agents = Agents::default();
+        let mut of_networks: Vec<Activity> = Vec::new();
+        let (mut shown, mut complete) = (0, false);
+        let mut last: Option<Activity> = None;
+        while shown < MOST && time.allows() {
+            let Page { activities, trusted, first_seen } =
+                self.db.within(self.page(wish, last.as_ref())).await?;
+            complete = activities.len() < PAGE as usize;
+            shown += activities.len();
+            for activity in activities {
+                if last.as_ref().is_none_or(|last| last.user != activity.user) {
+                    let user = activity.user.as_ref();
+                    replay.begin(user.and_then(|user| first_seen.get(user).copied()));
+                }
+                if activity.user.is_some() {
+                    let is_trusted = device_of(&activity).is_some_and(|key| trusted.contains(&key));
+                    let context = agents.context(&activity, is_trusted);
+                    replay.show(&activity, &context, Subject::User);
+                }
+                of_networks.extend(of_network(&activity));
+                last = Some(activity);
+            }
+            if complete {
+                break;
+            }
+        }
+        show_networks(&mut replay, of_networks).await;
+        let (rules, samples) = replay.end();
+        Ok(Evaluated { rules, samples, activities: shown, complete })
+    }
+
+    async fn page(&self, wish: &Evaluation, after: Option<&Activity>) -> Result<Page> {
+        let of = Selection {
+            tenant: &wish.tenant,
+            user: wish.user.as_ref(),
+            start: wish.start - wish.warm_up,
+            end: wish.end,
+        };
+        let mut conn = self.db.acquire().await?;
+        let activities = page(&mut conn, &of, after, PAGE).await?;
+        let met: BTreeSet<DeviceKey> = activities.iter().filter_map(device_of).collect();
+        let trusted = devices::trusted(&mut conn, &met.into_iter().collect::<Vec<_>>()).await?;
+        let first_seen = first_seen(&mut conn, &activities).await?;
+        Ok(Page { activities, trusted, first_seen })
+    }
+}
+
+/// What the rules about networks look at, without the rest, since all of it is kept until the end.
+fn of_network(activity: &Activity) -> Option<Activity> {
+    let Activity { id, occurred_at, kind, principal, tenant, user, .. } = activity;
+    let counts = match kind {
+        ActivityKind::LoginFailed => user.is_some(),
+        ActivityKind::TokenRefused => user.is_none(),
+        _ => false,
+    };
+    let bare = Activity::new(*id, *occurred_at, *kind, principal, tenant, user.as_ref());
+    (counts && activity.ip.is_some()).then_some(Activity { ip: activity.ip, ..bare })
+}
+
+async fn show_networks(replay: &mut Replay, mut activities: Vec<Activity>) {
+    let of = |activity: &Activity| activity.ip.map(|ip: IpAddr| network(ip));
+    activities.sort_by_key(|activity| (of(activity), activity.occurred_at, activity.id));
+    let mut before = None;
+    for (n, activity) in activities.iter().enumerate() {
+        let network = of(activity);
+        if before != network {
+            replay.begin(None);
+            before = network;
+        }
+        replay.show(activity, &Context::default(), Subject::Network);
+        if n % PAGE as usize == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
