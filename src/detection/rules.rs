@@ -56,7 +56,10 @@ fn burst(
     many: &str,
 ) -> Option<Finding> {
     let at = activity.occurred_at;
-    note(times, at, at - set.within, set.count);
+    // What the service notices may stand for many; more than it takes need not be counted.
+    for _ in 0..activity.times().min(set.count as usize) {
+        note(times, at, at - set.within, set.count);
+    }
     let first = *times.first()?;
     (times.len() >= set.count as usize).then(|| {
         let evidence = Burst::new(times.len(), set.count, set.within, first);

@@ -152,7 +152,8 @@ fn of_network(activity: &Activity) -> Option<Activity> {
         _ => false,
     };
     let bare = Activity::new(*id, *occurred_at, *kind, principal, tenant, user.as_ref());
-    (counts && activity.ip.is_some()).then_some(Activity { ip: activity.ip, ..bare })
+    let (ip, report) = (activity.ip, activity.report.clone());
+    (counts && ip.is_some()).then_some(Activity { ip, report, ..bare })
 }
 
 async fn show_networks(replay: &mut Replay, mut activities: Vec<Activity>) {

@@ -6,7 +6,7 @@ use sessiond::grpc::pb::{alert as alerts_pb, session as pb};
 use crate::detect::{alerts, settled, watching};
 use crate::harness::calls::{new_session, parts, refusal};
 use crate::harness::policies::level;
-use crate::harness::{TestServer, audit};
+use crate::harness::{TestServer, audit, wait};
 
 const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:142.0) Gecko/20100101 Firefox/142.0";
 const STEP_UP_REQUIRED: i16 = 15;
@@ -69,10 +69,8 @@ async fn a_step_up_is_demanded_once_and_not_of_who_has_done_it() {
     })
     .await;
     let (id, tokens) = hijacked(&server).await;
-    let waiting = format!(
-        "SELECT count(*) FROM user_sessions WHERE session_id = '{id}' AND step_up_at IS NOT NULL"
-    );
-    assert_eq!(server.db.count(&waiting).await, 1);
+    let outcome = async |token: &str| server.validate(token).await.outcome();
+    assert_eq!(outcome(&tokens.access_token).await, pb::Outcome::StepUpRequired);
     let [alert] = &alerts(&server, "ada").await[..] else { panic!("not one alert") };
     assert_eq!(alert.action_taken(), alerts_pb::ActionTaken::StepUpRequired);
     // Found again: it waits already.
@@ -86,20 +84,46 @@ async fn a_step_up_is_demanded_once_and_not_of_who_has_done_it() {
     let [alert] = &alerts(&server, "ada").await[..] else { panic!("not one alert") };
     assert_eq!(alert.occurrence_count, 2);
     assert_eq!(server.activities(STEP_UP_REQUIRED).await, 1);
-    // What is found of the time before a re-authentication demands none.
-    let done = "UPDATE user_sessions SET step_up_at = NULL, renewed_at = $1::text::timestamptz";
-    let later = (server.clock.now() + Duration::hours(1)).to_rfc3339();
-    server.db.connect().await.execute(done, &[&later]).await.expect("a change");
+    // The user was authenticated again; what happened before that demands nothing more.
+    let late = (server.clock.now() + Duration::seconds(1)).to_rfc3339();
+    server.advance(Duration::seconds(2));
+    let (_, tokens) = server.step_up(&id).await;
     let seen = "INSERT INTO session_activities (tenant_id, user_id, occurred_at, activity_id, kind,
             principal, session_id, ip_address, user_agent)
         VALUES ('default', 'ada', $1::text::timestamptz, gen_random_uuid(), 26, 'test', $2::text::uuid,
             '203.0.113.9', 'curl/8')";
-    let now = (server.clock.now() + Duration::seconds(1)).to_rfc3339();
-    server.db.connect().await.execute(seen, &[&now, &id]).await.expect("a row");
+    server.db.connect().await.execute(seen, &[&late, &id]).await.expect("a row");
     settled(&server).await;
     assert_eq!(alerts(&server, "ada").await[0].occurrence_count, 3);
     assert_eq!(server.activities(STEP_UP_REQUIRED).await, 1);
-    assert_eq!(server.db.count(&waiting).await, 0);
+    assert_eq!(outcome(&tokens.access_token).await, pb::Outcome::Active);
+    audit::check(&server.db).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stolen_access_token_ends_the_session_when_somebody_else_shows_it() {
+    let server = detect_with(pb::DetectionPolicy {
+        session_hijack: rule(pb::RuleMode::Enforce, pb::RuleAction::Terminate),
+        ..Default::default()
+    })
+    .await;
+    let request =
+        pb::CreateSessionRequest { client: client(FIREFOX, "192.0.2.1"), ..new_session("ada") };
+    let (id, access_token, _) = parts(&server.try_create(request).await.expect("a session"));
+    settled(&server).await;
+    let shown = pb::ValidateSessionRequest {
+        access_token: access_token.clone(),
+        client: client("curl/8.5.0", "198.51.100.7"),
+        ..Default::default()
+    };
+    server.sessions().validate_session(shown).await.expect("a judgement");
+    wait::until(async || server.validate(&access_token).await.outcome() == pb::Outcome::Inactive)
+        .await;
+    let ended = server.get(&id).await.expect("a session");
+    assert_eq!(ended.end_reason(), pb::EndReason::SuspiciousActivity);
+    let [alert] = &alerts(&server, "ada").await[..] else { panic!("not one alert") };
+    assert_eq!(alert.rule_id, "session_hijack");
+    audit::check(&server.db).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

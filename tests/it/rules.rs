@@ -3,10 +3,11 @@
 use chrono::Duration;
 use sessiond::grpc::pb::alert::evidence::Typed;
 use sessiond::grpc::pb::{alert as pb, session};
+use sessiond::model::detection::DetectionSettings;
 
 use crate::detect::{alerts, settled, watching};
 use crate::harness::calls::{new_session, parts};
-use crate::harness::{TestServer, audit};
+use crate::harness::{TestServer, audit, start_with, wait};
 
 const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:142.0) Gecko/20100101 Firefox/142.0";
 const NEWER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0";
@@ -194,4 +195,36 @@ async fn meeting_a_limit_again_and_again_is_told_of_once() {
     assert_eq!(rules(&server).await, ["limit_conflicts"]);
     let found = &alerts(&server, "ada").await[0];
     assert_eq!((found.occurrence_count, found.rule_version), (5, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_tokens_and_refused_creates_are_told_of_as_the_service_sees_them() {
+    let server = start_with(|settings| {
+        settings.detection = DetectionSettings::default();
+        settings.policy.limits.user.max = 1;
+    })
+    .await;
+    let created = create(&server, FIREFOX, "192.0.2.1", "").await;
+    let (_, access, _) = parts(&created);
+    let (message, _) = access.rsplit_once('.').expect("a signature");
+    for n in 0..20 {
+        let forged = session::ValidateSessionRequest {
+            access_token: format!("{message}.{n}AAA"),
+            client: client(CURL, "198.51.100.7", ""),
+            ..Default::default()
+        };
+        server.sessions().validate_session(forged).await.expect("a judgement");
+        if n % 2 == 0 {
+            server.try_create(new_session("ada")).await.expect_err("one at a time");
+        }
+    }
+    // What was counted meanwhile is entered a minute later.
+    server.advance(Duration::minutes(1));
+    let all = async || {
+        let list = server.list_alerts(pb::ListAlertsRequest::default()).await.expect("a list");
+        let mut rules: Vec<String> = list.alerts.into_iter().map(|alert| alert.rule_id).collect();
+        rules.sort();
+        rules
+    };
+    wait::until(async || all().await == ["limit_conflicts", "refused_tokens"]).await;
 }

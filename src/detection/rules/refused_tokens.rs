@@ -44,6 +44,7 @@ pub fn look(
 mod tests {
     use super::*;
     use crate::detection::samples::{activity, at, from};
+    use crate::model::activity::{Report, SYSTEM};
 
     type Memories = (UserMemory, NetworkMemory);
 
@@ -71,6 +72,20 @@ mod tests {
         let found = refuse(&mut memories, false, 20).expect("a finding");
         assert_eq!(found.dedup_key, "refused_tokens:2001:db8::/64");
         assert_eq!(found.evidence.values["network"], "2001:db8::/64");
+    }
+
+    #[test]
+    fn one_activity_may_stand_for_many() {
+        for (count, expected) in [("19", false), ("20", true), ("4000000000", true)] {
+            let mut activity = activity(ActivityKind::TokenRefused, at(0.0));
+            activity.principal = SYSTEM.to_owned();
+            let metadata = [("count".to_owned(), count.to_owned())].into();
+            activity.report = Some(Report { metadata, ..Report::default() });
+            let (mut user, mut network) = Memories::default();
+            let found = look(&activity, &DetectionSettings::default(), &mut user, &mut network);
+            assert_eq!(found.is_some(), expected, "{count}");
+            assert!(user.refused_tokens.len() <= 20);
+        }
     }
 
     #[test]
