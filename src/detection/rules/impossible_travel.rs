@@ -11,7 +11,7 @@ use crate::model::evidence::{Place, Travel, TypedEvidence};
 /// Mean radius of the Earth in km (IUGG).
 const EARTH: f64 = 6371.0088;
 
-/// Compares the place of a new or refreshed session with the one before. Unknown places are skipped.
+/// Compares the place where a session begins, goes on or is used with the one before. Unknown places are skipped.
 pub fn look(
     activity: &Activity,
     settings: &DetectionSettings,
@@ -19,7 +19,10 @@ pub fn look(
 ) -> Option<Finding> {
     let is_seen = matches!(
         activity.kind,
-        ActivityKind::Created | ActivityKind::Refreshed | ActivityKind::Reauthenticated
+        ActivityKind::Created
+            | ActivityKind::Refreshed
+            | ActivityKind::Reauthenticated
+            | ActivityKind::ContextChanged
     );
     if !is_seen {
         return None;
@@ -108,5 +111,17 @@ mod tests {
         let nowhere = activity(ActivityKind::Created, at(1.0));
         assert!(look(&nowhere, &DetectionSettings::default(), &mut user).is_none());
         assert!(seen(&mut user, PARIS, 2.0).is_some());
+    }
+    #[test]
+    fn a_stolen_access_token_travels_too_and_a_failed_login_does_not() {
+        for (kind, expected) in
+            [(ActivityKind::ContextChanged, true), (ActivityKind::LoginFailed, false)]
+        {
+            let mut user = UserMemory::default();
+            seen(&mut user, BERLIN, 0.0);
+            let elsewhere = placed(activity(kind, at(10.0)), "XX", Some(PARIS));
+            let found = look(&elsewhere, &DetectionSettings::default(), &mut user);
+            assert_eq!(found.is_some(), expected, "{kind:?}");
+        }
     }
 }
