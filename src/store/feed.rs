@@ -24,27 +24,28 @@ statement! {
 }
 
 statement! {
-    /// The snapshot, and whether it shows rows beyond those that another one showed.
+    /// The snapshot, and whether it shows rows beyond those that another one showed. Not `EXISTS` for what comes
+    /// after a transaction: Postgres expects a third of all rows there, and may read them all to find the first.
     Glance { next: &'a str as Text, pending: &'a [String] as Array<Text> } -> (Text, Bool),
     "SELECT pg_current_snapshot()::text,
-        EXISTS (SELECT 1 FROM session_activities WHERE xid >= ?::xid8)
+        (SELECT a.xid FROM session_activities a WHERE a.xid >= ?::xid8 ORDER BY a.xid LIMIT 1) IS NOT NULL
         OR EXISTS (SELECT 1 FROM session_activities WHERE xid = ANY (?::xid8[]))"
 }
 
 statement! {
     /// The transaction of the row so many after a position.
     Ahead { from: &'a str as Text, limit: i64 as BigInt } -> Text,
-    "SELECT xid::text FROM session_activities WHERE xid >= ?::xid8 ORDER BY xid OFFSET ? LIMIT 1"
+    "SELECT a.xid::text FROM session_activities a WHERE a.xid >= ?::xid8 ORDER BY a.xid OFFSET ? LIMIT 1"
 }
 
 statement! {
-    /// Whether anything was committed since the consumer read; a glance that writes nothing.
+    /// Whether anything was committed since the consumer read; a glance that writes nothing. As in `Glance`.
     Unread { after: &'a str as Text, late: &'a str as Text } -> Bool,
-    "SELECT EXISTS (
-        SELECT 1 FROM session_activities WHERE xid >= (
+    "SELECT (
+        SELECT a.xid FROM session_activities a WHERE a.xid >= (
             SELECT pg_snapshot_xmax(read_to::pg_snapshot) FROM feed_consumers WHERE consumer = ?
-        )
-    ) OR EXISTS (
+        ) ORDER BY a.xid LIMIT 1
+    ) IS NOT NULL OR EXISTS (
         SELECT 1 FROM session_activities WHERE xid = ANY (ARRAY(
             SELECT pg_snapshot_xip(read_to::pg_snapshot) FROM feed_consumers WHERE consumer = ?
         ))

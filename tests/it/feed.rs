@@ -190,3 +190,19 @@ async fn positions_of_another_cluster_are_forgotten_at_the_start() {
     server.create("ada").await;
     assert_eq!(read(&pool, start, 10).await.1.len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_span_is_bounded_also_where_transactions_get_another_digit() {
+    let server = start().await;
+    let db = pool(&server.db);
+    let writer = server.db.connect().await;
+    // Numbers of transactions are text on their way, and as text 99 comes after 800.
+    let place = "UPDATE session_activities SET xid = '99'";
+    writer.execute(ROW, &[&30]).await.expect("rows");
+    writer.batch_execute(place).await.expect("a change");
+    for _ in 0..4 {
+        writer.execute(ROW, &[&30]).await.expect("rows");
+    }
+    let (_, seen) = read(&db, "98:98:".parse().expect("a snapshot"), 40).await;
+    assert_eq!(seen.len(), 60);
+}
