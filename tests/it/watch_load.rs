@@ -84,7 +84,8 @@ async fn who_leaves_and_resumes_at_random_misses_none_of_ten_thousand_and_repeat
         write(&server, 3, rows - rows / 3 * 2),
     ]);
     let reading = join_all([1, 2].map(|seed| read([&server, &replica], cursor.clone(), seed)));
-    let (_, readers) = join(writing, reading).await;
+    let both = tokio::time::timeout(Duration::from_secs(120), join(writing, reading));
+    let (_, readers) = both.await.expect("all of them, in two minutes");
     let sql = "SELECT activity_id::text FROM session_activities";
     let rows = server.db.connect().await.query(sql, &[]).await.expect("a query");
     let there: HashSet<String> = rows.iter().map(|row| row.get(0)).collect();
@@ -116,8 +117,8 @@ async fn a_slow_reader_is_cut_off_and_loses_nothing() {
     collect(&server, &mut quick, 10_000).await;
     let mut seen = Vec::new();
     let status = loop {
-        match slow.message().await {
-            Ok(event) => seen.extend(event),
+        match slow.event().await {
+            Ok(event) => seen.push(event),
             Err(status) => break status,
         }
     };
@@ -139,8 +140,8 @@ async fn collect(
 ) -> Vec<pb::SessionEvent> {
     let mut seen = Vec::new();
     while seen.len() < count {
-        match watcher.message().await {
-            Ok(event) => seen.extend(event),
+        match watcher.event().await {
+            Ok(event) => seen.push(event),
             Err(status) => {
                 assert_eq!(reason(&status), "WATCH_TOO_SLOW");
                 *watcher = server.watch(&watcher.cursor).await;

@@ -68,11 +68,14 @@ impl<M: Message> Watcher<M> {
 
     /// The next event, past heartbeats.
     pub async fn event(&mut self) -> Result<M::Event, Status> {
-        loop {
-            if let Some(event) = self.message().await? {
-                return Ok(event);
+        let next = async {
+            loop {
+                if let Some(event) = self.message().await? {
+                    return Ok(event);
+                }
             }
-        }
+        };
+        tokio::time::timeout(Duration::from_secs(20), next).await.expect("an event, in 20 seconds")
     }
 
     /// That many events.
@@ -86,11 +89,14 @@ impl<M: Message> Watcher<M> {
 
     /// How it ends, past all events.
     pub async fn end(&mut self) -> Status {
-        loop {
-            if let Err(status) = self.message().await {
-                return status;
+        let end = async {
+            loop {
+                if let Err(status) = self.message().await {
+                    return status;
+                }
             }
-        }
+        };
+        tokio::time::timeout(Duration::from_secs(20), end).await.expect("an end, in 20 seconds")
     }
 
     /// Holds that nothing comes before two heartbeats, the second of which is about what came after the call.
