@@ -50,6 +50,7 @@ mod refresh;
 mod request_ids;
 mod reuse;
 mod rules;
+mod scenario;
 mod secrets;
 mod step_up;
 mod step_up_demanded;
