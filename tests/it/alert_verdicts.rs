@@ -110,7 +110,7 @@ async fn the_like_of_a_false_positive_is_kept_silently_for_the_stated_time() {
     let ids = |alerts: Vec<pb::SecurityAlert>| {
         alerts.into_iter().map(|alert| alert.alert_id).collect::<Vec<_>>()
     };
-    assert_eq!(ids(suppressed(&server).await), [silent.alert_id.clone()]);
+    assert_eq!(ids(suppressed(&server).await), std::slice::from_ref(&silent.alert_id));
     assert!(!ids(server.alerts_of("ada").await).contains(&silent.alert_id));
     server.advance(Duration::days(2) - Duration::microseconds(1));
     let last = server.raise(report("ada")).await.expect("an alert");
