@@ -9,6 +9,7 @@ pub mod flush_touches;
 pub mod probe;
 pub mod reload_locations;
 pub mod retain;
+pub mod roll_up;
 
 use std::time::Duration;
 

@@ -29,5 +29,6 @@ pub mod page;
 pub mod policy;
 pub mod request;
 pub mod session;
+pub mod statistics;
 pub mod token;
 pub mod user_device;

@@ -30,8 +30,8 @@ use crate::session::{
     apply_policy::ApplyPolicy, create, create::Create, detect::Detect, device, devices,
     erase::Erase, evaluate::Evaluate, expire::Expire, get::Get, get_policy::GetPolicy, list::List,
     notice::Notices, reauthenticate::Reauthenticate, refresh::Refresh, retain::Retain,
-    terminate::Terminate, terminate_many::TerminateMany, touch::Touches, update::Update,
-    update_policy::UpdatePolicy, validate::Validate, watch::Watch,
+    roll_up::RollUp, stats::Stats, terminate::Terminate, terminate_many::TerminateMany,
+    touch::Touches, update::Update, update_policy::UpdatePolicy, validate::Validate, watch::Watch,
 };
 use crate::store::migrations;
 use crate::store::pool::Database;
@@ -128,6 +128,7 @@ impl Server {
         let apply = ApplyPolicy::new(db.clone(), clock.clone(), touches.clone(), policies.clone());
         let terminate = Terminate::new(db.clone(), clock.clone(), issuer, touches.clone());
         let terminate_many = || TerminateMany::new(db.clone(), clock.clone(), touches.clone());
+        let roll_up = RollUp::new(db.clone(), clock.clone());
         let sessions = SessionApi {
             create,
             refresh,
@@ -135,7 +136,7 @@ impl Server {
             reauthenticate,
             terminate,
             terminate_many: terminate_many(),
-            erase: Erase::new(db.clone(), clock.clone()),
+            erase: Erase::new(db.clone(), clock.clone(), roll_up.clone()),
             get: Get::new(db.clone(), clock.clone(), touches.clone()),
             list: List::new(db.clone(), clock.clone(), touches.clone()),
             update: Update::new(db.clone(), clock.clone(), touches.clone()),
@@ -155,6 +156,7 @@ impl Server {
             ),
             watch: Watch::new(hub.clone()),
             streams: streams.clone(),
+            stats: Stats::new(db.clone(), clock.clone()),
             keyring,
             pages: pages.clone(),
             clock: clock.clone(),
@@ -175,6 +177,7 @@ impl Server {
             detect: Detect::new(db.clone(), clock.clone(), policies.clone(), touches.clone()),
             retain: Retain::new(db, clock.clone()),
             apply,
+            roll_up,
             touches,
             notices,
             reader,

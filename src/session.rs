@@ -19,6 +19,8 @@ pub mod notice;
 pub mod reauthenticate;
 pub mod refresh;
 pub mod retain;
+pub mod roll_up;
+pub mod stats;
 pub mod step_up;
 pub mod terminate;
 pub mod terminate_many;

@@ -21,6 +21,7 @@ pub mod replay;
 pub mod requests;
 pub mod rule_counts;
 pub mod sessions;
+pub mod statistics;
 pub mod users;
 
 mod error;

@@ -14,3 +14,4 @@ pub(super) mod rules;
 pub(super) mod session;
 pub(super) mod time;
 pub(super) mod watch;
+pub(super) mod window;

@@ -19,6 +19,7 @@ use crate::session::get_policy::GetPolicy;
 use crate::session::list::List;
 use crate::session::reauthenticate::Reauthenticate;
 use crate::session::refresh::Refresh;
+use crate::session::stats::Stats;
 use crate::session::terminate::Terminate;
 use crate::session::terminate_many::TerminateMany;
 use crate::session::update::Update;
@@ -47,6 +48,7 @@ pub struct SessionApi {
     pub update_policy: UpdatePolicy,
     pub watch: Watch,
     pub streams: Arc<Streams>,
+    pub stats: Stats,
     pub keyring: Arc<Keyring>,
     pub pages: Arc<PageTokens>,
     pub clock: Clock,
@@ -281,5 +283,14 @@ impl pb::session_service_server::SessionService for SessionApi {
         let from = self.streams.position(&terms)?;
         let watch = self.watch.watch(tenant, filter, from).await?;
         Ok(self.streams.send(watch, terms, convert::to_pb_watched))
+    }
+
+    async fn get_session_stats(
+        &self,
+        request: Request<pb::GetSessionStatsRequest>,
+    ) -> Result<Response<pb::GetSessionStatsResponse>, Status> {
+        let (owner, window) = convert::stats_wish(&request.into_inner(), self.clock.now())?;
+        let figures = self.stats.get(&owner, window).await?;
+        Ok(Response::new(convert::to_pb_stats(figures)))
     }
 }

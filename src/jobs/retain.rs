@@ -15,5 +15,6 @@ pub async fn run(retain: Retain, interval: Duration, stop: CancellationToken) {
         }
         slices(&stop, "old request ids could not be deleted", || retain.prune_slice()).await;
         slices(&stop, "old networks could not be forgotten", || retain.forget_slice()).await;
+        slices(&stop, "old statistics could not be deleted", || retain.prune_figures()).await;
     }
 }

@@ -13,6 +13,7 @@ use crate::session::expire::Expire;
 use crate::session::location::Locator;
 use crate::session::notice::Notices;
 use crate::session::retain::Retain;
+use crate::session::roll_up::RollUp;
 use crate::session::touch::Touches;
 
 /// What the jobs work with.
@@ -25,13 +26,15 @@ pub(super) struct Jobs {
     pub reader: SessionReader,
     pub locator: Locator,
     pub detect: Detect,
+    pub roll_up: RollUp,
     pub intervals: Intervals,
 }
 
 impl Jobs {
     /// Starts them all; each ends soon after `stop`.
     pub fn start(self, up: watch::Sender<bool>, stop: &CancellationToken) -> JoinSet<()> {
-        let Intervals { flush, sweep, probe, retain, apply, detect, locations } = self.intervals;
+        let Intervals { flush, sweep, probe, retain, apply, detect, locations, roll_up } =
+            self.intervals;
         let mut jobs = JoinSet::new();
         jobs.spawn(jobs::expire::run(self.expire, sweep, stop.clone()));
         jobs.spawn(jobs::flush_touches::run(self.touches, flush, stop.clone()));
@@ -41,6 +44,7 @@ impl Jobs {
         jobs.spawn(jobs::apply_policies::run(self.apply, apply, stop.clone()));
         jobs.spawn(jobs::reload_locations::run(self.locator, locations, stop.clone()));
         jobs.spawn(jobs::detect::run(self.detect, detect, stop.clone()));
+        jobs.spawn(jobs::roll_up::run(self.roll_up, roll_up, stop.clone()));
         jobs
     }
 }

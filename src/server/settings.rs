@@ -50,6 +50,8 @@ pub struct Intervals {
     pub detect: Duration,
     /// Looking whether the files of locations changed.
     pub locations: Duration,
+    /// Looking for activities that the statistics have not counted.
+    pub roll_up: Duration,
 }
 
 impl Default for Intervals {
@@ -62,6 +64,7 @@ impl Default for Intervals {
             apply: Duration::from_secs(1),
             detect: Duration::from_millis(250),
             locations: Duration::from_secs(60),
+            roll_up: Duration::from_millis(500),
         }
     }
 }

@@ -5,8 +5,8 @@
 //! order of the tables decides: sessions go first, and deleting one waits for whoever has it locked. So
 //! once none is left, every refresh, end or expiry has committed what it wrote, nobody can begin
 //! another, and what they left lies in the tables that follow. The same holds for alerts and those who
-//! work on them. The audit trail, which all of them write, goes last. A new kind of writer of a user's
-//! rows must lock the user, or a row of a table before those that it writes.
+//! work on them. Then goes the audit trail, which all of them write, and last what was counted from it. A
+//! new kind of writer of a user's rows must lock the user, or a row of a table before those that it writes.
 
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::error::{Error, Outage, Result};
 use crate::model::activity::{Activity, ActivityKind};
 use crate::model::ids::{TenantId, UserId};
 use crate::model::request::{Remembered, RequestId};
+use crate::session::roll_up::{self, RollUp};
 use crate::session::terminate_many::budget::Budget;
 use crate::store::changes::Changes;
 use crate::store::erase::{self, Gone, TABLES, Table};
@@ -28,6 +29,7 @@ const SLICE: u64 = 1000;
 pub struct Erase {
     db: Database,
     clock: Clock,
+    roll_up: RollUp,
 }
 
 /// What a caller asks for.
@@ -53,8 +55,8 @@ pub struct Erased {
 
 impl Erase {
     /// Erases users of `db`.
-    pub fn new(db: Database, clock: Clock) -> Erase {
-        Erase { db, clock }
+    pub fn new(db: Database, clock: Clock, roll_up: RollUp) -> Erase {
+        Erase { db, clock, roll_up }
     }
 
     /// Deletes what is there of the user, for as long as `time` lasts. What is counted is final.
@@ -65,6 +67,8 @@ impl Erase {
     pub async fn erase(&self, wish: &Erasure, time: Duration) -> Result<Erased> {
         let mut budget = Budget::new(time);
         let mut done = Erased::default();
+        // What is deleted can no longer be counted.
+        self.roll_up.settle(|| budget.allows()).await?;
         while !done.complete && budget.allows() {
             let first = !done.is_any();
             let slice = match self.slice(wish, first).await {
@@ -95,6 +99,7 @@ impl Erase {
         changes.remembered.extend(new_request(&mut tx, wish, now).await?);
         let erased = empty(&mut tx, wish).await?;
         if erased.complete {
+            roll_up::forget(&mut tx, &wish.tenant, &wish.user, now).await?;
             erase::forget(&mut tx, &wish.tenant, &wish.user).await?;
         }
         if first && (erased.is_any() || (was_known && erased.complete)) {
@@ -132,6 +137,7 @@ impl Erased {
             Table::Alerts => self.alerts += gone.rows,
             Table::Activities => self.activities += gone.rows,
             Table::Devices | Table::Requests | Table::Memories => {}
+            Table::CountedAlerts | Table::RollUps => {}
         }
     }
 

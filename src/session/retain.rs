@@ -5,6 +5,7 @@ use chrono::Duration;
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::store::pool::Database;
+use crate::store::statistics::figures;
 use crate::store::{memories, partitions, requests};
 
 /// Rows per transaction.
@@ -13,6 +14,12 @@ const SLICE: i64 = 500;
 /// For how long a network is remembered after detection last noted something: longer than any rule
 /// looks back.
 const NETWORKS_FOR: Duration = Duration::hours(24);
+
+/// For how long statistics of a user are kept.
+const USER_FIGURES_FOR: Duration = Duration::days(93);
+
+/// For how long those of a tenant are.
+const TENANT_FIGURES_FOR: Duration = Duration::days(400);
 
 /// Keeps tables in shape.
 pub struct Retain {
@@ -62,5 +69,17 @@ impl Retain {
             .within(async { memories::prune(&mut *self.db.acquire().await?, before, SLICE).await })
             .await?;
         Ok(gone == SLICE as usize)
+    }
+
+    /// Forgets one slice of statistics older than they are kept; true if more may be there.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn prune_figures(&self) -> Result<bool> {
+        let now = self.clock.now();
+        let (users, tenants) = (now - USER_FIGURES_FOR, now - TENANT_FIGURES_FOR);
+        let pruning =
+            async { figures::prune(&mut *self.db.acquire().await?, users, tenants, SLICE).await };
+        Ok(self.db.within(pruning).await? == SLICE as usize)
     }
 }

@@ -108,6 +108,8 @@ tables! {
     Requests: "requests", "request_id", "false";
     Memories: "user_memories", "tenant_id", "false";
     Activities: "session_activities", "occurred_at, activity_id", "false";
+    CountedAlerts: "counted_alerts", "alert_id", "false";
+    RollUps: "roll_ups", "hour", "false";
 }
 
 /// Locks the user as a create does; true if the user was known.

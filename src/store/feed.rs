@@ -16,6 +16,7 @@ use crate::store::schema::session_activities;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consumer {
     Detect,
+    Stats,
 }
 
 statement! {
@@ -71,6 +72,20 @@ statement! {
 statement! {
     Claim { consumer: &'a str as Text } -> Text,
     "SELECT read_to FROM feed_consumers WHERE consumer = ? FOR UPDATE SKIP LOCKED"
+}
+
+statement! {
+    WaitAndClaim { consumer: &'a str as Text } -> Text,
+    "SELECT read_to FROM feed_consumers WHERE consumer = ? FOR UPDATE"
+}
+
+statement! {
+    /// After a quiet time the first row that is unread is younger than the position.
+    ReadAt { consumer: &'a str as Text } -> Timestamptz,
+    "SELECT greatest(c.updated_at, (
+        SELECT a.occurred_at FROM session_activities a
+        WHERE a.xid >= pg_snapshot_xmax(c.read_to::pg_snapshot) ORDER BY a.xid LIMIT 1
+    )) FROM feed_consumers c WHERE c.consumer = ?"
 }
 
 statement! {
@@ -204,6 +219,27 @@ pub async fn claim(conn: &mut Connection, consumer: Consumer) -> Result<Option<H
     found.map(|position| horizon(&position)).transpose()
 }
 
+/// The same, but waits while another replica reads.
+///
+/// # Errors
+/// [`Error::Unavailable`], with [`crate::error::Outage::Locked`] if that takes too long.
+pub async fn wait_and_claim(conn: &mut Connection, consumer: Consumer) -> Result<Horizon> {
+    horizon(&WaitAndClaim::new(consumer.name()).get_result::<String>(conn).await?)
+}
+
+/// What was decided before about this moment the consumer has read, unless its transaction was still open;
+/// at most `now`, the time of the call.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub async fn read_through(conn: &mut Connection, consumer: Consumer, now: Time) -> Result<Time> {
+    if !is_unread(conn, consumer).await? {
+        return Ok(now);
+    }
+    let read_at: Time = ReadAt::new(consumer.name()).get_result(conn).await?;
+    Ok(read_at.min(now))
+}
+
 /// Writes how far the consumer has read, in the transaction that holds what came of it.
 ///
 /// # Errors
@@ -243,6 +279,7 @@ impl Consumer {
     fn name(self) -> &'static str {
         match self {
             Consumer::Detect => "detect",
+            Consumer::Stats => "stats",
         }
     }
 }

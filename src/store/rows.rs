@@ -48,7 +48,7 @@ fn interval<S: Serializer>(
 }
 
 /// A user; the empty id stands for none. `None` if it is neither.
-fn user_or_none(id: &str) -> Option<Option<UserId>> {
+pub(super) fn user_or_none(id: &str) -> Option<Option<UserId>> {
     if id.is_empty() { Some(None) } else { UserId::parse(id).ok().map(Some) }
 }
 

@@ -211,10 +211,12 @@ async fn an_idle_database_is_left_alone() {
     create_in(&server, "DE", 52.52, 13.405).await;
     create_in(&server, "JP", 35.68, 139.69).await;
     settled(&server).await;
+    crate::stats::counted(&server).await;
     let looks = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
     let position = async || {
         let client = server.db.connect().await;
-        let row = client.query_one("SELECT read_to FROM feed_consumers", &[]).await;
+        let sql = "SELECT string_agg(read_to, ' ' ORDER BY consumer) FROM feed_consumers";
+        let row = client.query_one(sql, &[]).await;
         row.expect("a row").get::<_, String>(0)
     };
     let (before, commits) = (position().await, server.db.count(looks).await);

@@ -113,6 +113,7 @@ pub fn settings(database_url: String) -> Settings {
             apply: Duration::from_millis(100),
             detect: Duration::from_millis(30),
             locations: Duration::from_millis(30),
+            roll_up: Duration::from_millis(30),
         },
         watch: WatchSettings {
             look: Duration::from_millis(20),

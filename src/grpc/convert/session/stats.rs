@@ -1,0 +1,98 @@
+//! GetSessionStats, both ways.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use crate::clock::Time;
+use crate::error::Result;
+use crate::grpc::convert::check::Check;
+use crate::grpc::convert::session::optional_user;
+use crate::grpc::convert::time::to_pb;
+use crate::grpc::convert::window::{Asked, window};
+use crate::grpc::pb::session as pb;
+use crate::model::ids::TenantId;
+use crate::model::session::EndReason;
+use crate::model::statistics::window::{Figures, Window};
+use crate::model::statistics::{Counts, MOST_NAMES, Owner};
+
+/// The most clients and countries that a bucket names.
+const IN_A_BUCKET: usize = 10;
+
+/// Whose statistics, and of which time.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`].
+pub fn stats_wish(request: &pb::GetSessionStatsRequest, now: Time) -> Result<(Owner, Window)> {
+    let mut check = Check::default();
+    let asked = Asked { start: request.start_time, end: request.end_time, bucket: request.bucket };
+    let window = window(&mut check, asked, now);
+    let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
+    let user = optional_user(&mut check, &request.user_id);
+    let (Some(tenant), Some(window)) = (tenant, window) else { return Err(check.failed()) };
+    check.done()?;
+    Ok((Owner { tenant, user }, window))
+}
+
+/// Statistics as the protocol writes them.
+pub fn to_pb_stats(figures: Figures) -> pb::GetSessionStatsResponse {
+    let bucket = |bucket: &crate::model::statistics::window::Bucket| pb::SessionStatsBucket {
+        start_time: Some(to_pb(bucket.start)),
+        end_time: Some(to_pb(bucket.end)),
+        stats: Some(stats(&bucket.counts, IN_A_BUCKET)),
+    };
+    pb::GetSessionStatsResponse {
+        active_count: u64::try_from(figures.standing.live).unwrap_or(0),
+        total: Some(stats(&figures.total, MOST_NAMES + 1)),
+        buckets: figures.buckets.iter().map(bucket).collect(),
+        start_time: Some(to_pb(figures.window.start)),
+        end_time: Some(to_pb(figures.window.end)),
+        as_of_time: Some(to_pb(figures.as_of)),
+    }
+}
+
+fn stats(counts: &Counts, most: usize) -> pb::SessionStats {
+    let expired = |number: i16| {
+        EndReason::from_number(number.into()).is_some_and(|reason| reason.is_expiry())
+    };
+    let ended = |expiry: bool| {
+        counts.ended.iter().filter(|(reason, _)| expired(**reason) == expiry).map(|(_, n)| n).sum()
+    };
+    let reports = counts.succeeded + counts.failed;
+    let end_reasons = counts.ended.iter();
+    let device_types = counts.device_types.iter();
+    pb::SessionStats {
+        created_count: counts.created,
+        refreshed_count: counts.refreshed,
+        reauthenticated_count: counts.reauthenticated,
+        terminated_count: ended(false),
+        expired_count: ended(true),
+        end_reasons: end_reasons
+            .map(|(reason, count)| pb::EndReasonCount {
+                end_reason: (*reason).into(),
+                count: *count,
+            })
+            .collect(),
+        device_types: device_types
+            .map(|(kind, count)| pb::DeviceTypeCount { device_type: (*kind).into(), count: *count })
+            .collect(),
+        countries: most_frequent(&counts.countries, most.min(MOST_NAMES))
+            .map(|(country_code, count)| pb::CountryCount { country_code, count })
+            .collect(),
+        clients: most_frequent(&counts.clients, most)
+            .map(|(client_id, count)| pb::ClientCount { client_id, count })
+            .collect(),
+        peak_active_count: u64::try_from(counts.level.peak).unwrap_or(0),
+        succeeded_activity_count: counts.succeeded,
+        failed_activity_count: counts.failed,
+        activity_success_rate: (reports > 0).then(|| counts.succeeded as f64 / reports as f64),
+    }
+}
+
+fn most_frequent(
+    counts: &BTreeMap<String, u64>,
+    most: usize,
+) -> impl Iterator<Item = (String, u64)> {
+    let mut sorted: Vec<(&String, u64)> = counts.iter().map(|(name, n)| (name, *n)).collect();
+    sorted.sort_by_key(|(_, n)| Reverse(*n));
+    sorted.into_iter().take(most).map(|(name, n)| (name.clone(), n))
+}

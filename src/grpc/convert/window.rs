@@ -1,0 +1,49 @@
+//! The time that statistics are asked about.
+
+use chrono::{Datelike, Duration};
+
+use crate::clock::Time;
+use crate::grpc::convert::check::Check;
+use crate::grpc::convert::time::{duration, time};
+use crate::model::statistics::window::{LONGEST, MOST_BUCKETS, Window};
+
+/// What every request for statistics states of the time.
+pub struct Asked {
+    pub start: Option<prost_types::Timestamp>,
+    pub end: Option<prost_types::Timestamp>,
+    pub bucket: Option<prost_types::Duration>,
+}
+
+/// Checks a window: by default the last 24 hours, hour by hour.
+pub fn window(check: &mut Check, asked: Asked, now: Time) -> Option<Window> {
+    let hour = Duration::hours(1);
+    let bucket = duration(check, "bucket", asked.bucket);
+    let (start, end) = (time(check, "start_time", asked.start), time(check, "end_time", asked.end));
+    if !check.is_sound() {
+        return None;
+    }
+    let end = end.unwrap_or(now);
+    let Some(start) = start.or_else(|| end.checked_sub_signed(Duration::hours(24))) else {
+        check.broken("end_time", "must have 24 hours before it");
+        return None;
+    };
+    let bucket = bucket.unwrap_or(hour);
+    let window = Window::new(start, end, bucket);
+    if end <= start {
+        check.broken("end_time", "must be after start_time");
+    } else if window.end - window.start > LONGEST {
+        let rule = format!("must be at most {} days after start_time", LONGEST.num_days());
+        check.broken("end_time", rule);
+    }
+    for (field, at) in [("start_time", window.start), ("end_time", window.end)] {
+        if !(1..=9999).contains(&at.year()) {
+            check.broken(field, "must lie in the years 1 to 9999, moved to the full hour");
+        }
+    }
+    if bucket < hour || Duration::hours(bucket.num_hours()) != bucket {
+        check.broken("bucket", "must be a multiple of one hour");
+    } else if window.buckets() > MOST_BUCKETS {
+        check.broken("bucket", format!("must cut the time into at most {MOST_BUCKETS} buckets"));
+    }
+    Some(window)
+}

@@ -1,0 +1,104 @@
+//! Statistics and EraseUser: those of the user go, those of the tenant stay and stay right.
+
+use sessiond::grpc::pb::session as pb;
+
+use crate::harness::calls::parts;
+use crate::harness::{TestServer, start, start_with};
+use crate::stats::{counted, day, report};
+
+const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
+
+fn ended(stats: &pb::SessionStats, reason: pb::EndReason) -> u64 {
+    let of = |end: &&pb::EndReasonCount| end.end_reason() == reason;
+    stats.end_reasons.iter().find(of).map_or(0, |end| end.count)
+}
+
+/// Nothing that was counted of the user is left.
+async fn assert_forgotten(server: &TestServer, user: &str) {
+    let left = format!(
+        "SELECT count(*) FROM (SELECT user_id FROM roll_ups UNION ALL
+        SELECT user_id FROM standings UNION ALL SELECT user_id FROM counted_alerts) u
+        WHERE user_id = '{user}'"
+    );
+    assert_eq!(server.db.count(&left).await, 0);
+    let nothing = Some(pb::SessionStats::default());
+    assert_eq!(day(server, user).await.total, nothing);
+}
+
+/// The tenant has what its users have.
+async fn assert_sums(server: &TestServer) {
+    let sums = "SELECT count(*) FROM (
+            SELECT sum(live) FILTER (WHERE user_id = '') AS whole,
+                coalesce(sum(live) FILTER (WHERE user_id <> ''), 0) AS parts,
+                (SELECT count(*) FROM user_sessions WHERE state = 1) AS there
+            FROM standings
+        ) s WHERE whole = parts AND whole = there";
+    assert_eq!(server.db.count(sums).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_counts_first_what_it_deletes() {
+    // Nobody else does.
+    let server = start_with(|settings| settings.intervals.roll_up = HOUR).await;
+    server.create("bob").await;
+    for _ in 0..3 {
+        server.create("ada").await;
+    }
+    let (id, ..) = parts(&server.create("ada").await);
+    server.terminate(&id).await.expect("an end");
+    server.steal_from("ada").await;
+    // More than one slice.
+    report(&server, "ada", true, 2100).await;
+    let erased = server.erase("ada").await.expect("an erasure");
+    assert_eq!((erased.complete, erased.sessions_ended), (true, 3));
+    let answer = day(&server, "").await;
+    let total = answer.total.expect("a total");
+    assert_eq!((total.created_count, total.refreshed_count), (6, 2));
+    assert_eq!(total.succeeded_activity_count, 2100);
+    assert_eq!(ended(&total, pb::EndReason::Logout), 1);
+    assert_eq!(ended(&total, pb::EndReason::RefreshReuse), 1);
+    assert_eq!(ended(&total, pb::EndReason::UserErased), 3);
+    assert_eq!((answer.active_count, total.peak_active_count), (1, 5));
+    assert_sums(&server).await;
+    assert_forgotten(&server, "ada").await;
+    // Again, with nothing there; and of one who comes back.
+    server.erase("ada").await.expect("an erasure");
+    server.create("ada").await;
+    server.erase("ada").await.expect("an erasure");
+    let total = day(&server, "").await.total.expect("a total");
+    assert_eq!(ended(&total, pb::EndReason::UserErased), 4);
+    assert_sums(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_users_come_and_are_erased_the_tenant_has_what_its_users_have() {
+    let server = start().await;
+    let replica = server.replica().await;
+    let coming = async {
+        for n in 0..60 {
+            let (id, _, refresh) = parts(&replica.create(&format!("user-{}", n % 3)).await);
+            // Erased meanwhile, perhaps.
+            let _ = replica.refresh(&refresh).await;
+            let _ = server.terminate(&id).await;
+            server.create(&format!("user-{}", n % 3)).await;
+        }
+    };
+    let going = async {
+        for n in 0..40 {
+            server.erase(&format!("user-{}", n % 2)).await.expect("an erasure");
+        }
+    };
+    tokio::join!(coming, going);
+    counted(&server).await;
+    assert_sums(&server).await;
+    let answer = day(&server, "").await;
+    let total = answer.total.expect("a total");
+    let ended: u64 = total.end_reasons.iter().map(|end| end.count).sum();
+    assert_eq!(total.created_count - ended, answer.active_count);
+    for n in 0..3 {
+        server.erase(&format!("user-{n}")).await.expect("an erasure");
+        assert_forgotten(&server, &format!("user-{n}")).await;
+    }
+    assert_eq!(day(&server, "").await.active_count, 0);
+    assert_sums(&server).await;
+}
