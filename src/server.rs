@@ -171,6 +171,8 @@ impl Server {
             evaluate: Evaluate::new(db.clone(), policies.clone()),
             pages,
             streams,
+            stats: alert::stats::Stats::new(db.clone(), clock.clone()),
+            clock: clock.clone(),
         };
         let jobs = jobs::Jobs {
             expire: Expire::new(db.clone(), clock.clone(), touches.clone()),

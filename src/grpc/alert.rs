@@ -8,8 +8,10 @@ use crate::alert::raise::Raise;
 use crate::alert::read::Read;
 use crate::alert::resolve::Resolve;
 use crate::alert::rules::Rules;
+use crate::alert::stats::Stats;
 use crate::alert::watch::Watch;
 use crate::alert::work::Work;
+use crate::clock::Clock;
 use crate::grpc::auth::principal;
 use crate::grpc::convert::alert as convert;
 use crate::grpc::convert::evaluation;
@@ -32,6 +34,8 @@ pub struct AlertApi {
     pub pages: Arc<PageTokens>,
     pub watch: Watch,
     pub streams: Arc<Streams>,
+    pub stats: Stats,
+    pub clock: Clock,
 }
 
 #[tonic::async_trait]
@@ -136,5 +140,14 @@ impl pb::alert_service_server::AlertService for AlertApi {
         let time = deadline::budget(request.metadata());
         let wish = evaluation::evaluation(request.into_inner())?;
         Ok(Response::new(evaluation::to_pb(self.evaluate.evaluate(&wish, time).await?)))
+    }
+
+    async fn get_alert_stats(
+        &self,
+        request: Request<pb::GetAlertStatsRequest>,
+    ) -> Result<Response<pb::GetAlertStatsResponse>, Status> {
+        let (owner, window) = convert::stats_wish(request.into_inner(), self.clock.now())?;
+        let figures = self.stats.get(&owner, window).await?;
+        Ok(Response::new(convert::to_pb_stats(figures)))
     }
 }

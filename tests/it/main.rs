@@ -53,6 +53,7 @@ mod rules;
 mod scenario;
 mod secrets;
 mod stats;
+mod stats_alerts;
 mod stats_erase;
 mod stats_limits;
 mod step_up;

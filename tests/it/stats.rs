@@ -32,7 +32,7 @@ async fn ask(
 }
 
 /// Pairs of a name and a count, in the order of the names.
-async fn pairs(server: &TestServer, sql: &str) -> Vec<(String, u64)> {
+pub async fn pairs(server: &TestServer, sql: &str) -> Vec<(String, u64)> {
     let rows = server.db.connect().await.query(sql, &[]).await.expect("a query");
     let pair = |row: &tokio_postgres::Row| (row.get(0), row.get::<_, i64>(1).unsigned_abs());
     rows.iter().map(pair).collect()

@@ -2,6 +2,7 @@
 
 pub mod evidence;
 mod report;
+mod stats;
 mod steps;
 mod watch;
 
@@ -16,6 +17,7 @@ use crate::model::alert::{Alert, AlertFilter, AlertState, Category, Severity};
 use crate::model::ids::{TenantId, UserId};
 
 pub use report::report;
+pub use stats::{stats_wish, to_pb_stats};
 pub use steps::{acknowledgement, reopening, resolution};
 pub use watch::{to_pb_watched, watch};
 

@@ -1,4 +1,7 @@
-//! The time that statistics are asked about.
+//! What all statistics have in common: the time they are asked about, and names in the order of their counts.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use chrono::{Datelike, Duration};
 
@@ -6,6 +9,9 @@ use crate::clock::Time;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::time::{duration, time};
 use crate::model::statistics::window::{LONGEST, MOST_BUCKETS, Window};
+
+/// The most names of a kind that a bucket holds.
+pub const IN_A_BUCKET: usize = 10;
 
 /// What every request for statistics states of the time.
 pub struct Asked {
@@ -46,4 +52,14 @@ pub fn window(check: &mut Check, asked: Asked, now: Time) -> Option<Window> {
         check.broken("bucket", format!("must cut the time into at most {MOST_BUCKETS} buckets"));
     }
     Some(window)
+}
+
+/// At most so many names with their counts, highest first.
+pub fn most_frequent(
+    counts: &BTreeMap<String, u64>,
+    most: usize,
+) -> impl Iterator<Item = (String, u64)> {
+    let mut sorted: Vec<(&String, u64)> = counts.iter().map(|(name, n)| (name, *n)).collect();
+    sorted.sort_by_key(|(_, n)| Reverse(*n));
+    sorted.into_iter().take(most).map(|(name, n)| (name.clone(), n))
 }

@@ -1,22 +1,16 @@
 //! GetSessionStats, both ways.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
-
 use crate::clock::Time;
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::session::optional_user;
 use crate::grpc::convert::time::to_pb;
-use crate::grpc::convert::window::{Asked, window};
+use crate::grpc::convert::window::{Asked, IN_A_BUCKET, most_frequent, window};
 use crate::grpc::pb::session as pb;
 use crate::model::ids::TenantId;
 use crate::model::session::EndReason;
-use crate::model::statistics::window::{Figures, Window};
+use crate::model::statistics::window::{Bucket, Figures, Window};
 use crate::model::statistics::{Counts, MOST_NAMES, Owner};
-
-/// The most clients and countries that a bucket names.
-const IN_A_BUCKET: usize = 10;
 
 /// Whose statistics, and of which time.
 ///
@@ -35,7 +29,7 @@ pub fn stats_wish(request: &pb::GetSessionStatsRequest, now: Time) -> Result<(Ow
 
 /// Statistics as the protocol writes them.
 pub fn to_pb_stats(figures: Figures) -> pb::GetSessionStatsResponse {
-    let bucket = |bucket: &crate::model::statistics::window::Bucket| pb::SessionStatsBucket {
+    let bucket = |bucket: &Bucket| pb::SessionStatsBucket {
         start_time: Some(to_pb(bucket.start)),
         end_time: Some(to_pb(bucket.end)),
         stats: Some(stats(&bucket.counts, IN_A_BUCKET)),
@@ -86,13 +80,4 @@ fn stats(counts: &Counts, most: usize) -> pb::SessionStats {
         failed_activity_count: counts.failed,
         activity_success_rate: (reports > 0).then(|| counts.succeeded as f64 / reports as f64),
     }
-}
-
-fn most_frequent(
-    counts: &BTreeMap<String, u64>,
-    most: usize,
-) -> impl Iterator<Item = (String, u64)> {
-    let mut sorted: Vec<(&String, u64)> = counts.iter().map(|(name, n)| (name, *n)).collect();
-    sorted.sort_by_key(|(_, n)| Reverse(*n));
-    sorted.into_iter().take(most).map(|(name, n)| (name.clone(), n))
 }

@@ -1,0 +1,32 @@
+//! GetAlertStats.
+
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::model::statistics::Owner;
+use crate::model::statistics::window::{Figures, Window};
+use crate::store::pool::Database;
+use crate::store::statistics::figures;
+
+/// Reads what was counted.
+pub struct Stats {
+    db: Database,
+    clock: Clock,
+}
+
+impl Stats {
+    /// Reads from `db`.
+    pub fn new(db: Database, clock: Clock) -> Stats {
+        Stats { db, clock }
+    }
+
+    /// The figures of a window. Of whom nothing is known, they are 0.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn get(&self, owner: &Owner, window: Window) -> Result<Figures> {
+        let now = self.clock.now();
+        let reading =
+            async { figures::read(&mut *self.db.acquire().await?, owner, &window, now).await };
+        Ok(window.sum(self.db.within(reading).await?))
+    }
+}
