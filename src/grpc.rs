@@ -1,6 +1,7 @@
 //! The entrance for requests: decode, one call into the rules, encode. The only home of tonic and
 //! of the generated types; no SQL, no rules.
 
+pub mod activity;
 pub mod alert;
 pub mod auth;
 pub mod health;

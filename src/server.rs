@@ -20,6 +20,7 @@ use crate::cache::feed::Hub;
 use crate::cache::policies::Policies;
 use crate::cache::sessions::SessionReader;
 use crate::clock::Clock;
+use crate::grpc::activity::Activities;
 use crate::grpc::alert::AlertApi;
 use crate::grpc::health::Health;
 use crate::grpc::observe::ObserveLayer;
@@ -29,9 +30,10 @@ use crate::grpc::watch::Streams;
 use crate::session::{
     apply_policy::ApplyPolicy, create, create::Create, detect::Detect, device, devices,
     erase::Erase, evaluate::Evaluate, expire::Expire, get::Get, get_policy::GetPolicy, list::List,
-    notice::Notices, reauthenticate::Reauthenticate, refresh::Refresh, retain::Retain,
-    roll_up::RollUp, stats::Stats, terminate::Terminate, terminate_many::TerminateMany,
-    touch::Touches, update::Update, update_policy::UpdatePolicy, validate::Validate, watch::Watch,
+    list_activities::ListActivities, notice::Notices, reauthenticate::Reauthenticate,
+    record_activities::RecordActivities, refresh::Refresh, retain::Retain, roll_up::RollUp,
+    stats::Stats, terminate::Terminate, terminate_many::TerminateMany, touch::Touches,
+    update::Update, update_policy::UpdatePolicy, validate::Validate, watch::Watch,
 };
 use crate::store::migrations;
 use crate::store::pool::Database;
@@ -155,6 +157,10 @@ impl Server {
                 apply.clone(),
             ),
             watch: Watch::new(hub.clone()),
+            activities: Activities {
+                record: RecordActivities::new(db.clone(), clock.clone(), locator.clone()),
+                list: ListActivities::new(db.clone()),
+            },
             streams: streams.clone(),
             stats: Stats::new(db.clone(), clock.clone()),
             keyring,

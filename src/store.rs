@@ -5,6 +5,7 @@
 #[macro_use]
 mod statement;
 
+pub mod activities;
 pub mod alerts;
 pub mod changes;
 pub mod devices;

@@ -1,5 +1,6 @@
 //! Between the generated types and the model: every check that needs no data, all at once.
 
+pub(super) mod activity;
 pub(super) mod alert;
 pub(super) mod check;
 pub(super) mod client;

@@ -5,27 +5,19 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use crate::clock::Clock;
+use crate::grpc::activity::{self, Activities};
 use crate::grpc::auth::principal;
 use crate::grpc::convert::lists::{Listing, scope};
 use crate::grpc::convert::{device, keys, policy, session as convert};
 use crate::grpc::deadline;
 use crate::grpc::pb::session as pb;
 use crate::grpc::watch::{Events, Streams, Terms};
-use crate::session::create::Create;
-use crate::session::devices;
-use crate::session::erase::Erase;
-use crate::session::get::Get;
-use crate::session::get_policy::GetPolicy;
-use crate::session::list::List;
-use crate::session::reauthenticate::Reauthenticate;
-use crate::session::refresh::Refresh;
-use crate::session::stats::Stats;
-use crate::session::terminate::Terminate;
-use crate::session::terminate_many::TerminateMany;
-use crate::session::update::Update;
-use crate::session::update_policy::UpdatePolicy;
-use crate::session::validate::Validate;
-use crate::session::watch::Watch;
+use crate::session::{
+    create::Create, devices, erase::Erase, get::Get, get_policy::GetPolicy, list::List,
+    reauthenticate::Reauthenticate, refresh::Refresh, stats::Stats, terminate::Terminate,
+    terminate_many::TerminateMany, update::Update, update_policy::UpdatePolicy, validate::Validate,
+    watch::Watch,
+};
 use crate::token::keyring::Keyring;
 use crate::token::page::PageTokens;
 
@@ -47,6 +39,7 @@ pub struct SessionApi {
     pub get_policy: GetPolicy,
     pub update_policy: UpdatePolicy,
     pub watch: Watch,
+    pub activities: Activities,
     pub streams: Arc<Streams>,
     pub stats: Stats,
     pub keyring: Arc<Keyring>,
@@ -292,5 +285,19 @@ impl pb::session_service_server::SessionService for SessionApi {
         let (owner, window) = convert::stats_wish(&request.into_inner(), self.clock.now())?;
         let figures = self.stats.get(&owner, window).await?;
         Ok(Response::new(convert::to_pb_stats(figures)))
+    }
+
+    async fn record_activities(
+        &self,
+        request: Request<pb::RecordActivitiesRequest>,
+    ) -> Result<Response<pb::RecordActivitiesResponse>, Status> {
+        activity::record(self, request).await
+    }
+
+    async fn list_activities(
+        &self,
+        request: Request<pb::ListActivitiesRequest>,
+    ) -> Result<Response<pb::ListActivitiesResponse>, Status> {
+        activity::list(self, request).await
     }
 }

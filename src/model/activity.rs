@@ -64,6 +64,20 @@ pub struct Report {
     pub metadata: BTreeMap<String, String>,
 }
 
+/// Selects activities: those that match every field that is set.
+#[derive(Debug, Clone, Default)]
+pub struct ActivityFilter {
+    pub user: Option<UserId>,
+    pub session: Option<Uuid>,
+    /// Empty = all.
+    pub kinds: Vec<ActivityKind>,
+    /// Reports only.
+    pub success: Option<bool>,
+    /// At or after.
+    pub after: Option<Time>,
+    pub before: Option<Time>,
+}
+
 /// The principal of what the service does by itself.
 pub const SYSTEM: &str = "system";
 

@@ -1,6 +1,9 @@
 //! Pages of a list: size, position, result.
 
+use chrono::DateTime;
 use uuid::Uuid;
+
+use crate::clock::Time;
 
 /// The rows a page has when the caller does not say.
 pub const DEFAULT_SIZE: usize = 50;
@@ -9,28 +12,59 @@ pub const MAX_SIZE: usize = 1000;
 
 /// Which page: `size` rows after (older than) the row `after`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PageRequest {
+pub struct PageRequest<P = Uuid> {
     /// 1 to [`MAX_SIZE`].
     pub size: usize,
     /// `None` = from the newest row on.
-    pub after: Option<Uuid>,
+    pub after: Option<P>,
 }
 
-/// Rows, and the id of the last one if more follow.
+/// Rows, and the position of the last one if more follow.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Page<T> {
+pub struct Page<T, P = Uuid> {
     /// Newest first.
     pub items: Vec<T>,
     /// `None` = nothing follows.
-    pub next: Option<Uuid>,
+    pub next: Option<P>,
 }
 
-impl PageRequest {
+/// Where a row stands in its list: its id, or its time and id where ids do not tell the order.
+pub trait Position: Copy {
+    /// As it travels in a page token.
+    fn to_bytes(self) -> Vec<u8>;
+    /// `None` if it is none.
+    fn from_bytes(bytes: &[u8]) -> Option<Self>;
+}
+
+impl Position for Uuid {
+    fn to_bytes(self) -> Vec<u8> {
+        self.as_bytes().to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Uuid> {
+        Uuid::from_slice(bytes).ok()
+    }
+}
+
+/// To the microsecond.
+impl Position for (Time, Uuid) {
+    fn to_bytes(self) -> Vec<u8> {
+        [self.0.timestamp_micros().to_be_bytes().as_slice(), self.1.as_bytes()].concat()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<(Time, Uuid)> {
+        let (micros, id) = bytes.split_first_chunk()?;
+        let at = DateTime::from_timestamp_micros(i64::from_be_bytes(*micros))?;
+        Some((at, Uuid::from_slice(id).ok()?))
+    }
+}
+
+impl<P: Position> PageRequest<P> {
     /// Cuts `size + 1` fetched rows to a page; the extra row only proves that more follow.
-    pub fn cut<T>(&self, mut items: Vec<T>, id: impl Fn(&T) -> Uuid) -> Page<T> {
+    pub fn cut<T>(&self, mut items: Vec<T>, position: impl Fn(&T) -> P) -> Page<T, P> {
         let more = items.len() > self.size;
         items.truncate(self.size);
-        let next = if more { items.last().map(id) } else { None };
+        let next = if more { items.last().map(position) } else { None };
         Page { items, next }
     }
 }

@@ -12,15 +12,16 @@ statement! {
     Exists { name: &'a str as Text } -> Bool, "SELECT to_regclass(?) IS NOT NULL"
 }
 
-/// Creates the partitions of the month of `now` and the two that follow, where they are missing.
+/// Creates the partitions of the month of `now`, the two that follow and the one before, which reports may
+/// still reach, where they are missing.
 ///
 /// # Errors
 /// Those of the database; rows of such a month that already lie in the default partition (after a
 /// clock that stood wrong) make it an internal error, and stay where they are.
 pub async fn create_ahead(conn: &mut Connection, now: Time) -> Result<()> {
     let this_month = now.date_naive().with_day(1).expect("every month has a first day");
-    for ahead in 0..3 {
-        let first = this_month + Months::new(ahead);
+    let ahead = (0..3).map(|ahead| this_month + Months::new(ahead));
+    for first in ahead.chain([this_month - Months::new(1)]) {
         // Asked first: creating locks the table even where nothing is to be created.
         let there: bool = Exists::new(&name(first)).get_result(conn).await?;
         if !there {

@@ -3,11 +3,13 @@
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use uuid::Uuid;
 
+use crate::model::page::Position;
 use crate::token::keyring::Keyring;
 
 const TAG_LEN: usize = 16;
+/// The bytes of a token: a time, an id and the tag.
+const MOST: usize = 8 + 16 + TAG_LEN;
 
 /// Writes and reads page tokens.
 pub struct PageTokens(hmac::Key);
@@ -20,30 +22,32 @@ impl PageTokens {
 
     /// The token of the page after the row `last`, in the list described by `scope` (method,
     /// tenant, filter).
-    pub fn encode(&self, scope: &[u8], last: Uuid) -> String {
-        let tag = self.tag(scope, last);
-        URL_SAFE_NO_PAD.encode([last.as_bytes(), &tag.as_ref()[..TAG_LEN]].concat())
+    pub fn encode(&self, scope: &[u8], last: impl Position) -> String {
+        let last = last.to_bytes();
+        let tag = self.tag(scope, &last);
+        URL_SAFE_NO_PAD.encode([&last, &tag.as_ref()[..TAG_LEN]].concat())
     }
 
     /// The row after which the page begins; `None` unless the token was made for this `scope`.
-    pub fn decode(&self, scope: &[u8], token: &str) -> Option<Uuid> {
-        let mut bytes = [0; 16 + TAG_LEN];
+    pub fn decode<P: Position>(&self, scope: &[u8], token: &str) -> Option<P> {
+        let mut bytes = [0; MOST];
         let len = URL_SAFE_NO_PAD.decode_slice(token, &mut bytes).ok()?;
-        let (last, tag) = bytes.get(..len)?.split_first_chunk::<16>()?;
-        let last = Uuid::from_bytes(*last);
+        let (last, tag) = bytes.get(..len)?.split_last_chunk::<TAG_LEN>()?;
         let expected = self.tag(scope, last);
-        bool::from(subtle::ConstantTimeEq::ct_eq(&expected.as_ref()[..TAG_LEN], tag))
-            .then_some(last)
+        bool::from(subtle::ConstantTimeEq::ct_eq(&expected.as_ref()[..TAG_LEN], tag.as_slice()))
+            .then(|| P::from_bytes(last))
+            .flatten()
     }
 
-    fn tag(&self, scope: &[u8], last: Uuid) -> hmac::Tag {
-        hmac::sign(&self.0, &[last.as_bytes().as_slice(), scope].concat())
+    fn tag(&self, scope: &[u8], last: &[u8]) -> hmac::Tag {
+        hmac::sign(&self.0, &[last, scope].concat())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+    use uuid::Uuid;
 
     use super::*;
 
@@ -58,13 +62,13 @@ mod tests {
         ) {
             let last = Uuid::from_u128(id);
             let token = tokens().encode(&scope, last);
-            prop_assert_eq!(tokens().decode(&scope, &token), Some(last));
-            prop_assert!(scope == other || tokens().decode(&other, &token).is_none());
+            prop_assert_eq!(tokens().decode::<Uuid>(&scope, &token), Some(last));
+            prop_assert!(scope == other || tokens().decode::<Uuid>(&other, &token).is_none());
         }
 
         #[test]
         fn nothing_else_is_a_token(text in ".*") {
-            prop_assert!(tokens().decode(b"scope", &text).is_none());
+            prop_assert!(tokens().decode::<Uuid>(b"scope", &text).is_none());
         }
     }
 
@@ -75,10 +79,10 @@ mod tests {
             for other in ["A", "b", "_"] {
                 let mut changed = token.clone();
                 changed.replace_range(at..=at, other);
-                assert!(changed == token || tokens().decode(b"scope", &changed).is_none());
+                assert!(changed == token || tokens().decode::<Uuid>(b"scope", &changed).is_none());
             }
-            assert!(tokens().decode(b"scope", &token[..at]).is_none());
+            assert!(tokens().decode::<Uuid>(b"scope", &token[..at]).is_none());
         }
-        assert!(tokens().decode(b"scope", &format!("{token}A")).is_none());
+        assert!(tokens().decode::<Uuid>(b"scope", &format!("{token}A")).is_none());
     }
 }

@@ -2,6 +2,7 @@
 
 mod alert_raise;
 mod alert_verdicts;
+mod activities;
 mod alerts;
 mod claims;
 mod client_limits;

@@ -1,12 +1,11 @@
 //! Pages: sizes, and tokens bound to what is listed.
 
 use prost::Message;
-use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::grpc::convert::check::Check;
 use crate::model::ids::TenantId;
-use crate::model::page::{DEFAULT_SIZE, MAX_SIZE, PageRequest};
+use crate::model::page::{DEFAULT_SIZE, MAX_SIZE, PageRequest, Position};
 use crate::token::page::PageTokens;
 
 /// A list that is being paged through: method, tenant and filter.
@@ -30,7 +29,7 @@ impl<'a> Listing<'a> {
     ///
     /// # Errors
     /// [`Error::InvalidPageToken`].
-    pub fn page(&self, size: usize, token: &str) -> Result<PageRequest> {
+    pub fn page<P: Position>(&self, size: usize, token: &str) -> Result<PageRequest<P>> {
         if token.is_empty() {
             return Ok(PageRequest { size, after: None });
         }
@@ -39,7 +38,7 @@ impl<'a> Listing<'a> {
     }
 
     /// The token of the page after `last`; empty if there is none.
-    pub fn next(&self, last: Option<Uuid>) -> String {
+    pub fn next(&self, last: Option<impl Position>) -> String {
         last.map(|last| self.tokens.encode(&self.scope, last)).unwrap_or_default()
     }
 }

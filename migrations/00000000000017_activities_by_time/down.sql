@@ -1,0 +1,1 @@
+DROP INDEX session_activities_by_time;

@@ -1,0 +1,45 @@
+//! The audit trail, as `session.v1.SessionService` serves it.
+
+use tonic::{Request, Response, Status};
+
+use crate::grpc::auth::principal;
+use crate::grpc::convert::activity as convert;
+use crate::grpc::convert::lists::Listing;
+use crate::grpc::pb::session as pb;
+use crate::grpc::session::SessionApi;
+use crate::session::list_activities::ListActivities;
+use crate::session::record_activities::RecordActivities;
+
+/// The verbs.
+pub struct Activities {
+    pub record: RecordActivities,
+    pub list: ListActivities,
+}
+
+/// RecordActivities.
+pub(super) async fn record(
+    api: &SessionApi,
+    request: Request<pb::RecordActivitiesRequest>,
+) -> Result<Response<pb::RecordActivitiesResponse>, Status> {
+    let caller = principal(&request);
+    let reports = convert::reports(request.into_inner(), api.clock.now(), caller)?;
+    let recorded = api.activities.record.record(&reports).await?;
+    Ok(Response::new(convert::to_pb_recorded(&recorded)))
+}
+
+/// ListActivities.
+pub(super) async fn list(
+    api: &SessionApi,
+    request: Request<pb::ListActivitiesRequest>,
+) -> Result<Response<pb::ListActivitiesResponse>, Status> {
+    let request = request.into_inner();
+    let (tenant, filter, size) = convert::filter(&request)?;
+    let scope = request.filter.unwrap_or_default();
+    let listing = Listing::new(&api.pages, "ListActivities", &tenant, &scope);
+    let page = listing.page(size, &request.page_token)?;
+    let page = api.activities.list.list(&tenant, filter, page).await?;
+    Ok(Response::new(pb::ListActivitiesResponse {
+        next_page_token: listing.next(page.next),
+        activities: page.items.into_iter().map(convert::to_pb_activity).collect(),
+    }))
+}

@@ -1,0 +1,108 @@
+//! `session_activities`: reading the audit trail, and the locks under which reports enter it.
+
+use diesel::SelectableHelper;
+use diesel::prelude::{BoolExpressionMethods, ExpressionMethods, QueryDsl};
+use diesel::sql_types::{Array, BigInt, Text, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use crate::clock::Time;
+use crate::error::Result;
+use crate::model::activity::{Activity, ActivityFilter};
+use crate::model::ids::{TenantId, UserId};
+use crate::model::page::{Page, PageRequest};
+use crate::model::session::Session;
+use crate::store::Connection;
+use crate::store::rows::activity::ActivityRow;
+use crate::store::rows::session::SessionRow;
+use crate::store::schema::{session_activities as a, user_sessions};
+
+statement! {
+    /// Shared: reports of a user go on side by side, while an erasure waits for them and they for it.
+    HoldUsers { tenant: &'a str as Text, users: &'a [&'a str] as Array<Text> } -> BigInt,
+    "SELECT count(*) FROM (
+        SELECT 1 FROM session_users WHERE tenant_id = ? AND user_id = ANY (?)
+        ORDER BY user_id FOR SHARE
+    ) held"
+}
+
+statement! {
+    /// Against deletion only: a refresh goes on meanwhile.
+    HoldSessions {
+        tenant: &'a str as Text,
+        sessions: &'a [Uuid] as Array<SqlUuid>,
+    } -> user_sessions::SqlType,
+    concat!(
+        "SELECT ", session_columns!(), " FROM user_sessions
+        WHERE tenant_id = ? AND session_id = ANY (?)
+        ORDER BY tenant_id, user_id, session_id FOR KEY SHARE"
+    )
+}
+
+/// Keeps users that are known from being erased until the transaction ends.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn hold_users(conn: &mut Connection, tenant: &TenantId, users: &[&UserId]) -> Result<()> {
+    let users: Vec<&str> = users.iter().map(|user| user.as_str()).collect();
+    HoldUsers::new(tenant.as_str(), &users).get_result::<i64>(conn).await?;
+    Ok(())
+}
+
+/// The sessions with these ids, kept from being erased until the transaction ends.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn hold_sessions(
+    conn: &mut Connection,
+    tenant: &TenantId,
+    sessions: &[Uuid],
+) -> Result<Vec<Session>> {
+    let rows: Vec<SessionRow> = HoldSessions::new(tenant.as_str(), sessions).load(conn).await?;
+    rows.into_iter().map(Session::try_from).collect()
+}
+
+/// A page of a tenant's activities, newest first.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn list(
+    conn: &mut Connection,
+    tenant: &TenantId,
+    filter: &ActivityFilter,
+    page: PageRequest<(Time, Uuid)>,
+) -> Result<Page<Activity, (Time, Uuid)>> {
+    let mut query = a::table
+        .filter(a::tenant_id.eq(tenant.as_str()))
+        .select(ActivityRow::as_select())
+        .order((a::occurred_at.desc(), a::activity_id.desc()))
+        .limit(i64::try_from(page.size + 1).unwrap_or(i64::MAX))
+        .into_boxed();
+    if let Some((at, id)) = page.after {
+        // The first condition is what an index can begin at.
+        let later = a::occurred_at.lt(at).or(a::activity_id.lt(id));
+        query = query.filter(a::occurred_at.le(at)).filter(later);
+    }
+    if let Some(user) = &filter.user {
+        query = query.filter(a::user_id.eq(user.as_str()));
+    }
+    if let Some(session) = filter.session {
+        query = query.filter(a::session_id.eq(session));
+    }
+    if !filter.kinds.is_empty() {
+        let kinds: Vec<i16> = filter.kinds.iter().map(|kind| *kind as i16).collect();
+        query = query.filter(a::kind.eq_any(kinds));
+    }
+    if let Some(success) = filter.success {
+        query = query.filter(a::success.eq(success));
+    }
+    if let Some(after) = filter.after {
+        query = query.filter(a::occurred_at.ge(after));
+    }
+    if let Some(before) = filter.before {
+        query = query.filter(a::occurred_at.lt(before));
+    }
+    let rows: Vec<ActivityRow> = query.load(conn).await?;
+    let activities: Result<Vec<Activity>> = rows.into_iter().map(Activity::try_from).collect();
+    Ok(page.cut(activities?, |activity| (activity.occurred_at, activity.id)))
+}
