@@ -3,11 +3,12 @@
 use chrono::Duration;
 use futures_util::future::{join, join_all};
 use sessiond::grpc::pb::session as pb;
+use sessiond::model::detection::DetectionSettings;
 use tonic::Status;
 
 use crate::harness::calls::{parts, reason, violations};
 use crate::harness::requests::NOBODY;
-use crate::harness::{TestServer, audit, start, wait};
+use crate::harness::{TestServer, audit, start, start_with, wait};
 
 async fn record(
     server: &TestServer,
@@ -188,6 +189,21 @@ async fn the_trail_is_filtered_and_paged_newest_first() {
     let lost = pb::ActivityFilter { session_id, ..Default::default() };
     let lost = list(&server, lost, 0, "").await.expect_err("a refusal");
     assert_eq!(reason(&lost), "SESSION_NOT_FOUND");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_logins_that_are_reported_late_and_out_of_order_raise_one_alert() {
+    let server = start_with(|settings| settings.detection = DetectionSettings::default()).await;
+    let reports = (0..10_i64).map(|i| {
+        // Back and forth within some minutes of yesterday.
+        let at = server.clock.now() - Duration::hours(23) + Duration::seconds(i * 7 % 10 * 30);
+        let (seconds, nanos) = (at.timestamp(), at.timestamp_subsec_nanos() as i32);
+        let occur_time = Some(prost_types::Timestamp { seconds, nanos });
+        pb::ReportedActivity { occur_time, ..failed_login("nobody-here") }
+    });
+    record(&server, reports.collect(), "").await.expect("ok");
+    let alerts = "SELECT count(*) FROM security_alerts WHERE rule_id = 'failed_logins'";
+    wait::until(async || server.db.count(alerts).await == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
