@@ -5,6 +5,7 @@ use futures_util::future::{join, join_all};
 use sessiond::grpc::pb::session as pb;
 use sessiond::model::detection::DetectionSettings;
 use tonic::Status;
+use tonic_types::StatusExt;
 
 use crate::harness::calls::{parts, reason, violations};
 use crate::harness::requests::NOBODY;
@@ -230,4 +231,25 @@ async fn a_report_that_waited_for_an_erasure_leaves_nothing_in_its_session() {
     assert!(erased.expect("an erasure").complete);
     let left = "SELECT count(*) FROM session_activities WHERE user_id = 'ada'";
     assert_eq!(server.db.count(left).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_reports_at_once_than_there_is_room_for_are_told_to_come_later() {
+    let server = start().await;
+    server.create("ada").await;
+    let mut meddler = server.db.connect().await;
+    let held = meddler.transaction().await.expect("a transaction");
+    held.execute("SELECT 1 FROM session_users FOR UPDATE", &[]).await.expect("a lock");
+    let calls = (0..24).map(|_| record(&server, vec![failed_login("ada"); 1000], ""));
+    let answers = join_all(calls).await;
+    let refusals = answers.iter().filter_map(|answer| answer.as_ref().err());
+    let full: Vec<_> = refusals.filter(|it| reason(it) == "OVERLOADED").collect();
+    assert!(!full.is_empty(), "{} answers", answers.len());
+    for status in full {
+        assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+        assert!(status.get_error_details().retry_info().is_some());
+    }
+    held.commit().await.expect("the end of the lock");
+    assert_eq!(server.activities(22).await, 0, "nothing of them was stored");
+    record(&server, vec![failed_login("ada")], "").await.expect("room again");
 }
