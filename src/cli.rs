@@ -65,6 +65,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         policy,
         detection: DetectionSettings::default(),
         locator,
+        activity_retention: config.activity_retention,
         drain_timeout: config.drain_timeout,
         intervals: Intervals::default(),
         watch: WatchSettings::default(),

@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use crate::model::policy::ranges::{self, Range};
 use crate::model::policy::{Limit, Limits, OnLimit, Policy, acr};
 
+const RETENTION: Range = Range::new("31d to 3650d", 31 * 86_400, 3650 * 86_400, false);
 const DRAIN: Range = Range::new("0s to 10m", 0, 600, false);
 
 /// All settings. Durations are written like `90s`, `30m`, `12h`, `30d`.
@@ -109,6 +110,11 @@ pub struct Config {
     /// The same (ASN or ISP) that tells the autonomous system [default: no autonomous systems]
     #[arg(long, env = "SESSIOND_GEOIP_ASN_DATABASE", global = true, value_name = "FILE")]
     pub geoip_asn_database: Option<PathBuf>,
+
+    /// How long the audit trail is kept, by whole months, 31d to 3650d
+    #[arg(long, env = "SESSIOND_ACTIVITY_RETENTION", global = true, default_value = "400d")]
+    #[arg(value_parser = within(&RETENTION), value_name = "DURATION")]
+    pub activity_retention: Duration,
 
     /// How long calls in progress may take to end when the server stops, 0s to 10m
     #[arg(long, env = "SESSIOND_DRAIN_TIMEOUT", global = true, default_value = "10s")]

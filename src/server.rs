@@ -183,7 +183,7 @@ impl Server {
         let jobs = jobs::Jobs {
             expire: Expire::new(db.clone(), clock.clone(), touches.clone()),
             detect: Detect::new(db.clone(), clock.clone(), policies.clone(), touches.clone()),
-            retain: Retain::new(db, clock.clone()),
+            retain: Retain::new(db, clock.clone(), settings.activity_retention),
             apply,
             roll_up,
             touches,

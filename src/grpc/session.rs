@@ -253,13 +253,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         let (caller, budget) = (principal(&request), deadline::budget(request.metadata()));
         let wish = policy::update(request.into_inner(), caller)?;
         let updated = self.update_policy.update(&wish, budget).await?;
-        Ok(Response::new(pb::UpdatePolicyResponse {
-            policy: Some(policy::to_pb_policy(updated.level)),
-            terminated_count: updated.ended.count,
-            sample: updated.ended.sample.into_iter().map(convert::to_pb_session).collect(),
-            complete: updated.ended.complete,
-            advice: policy::advice(updated.advice),
-        }))
+        Ok(Response::new(policy::to_pb_updated(updated)))
     }
 
     type WatchSessionsStream = Events<pb::WatchSessionsResponse>;

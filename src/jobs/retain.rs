@@ -13,6 +13,7 @@ pub async fn run(retain: Retain, interval: Duration, stop: CancellationToken) {
         if let Err(error) = retain.create_partitions().await {
             tracing::warn!(%error, "partitions could not be created ahead");
         }
+        slices(&stop, "old activities could not be dropped", || retain.drop_month()).await;
         slices(&stop, "old request ids could not be deleted", || retain.prune_slice()).await;
         slices(&stop, "old networks could not be forgotten", || retain.forget_slice()).await;
         slices(&stop, "old statistics could not be deleted", || retain.prune_figures()).await;

@@ -26,6 +26,8 @@ pub struct Settings {
     pub detection: DetectionSettings,
     /// Tells the place of an address.
     pub locator: Locator,
+    /// How long the audit trail is kept: by whole months, so up to a month longer.
+    pub activity_retention: Duration,
     /// How long calls in progress may take to end at a stop.
     pub drain_timeout: Duration,
     pub intervals: Intervals,

@@ -25,12 +25,13 @@ const TENANT_FIGURES_FOR: Duration = Duration::days(400);
 pub struct Retain {
     db: Database,
     clock: Clock,
+    activities_for: std::time::Duration,
 }
 
 impl Retain {
-    /// Works on `db`.
-    pub fn new(db: Database, clock: Clock) -> Retain {
-        Retain { db, clock }
+    /// Works on `db`, and keeps the audit trail for `activities_for`.
+    pub fn new(db: Database, clock: Clock, activities_for: std::time::Duration) -> Retain {
+        Retain { db, clock, activities_for }
     }
 
     /// Creates the partitions that will be needed next.
@@ -42,6 +43,28 @@ impl Retain {
         self.db
             .within(async { partitions::create_ahead(&mut *self.db.acquire().await?, now).await })
             .await
+    }
+
+    /// Drops one month of the audit trail that is older than it is kept; true if more may be there. A month that a
+    /// reader in the background has not read to its end stays.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`], also while a call holds a row of the table for longer than others may
+    /// wait.
+    pub async fn drop_month(&self) -> Result<bool> {
+        let kept = Duration::from_std(self.activities_for).unwrap_or(Duration::MAX);
+        let Some(before) = self.clock.now().checked_sub_signed(kept) else { return Ok(false) };
+        let dropping = async {
+            let mut tx = self.db.begin().await?;
+            let gone = partitions::drop_oldest(&mut tx, before).await?;
+            tx.commit().await?;
+            Ok(gone)
+        };
+        let gone = self.db.within(dropping).await?;
+        if let Some(name) = &gone {
+            tracing::info!(partition = name, "a month of the audit trail is past its time");
+        }
+        Ok(gone.is_some())
     }
 
     /// Forgets one slice of request ids older than 24 hours; true if more may be there.

@@ -104,6 +104,7 @@ pub fn settings(database_url: String) -> Settings {
         // Most tests do what a rule would find.
         detection: DetectionSettings::off(),
         locator: Locator::default(),
+        activity_retention: Duration::from_secs(400 * 86_400),
         drain_timeout: Duration::from_secs(5),
         intervals: Intervals {
             flush: Duration::from_millis(30),

@@ -1,8 +1,8 @@
 //! The service from outside: the real server on a real database, driven by a real client.
 
+mod activities;
 mod alert_raise;
 mod alert_verdicts;
-mod activities;
 mod alerts;
 mod claims;
 mod client_limits;
@@ -11,6 +11,7 @@ mod conflict_tokens;
 mod conflicts;
 mod contention;
 mod crash;
+mod crash_reports;
 mod create_limits;
 mod detect;
 mod detection_policy;
@@ -49,6 +50,7 @@ mod reauthenticate;
 mod reauthenticate_limits;
 mod refresh;
 mod request_ids;
+mod retention;
 mod reuse;
 mod rules;
 mod scenario;

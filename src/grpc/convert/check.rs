@@ -77,24 +77,6 @@ impl Check {
         }
     }
 
-    /// The limits of a caller's own data: 32 entries and 4096 bytes.
-    pub fn entries(&mut self, field: &str, entries: &BTreeMap<String, String>) {
-        if entries.len() > 32 {
-            self.broken(field, "must be at most 32 entries");
-        }
-        if entries.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > 4096 {
-            self.broken(field, "must be at most 4096 bytes of keys and values");
-        }
-        for (key, value) in entries.iter().take(32) {
-            if key.len() > 64 || !is_label(key) {
-                // Its value goes unmentioned: a name of any length has no place in an answer.
-                self.broken(field, "keys must be 1 to 64 characters of A-Z a-z 0-9 . _ -");
-            } else {
-                self.text(&format!("{field}[{key}]"), value, 512);
-            }
-        }
-    }
-
     /// Takes over what another check found in the message `field`.
     pub fn within(&mut self, field: &str, inner: Check) {
         let named = |v: Violation| Violation { field: format!("{field}.{}", v.field), ..v };

@@ -7,6 +7,7 @@ use chrono::Duration;
 
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
+use crate::grpc::convert::session::to_pb_session;
 use crate::grpc::convert::time::{duration_to_pb, to_pb};
 use crate::grpc::pb::session as pb;
 use crate::model::detection::overrides::DetectionOverrides;
@@ -16,6 +17,7 @@ use crate::model::policy::overrides::{Field, Level, Overrides, Scope};
 use crate::model::policy::preset::Excess;
 use crate::model::policy::resolve::{Effective, Origin};
 use crate::session::get_policy::Detection;
+use crate::session::update_policy::Updated;
 
 pub use update::update;
 
@@ -112,8 +114,20 @@ pub fn to_pb_effective(
     }
 }
 
+/// What an update did.
+pub fn to_pb_updated(updated: Updated) -> pb::UpdatePolicyResponse {
+    let Updated { level, advice: exceeded, ended } = updated;
+    pb::UpdatePolicyResponse {
+        policy: Some(to_pb_policy(level)),
+        terminated_count: ended.count,
+        sample: ended.sample.into_iter().map(to_pb_session).collect(),
+        complete: ended.complete,
+        advice: advice(exceeded),
+    }
+}
+
 /// A sentence for each.
-pub fn advice(exceeded: Vec<Excess>) -> Vec<String> {
+fn advice(exceeded: Vec<Excess>) -> Vec<String> {
     exceeded.into_iter().map(|excess| format!("{} {}", excess.field, excess.text)).collect()
 }
 
