@@ -5,8 +5,9 @@
 //! order of the tables decides: sessions go first, and deleting one waits for whoever has it locked. So
 //! once none is left, every refresh, end or expiry has committed what it wrote, nobody can begin
 //! another, and what they left lies in the tables that follow. The same holds for alerts and those who
-//! work on them. Then goes the audit trail, which all of them write, and last what was counted from it. A
-//! new kind of writer of a user's rows must lock the user, or a row of a table before those that it writes.
+//! work on them, and for reports, which hold the user or the session they name. Then goes the audit trail,
+//! which all of them write, and last what was counted from it. A new kind of writer of a user's rows must
+//! lock the user, or a row of a table before those that it writes.
 
 use std::time::Duration;
 

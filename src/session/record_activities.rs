@@ -88,6 +88,7 @@ impl RecordActivities {
         if let Some(request) = reports.request
             && let Some(known) = requests::before(&mut tx, tenant, request, now).await?
         {
+            tx.commit().await?;
             return repeated(known, request, entries.len());
         }
         // Users and sessions in the order in which an erasure takes them. It waits for both, so nothing is

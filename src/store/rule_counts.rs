@@ -33,7 +33,7 @@ statement! {
 }
 
 /// What became of the incidents of each rule that were seen first at `since` or later, and from when on they
-/// are counted: later, where the newest [`COUNTED`] of the tenant do not reach back so far.
+/// are counted: later, where the newest 10,000 of the tenant do not reach back so far.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

@@ -62,7 +62,7 @@ statement! {
 /// What is stored of a window. `now` is the time of the call.
 ///
 /// # Errors
-/// [`Error::Unavailable`].
+/// [`crate::error::Error::Unavailable`].
 pub async fn read(
     conn: &mut Connection,
     owner: &Owner,
@@ -89,7 +89,7 @@ pub async fn read(
 /// `tenants`; returns how many of the one with more.
 ///
 /// # Errors
-/// [`Error::Unavailable`].
+/// [`crate::error::Error::Unavailable`].
 pub async fn prune(conn: &mut Connection, users: Time, tenants: Time, limit: i64) -> Result<usize> {
     let of_users: i64 = PruneUsers::new(users, limit).get_result(conn).await?;
     let of_tenants: i64 = PruneTenants::new(tenants, limit).get_result(conn).await?;
