@@ -20,13 +20,13 @@ src/store/rows.rs       | fn f() { crate::cache::evict::<u8>(1) }               
 src/cache/mod.rs        | fn f(x: &crate::store::Row) -> crate::model::Id { x.id }      |
 
 src/grpc/session.rs     | use super::super::store::pool;                                | arrows
-src/alert.rs            | use super::session::create;                                   | arrows
+src/session.rs          | use super::alert::work;                                       | arrows
 src/grpc/auth.rs        | mod a { fn f() { super::super::super::store::g() } }          | arrows
 src/grpc/auth.rs        | mod a { fn f() { super::g() } } use super::observe;           |
 src/grpc/session.rs     | use super::convert; mod tests { use super::super::pb; }       |
 
 src/session/refresh.rs  | use crate::alert::raise;                                      | arrows
-src/alert/raise.rs      | use crate::session::terminate;                                | arrows
+src/session/raise.rs    | use crate::alert::terminate;                                  | arrows
 src/token/access.rs     | use crate::caller::Scopes;                                    | arrows
 src/detection/run.rs    | use crate::store::activities;                                 | arrows
 src/session/refresh.rs  | use crate::model::alert::Alert; use crate::token::refresh;    |
