@@ -87,8 +87,9 @@ impl Work {
 
     async fn attempt(&self, step: &Step) -> Result<Worked> {
         let mut tx = self.db.begin().await?;
-        let now = self.clock.now();
         let found = alerts::lock(&mut tx, &step.tenant, step.alert).await?;
+        // After the wait, so that steps are in the order of their times.
+        let now = self.clock.now();
         if let Some(request) = step.request {
             let known = requests::find(&mut tx, &[(&step.tenant, request.id)]).await?;
             if let Some(known) = known.into_iter().find(|known| known.holds_at(now)) {

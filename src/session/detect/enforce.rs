@@ -72,10 +72,9 @@ pub(super) fn session_of(finding: &Finding) -> Option<SessionKey> {
 
 /// Has the session wait for a re-authentication, if it does not yet.
 fn demand(session: &mut Session, now: Time, clock: &Clock, changes: &mut Changes) {
-    if session.step_up_at.is_some() {
+    if session.step_up_at.is_some() || !session.demand_step_up(now) {
         return;
     }
-    session.step_up_at = Some(now);
     let kind = ActivityKind::StepUpRequired;
     changes.activities.push(Activity::of_session(clock.new_id(), now, kind, SYSTEM, session));
     changes.changed.push(session.clone());
