@@ -1,5 +1,7 @@
-//! Between the rules and the database: policies, the place of the session cache, and who watches.
+//! Between the rules and the database: sessions known by heart, what revokes them, policies, and who watches.
 
 pub mod feed;
 pub mod policies;
+pub mod seen;
 pub mod sessions;
+pub mod tail;

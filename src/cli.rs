@@ -66,6 +66,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         detection: DetectionSettings::default(),
         locator,
         activity_retention: config.activity_retention,
+        staleness_bound: config.staleness_bound,
+        cache_bytes: u64::from(config.cache_memory) << 20,
         drain_timeout: config.drain_timeout,
         intervals: Intervals::default(),
         watch: WatchSettings::default(),

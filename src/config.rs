@@ -11,6 +11,7 @@ use crate::model::policy::ranges::{self, Range};
 use crate::model::policy::{Limit, Limits, OnLimit, Policy, acr};
 
 const RETENTION: Range = Range::new("31d to 3650d", 31 * 86_400, 3650 * 86_400, false);
+const STALENESS: Range = Range::new("0s, or 1s to 60s", 1, 60, true);
 const DRAIN: Range = Range::new("0s to 10m", 0, 600, false);
 
 /// All settings. Durations are written like `90s`, `30m`, `12h`, `30d`.
@@ -115,6 +116,17 @@ pub struct Config {
     #[arg(long, env = "SESSIOND_ACTIVITY_RETENTION", global = true, default_value = "400d")]
     #[arg(value_parser = within(&RETENTION), value_name = "DURATION")]
     pub activity_retention: Duration,
+
+    /// Time within which what one replica ends is refused by validation on all others, 1s to 60s;
+    /// 0s = validation always reads the database
+    #[arg(long, env = "SESSIOND_STALENESS_BOUND", global = true, default_value = "1s")]
+    #[arg(value_parser = within(&STALENESS), value_name = "DURATION")]
+    pub staleness_bound: Duration,
+
+    /// Memory for sessions and tokens that validation knows by heart, in MiB, 8 to 1048576
+    #[arg(long, env = "SESSIOND_CACHE_MEMORY", global = true, default_value_t = 256)]
+    #[arg(value_parser = clap::value_parser!(u32).range(8..=1_048_576), value_name = "MIB")]
+    pub cache_memory: u32,
 
     /// How long calls in progress may take to end when the server stops, 0s to 10m
     #[arg(long, env = "SESSIOND_DRAIN_TIMEOUT", global = true, default_value = "10s")]

@@ -102,11 +102,15 @@ impl Error {
     /// This error for each of `count` callers who shared the failed work. Only outages keep their
     /// kind: nothing else befalls several callers at once.
     pub fn for_all<T>(&self, count: usize) -> Vec<Result<T>> {
-        let again = || match self {
+        (0..count).map(|_| Err(self.again())).collect()
+    }
+
+    /// This error once more, for somebody else who shared the work.
+    pub fn again(&self) -> Error {
+        match self {
             Error::Unavailable(outage) => Error::Unavailable(outage.clone()),
             other => Error::Internal(anyhow::anyhow!("{other:#}")),
-        };
-        (0..count).map(|_| Err(again())).collect()
+        }
     }
 }
 

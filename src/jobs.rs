@@ -6,6 +6,7 @@ pub mod detect;
 pub mod expire;
 pub mod flush_notices;
 pub mod flush_touches;
+pub mod follow_revocations;
 pub mod probe;
 pub mod reload_locations;
 pub mod retain;

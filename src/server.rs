@@ -18,7 +18,9 @@ use tower::layer::util::{Identity, Stack};
 use crate::alert::{self, raise::Raise, read::Read, resolve::Resolve, rules::Rules, work::Work};
 use crate::cache::feed::Hub;
 use crate::cache::policies::Policies;
+use crate::cache::seen::Seen;
 use crate::cache::sessions::SessionReader;
+use crate::cache::tail::Tail;
 use crate::clock::Clock;
 use crate::grpc::activity::Activities;
 use crate::grpc::alert::AlertApi;
@@ -82,10 +84,15 @@ impl Server {
             .with_context(|| format!("--listen {}", settings.listen))?;
 
         let policies = Policies::new(settings.policy, settings.detection, db.clone());
-        let issuer = Issuer::new(&settings.issuer, keyring.clone());
+        // A session is worth more bytes than its token.
+        let (for_tokens, for_sessions) = (settings.cache_bytes / 3, settings.cache_bytes / 3 * 2);
+        let issuer = Issuer::new(&settings.issuer, keyring.clone(), for_tokens);
         let pages = Arc::new(PageTokens::new(&keyring));
         let touches = Touches::new(db.clone());
-        let reader = SessionReader::new(db.clone());
+        let seen = Seen::default();
+        let bound = settings.staleness_bound;
+        let reader = SessionReader::new(db.clone(), seen.clone(), bound, for_sessions);
+        let tail = Tail::new(db.clone(), reader.clone(), seen);
         let conflicts = ConflictTokens::new(&keyring);
         let locator = &settings.locator;
         let drain = CancellationToken::new();
@@ -101,6 +108,7 @@ impl Server {
             touches: touches.clone(),
             notices: notices.clone(),
             locator: locator.clone(),
+            reader: reader.clone(),
         };
         let create = Create::new(policies.clone(), parts);
         let refresh = Refresh::new(
@@ -110,6 +118,7 @@ impl Server {
             issuer.clone(),
             touches.clone(),
             locator.clone(),
+            reader.clone(),
         );
         let validate = Validate::new(
             reader.clone(),
@@ -189,6 +198,7 @@ impl Server {
             touches,
             notices,
             reader,
+            tail,
             locator: settings.locator,
             intervals: settings.intervals,
         };

@@ -8,3 +8,5 @@ pub mod keyring;
 pub mod page;
 pub mod refresh;
 pub mod seal;
+
+mod verified;

@@ -111,8 +111,8 @@ impl pb::session_service_server::SessionService for SessionApi {
     ) -> Result<Response<pb::TerminateSessionResponse>, Status> {
         let caller = principal(&request);
         let wish = convert::termination(request.into_inner(), caller)?;
-        let session = self.terminate.terminate(&wish).await?.map(convert::to_pb_session);
-        Ok(Response::new(pb::TerminateSessionResponse { session }))
+        let done = self.terminate.terminate(&wish).await?;
+        Ok(Response::new(convert::to_pb_terminated(done)))
     }
 
     async fn terminate_sessions(
@@ -126,6 +126,7 @@ impl pb::session_service_server::SessionService for SessionApi {
             terminated_count: done.count,
             sample: done.sample.into_iter().map(convert::to_pb_session).collect(),
             complete: done.complete,
+            watermark: done.watermark.to_string(),
         }))
     }
 

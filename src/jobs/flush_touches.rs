@@ -1,4 +1,4 @@
-//! Writes last activity, every few seconds and once at the end.
+//! Writes last activity: every few seconds, sooner where a session would pass for idle elsewhere, and at the end.
 
 use std::time::Duration;
 
@@ -7,10 +7,17 @@ use tokio_util::sync::CancellationToken;
 use crate::jobs::turn;
 use crate::session::touch::Touches;
 
+/// The least time between two flushes, however urgent.
+const BREATH: Duration = Duration::from_millis(50);
+
 /// Runs until `stop`, then flushes for the last time.
 pub async fn run(touches: Touches, interval: Duration, stop: CancellationToken) {
     loop {
-        let more = turn(interval, &stop).await;
+        let more = turn(BREATH.min(interval), &stop).await
+            && tokio::select! {
+                more = turn(interval, &stop) => more,
+                () = touches.urgent() => true,
+            };
         if let Err(error) = touches.flush().await {
             tracing::warn!(%error, "last activity could not be written; it is kept");
         }

@@ -15,6 +15,8 @@ pub async fn run(retain: Retain, interval: Duration, stop: CancellationToken) {
         }
         slices(&stop, "old activities could not be dropped", || retain.drop_month()).await;
         slices(&stop, "old request ids could not be deleted", || retain.prune_slice()).await;
+        let failed = "old revocations could not be deleted";
+        slices(&stop, failed, || retain.prune_revocations()).await;
         slices(&stop, "old networks could not be forgotten", || retain.forget_slice()).await;
         slices(&stop, "old statistics could not be deleted", || retain.prune_figures()).await;
     }

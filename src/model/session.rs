@@ -1,5 +1,8 @@
 //! A session and its life: active, then ended once and for all.
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::settings::Intervals;
 use crate::cache::sessions::SessionReader;
+use crate::cache::tail::Tail;
 use crate::jobs;
 use crate::session::apply_policy::ApplyPolicy;
 use crate::session::detect::Detect;
@@ -24,6 +25,7 @@ pub(super) struct Jobs {
     pub touches: Touches,
     pub notices: Notices,
     pub reader: SessionReader,
+    pub tail: Tail,
     pub locator: Locator,
     pub detect: Detect,
     pub roll_up: RollUp,
@@ -39,6 +41,7 @@ impl Jobs {
         jobs.spawn(jobs::expire::run(self.expire, sweep, stop.clone()));
         jobs.spawn(jobs::flush_touches::run(self.touches, flush, stop.clone()));
         jobs.spawn(jobs::flush_notices::run(self.notices, flush, stop.clone()));
+        jobs.spawn(jobs::follow_revocations::run(self.tail, stop.clone()));
         jobs.spawn(jobs::probe::run(self.reader, up, probe, stop.clone()));
         jobs.spawn(jobs::retain::run(self.retain, retain, stop.clone()));
         jobs.spawn(jobs::apply_policies::run(self.apply, apply, stop.clone()));

@@ -28,6 +28,10 @@ pub struct Settings {
     pub locator: Locator,
     /// How long the audit trail is kept: by whole months, so up to a month longer.
     pub activity_retention: Duration,
+    /// How old the knowledge may be by which a token is judged; zero = the database is asked each time.
+    pub staleness_bound: Duration,
+    /// Memory for sessions and tokens known by heart.
+    pub cache_bytes: u64,
     /// How long calls in progress may take to end at a stop.
     pub drain_timeout: Duration,
     pub intervals: Intervals,

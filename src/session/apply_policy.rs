@@ -15,6 +15,7 @@ use crate::error::{Error, Outage, Result};
 use crate::model::ids::{ClientId, SessionKey};
 use crate::model::policy::Policy;
 use crate::model::policy::overrides::{Level, Scope};
+use crate::model::revocation::Revocation;
 use crate::model::session::{End, EndReason, Session, State};
 use crate::session::apply_policy::stack::Stack;
 use crate::session::hold::shortened;
@@ -197,6 +198,8 @@ impl ApplyPolicy {
             return changes.end(&mut session, end, self.clock.new_id()).then_some(session);
         }
         // Idle for too long is not written down yet: another replica may know of activity.
+        // What tokens were told of its deadline is too late now.
+        changes.revoked.push(Revocation::of_tokens(&held, now));
         changes.changed.push(held.clone());
         Some(held.seen_at(now)).filter(|held| was_active && held.state != State::Active)
     }

@@ -16,12 +16,13 @@ use crate::error::{Error, Outage, Result};
 use crate::model::activity::{Activity, ActivityKind};
 use crate::model::ids::{TenantId, UserId};
 use crate::model::request::{Remembered, RequestId};
+use crate::model::revocation::{Revocation, Subject, digest};
 use crate::session::roll_up::{self, RollUp};
 use crate::session::terminate_many::budget::Budget;
 use crate::store::changes::Changes;
 use crate::store::erase::{self, Gone, TABLES, Table};
 use crate::store::pool::{Database, Transaction};
-use crate::store::{feed, requests};
+use crate::store::{feed, requests, revocations};
 
 /// Rows per transaction: short locks, and little lost if one fails.
 const SLICE: u64 = 1000;
@@ -98,6 +99,7 @@ impl Erase {
         let was_known = erase::lock(&mut tx, &wish.tenant, &wish.user, now).await?;
         let mut changes = Changes::default();
         changes.remembered.extend(new_request(&mut tx, wish, now).await?);
+        revocations::forget(&mut tx, &wish.tenant, &wish.user, SLICE as i64).await?;
         let erased = empty(&mut tx, wish).await?;
         if erased.complete {
             roll_up::forget(&mut tx, &wish.tenant, &wish.user, now).await?;
@@ -105,6 +107,11 @@ impl Erase {
         }
         if first && (erased.is_any() || (was_known && erased.complete)) {
             changes.activities.push(self.activity(wish, now));
+        }
+        // In place of what named its sessions.
+        if was_known && first || erased.sessions > 0 {
+            let user = Subject::User(digest(&wish.tenant, &wish.user));
+            changes.revoked.push(Revocation::new(wish.tenant.clone(), user, now));
         }
         if !changes.is_empty() {
             changes.write(&mut tx).await?;

@@ -44,16 +44,17 @@ impl Expire {
                     session.state = session.settled_at(now);
                     match session.state {
                         // It was active meanwhile: look again at its next deadline.
-                        State::Active => session.sweep_at = session.deadline(),
-                        State::Ended(_) => changes.activities.push(Activity::of_session(
-                            self.clock.new_id(),
-                            now,
-                            ActivityKind::Expired,
-                            SYSTEM,
-                            &session,
-                        )),
+                        State::Active => {
+                            session.sweep_at = session.deadline();
+                            changes.moved.push(session);
+                        }
+                        State::Ended(_) => {
+                            let (id, kind) = (self.clock.new_id(), ActivityKind::Expired);
+                            let expired = Activity::of_session(id, now, kind, SYSTEM, &session);
+                            changes.activities.push(expired);
+                            changes.changed.push(session);
+                        }
                     }
-                    changes.changed.push(session);
                 }
                 if !changes.is_empty() {
                     changes.write(&mut tx).await?;

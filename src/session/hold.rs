@@ -30,8 +30,8 @@ mod tests {
 
     use super::*;
     use crate::model::policy::tests::policy;
+    use crate::model::session::tests::{session, start};
     use crate::model::session::{SETTLED, State};
-    use crate::session::rotation::tests::{session, start};
 
     fn seconds(seconds: u16) -> Duration {
         Duration::seconds(i64::from(seconds) + 1)

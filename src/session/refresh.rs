@@ -4,6 +4,7 @@
 mod batch;
 
 use crate::cache::policies::Policies;
+use crate::cache::sessions::SessionReader;
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Reason, Result};
 use crate::model::device::ClientContext;
@@ -42,10 +43,11 @@ impl Refresh {
         issuer: Issuer,
         touches: Touches,
         locator: Locator,
+        reader: SessionReader,
     ) -> Refresh {
-        let batch =
-            Batch { db: db.clone(), clock, policies, issuer: issuer.clone(), touches, locator };
-        Refresh { lanes: Lanes::start(LANES, db, batch), issuer }
+        let (db, own) = (db.clone(), issuer.clone());
+        let batch = Batch { db, clock, policies, issuer: own, touches, locator, reader };
+        Refresh { lanes: Lanes::start(LANES, &batch.db.clone(), batch), issuer }
     }
 
     /// Exchanges `token`. What `client` states replaces what the session knew of its client.

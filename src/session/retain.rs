@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::error::Result;
 use crate::store::pool::Database;
 use crate::store::statistics::figures;
-use crate::store::{memories, partitions, requests};
+use crate::store::{memories, partitions, requests, revocations};
 
 /// Rows per transaction.
 const SLICE: i64 = 500;
@@ -14,6 +14,10 @@ const SLICE: i64 = 500;
 /// For how long a network is remembered after detection last noted something: longer than any rule
 /// looks back.
 const NETWORKS_FOR: Duration = Duration::hours(24);
+
+/// For how long a revocation is kept beyond its time: a replica reads it late at most by how long it may know by heart
+/// what is revoked.
+const REVOCATIONS_FOR: Duration = Duration::hours(1);
 
 /// For how long statistics of a user are kept.
 const USER_FIGURES_FOR: Duration = Duration::days(93);
@@ -78,6 +82,18 @@ impl Retain {
             .within(async { requests::prune(&mut *self.db.acquire().await?, now, SLICE).await })
             .await?;
         Ok(gone == SLICE as usize)
+    }
+
+    /// Forgets one slice of revocations of which no token can be in date; true if more may be there.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn prune_revocations(&self) -> Result<bool> {
+        // Whoever was cut off for so long has forgotten everything by now.
+        let before = self.clock.now() - REVOCATIONS_FOR;
+        let pruning =
+            async { revocations::prune(&mut *self.db.acquire().await?, before, SLICE).await };
+        Ok(self.db.within(pruning).await? == SLICE)
     }
 
     /// Forgets one slice of networks of which nothing was noted for 24 hours; true if more may be

@@ -47,56 +47,13 @@ pub fn judge(chain: &Chain, presented: u32, now: Time, policy: &Policy) -> Verdi
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use chrono::{DateTime, Duration};
+mod tests {
+    use chrono::Duration;
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
-    use uuid::Uuid;
 
     use super::*;
-    use crate::model::device::{Device, DeviceType};
-    use crate::model::ids::{ClientId, SessionKey, TenantId, UserId};
     use crate::model::policy::tests::policy;
-    use crate::model::session::{Authentication, Session, State};
-
-    pub(in crate::session) fn start() -> Time {
-        DateTime::from_timestamp(1_700_000_000, 0).unwrap()
-    }
-
-    /// An active session of generation 1, just created.
-    pub(in crate::session) fn session() -> Session {
-        let at = start();
-        Session {
-            key: SessionKey {
-                tenant: TenantId::parse("").unwrap(),
-                user: UserId::parse("ada").unwrap(),
-                session: Uuid::nil(),
-            },
-            client: ClientId::parse("web").unwrap(),
-            device: Device { id: Uuid::nil(), kind: DeviceType::Web, details: Default::default() },
-            ip: None,
-            user_agent: None,
-            location: None,
-            authentication: Authentication { acr: None, amr: vec![], auth_time: at },
-            audiences: vec![],
-            metadata: Default::default(),
-            created_at: at,
-            renewed_at: at,
-            last_active_at: at,
-            idle_timeout: None,
-            absolute_expires_at: at + Duration::days(1),
-            sweep_at: at + Duration::days(1),
-            step_up_at: None,
-            state: State::Active,
-            chain: Chain {
-                generation: 1,
-                key_id: 1,
-                rotated_at: at,
-                confirmed: 0,
-                min_generation: 1,
-                nonce: [0; 16],
-            },
-        }
-    }
+    use crate::model::session::tests::{session, start};
 
     fn verdict(generation: u32, confirmed: u32, presented: u32, age: Duration) -> Verdict {
         stepped_up(generation, 1, confirmed, presented, age)

@@ -48,8 +48,8 @@ pub fn unmet(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::session::tests::{session, start};
     use crate::model::session::{Authentication, End, EndReason};
-    use crate::session::rotation::tests::{session, start};
 
     fn proven(acr: Option<&str>) -> Session {
         let acr = acr.map(str::to_owned);

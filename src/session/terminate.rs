@@ -7,10 +7,11 @@ use crate::error::{Error, Outage, Result};
 use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::request::{Remembered, RequestId};
 use crate::model::session::{End, EndReason, Session, State};
+use crate::model::watermark::Watermark;
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
-use crate::store::{requests, sessions};
+use crate::store::{feed, requests, sessions};
 use crate::token::issuer::Issuer;
 use crate::token::refresh::{self, Presented};
 
@@ -34,6 +35,14 @@ pub struct Termination {
     pub request: Option<RequestId>,
     /// Who calls.
     pub principal: String,
+}
+
+/// What became of it.
+pub struct Terminated {
+    /// `None` if the target names none.
+    pub session: Option<Session>,
+    /// What includes the end.
+    pub watermark: Watermark,
 }
 
 /// Which session.
@@ -81,7 +90,7 @@ impl Terminate {
     ///
     /// # Errors
     /// [`Error::RequestIdReused`], [`Error::Unavailable`].
-    pub async fn terminate(&self, wish: &Termination) -> Result<Option<Session>> {
+    pub async fn terminate(&self, wish: &Termination) -> Result<Terminated> {
         let twice = async {
             match self.attempt(wish).await {
                 // Somebody took the request id meanwhile: now what they did can be read.
@@ -92,7 +101,7 @@ impl Terminate {
         self.db.within(twice).await
     }
 
-    async fn attempt(&self, wish: &Termination) -> Result<Option<Session>> {
+    async fn attempt(&self, wish: &Termination) -> Result<Terminated> {
         let mut tx = self.db.begin().await?;
         let now = self.clock.now();
         let named = self.name(wish);
@@ -100,9 +109,10 @@ impl Terminate {
         if let Some(request) = wish.request {
             let known = requests::find(&mut tx, &[(&tenant, request.id)]).await?;
             if let Some(known) = known.into_iter().find(|known| known.holds_at(now)) {
-                let answer = self.repeat(&mut tx, request, known, now).await;
+                let session = self.repeat(&mut tx, request, known, now).await;
+                let watermark = feed::now(&mut tx).await?.watermark_of_all();
                 tx.commit().await?;
-                return answer;
+                return Ok(Terminated { session: session?, watermark });
             }
         }
         let mut session = match named {
@@ -127,8 +137,13 @@ impl Terminate {
         if !changes.is_empty() {
             changes.write(&mut tx).await?;
         }
+        let watermark = match tx.watermark() {
+            Some(watermark) => watermark,
+            // Whoever ended it has committed.
+            None => feed::now(&mut tx).await?.watermark_of_all(),
+        };
         tx.commit().await?;
-        Ok(session.map(|session| session.seen_at(now)))
+        Ok(Terminated { session: session.map(|session| session.seen_at(now)), watermark })
     }
 
     /// What the target says before anything is read. An expired access token still names its
@@ -142,7 +157,7 @@ impl Terminate {
                 session: *session,
             })),
             Target::AccessToken(token) => {
-                self.issuer.verify(token).ok().map(|claims| Named::Key(claims.key))
+                self.issuer.verify(token).ok().map(|claims| Named::Key(claims.key.clone()))
             }
             Target::RefreshToken(token) => {
                 refresh::decode(token).map(|presented| Named::Presented(Box::new(presented)))

@@ -16,10 +16,11 @@ use crate::model::ids::{SessionKey, TenantId};
 use crate::model::page::PageRequest;
 use crate::model::request::{Progress, RequestId};
 use crate::model::session::{End, EndReason, Session, SessionFilter, State, StateFilter};
+use crate::model::watermark::Watermark;
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::pool::Database;
-use crate::store::{requests, sessions};
+use crate::store::{feed, requests, sessions};
 use budget::Budget;
 
 /// Sessions per transaction: short locks, and little lost if one fails.
@@ -63,6 +64,8 @@ pub struct Terminated {
     pub sample: Vec<Session>,
     /// Nothing is left of what matched at the beginning.
     pub complete: bool,
+    /// What includes these ends.
+    pub watermark: Watermark,
 }
 
 /// A batch, or a page of keys: what became of it, and where the next one begins.
@@ -71,6 +74,7 @@ struct Step {
     next: Option<Uuid>,
     /// Of the request, after the batch.
     progress: Option<Progress>,
+    watermark: Option<Watermark>,
 }
 
 impl TerminateMany {
@@ -86,6 +90,16 @@ impl TerminateMany {
     /// [`Error::Precondition`] if more match than expected, [`Error::RequestIdReused`], and
     /// [`Error::Unavailable`]: batches before the one that failed stay done.
     pub async fn terminate(&self, wish: &MassTermination, time: Duration) -> Result<Terminated> {
+        let mut done = self.run(wish, time).await?;
+        if done.watermark == Watermark::default() {
+            // Whatever was ended was so before.
+            let now = async { feed::now(&mut *self.db.acquire().await?).await };
+            done.watermark = self.db.within(now).await?.watermark_of_all();
+        }
+        Ok(done)
+    }
+
+    async fn run(&self, wish: &MassTermination, time: Duration) -> Result<Terminated> {
         let mut budget = Budget::new(time);
         if wish.dry_run || (wish.expected_max.is_some() && !self.has_begun(wish).await?) {
             let counted = self.count(wish, &mut budget).await?;
@@ -106,6 +120,7 @@ impl TerminateMany {
                 }
                 other => other?,
             };
+            done.watermark = done.watermark.max(step.watermark.unwrap_or_default());
             done.count += step.ended.len() as u64;
             let room = SAMPLE - done.sample.len();
             done.sample.extend(step.ended.into_iter().take(room));
@@ -139,7 +154,7 @@ impl TerminateMany {
             let mut conn = self.db.acquire().await?;
             sessions::find_all_by_id(&mut conn, &request.tenant, &request.related).await
         });
-        Ok(Terminated { count, sample: sample.await?, complete })
+        Ok(Terminated { count, sample: sample.await?, complete, ..Terminated::default() })
     }
 
     /// Counts what matches; an error if it is more than expected.
@@ -196,7 +211,8 @@ impl TerminateMany {
         let after = match &begun {
             Some(begun) if begun.complete => {
                 tx.commit().await?;
-                return Ok(Step { ended: Vec::new(), next: None, progress: Some(begun.clone()) });
+                let progress = Some(begun.clone());
+                return Ok(Step { ended: Vec::new(), next: None, progress, watermark: None });
             }
             Some(begun) => begun.request.subject,
             None => after,
@@ -225,8 +241,9 @@ impl TerminateMany {
         if !changes.is_empty() {
             changes.write(&mut tx).await?;
         }
+        let watermark = tx.watermark();
         tx.commit().await?;
-        Ok(Step { ended, next, progress })
+        Ok(Step { ended, next, progress, watermark })
     }
 }
 

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use chrono::Duration;
+use tokio::sync::Notify;
 
 use crate::clock::Time;
 use crate::error::Result;
 use crate::model::ids::SessionKey;
-use crate::model::session::{Session, State};
+use crate::model::session::{SETTLED, Session, State};
 use crate::store::pool::Database;
 use crate::store::sessions::{self, Touch};
 
@@ -26,6 +27,7 @@ const COARSE: Duration = Duration::seconds(1);
 pub struct Touches {
     db: Database,
     seen: Arc<Mutex<Seen>>,
+    urgent: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -38,7 +40,7 @@ struct Seen {
 impl Touches {
     /// An empty buffer in front of this database.
     pub fn new(db: Database) -> Touches {
-        Touches { db, seen: Arc::default() }
+        Touches { db, seen: Arc::default(), urgent: Arc::default() }
     }
 
     /// Notes that an access token of `generation` was used for `session` at `now`.
@@ -48,12 +50,21 @@ impl Touches {
         if !confirms && now - session.last_active_at < coarse {
             return;
         }
+        // Others would soon take it for idle: they only know what is written.
+        if session.idle_expires_at().is_some_and(|deadline| deadline - now < SETTLED) {
+            self.urgent.notify_one();
+        }
         let mut seen = self.lock();
         let full = seen.fresh.len() >= CAPACITY && !seen.fresh.contains_key(&session.key);
         if !full {
             let touch = Touch { last_active_at: now, generation };
             merge(&mut seen.fresh, session.key.clone(), touch);
         }
+    }
+
+    /// Waits until something was noted that others must know before the next flush is due.
+    pub async fn urgent(&self) {
+        self.urgent.notified().await;
     }
 
     /// Adds to `session`, as read from the database, what is noted here and not yet there.

@@ -1,12 +1,18 @@
 //! ValidateSession: is this access token good now? Reads, and never writes on the way.
 
+use std::time::Instant;
+
+use chrono::Duration;
+
 use crate::cache::policies::Policies;
-use crate::cache::sessions::SessionReader;
+use crate::cache::sessions::{Reading, SessionReader};
 use crate::clock::{Clock, Time};
 use crate::error::Result;
 use crate::model::device::ClientContext;
+use crate::model::freshness::Freshness;
 use crate::model::session::{EndReason, Session, State};
 use crate::model::token::{AccessClaims, InactiveReason, StepUpReason};
+use crate::model::watermark::Watermark;
 use crate::session::notice::Notices;
 use crate::session::step_up::{self, Requirements};
 use crate::session::touch::Touches;
@@ -30,6 +36,7 @@ pub struct Validation {
     /// Who the token must be meant for.
     pub audience: Option<String>,
     pub required: Requirements,
+    pub freshness: Freshness,
 }
 
 /// A judgement about a token, made at `checked_at`.
@@ -39,6 +46,10 @@ pub struct Validated {
     pub session: Option<Session>,
     /// The moment for which the judgement holds.
     pub checked_at: Time,
+    /// Until when an active one may be used again for the same question.
+    pub cacheable_until: Option<Time>,
+    /// What it takes into account, if a session was looked at.
+    pub watermark: Option<Watermark>,
 }
 
 /// What a token opens.
@@ -69,18 +80,25 @@ impl Validate {
     /// [`crate::error::Error::Unavailable`]: it cannot be told.
     pub async fn validate(&self, wish: &Validation) -> Result<Validated> {
         let now = self.clock.now();
-        let verdict = |outcome, session| Validated { outcome, session, checked_at: now };
         let claims = match self.issuer.verify(&wish.token) {
             Ok(claims) => claims,
             Err(reason) => {
                 self.notices.forged(&wish.token, reason, &wish.client, now);
-                return Ok(verdict(Outcome::Inactive(reason), None));
+                return Ok(Validated::of_token(reason, now));
             }
         };
-        let Some(mut session) = self.reader.get(&claims.key).await? else {
-            return Ok(verdict(Outcome::Inactive(InactiveReason::SessionUnknown), None));
+        let (reading, session) = self.read(&claims, wish.freshness, now).await?;
+        let checked_at = now - age(reading.true_at);
+        let judged = |outcome, session| Validated {
+            outcome,
+            session,
+            checked_at,
+            cacheable_until: None,
+            watermark: Some(reading.watermark),
         };
-        self.touches.overlay(&mut session);
+        let Some(mut session) = session else {
+            return Ok(judged(Outcome::Inactive(InactiveReason::SessionUnknown), None));
+        };
         let outcome = match judge(&claims, &session, wish.audience.as_deref(), now) {
             Err(reason) => Outcome::Inactive(reason),
             Ok(()) => match self.unmet(&wish.required, &session, now).await? {
@@ -97,7 +115,41 @@ impl Validate {
             self.touches.note(&session, claims.generation, now);
             session.last_active_at = session.last_active_at.max(now);
         }
-        Ok(verdict(outcome, Some(session.seen_at(now))))
+        let cacheable_until = (outcome == Outcome::Active)
+            .then(|| self.cacheable_until(&claims, &session, checked_at))
+            .filter(|until| *until > now);
+        Ok(Validated { cacheable_until, ..judged(outcome, Some(session.seen_at(now))) })
+    }
+
+    /// The session of the token with what was noted of it here; from the database where what is known by heart cannot
+    /// decide.
+    async fn read(
+        &self,
+        claims: &AccessClaims,
+        freshness: Freshness,
+        now: Time,
+    ) -> Result<(Reading, Option<Session>)> {
+        let mut reading = self.reader.get(&claims.key, freshness).await?;
+        let mut session = reading.session.take();
+        if let Some(session) = &mut session {
+            self.touches.overlay(session);
+        }
+        let doubtful = session.as_ref().is_some_and(|session| is_doubtful(session, claims, now));
+        if doubtful && reading.by_heart {
+            reading = self.reader.get(&claims.key, Freshness::Strong).await?;
+            session = reading.session.take();
+            if let Some(session) = &mut session {
+                self.touches.overlay(session);
+            }
+        }
+        Ok((reading, session))
+    }
+
+    /// No later than the bound allows, the token lasts, and the session without further activity.
+    fn cacheable_until(&self, claims: &AccessClaims, session: &Session, checked_at: Time) -> Time {
+        let bound = Duration::from_std(self.reader.bound()).unwrap_or(Duration::MAX);
+        let expires_at = Time::from_timestamp(claims.expires_at, 0).unwrap_or(checked_at);
+        (checked_at + bound).min(expires_at).min(session.deadline())
     }
 
     async fn unmet(
@@ -113,6 +165,33 @@ impl Validate {
         };
         Ok(step_up::unmet(required, session, &policy.acr_levels, now))
     }
+}
+
+impl Validated {
+    /// A judgement for which no session was looked at: it holds for ever.
+    fn of_token(reason: InactiveReason, now: Time) -> Validated {
+        Validated {
+            outcome: Outcome::Inactive(reason),
+            session: None,
+            checked_at: now,
+            cacheable_until: None,
+            watermark: None,
+        }
+    }
+}
+
+/// Whether another replica may know better, although nothing was revoked: of activity that keeps the session from being
+/// idle, or of a refresh.
+fn is_doubtful(session: &Session, claims: &AccessClaims, now: Time) -> bool {
+    let idle = match session.state_at(now) {
+        State::Ended(end) => session.state == State::Active && end.reason == EndReason::IdleTimeout,
+        State::Active => false,
+    };
+    idle || claims.generation > session.chain.generation
+}
+
+fn age(true_at: Instant) -> Duration {
+    Duration::from_std(true_at.elapsed()).unwrap_or(Duration::MAX)
 }
 
 fn judge(

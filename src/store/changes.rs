@@ -1,7 +1,7 @@
 //! Every change of state leaves through here: rows, activities, alerts and remembered requests of
 //! any number of calls, in one statement.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use diesel::sql_types::{BigInt, Text};
 use diesel_async::RunQueryDsl;
@@ -14,14 +14,18 @@ use crate::model::alert::Alert;
 use crate::model::ids::DeviceKey;
 use crate::model::policy::overrides::Level;
 use crate::model::request::{Progress, Remembered};
+use crate::model::revocation::{Revocation, Subject};
 use crate::model::session::{End, Session, State};
 use crate::model::user_device::UserDevice;
+use crate::model::watermark::Watermark;
+use crate::store::pool::Transaction;
 use crate::store::rows::activity::ActivityRow;
 use crate::store::rows::alert::AlertRow;
 use crate::store::rows::device::DeviceRow;
 use crate::store::rows::request::RequestRow;
+use crate::store::rows::revocation::RevocationRow;
 use crate::store::rows::session::SessionRow;
-use crate::store::{Connection, policies, requests};
+use crate::store::{policies, requests};
 
 /// What a unit of work decided to write.
 #[derive(Default)]
@@ -45,6 +49,10 @@ pub struct Changes {
     pub progressed: Option<Progress>,
     /// Levels of policy, new or locked and changed.
     pub policies: Vec<Level>,
+    /// Sessions that the transaction has locked and only moved forward: what others know of them by heart stays true.
+    pub moved: Vec<Session>,
+    /// What must not be known by heart any more, besides the sessions of `changed`.
+    pub revoked: Vec<Revocation>,
 }
 
 // Columns are named, not `*`: a replica of an older version must leave a newer column its default.
@@ -70,6 +78,11 @@ macro_rules! request_columns {
          done_count, complete"
     };
 }
+macro_rules! revocation_columns {
+    () => {
+        "tenant_id, level, subject, below_generation, revoked_at, evict_at"
+    };
+}
 
 statement! {
     /// All parts see the same snapshot; the rows to change are locked before, so none is missed.
@@ -81,7 +94,8 @@ statement! {
         worked: &'a str as Text,
         activities: &'a str as Text,
         remembered: &'a str as Text,
-    } -> (BigInt, BigInt, BigInt),
+        revoked: &'a str as Text,
+    } -> (BigInt, BigInt, BigInt, Text),
     concat!("WITH created AS (
         INSERT INTO user_sessions (", session_columns!(), ")
         SELECT ", session_columns!(), " FROM json_populate_recordset(NULL::user_sessions, ?::json)
@@ -152,9 +166,15 @@ statement! {
             complete = excluded.complete
         WHERE q.created_at <= excluded.created_at - interval '24 hours'
         RETURNING 1
+    ), revoked AS (
+        INSERT INTO revocations AS v (", revocation_columns!(), ")
+        SELECT ", revocation_columns!(), " FROM json_populate_recordset(NULL::revocations, ?::json)
+        ON CONFLICT (xid, tenant_id, level, subject) DO UPDATE SET
+            below_generation = greatest(v.below_generation, excluded.below_generation),
+            evict_at = greatest(v.evict_at, excluded.evict_at)
     )
     SELECT (SELECT count(*) FROM changed), (SELECT count(*) FROM worked),
-        (SELECT count(*) FROM remembered)")
+        (SELECT count(*) FROM remembered), pg_current_xact_id()::text")
 }
 
 impl Changes {
@@ -169,6 +189,8 @@ impl Changes {
             && self.remembered.is_empty()
             && self.progressed.is_none()
             && self.policies.is_empty()
+            && self.moved.is_empty()
+            && self.revoked.is_empty()
     }
 
     /// Ends a locked, active session at `end.at`, or writes down that it has expired by then: an
@@ -196,37 +218,65 @@ impl Changes {
         self.raised.push(alert);
     }
 
-    /// Writes everything. The caller commits.
+    /// Writes everything. The caller commits, and only then is anything revoked.
     ///
     /// # Errors
     /// [`Error::Unavailable`] with [`Outage::Raced`] if another transaction took one of the request ids
     /// meanwhile, and what the database reports. Nothing may be committed after an error.
-    pub async fn write(&self, conn: &mut Connection) -> Result<()> {
+    pub async fn write(&self, tx: &mut Transaction) -> Result<()> {
+        let revocations = self.revocations();
         let created = array(self.created.iter().map(SessionRow::from));
-        let changed = array(self.changed.iter().map(SessionRow::from));
+        let changed = self.changed.iter().chain(&self.moved);
+        let changed = array(changed.map(SessionRow::from));
         let devices = array(self.seen().values().map(DeviceRow::from));
         let raised = array(self.raised.iter().map(AlertRow::from));
         let worked = array(self.worked.iter().map(AlertRow::from));
         let activities = array(self.activities.iter().map(ActivityRow::from));
         let remembered = array(self.remembered.iter().map(RequestRow::from));
-        let written: (i64, i64, i64) =
-            Write::new(&created, &changed, &devices, &raised, &worked, &activities, &remembered)
-                .get_result(conn)
-                .await?;
+        let revoked = array(revocations.iter().map(RevocationRow::from));
+        let (created, changed, devices) = (&created, &changed, &devices);
+        let (raised, worked, activities) = (&raised, &worked, &activities);
+        let write = Write::new(
+            created,
+            changed,
+            devices,
+            raised,
+            worked,
+            activities,
+            &remembered,
+            &revoked,
+        );
+        let written: (i64, i64, i64, String) = write.get_result(&mut **tx).await?;
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        if (written.0, written.1) != (count(self.changed.len()), count(self.worked.len())) {
+        let changed = self.changed.len() + self.moved.len();
+        if (written.0, written.1) != (count(changed), count(self.worked.len())) {
             return Err(Error::Internal(anyhow::anyhow!("a locked row was not there to change")));
         }
         if written.2 != count(self.remembered.len()) {
             return Err(Error::Unavailable(Outage::Raced("request_id in use".to_owned())));
         }
         if let Some(progress) = &self.progressed {
-            requests::advance(conn, progress).await?;
+            requests::advance(tx, progress).await?;
         }
         if !self.policies.is_empty() {
-            policies::decide(conn, &self.policies).await?;
+            policies::decide(tx, &self.policies).await?;
         }
+        let xid =
+            written.3.parse().map_err(|_| anyhow::anyhow!("no transaction: {}", written.3))?;
+        tx.wrote(Watermark::of(xid), revocations);
         Ok(())
+    }
+
+    /// What nobody may know by heart once this is committed.
+    fn revocations(&self) -> Vec<Revocation> {
+        let named: HashSet<&Subject> = self.revoked.iter().map(|of| &of.subject).collect();
+        // Who changes a session without an activity of the same time names it in `revoked`.
+        let at = self.activities.iter().map(|activity| activity.occurred_at).max();
+        let changed = at.into_iter().flat_map(|at| {
+            self.changed.iter().map(move |session| Revocation::of_session(session, at))
+        });
+        let besides = changed.filter(|of| !named.contains(&of.subject));
+        self.revoked.iter().cloned().chain(besides).collect()
     }
 
     /// Each device once, since an upsert must not meet a row twice, and in the order in which rows are locked.

@@ -108,6 +108,9 @@ statement! {
         UPDATE session_activities SET xid = NULL
         WHERE xid >= (SELECT pg_snapshot_xmax(s) FROM now)
         RETURNING 1
+    ), revoked AS (
+        UPDATE revocations SET xid = pg_current_xact_id()
+        WHERE xid >= (SELECT pg_snapshot_xmax(s) FROM now)
     ), readers AS (
         UPDATE feed_consumers SET read_to = (SELECT s::text FROM now), updated_at = ?
         WHERE pg_snapshot_xmax(read_to::pg_snapshot) > (SELECT pg_snapshot_xmax(s) FROM now)
@@ -284,7 +287,7 @@ impl Consumer {
     }
 }
 
-fn horizon(snapshot: &str) -> Result<Horizon> {
+pub(super) fn horizon(snapshot: &str) -> Result<Horizon> {
     snapshot.parse().map_err(|()| corrupt(snapshot))
 }
 

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use diesel::connection::TransactionManagerStatus;
@@ -15,6 +15,8 @@ use diesel_async::{AnsiTransactionManager, SimpleAsyncConnection, TransactionMan
 use futures_util::FutureExt;
 
 use crate::error::{Error, Outage, Result};
+use crate::model::revocation::Revocation;
+use crate::model::watermark::Watermark;
 use crate::store::Connection;
 use crate::store::tls::Target;
 
@@ -34,7 +36,11 @@ const SERVER_TIMEOUTS: &str = "SET statement_timeout = 1200; SET lock_timeout = 
 pub struct Database {
     pool: Pool<Connection>,
     target: Arc<Target>,
+    revoked: Arc<OnceLock<Revoked>>,
 }
+
+/// Hears what was revoked, once it is committed and before the caller is answered.
+pub type Revoked = Box<dyn Fn(&[Revocation]) + Send + Sync>;
 
 /// A connection of the pool.
 pub struct Pooled {
@@ -44,7 +50,12 @@ pub struct Pooled {
 
 /// An open transaction. Dropped without [`Transaction::commit`], it takes its connection with it:
 /// the pool refuses connections with an open transaction, and Postgres rolls back.
-pub struct Transaction(Pooled);
+pub struct Transaction {
+    conn: Pooled,
+    db: Database,
+    watermark: Option<Watermark>,
+    revoked: Vec<Revocation>,
+}
 
 impl Database {
     /// Prepares a pool of at most `max_connections`; connects only when first used.
@@ -70,7 +81,7 @@ impl Database {
             // A refused connection is reported at once; bb8 would retry until its timeout.
             .retry_connection(false)
             .build_unchecked(AsyncDieselConnectionManager::new_with_config("", config));
-        Ok(Database { pool, target })
+        Ok(Database { pool, target, revoked: Arc::default() })
     }
 
     /// Takes a connection for statements that need no transaction.
@@ -88,7 +99,13 @@ impl Database {
     pub async fn begin(&self) -> Result<Transaction> {
         let mut conn = self.acquire().await?;
         AnsiTransactionManager::begin_transaction(&mut *conn).await?;
-        Ok(Transaction(conn))
+        Ok(Transaction { conn, db: self.clone(), watermark: None, revoked: Vec::new() })
+    }
+
+    /// Whom to tell of what transactions of this process revoke. The first one stays.
+    pub fn on_revoked(&self, hear: Revoked) {
+        // A second one would be a mistake in the wiring, and nobody would hear of the loss.
+        assert!(self.revoked.set(hear).is_ok(), "somebody hears already");
     }
 
     /// Bounds `work`, which uses this database, in time.
@@ -159,7 +176,7 @@ impl Transaction {
     /// Ends a transaction in which `error` was decided and nothing is to be written, and hands it back.
     /// Without this the refusal would cost its connection.
     pub async fn refuse(mut self, error: Error) -> Error {
-        match AnsiTransactionManager::rollback_transaction(&mut *self.0).await {
+        match AnsiTransactionManager::rollback_transaction(&mut *self.conn).await {
             Ok(()) => error,
             Err(lost) => lost.into(),
         }
@@ -174,19 +191,36 @@ impl Transaction {
         // work again from here.
         let unknown =
             |error: DieselError| Error::Unavailable(Outage::Unreachable(error.to_string()));
-        AnsiTransactionManager::commit_transaction(&mut *self.0).await.map_err(unknown)
+        let done =
+            AnsiTransactionManager::commit_transaction(&mut *self.conn).await.map_err(unknown);
+        // Also if it is unknown: forgetting what may be true costs a read.
+        if let (false, Some(hear)) = (self.revoked.is_empty(), self.db.revoked.get()) {
+            hear(&self.revoked);
+        }
+        done
+    }
+
+    /// What includes this transaction, once it has written something and is committed.
+    pub fn watermark(&self) -> Option<Watermark> {
+        self.watermark
+    }
+
+    /// Notes what was written.
+    pub(super) fn wrote(&mut self, watermark: Watermark, revoked: Vec<Revocation>) {
+        self.watermark = Some(watermark);
+        self.revoked.extend(revoked);
     }
 }
 
 impl Deref for Transaction {
     type Target = Connection;
     fn deref(&self) -> &Connection {
-        &self.0
+        &self.conn
     }
 }
 
 impl DerefMut for Transaction {
     fn deref_mut(&mut self) -> &mut Connection {
-        &mut self.0
+        &mut self.conn
     }
 }

@@ -8,6 +8,7 @@ pub(super) mod alert;
 pub(super) mod device;
 pub(super) mod policy;
 pub(super) mod request;
+pub(super) mod revocation;
 pub(super) mod session;
 
 use serde::Serializer;

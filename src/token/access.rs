@@ -13,7 +13,7 @@ use crate::model::token::{AccessClaims, InactiveReason};
 use crate::token::keyring::{Keyring, SigningKey};
 
 /// Longer texts are no tokens of ours.
-pub const MAX_LEN: usize = 8192;
+pub(super) const MAX_LEN: usize = 8192;
 /// The value of the `typ` header (RFC 9068, section 2.1).
 const TYPE: &str = "at+jwt";
 /// How far another replica's clock may run ahead of ours, in seconds. Only `nbf` needs it: an
@@ -43,14 +43,14 @@ struct Wire {
 }
 
 /// Signs a token for `session` that is valid from `now` until `expires_at`. The same session,
-/// generation and time give the same token.
+/// generation and time give the same token. Also what verifying it will tell.
 pub fn sign(
     key: &SigningKey,
     issuer: &str,
     session: &Session,
     now: Time,
     expires_at: Time,
-) -> String {
+) -> (String, AccessClaims) {
     let authentication = &session.authentication;
     let wire = Wire {
         iss: issuer.to_owned(),
@@ -73,7 +73,16 @@ pub fn sign(
         kid: Some(key.kid.clone()),
         ..Header::new(key.algorithm)
     };
-    jsonwebtoken::encode(&header, &wire, &key.encoding).expect("a key that was checked when loaded")
+    let token = jsonwebtoken::encode(&header, &wire, &key.encoding);
+    let claims = AccessClaims {
+        key: session.key.clone(),
+        device: wire.did,
+        audiences: wire.aud,
+        generation: wire.rg,
+        not_before: wire.nbf,
+        expires_at: wire.exp,
+    };
+    (token.expect("a key that was checked when loaded"), claims)
 }
 
 /// Unique per session, generation and time, and derived from them: a repeated answer repeats it.
@@ -96,9 +105,6 @@ pub fn verify(
     issuer: &str,
     token: &str,
 ) -> Result<AccessClaims, InactiveReason> {
-    if token.len() > MAX_LEN {
-        return Err(InactiveReason::Malformed);
-    }
     let header = jsonwebtoken::decode_header(token).map_err(|_| InactiveReason::Malformed)?;
     if header.typ.as_deref() != Some(TYPE) {
         return Err(InactiveReason::Malformed);

@@ -10,18 +10,20 @@ use crate::model::token::{AccessClaims, InactiveReason, RefreshClaims, TokenPair
 use crate::token::access;
 use crate::token::keyring::Keyring;
 use crate::token::refresh::{self, Presented};
+use crate::token::verified::Verified;
 
 /// The issuer of all tokens. Cheap to clone.
 #[derive(Clone)]
 pub struct Issuer {
     name: Arc<str>,
     keyring: Arc<Keyring>,
+    verified: Arc<Verified>,
 }
 
 impl Issuer {
-    /// An issuer called `name` (the `iss` claim).
-    pub fn new(name: &str, keyring: Arc<Keyring>) -> Issuer {
-        Issuer { name: name.into(), keyring }
+    /// An issuer called `name` (the `iss` claim), which remembers tokens in at most so many `bytes`.
+    pub fn new(name: &str, keyring: Arc<Keyring>, bytes: u64) -> Issuer {
+        Issuer { name: name.into(), keyring, verified: Arc::new(Verified::new(bytes)) }
     }
 
     /// The `iss` claim, and the audience of sessions that name none.
@@ -63,8 +65,11 @@ impl Issuer {
             .mac(claims.key_id)
             .ok_or_else(|| anyhow::anyhow!("refresh key {} is gone", claims.key_id))?;
         let signing = self.keyring.signing();
+        let (access_token, claims_made) =
+            access::sign(signing, &self.name, session, now, access_expires_at);
+        self.verified.note(&access_token, claims_made);
         Ok(TokenPair {
-            access_token: access::sign(signing, &self.name, session, now, access_expires_at),
+            access_token,
             access_expires_at,
             refresh_token: refresh::encode(&claims, &session.chain.nonce, mac),
             refresh_expires_at: session.deadline(),
@@ -75,8 +80,11 @@ impl Issuer {
     ///
     /// # Errors
     /// Why it opens nothing.
-    pub fn verify(&self, token: &str) -> Result<AccessClaims, InactiveReason> {
-        access::verify(&self.keyring, &self.name, token)
+    pub fn verify(&self, token: &str) -> Result<Arc<AccessClaims>, InactiveReason> {
+        if token.len() > access::MAX_LEN {
+            return Err(InactiveReason::Malformed);
+        }
+        self.verified.claims(token, || access::verify(&self.keyring, &self.name, token))
     }
 
     /// True if `presented` was issued by us for `session`.

@@ -148,7 +148,7 @@ async fn no_token_of_an_erased_user_works_on_any_replica() {
     }
     server.erase(USER).await.expect("an erasure");
     for one in [&server, &replica] {
-        let judged = one.validate(&tokens.access_token).await;
+        let judged = one.validate_now(&tokens.access_token).await;
         assert_eq!(judged.outcome(), pb::Outcome::Inactive);
         assert_eq!(judged.inactive_reason(), pb::InactiveReason::SessionUnknown);
         assert_eq!(refusal(one.refresh(&tokens.refresh_token).await), "REFRESH_TOKEN_INVALID");

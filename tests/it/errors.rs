@@ -261,7 +261,7 @@ async fn a_damaged_row_is_internal_and_the_answer_is_a_fixed_sentence() {
     server.meddle("UPDATE security_alerts SET evidence = '\"s3cret\"'").await;
     let refusals = [
         server.get(&id).await.expect_err("damaged"),
-        server.try_validate(&access).await.expect_err("damaged"),
+        server.try_validate_now(&access).await.expect_err("damaged"),
         server.refresh(&refresh).await.expect_err("damaged"),
         server.terminate(&id).await.expect_err("damaged"),
         server.list_sessions(pb::ListSessionsRequest::default()).await.expect_err("damaged"),

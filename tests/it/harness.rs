@@ -105,6 +105,8 @@ pub fn settings(database_url: String) -> Settings {
         detection: DetectionSettings::off(),
         locator: Locator::default(),
         activity_retention: Duration::from_secs(400 * 86_400),
+        staleness_bound: Duration::from_secs(1),
+        cache_bytes: 8 << 20,
         drain_timeout: Duration::from_secs(5),
         intervals: Intervals {
             flush: Duration::from_millis(30),

@@ -30,6 +30,7 @@ mod feed;
 mod filters;
 mod harness;
 mod health;
+mod known;
 mod life;
 mod limit;
 mod limit_kinds;

@@ -21,7 +21,7 @@ async fn demand(server: &TestServer) -> DateTime<Utc> {
 }
 
 async fn assert_demanded(server: &TestServer, token: &str, at: DateTime<Utc>) {
-    let judged = server.validate(token).await;
+    let judged = server.validate_now(token).await;
     assert_eq!(judged.outcome(), pb::Outcome::StepUpRequired);
     let reasons: Vec<StepUpReason> = judged.step_up_reasons().collect();
     assert_eq!(reasons, [StepUpReason::SuspiciousActivity]);
@@ -109,6 +109,7 @@ async fn what_is_asked_and_what_is_demanded_are_told_together() {
         access_token: access,
         required_acr: "aal2".to_owned(),
         max_auth_age: length(Duration::seconds(1)),
+        freshness: Some(pb::validate_session_request::Freshness::Strong(true)),
         ..Default::default()
     };
     let judged = server.sessions().validate_session(request).await.expect("ok").into_inner();

@@ -227,7 +227,7 @@ async fn an_expiry_that_a_terminate_told_is_final_whatever_a_replica_saw() {
     server.advance(Duration::minutes(10));
     let told = server.terminate(&id).await.expect("ok").expect("the session");
     assert_eq!(told.state(), pb::SessionState::Expired);
-    assert_eq!(replica.validate(&access).await.inactive_reason(), Why::SessionExpiredIdle);
+    assert_eq!(replica.validate_now(&access).await.inactive_reason(), Why::SessionExpiredIdle);
     // A replica that stops writes what it saw.
     replica.stop().await;
     assert_eq!(server.get(&id).await.expect("a session"), told);

@@ -32,6 +32,11 @@ impl Range {
         Range { rule, min, max, or_zero }
     }
 
+    /// The most, in seconds.
+    pub const fn max_seconds(&self) -> i64 {
+        self.max
+    }
+
     /// True if `duration` may be set.
     pub fn holds(&self, duration: Duration) -> bool {
         let fits =

@@ -1,7 +1,9 @@
 //! One transaction of creates: lock the users, read what they have, decide, write.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
+use crate::cache::sessions::SessionReader;
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Result};
 use crate::model::conflict::{Breach, Scope};
@@ -37,6 +39,7 @@ pub struct Batch {
     pub touches: Touches,
     pub notices: Notices,
     pub locator: Locator,
+    pub reader: SessionReader,
 }
 
 /// The most live sessions of a user that a create reads and can end: what a limit may be, and some
@@ -84,6 +87,7 @@ impl Work for Batch {
     }
 
     async fn run(&self, jobs: &[NewSession]) -> Result<Vec<Result<Admitted>>> {
+        let mark = self.reader.mark();
         let mut tx = self.db.begin().await?;
         // In the order of the keys.
         let keys: BTreeSet<(&TenantId, &UserId)> = jobs.iter().map(Self::user).collect();
@@ -116,7 +120,11 @@ impl Work for Batch {
         if !plan.changes.is_empty() {
             plan.changes.write(&mut tx).await?;
         }
+        let written = Instant::now();
         tx.commit().await?;
+        for admitted in answers.iter().flatten() {
+            self.reader.keep(mark, &admitted.session, written);
+        }
         for (session, other, code) in &plan.limited {
             self.notices.limited(session, other, code, now);
         }

@@ -7,6 +7,7 @@ use crate::error::{Error, Outage, Result};
 use crate::model::activity::{Activity, ActivityKind};
 use crate::model::ids::DeviceKey;
 use crate::model::request::RequestId;
+use crate::model::revocation::{self, Subject};
 use crate::model::session::{EndReason, SessionFilter};
 use crate::session::devices::not_found;
 use crate::session::devices::update::remembered;
@@ -89,6 +90,8 @@ impl Revoke {
         let mut changes = Changes::default();
         changes.activities.push(Activity::of_device(id, now, kind, &wish.principal, &device));
         changes.devices.push(device);
+        let subject = Subject::Device(wish.key.device);
+        changes.revoked.push(revocation::Revocation::new(wish.key.tenant.clone(), subject, now));
         changes.remembered.extend(wish.request.map(|request| remembered(&wish.key, request, now)));
         changes.write(&mut tx).await?;
         tx.commit().await?;

@@ -10,7 +10,7 @@ use proptest::sample::select;
 use super::*;
 use crate::model::device::{Device, DeviceType};
 use crate::model::ids::{ClientId, SessionKey};
-use crate::session::rotation::tests::{session, start};
+use crate::model::session::tests::{session, start};
 
 const ALL: [OnLimit; 5] = [
     OnLimit::Reject,

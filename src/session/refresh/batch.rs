@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use chrono::Duration;
 
 use crate::cache::policies::Policies;
+use crate::cache::sessions::SessionReader;
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Reason, Result};
 use crate::model::activity::{Activity, ActivityKind, SYSTEM};
@@ -41,6 +43,7 @@ pub(super) struct Batch {
     pub issuer: Issuer,
     pub touches: Touches,
     pub locator: Locator,
+    pub reader: SessionReader,
 }
 
 impl Work for Batch {
@@ -57,6 +60,7 @@ impl Work for Batch {
         let keys: BTreeSet<&SessionKey> =
             jobs.iter().map(|job| &job.presented.claims.key).collect();
         let keys: Vec<&SessionKey> = keys.into_iter().collect();
+        let mark = self.reader.mark();
         let mut tx = self.db.begin().await?;
         let locked = sessions::lock(&mut tx, &keys).await?;
         let mut work =
@@ -81,12 +85,19 @@ impl Work for Batch {
             });
         }
         let mut changes = work.changes;
-        changes.changed =
-            sessions.into_values().filter(|held| held.changed).map(|held| held.session).collect();
+        let changed = sessions.into_values().filter(|held| held.changed).map(|held| held.session);
+        // One that waits for a step-up still does: tokens of the new generation are not for use either.
+        let moves =
+            |session: &Session| session.state == State::Active && session.step_up_at.is_none();
+        (changes.moved, changes.changed) = changed.partition(moves);
         if !changes.is_empty() {
             changes.write(&mut tx).await?;
         }
+        let written = Instant::now();
         tx.commit().await?;
+        for (session, ..) in answers.iter().flatten() {
+            self.reader.keep(mark, session, written);
+        }
         Ok(answers)
     }
 }

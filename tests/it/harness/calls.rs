@@ -45,6 +45,21 @@ impl TestServer {
         Ok(self.sessions().validate_session(request).await?.into_inner())
     }
 
+    /// Validates a token against what the database says now.
+    pub async fn validate_now(&self, token: &str) -> pb::ValidateSessionResponse {
+        self.try_validate_now(token).await.expect("a judgement")
+    }
+
+    pub async fn try_validate_now(
+        &self,
+        token: &str,
+    ) -> Result<pb::ValidateSessionResponse, Status> {
+        let freshness = Some(pb::validate_session_request::Freshness::Strong(true));
+        let access_token = token.to_owned();
+        let request = pb::ValidateSessionRequest { access_token, freshness, ..Default::default() };
+        Ok(self.sessions().validate_session(request).await?.into_inner())
+    }
+
     pub async fn get(&self, session_id: &str) -> Result<pb::Session, Status> {
         let session_id = session_id.to_owned();
         let request = pb::GetSessionRequest { session_id, ..Default::default() };

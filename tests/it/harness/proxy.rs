@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::OwnedWriteHalf;
@@ -22,9 +23,25 @@ pub enum Mode {
     MuteCommits,
     /// Nothing arrives on either side. A connection that was mute once stays so.
     BlackHole,
+    /// What Postgres answers arrives some milliseconds late.
+    Slow,
+    /// As `BlackHole`, but only where somebody listens for notifications.
+    MuteListeners,
+    /// Who listens for notifications is cut off.
+    CutListeners,
 }
 
-const MODES: [Mode; 4] = [Mode::Pass, Mode::CutCommits, Mode::MuteCommits, Mode::BlackHole];
+const MODES: [Mode; 7] = [
+    Mode::Pass,
+    Mode::CutCommits,
+    Mode::MuteCommits,
+    Mode::BlackHole,
+    Mode::Slow,
+    Mode::MuteListeners,
+    Mode::CutListeners,
+];
+
+const LATE: Duration = Duration::from_millis(3);
 
 /// Listens in a directory of its own. Dropping it cuts all connections.
 pub struct Proxy {
@@ -84,6 +101,8 @@ async fn accept(listener: UnixListener, real: PathBuf, mode: Arc<AtomicU8>) {
 struct Line {
     /// The commit whose answer gets lost is under way.
     committing: bool,
+    /// It is that of somebody who listens.
+    listening: bool,
     mute: bool,
 }
 
@@ -100,7 +119,11 @@ async fn carry(client: UnixStream, server: UnixStream, mode: Arc<AtomicU8>) {
         };
         let Some(bytes) = bytes else { break };
         let now = MODES[usize::from(mode.load(Ordering::SeqCst))];
-        line.mute |= now == Mode::BlackHole;
+        line.listening |= is_up && bytes.windows(6).any(|part| part == b"LISTEN");
+        line.mute |= now == Mode::BlackHole || (now == Mode::MuteListeners && line.listening);
+        if now == Mode::CutListeners && line.listening {
+            break;
+        }
         let loses = matches!(now, Mode::CutCommits | Mode::MuteCommits);
         line.committing |= is_up && loses && bytes.windows(6).any(|part| part == b"COMMIT");
         if line.mute {
@@ -113,6 +136,10 @@ async fn carry(client: UnixStream, server: UnixStream, mode: Arc<AtomicU8>) {
             }
             line.mute = true;
             continue;
+        }
+        if now == Mode::Slow && !is_up {
+            let mut late = tokio::time::interval_at(tokio::time::Instant::now() + LATE, LATE);
+            late.tick().await;
         }
         if forward(bytes, is_up, &mut to_server, &mut to_client).await.is_err() {
             break;

@@ -45,7 +45,7 @@ impl TestServer {
 
     /// The token is from before the last re-authentication, and the session lives.
     pub async fn assert_superseded(&self, access_token: &str) {
-        let judged = self.validate(access_token).await;
+        let judged = self.validate_now(access_token).await;
         assert_eq!(judged.outcome(), pb::Outcome::Inactive);
         assert_eq!(judged.inactive_reason(), pb::InactiveReason::Superseded);
         assert_eq!(judged.session.expect("its session").state(), pb::SessionState::Active);

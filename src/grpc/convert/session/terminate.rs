@@ -3,12 +3,12 @@
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::request::request_id;
-use crate::grpc::convert::session::optional_user;
+use crate::grpc::convert::session::{optional_user, to_pb_session};
 use crate::grpc::pb::session as pb;
 use crate::grpc::pb::session::terminate_session_request::Target as PbTarget;
 use crate::model::ids::TenantId;
 use crate::model::session::EndReason;
-use crate::session::terminate::{Target, Termination};
+use crate::session::terminate::{Target, Terminated, Termination};
 
 /// Checks a termination.
 ///
@@ -39,6 +39,14 @@ pub fn termination(
     let (Some(tenant), Some(target)) = (tenant, target) else { return Err(check.failed()) };
     check.done()?;
     Ok(Termination { tenant, target, reason, note, request: remember, principal })
+}
+
+/// What became of it, as the protocol writes it.
+pub fn to_pb_terminated(done: Terminated) -> pb::TerminateSessionResponse {
+    pb::TerminateSessionResponse {
+        session: done.session.map(to_pb_session),
+        watermark: done.watermark.to_string(),
+    }
 }
 
 /// A reason that callers may give; 0 is a logout.

@@ -8,6 +8,8 @@ use crate::grpc::convert::client;
 use crate::grpc::convert::session::to_pb_session;
 use crate::grpc::convert::time::{duration, to_pb};
 use crate::grpc::pb::session as pb;
+use crate::grpc::pb::session::validate_session_request::Freshness as Wish;
+use crate::model::freshness::Freshness;
 use crate::model::token::{InactiveReason, StepUpReason};
 use crate::session::step_up::Requirements;
 use crate::session::validate::{Outcome, Validated, Validation};
@@ -25,6 +27,7 @@ pub fn validation(request: pb::ValidateSessionRequest) -> Result<Validation> {
     if max_auth_age.is_some_and(|age| age < Duration::zero()) {
         check.broken("max_auth_age", "must not be negative");
     }
+    let freshness = freshness(&mut check, request.freshness);
     check.done()?;
     let given = |text: String| Some(text).filter(|text| !text.is_empty());
     let required = Requirements { acr: given(request.required_acr), max_auth_age };
@@ -33,7 +36,37 @@ pub fn validation(request: pb::ValidateSessionRequest) -> Result<Validation> {
         client,
         audience: given(request.audience),
         required,
+        freshness,
     })
+}
+
+fn freshness(check: &mut Check, wish: Option<Wish>) -> Freshness {
+    match wish {
+        None => Freshness::Bounded,
+        Some(Wish::MaxStaleness(age)) => {
+            match duration(check, "max_staleness", Some(age)).map(|age| age.to_std()) {
+                Some(Ok(std::time::Duration::ZERO)) | None => Freshness::Strong,
+                Some(Ok(age)) => Freshness::Within(age),
+                Some(Err(_)) => {
+                    check.broken("max_staleness", "must not be negative");
+                    Freshness::Strong
+                }
+            }
+        }
+        Some(Wish::Strong(strong)) => {
+            if !strong {
+                check.broken("strong", "must be true or absent");
+            }
+            Freshness::Strong
+        }
+        Some(Wish::AtLeastAsFresh(mark)) => match mark.parse() {
+            Ok(mark) => Freshness::AtLeast(mark),
+            Err(()) => {
+                check.broken("at_least_as_fresh", "must be a watermark of this service");
+                Freshness::Strong
+            }
+        },
+    }
 }
 
 /// A judgement as the protocol writes it.
@@ -51,6 +84,8 @@ pub fn to_pb_validated(validated: Validated) -> pb::ValidateSessionResponse {
         session: validated.session.map(to_pb_session),
         checked_time: Some(to_pb(validated.checked_at)),
         step_up_reasons: step_up.into_iter().map(|reason| step_up_reason(reason).into()).collect(),
+        cacheable_until_time: validated.cacheable_until.map(to_pb),
+        watermark: validated.watermark.map(|mark| mark.to_string()).unwrap_or_default(),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::activity::{ActivityKind, SYSTEM};
 use crate::model::ids::{TenantId, UserId};
-use crate::session::rotation::tests::start;
+use crate::model::session::tests::start;
 
 fn note(buffer: &mut Buffer, key: Key, now: Time) {
     let tenant = TenantId::parse("").unwrap();

@@ -1,0 +1,52 @@
+//! How far this replica has followed the revocations.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::model::watermark::Watermark;
+
+/// Written by the one who follows, read at every validation. Cheap to clone; clones share it.
+#[derive(Clone)]
+pub struct Seen(Arc<Inner>);
+
+struct Inner {
+    base: Instant,
+    /// Nanoseconds from `base`; 0 = nothing was followed yet.
+    through: AtomicU64,
+    watermark: AtomicU64,
+}
+
+impl Default for Seen {
+    fn default() -> Seen {
+        // Back by a bit, so that no moment is 0.
+        let base = Instant::now().checked_sub(Duration::from_secs(1)).unwrap_or_else(Instant::now);
+        Seen(Arc::new(Inner { base, through: AtomicU64::new(0), watermark: AtomicU64::new(0) }))
+    }
+}
+
+impl Seen {
+    /// Everything that was revoked before this moment was heard of, if anything was; and everything below the
+    /// watermark.
+    pub fn through(&self) -> (Option<Instant>, Watermark) {
+        // The watermark first: it is stored last, so it tells no more than the moment does.
+        let watermark = Watermark(self.0.watermark.load(Ordering::Acquire));
+        let nanos = self.0.through.load(Ordering::Acquire);
+        let through = (nanos > 0).then(|| self.0.base + Duration::from_nanos(nanos));
+        (through, watermark)
+    }
+
+    /// Everything that was committed before `moment` was heard of.
+    pub(super) fn advance(&self, moment: Instant, watermark: Watermark) {
+        let since = moment.saturating_duration_since(self.0.base);
+        let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        self.0.through.store(nanos, Ordering::Release);
+        self.0.watermark.store(watermark.0, Ordering::Release);
+    }
+
+    /// Nothing of what was heard counts any more.
+    pub(super) fn reset(&self) {
+        self.0.watermark.store(0, Ordering::Release);
+        self.0.through.store(0, Ordering::Release);
+    }
+}

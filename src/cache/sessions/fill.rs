@@ -1,0 +1,108 @@
+//! Reads under way: one for each session, in a task of its own, so that a caller who leaves cancels nobody's read.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::{Inner, Reading};
+use crate::error::{Error, Outage, Result};
+use crate::model::ids::SessionKey;
+use crate::model::session::Session;
+use crate::model::watermark::Watermark;
+use crate::store::sessions;
+
+/// By session.
+#[derive(Default)]
+pub(super) struct Fills(Mutex<HashMap<Uuid, Fill>>);
+
+/// A read under way.
+#[derive(Clone)]
+struct Fill {
+    began: Instant,
+    done: watch::Receiver<Option<Arc<Read>>>,
+}
+
+struct Read {
+    session: Result<Option<Session>>,
+    watermark: Watermark,
+}
+
+/// Takes part in the read of this session, or begins it. `None` if it was begun before `asked`: it may not tell what
+/// was committed in between.
+pub(super) async fn join(
+    inner: &Arc<Inner>,
+    key: &SessionKey,
+    asked: Instant,
+) -> Result<Option<Reading>> {
+    let fill = begin(inner, key);
+    let mut done = fill.done;
+    let read = match done.wait_for(Option::is_some).await {
+        Ok(read) => read.clone(),
+        Err(_) => None,
+    };
+    let Some(read) = read else {
+        return Err(Error::Unavailable(Outage::Unreachable("the read was given up".to_owned())));
+    };
+    let session = read.session.as_ref().map_err(Error::again)?;
+    let usable = fill.began >= asked;
+    Ok(usable.then(|| Reading {
+        session: session.clone(),
+        by_heart: false,
+        true_at: fill.began,
+        watermark: read.watermark,
+    }))
+}
+
+fn begin(inner: &Arc<Inner>, key: &SessionKey) -> Fill {
+    let mut fills = inner.fills.lock();
+    if let Some(fill) = fills.get(&key.session) {
+        return fill.clone();
+    }
+    let (tell, done) = watch::channel(None);
+    let fill = Fill { began: Instant::now(), done };
+    fills.insert(key.session, fill.clone());
+    let place = Place { inner: inner.clone(), id: key.session };
+    tokio::spawn(run(place, key.clone(), fill.began, tell));
+    fill
+}
+
+async fn run(
+    place: Place,
+    key: SessionKey,
+    began: Instant,
+    tell: watch::Sender<Option<Arc<Read>>>,
+) {
+    let inner = &place.inner;
+    // Before the read, so that they tell less than it.
+    let (mark, (_, watermark)) = (inner.known.mark(), inner.seen.through());
+    let reading = async { sessions::find(&mut *inner.db.acquire().await?, &key).await };
+    let session = inner.db.within(reading).await;
+    if let (Ok(session), false) = (&session, inner.bound.is_zero()) {
+        inner.known.keep(mark, &key, session.as_ref(), began);
+    }
+    // Whoever comes from here on finds what was kept, or reads again.
+    drop(place);
+    tell.send_replace(Some(Arc::new(Read { session, watermark })));
+}
+
+/// The place of a read among those under way, also if it panics.
+struct Place {
+    inner: Arc<Inner>,
+    id: Uuid,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.inner.fills.lock().remove(&self.id);
+    }
+}
+
+impl Fills {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Fill>> {
+        // Nothing panics while holding it but an allocation that fails.
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}

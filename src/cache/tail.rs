@@ -1,0 +1,154 @@
+//! Follows the revocations: reads what was committed since it looked last, and has it forgotten.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, broadcast};
+
+use crate::cache::seen::Seen;
+use crate::cache::sessions::SessionReader;
+use crate::error::Result;
+use crate::model::feed::{Horizon, Span};
+use crate::model::revocation::Revocation;
+use crate::store::listener::{self, Listener};
+use crate::store::pool::Database;
+
+/// The most revocations told one by one between two looks, some 10 MB. Of more, everything is forgotten.
+const MOST: usize = 20_000;
+/// The longest time between two looks, also where staleness may be greater.
+const LOOK: Duration = Duration::from_millis(200);
+/// Between two attempts to connect.
+const RECONNECT: Duration = Duration::from_millis(100);
+/// Between two notifications of others: what is revoked meanwhile goes with the next.
+const TELL: Duration = Duration::from_millis(2);
+/// News kept for gateways that lag.
+const KEPT: usize = 256;
+
+/// The one who follows. Cheap to clone.
+#[derive(Clone)]
+pub struct Tail {
+    db: Database,
+    reader: SessionReader,
+    seen: Seen,
+    news: broadcast::Sender<Arc<News>>,
+    told: Arc<Notify>,
+    look: Duration,
+    patience: Duration,
+}
+
+/// What was heard at one look.
+#[derive(Debug)]
+pub struct News {
+    /// Up to where everything was heard.
+    pub to: Horizon,
+    pub revocations: Vec<Revocation>,
+    /// There was more: whoever keeps a list must fetch it anew.
+    pub resync: bool,
+}
+
+impl Tail {
+    /// Has `reader` forget what is revoked in `db`, by this replica before the answer, by others soon. Without a
+    /// runtime it does nothing yet.
+    pub fn new(db: Database, reader: SessionReader, seen: Seen) -> Tail {
+        let bound = if reader.bound().is_zero() { LOOK * 5 } else { reader.bound() };
+        let told = Arc::new(Notify::new());
+        let (forget, wake) = (reader.forgetter(), told.clone());
+        db.on_revoked(Box::new(move |revocations| {
+            revocations.iter().for_each(&forget);
+            wake.notify_one();
+        }));
+        let look = LOOK.min(bound / 5);
+        let patience = (bound * 2 / 5).clamp(Duration::from_millis(50), Duration::from_secs(1));
+        Tail { db, reader, seen, news: broadcast::Sender::new(KEPT), told, look, patience }
+    }
+
+    /// What is heard from now on.
+    pub fn news(&self) -> broadcast::Receiver<Arc<News>> {
+        self.news.subscribe()
+    }
+
+    /// Follows for ever.
+    pub async fn follow(&self) {
+        let mut at = None;
+        let mut failing = false;
+        loop {
+            let error = match Listener::connect(&self.db, self.patience).await {
+                Ok(mut listener) => match self.look(&mut listener, &mut at, &mut failing).await {
+                    Err(error) => error,
+                    Ok(never) => match never {},
+                },
+                Err(error) => error,
+            };
+            if !std::mem::replace(&mut failing, true) {
+                tracing::warn!(%error, "revocations cannot be followed; validation reads the database");
+            }
+            tokio::time::sleep(RECONNECT.min(self.look)).await;
+        }
+    }
+
+    /// Tells all replicas whenever this one revoked something, for ever.
+    pub async fn tell(&self) {
+        loop {
+            self.told.notified().await;
+            if let Err(error) = listener::tell(&self.db).await {
+                tracing::debug!(%error, "others will hear of a revocation by themselves");
+            }
+            tokio::time::sleep(TELL).await;
+        }
+    }
+
+    async fn look(
+        &self,
+        listener: &mut Listener,
+        at: &mut Option<Horizon>,
+        failing: &mut bool,
+    ) -> Result<std::convert::Infallible> {
+        loop {
+            let began = Instant::now();
+            let to = match at.take() {
+                None => {
+                    let now = listener.now().await?;
+                    // What was revoked before is not heard of.
+                    self.reader.forget_all();
+                    now
+                }
+                Some(seen) => {
+                    // Not lost if it cannot be read now.
+                    let seen = at.insert(seen).clone();
+                    self.hear(listener, seen).await?
+                }
+            };
+            self.seen.advance(began, to.watermark());
+            *at = Some(to);
+            if std::mem::take(failing) {
+                tracing::info!("revocations are followed again");
+            }
+            tokio::select! {
+                told = listener.told() => told?,
+                () = tokio::time::sleep(self.look) => {}
+            }
+        }
+    }
+
+    async fn hear(&self, listener: &mut Listener, seen: Horizon) -> Result<Horizon> {
+        let news = listener.since(&seen, MOST).await?;
+        let backwards = Span::new(seen, news.to.clone()).is_none();
+        if backwards {
+            // Another cluster, or this one restored: its transactions are others.
+            tracing::error!("the database went back in time; what is known by heart is forgotten");
+            self.seen.reset();
+        }
+        let resync = news.too_many || backwards;
+        if resync {
+            self.reader.forget_all();
+        } else {
+            news.revocations.iter().for_each(|revocation| self.reader.forget(revocation));
+        }
+        if resync || !news.revocations.is_empty() {
+            let revocations = if resync { Vec::new() } else { news.revocations };
+            // Nobody may be listening.
+            let _ = self.news.send(Arc::new(News { to: news.to.clone(), revocations, resync }));
+        }
+        Ok(news.to)
+    }
+}

@@ -1,0 +1,90 @@
+//! What must not be known by heart any more: sessions that ended or changed, and whatever else tokens name.
+
+use aws_lc_rs::digest::{Context, SHA256};
+use chrono::Duration;
+use uuid::Uuid;
+
+use crate::clock::Time;
+use crate::model::ids::{TenantId, UserId};
+use crate::model::policy::ranges;
+use crate::model::session::{Session, State};
+
+/// How long a session is known by heart at most, from when it was read on, even if nobody revokes it.
+pub const KNOWN_FOR: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Tokens of every generation.
+pub const ALL: u32 = i32::MAX.unsigned_abs();
+/// Tokens of no generation: only what is known of the session changed.
+pub const NONE: u32 = 1;
+
+/// Tokens that may not be accepted by their signature alone any more, and sessions to be read anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revocation {
+    pub tenant: TenantId,
+    pub subject: Subject,
+    /// Of a session: its tokens of lower generations, from [`NONE`] to [`ALL`]. Of anything else [`ALL`].
+    pub below: u32,
+    /// Tokens that were issued later are not concerned, unless it is a session's or a key's.
+    pub at: Time,
+    /// From then on no token that it concerns can be in date.
+    pub evict_at: Time,
+}
+
+/// What is revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Subject {
+    Session(Uuid),
+    Device(Uuid),
+    /// By [`digest`].
+    User(String),
+    /// All of the tenant.
+    Tenant,
+    /// A signing key, by its id.
+    Key(String),
+}
+
+impl Revocation {
+    /// Of all tokens that an active session has by now: what they say of it is more than is true.
+    pub fn of_tokens(session: &Session, at: Time) -> Revocation {
+        let subject = Subject::Session(session.key.session);
+        let below = session.chain.generation + 1;
+        Revocation { below, ..Revocation::new(session.key.tenant.clone(), subject, at) }
+    }
+
+    /// Of a session as it is now, changed at `at`: if it ended, all its tokens; if it waits for a
+    /// re-authentication, those that it has by now; if it had one, those from before.
+    pub fn of_session(session: &Session, at: Time) -> Revocation {
+        let below = match &session.state {
+            // Time decides that, without being told.
+            State::Ended(end) if end.reason.is_expiry() => NONE,
+            State::Ended(_) => ALL,
+            State::Active if session.step_up_at.is_some() => {
+                return Revocation::of_tokens(session, at);
+            }
+            State::Active => session.chain.min_generation,
+        };
+        let subject = Subject::Session(session.key.session);
+        let whole = Revocation::new(session.key.tenant.clone(), subject, at);
+        let evict_at = match below {
+            NONE => at + Duration::from_std(KNOWN_FOR).unwrap_or(Duration::MAX),
+            _ => whole.evict_at,
+        };
+        Revocation { below, evict_at, ..whole }
+    }
+
+    /// Of everything that names the subject and was issued by `at`.
+    pub fn new(tenant: TenantId, subject: Subject, at: Time) -> Revocation {
+        // A policy may have been shortened since the last token was issued: the longest that any can be in date.
+        let evict_at = at + Duration::seconds(ranges::ACCESS_TOKEN_TTL.max_seconds());
+        Revocation { tenant, subject, below: ALL, at, evict_at }
+    }
+}
+
+/// Stands for a user without naming them: SHA-256 of tenant, a zero byte and user, in lower-case hex.
+pub fn digest(tenant: &TenantId, user: &UserId) -> String {
+    let mut hash = Context::new(&SHA256);
+    for part in [tenant.as_str().as_bytes(), &[0], user.as_str().as_bytes()] {
+        hash.update(part);
+    }
+    hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,88 @@
+//! A connection of its own that reads revocations and hears of new ones at once.
+
+use std::time::Duration;
+
+use diesel_async::SimpleAsyncConnection;
+use futures_util::{FutureExt, StreamExt};
+
+use crate::error::{Error, Outage, Result};
+use crate::model::feed::Horizon;
+use crate::store::pool::Database;
+use crate::store::revocations::{self, News};
+use crate::store::{Connection, feed};
+
+const CHANNEL: &str = "sessiond_revocations";
+
+/// Reads revocations, outside the pool: nothing that requests do keeps it waiting.
+pub struct Listener {
+    conn: Connection,
+    patience: Duration,
+}
+
+impl Listener {
+    /// Connects. Whatever takes longer than `patience` from then on is an error.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn connect(db: &Database, patience: Duration) -> Result<Listener> {
+        let connecting = async {
+            let mut conn = db.dedicated().await?;
+            // A server that says nothing is given up here, and gives up itself.
+            conn.batch_execute("SET statement_timeout = 1200; SET idle_session_timeout = 0")
+                .await?;
+            conn.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
+            Ok(conn)
+        };
+        let conn = within(patience.max(Duration::from_millis(900)), connecting).await?;
+        Ok(Listener { conn, patience })
+    }
+
+    /// Everything that has committed by now.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn now(&mut self) -> Result<Horizon> {
+        within(self.patience, feed::now(&mut self.conn)).await
+    }
+
+    /// What was revoked since `from`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn since(&mut self, from: &Horizon, limit: usize) -> Result<News> {
+        within(self.patience, revocations::since(&mut self.conn, from, limit)).await
+    }
+
+    /// Waits until somebody tells of news. Only an optimisation: nothing may depend on being told.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: the connection is lost.
+    pub async fn told(&mut self) -> Result<()> {
+        let mut notifications = std::pin::pin!(self.conn.notifications_stream());
+        match notifications.next().await {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Err(error.into()),
+            None => return Err(Error::Unavailable(Outage::Unreachable("closed".to_owned()))),
+        }
+        // However many were told of, one look suffices.
+        while let Some(Some(Ok(_))) = notifications.next().now_or_never() {}
+        Ok(())
+    }
+}
+
+/// Tells the readers of all replicas that there is news; in a transaction of its own, since a notification within
+/// that of a change holds up all commits of the cluster behind one lock.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub async fn tell(db: &Database) -> Result<()> {
+    let notify = format!("NOTIFY {CHANNEL}");
+    db.within(async { Ok(db.acquire().await?.batch_execute(&notify).await?) }).await
+}
+
+async fn within<T>(patience: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    match tokio::time::timeout(patience, work).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::Unavailable(Outage::Timeout)),
+    }
+}

@@ -1,0 +1,169 @@
+//! `revocations`: reading them in the order of their commits. Writing is in `changes`.
+
+use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text, Timestamptz};
+use diesel_async::RunQueryDsl;
+
+use crate::clock::Time;
+use crate::error::Result;
+use crate::model::feed::Horizon;
+use crate::model::ids::{TenantId, UserId};
+use crate::model::revocation::Revocation;
+use crate::store::Connection;
+use crate::store::feed::horizon;
+use crate::store::rows::revocation::{self, Columns};
+
+macro_rules! columns {
+    () => {
+        "r.tenant_id, r.level, r.subject, r.below_generation, r.revoked_at, r.evict_at"
+    };
+}
+
+type Row = (
+    Text,
+    Nullable<Text>,
+    Nullable<SmallInt>,
+    Nullable<Text>,
+    Nullable<Integer>,
+    Nullable<Timestamptz>,
+    Nullable<Timestamptz>,
+);
+
+statement! {
+    /// One statement, so one snapshot: it tells where reading goes on, and shows all that committed before. A position
+    /// further than this is of another cluster.
+    Since {
+        next: &'a str as Text,
+        first: &'a str as Text,
+        pending: &'a [String] as Array<Text>,
+        limit: i64 as BigInt,
+    } -> Row,
+    concat!(
+        "SELECT now.snapshot, ", columns!(), "
+        FROM (SELECT pg_current_snapshot()::text AS snapshot) now LEFT JOIN (
+            SELECT ", columns!(), " FROM revocations r WHERE r.xid >= ?::xid8
+            UNION ALL
+            SELECT ", columns!(), " FROM revocations r WHERE r.xid < ?::xid8 AND r.xid = ANY (?::xid8[])
+            LIMIT ?
+        ) r ON true"
+    )
+}
+
+statement! {
+    InForce { now: Time as Timestamptz, limit: i64 as BigInt } -> Row,
+    concat!(
+        "SELECT now.snapshot, ", columns!(), "
+        FROM (SELECT pg_current_snapshot()::text AS snapshot) now LEFT JOIN (
+            SELECT ", columns!(), " FROM revocations r WHERE r.evict_at > ? LIMIT ?
+        ) r ON true"
+    )
+}
+
+statement! {
+    Prune { before: Time as Timestamptz, limit: i64 as BigInt } -> BigInt,
+    "WITH slice AS (
+        SELECT xid, tenant_id, level, subject FROM revocations WHERE evict_at < ? LIMIT ? FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM revocations USING slice
+        WHERE revocations.xid = slice.xid AND revocations.tenant_id = slice.tenant_id
+            AND revocations.level = slice.level AND revocations.subject = slice.subject
+        RETURNING 1
+    )
+    SELECT count(*) FROM gone"
+}
+
+/// Declares the two statements that take the rows about a user's sessions or devices out of the way.
+macro_rules! of_user {
+    ($lock:ident, $table:literal, $id:literal) => {
+        statement! {
+            $lock { tenant: &'a str as Text, user: &'a str as Text, limit: i64 as BigInt } -> Text,
+            concat!(
+                "SELECT ", $id, "::text FROM ", $table, " WHERE tenant_id = ? AND user_id = ?
+ORDER BY ", $id, " LIMIT ? FOR UPDATE"
+            )
+        }
+    };
+}
+of_user!(LockSessions, "user_sessions", "session_id");
+of_user!(LockDevices, "devices", "device_id");
+
+statement! {
+    Forget { tenant: &'a str as Text, subjects: &'a [String] as Array<Text> } -> BigInt,
+    "WITH gone AS (
+        DELETE FROM revocations WHERE tenant_id = ? AND level IN (1, 2) AND subject = ANY (?) RETURNING 1
+    )
+    SELECT count(*) FROM gone"
+}
+
+/// Deletes what names the first `limit` sessions and devices of a user by their ids, which it locks. Only together with
+/// one that revokes all of the user in their place.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn forget(
+    conn: &mut Connection,
+    tenant: &TenantId,
+    user: &UserId,
+    limit: i64,
+) -> Result<()> {
+    let (tenant, user) = (tenant.as_str(), user.as_str());
+    let mut ids: Vec<String> = LockSessions::new(tenant, user, limit).load(conn).await?;
+    let devices: Vec<String> = LockDevices::new(tenant, user, limit).load(conn).await?;
+    ids.extend(devices);
+    // In a statement of its own: whoever was waited for has committed.
+    Forget::new(tenant, &ids).get_result::<i64>(conn).await?;
+    Ok(())
+}
+
+/// What was revoked since a position.
+pub struct News {
+    /// Where to go on.
+    pub to: Horizon,
+    pub revocations: Vec<Revocation>,
+    /// There are more, which will not be told.
+    pub too_many: bool,
+}
+
+/// What was committed since `from`, at most `limit`; more are not told one by one.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn since(conn: &mut Connection, from: &Horizon, limit: usize) -> Result<News> {
+    let next = from.next().to_string();
+    let pending: Vec<String> = from.pending().iter().map(u64::to_string).collect();
+    let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+    let rows = Since::new(&next, &next, &pending, most).load(conn).await?;
+    news(rows, limit)
+}
+
+/// All that concern tokens which may be in date at `now`, at most `limit`.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn in_force(conn: &mut Connection, now: Time, limit: usize) -> Result<News> {
+    let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+    news(InForce::new(now, most).load(conn).await?, limit)
+}
+
+/// Deletes up to `limit` of those past their time before `before`; how many.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn prune(conn: &mut Connection, before: Time, limit: i64) -> Result<i64> {
+    Ok(Prune::new(before, limit).get_result(conn).await?)
+}
+
+type Found =
+    (String, Option<String>, Option<i16>, Option<String>, Option<i32>, Option<Time>, Option<Time>);
+
+fn news(mut rows: Vec<Found>, limit: usize) -> Result<News> {
+    let to = horizon(rows.as_slice().first().map_or("", |row| &row.0))?;
+    let too_many = rows.len() > limit;
+    rows.truncate(limit);
+    let revocations = rows.into_iter().filter_map(columns).map(revocation::read);
+    Ok(News { to, revocations: revocations.collect::<Result<_>>()?, too_many })
+}
+
+/// `None` is the row of the snapshot alone.
+fn columns(row: Found) -> Option<Columns> {
+    Some((row.1?, row.2?, row.3?, row.4?, row.5?, row.6?))
+}

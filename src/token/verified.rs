@@ -1,0 +1,66 @@
+//! Access tokens whose signature was checked, or made, by this replica: it is not checked again.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use crate::model::token::AccessClaims;
+
+/// What an entry costs besides the texts of its claims: the claims, their counts, the place in the cache.
+const OVERHEAD: u64 = 320;
+/// A guess at the size of an entry, to make room for as many from the start.
+const USUAL: u64 = 400;
+
+/// Claims by the SHA-256 of the whole token. Only genuine tokens have a place, so whoever fills it holds them all; what
+/// is dropped is checked once more.
+pub(super) struct Verified(Cache<Hash, Arc<AccessClaims>, Bytes>);
+
+type Hash = [u8; 32];
+
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<Hash, Arc<AccessClaims>> for Bytes {
+    fn weight(&self, _: &Hash, claims: &Arc<AccessClaims>) -> u64 {
+        let audiences = claims.audiences.iter().map(|audience| audience.len() + 24);
+        let names = claims.key.tenant.as_str().len() + claims.key.user.as_str().len();
+        OVERHEAD + (audiences.sum::<usize>() + names) as u64
+    }
+}
+
+impl Verified {
+    /// In at most so many bytes.
+    pub fn new(bytes: u64) -> Verified {
+        let items = usize::try_from(bytes / USUAL).unwrap_or(usize::MAX);
+        Verified(Cache::with_weighter(items, bytes, Bytes))
+    }
+
+    /// The claims of a token that was proven before, or whatever `prove` says of it.
+    ///
+    /// # Errors
+    /// Those of `prove`, which are not remembered.
+    pub fn claims<E>(
+        &self,
+        token: &str,
+        prove: impl FnOnce() -> Result<AccessClaims, E>,
+    ) -> Result<Arc<AccessClaims>, E> {
+        let hash = hash(token);
+        if let Some(claims) = self.0.get(&hash) {
+            return Ok(claims);
+        }
+        let claims = Arc::new(prove()?);
+        self.0.insert(hash, claims.clone());
+        Ok(claims)
+    }
+
+    /// Notes a token that was made here.
+    pub fn note(&self, token: &str, claims: AccessClaims) {
+        self.0.insert(hash(token), Arc::new(claims));
+    }
+}
+
+fn hash(token: &str) -> Hash {
+    digest(&SHA256, token.as_bytes()).as_ref().try_into().expect("SHA-256 has 32 bytes")
+}

@@ -1,0 +1,201 @@
+//! Sessions known by heart: what is revoked is refused, here at once and elsewhere within the bound.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::{join, join_all};
+use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb::session::validate_session_request::Freshness;
+use tonic::Code;
+
+use crate::harness::calls::{parts, violations};
+use crate::harness::cluster::{Db, own_cluster};
+use crate::harness::proxy::{Mode, Proxy};
+use crate::harness::{TestServer, audit, clock, start, start_on, wait};
+
+/// The staleness bound of a server as shipped.
+const BOUND: Duration = Duration::from_secs(1);
+
+impl TestServer {
+    async fn validate_as(
+        &self,
+        token: &str,
+        freshness: Option<Freshness>,
+    ) -> Result<pb::ValidateSessionResponse, tonic::Status> {
+        let access_token = token.to_owned();
+        let request = pb::ValidateSessionRequest { access_token, freshness, ..Default::default() };
+        Ok(self.sessions().validate_session(request).await?.into_inner())
+    }
+
+    async fn terminate_for_watermark(&self, id: &str) -> String {
+        let target = pb::terminate_session_request::Target::SessionId(id.to_owned());
+        let request = pb::TerminateSessionRequest { target: Some(target), ..Default::default() };
+        let answer = self.sessions().terminate_session(request).await.expect("ok").into_inner();
+        assert!(answer.session.is_some());
+        answer.watermark
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_needs_no_database_and_outlives_it_by_the_bound_at_most() {
+    let (postgres, _dir) = own_cluster().await;
+    let server = start_on(Db::of(&postgres), clock(), |_| {}).await;
+    let (_, token, _) = parts(&server.create("ada").await);
+    assert_eq!(server.validate(&token).await.outcome(), pb::Outcome::Active);
+    let halted = Instant::now();
+    tokio::task::block_in_place(|| postgres.halt());
+    let mut from_memory = 0;
+    let status = loop {
+        let asked = Instant::now();
+        match server.try_validate(&token).await {
+            Ok(judged) => {
+                assert_eq!(judged.outcome(), pb::Outcome::Active);
+                // Halting takes its time: the database was followed for some of it.
+                assert!(asked.duration_since(halted) < BOUND + halted.elapsed());
+                from_memory += 1;
+            }
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(from_memory > 100, "{from_memory}");
+    let strong = server.validate_as(&token, Some(Freshness::Strong(true))).await;
+    assert_eq!(strong.expect_err("no database").code(), Code::Unavailable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_read_under_way_brings_back_what_was_ended() {
+    let server = start().await;
+    let proxy = Proxy::before(&server.db.url);
+    let slow = server.replica_with(|settings| settings.database_url = proxy.url.clone()).await;
+    proxy.set(Mode::Slow);
+    for _ in 0..200 {
+        join_all((0..5).map(async |_| {
+            let (id, token, _) = parts(&slow.create("ada").await);
+            let ended = AtomicBool::new(false);
+            // Half of them read, and keep what they read; half of them take what is kept.
+            let loops = (0..8).map(async |number| {
+                let freshness = (number % 2 == 0).then_some(Freshness::Strong(true));
+                let mut rounds_after = 0;
+                while rounds_after < 3 {
+                    let too_late = ended.load(Ordering::SeqCst);
+                    let judged = slow.validate_as(&token, freshness.clone()).await.expect("told");
+                    if too_late {
+                        assert_eq!(judged.outcome(), pb::Outcome::Inactive);
+                        rounds_after += 1;
+                    }
+                }
+            });
+            let ending = async {
+                slow.terminate(&id).await.expect("ok");
+                ended.store(true, Ordering::SeqCst);
+            };
+            join(join_all(loops), ending).await;
+        }))
+        .await;
+    }
+    proxy.set(Mode::Pass);
+    audit::check(&server.db).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_replicas_refuse_what_was_ended_within_the_bound() {
+    let server = start().await;
+    let replicas = [server.replica().await, server.replica().await];
+    for round in 0..50 {
+        let (id, token, _) = parts(&server.create("ada").await);
+        for replica in &replicas {
+            assert_eq!(replica.validate(&token).await.outcome(), pb::Outcome::Active);
+        }
+        let watermark = server.terminate_for_watermark(&id).await;
+        let ended = Instant::now();
+        assert_eq!(server.validate(&token).await.outcome(), pb::Outcome::Inactive, "at once here");
+        if round % 2 == 0 {
+            for replica in &replicas {
+                let wish = Freshness::AtLeastAsFresh(watermark.clone());
+                let judged = replica.validate_as(&token, Some(wish)).await.expect("told");
+                assert_eq!(judged.outcome(), pb::Outcome::Inactive, "its watermark says so");
+            }
+        }
+        for replica in &replicas {
+            loop {
+                let asked = Instant::now();
+                let judged = replica.validate(&token).await;
+                match judged.outcome() {
+                    pb::Outcome::Active => assert!(asked.duration_since(ended) < BOUND),
+                    _ => break,
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_that_is_cut_off_costs_reads_and_never_the_bound() {
+    let server = start().await;
+    let proxy = Proxy::before(&server.db.url);
+    let deaf = server.replica_with(|settings| settings.database_url = proxy.url.clone()).await;
+    for mode in [Mode::MuteListeners, Mode::CutListeners] {
+        proxy.set(mode);
+        for _ in 0..3 {
+            let (id, token, _) = parts(&server.create("ada").await);
+            assert_eq!(deaf.validate(&token).await.outcome(), pb::Outcome::Active);
+            server.terminate(&id).await.expect("ok");
+            let ended = Instant::now();
+            loop {
+                let asked = Instant::now();
+                match deaf.validate(&token).await.outcome() {
+                    pb::Outcome::Active => assert!(asked.duration_since(ended) < BOUND),
+                    _ => break,
+                }
+            }
+        }
+    }
+    proxy.set(Mode::Pass);
+    // And it recovers.
+    let (_, token, _) = parts(&server.create("ada").await);
+    wait::until(async || {
+        let judged = deaf.validate(&token).await;
+        judged.cacheable_until_time.is_some()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strong_validation_sees_what_was_just_committed_anywhere() {
+    let server = start().await;
+    let replica = server.replica().await;
+    for wish in [Freshness::Strong(true), Freshness::MaxStaleness(prost_types::Duration::default())]
+    {
+        let (id, token, _) = parts(&server.create("ada").await);
+        assert_eq!(replica.validate(&token).await.outcome(), pb::Outcome::Active);
+        server.terminate(&id).await.expect("ok");
+        let judged = replica.validate_as(&token, Some(wish)).await.expect("told");
+        assert_eq!(judged.inactive_reason(), pb::InactiveReason::SessionTerminated);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_freshness_that_makes_no_sense_is_refused_by_name() {
+    let server = start().await;
+    let (_, token, _) = parts(&server.create("ada").await);
+    let below = prost_types::Duration { seconds: 0, nanos: -1000 };
+    for (wish, field) in [
+        (Freshness::MaxStaleness(below), "max_staleness"),
+        (Freshness::Strong(false), "strong"),
+        (Freshness::AtLeastAsFresh("x1".to_owned()), "at_least_as_fresh"),
+    ] {
+        let refused = server.validate_as(&token, Some(wish)).await.expect_err("refused");
+        assert_eq!(violations(&refused), [field]);
+    }
+    let instant = prost_types::Duration { seconds: 0, nanos: 1000 };
+    for wish in [
+        Freshness::MaxStaleness(instant),
+        Freshness::AtLeastAsFresh("w0".to_owned()),
+        Freshness::AtLeastAsFresh(format!("w{:x}", u64::MAX)),
+    ] {
+        let judged = server.validate_as(&token, Some(wish)).await.expect("told");
+        assert_eq!(judged.outcome(), pb::Outcome::Active);
+        assert!(judged.watermark.starts_with('w'));
+    }
+}
