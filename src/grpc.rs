@@ -4,10 +4,12 @@
 pub mod activity;
 pub mod alert;
 pub mod auth;
+pub mod device;
 pub mod health;
 pub mod observe;
 pub mod pb;
 pub mod session;
+pub mod validate;
 pub mod watch;
 
 mod convert;

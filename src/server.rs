@@ -24,6 +24,7 @@ use crate::cache::tail::Tail;
 use crate::clock::Clock;
 use crate::grpc::activity::Activities;
 use crate::grpc::alert::AlertApi;
+use crate::grpc::device::Devices;
 use crate::grpc::health::Health;
 use crate::grpc::observe::ObserveLayer;
 use crate::grpc::pb;
@@ -143,7 +144,7 @@ impl Server {
         let sessions = SessionApi {
             create,
             refresh,
-            validate,
+            validate: Arc::new(validate),
             reauthenticate,
             terminate,
             terminate_many: terminate_many(),
@@ -151,13 +152,11 @@ impl Server {
             get: Get::new(db.clone(), clock.clone(), touches.clone()),
             list: List::new(db.clone(), clock.clone(), touches.clone()),
             update: Update::new(db.clone(), clock.clone(), touches.clone()),
-            devices: devices::read::Read::new(db.clone(), clock.clone(), touches.clone()),
-            update_device: devices::update::Update::new(db.clone(), clock.clone(), touches.clone()),
-            revoke_device: devices::revoke::Revoke::new(
-                db.clone(),
-                clock.clone(),
-                terminate_many(),
-            ),
+            devices: Devices {
+                read: devices::read::Read::new(db.clone(), clock.clone(), touches.clone()),
+                update: devices::update::Update::new(db.clone(), clock.clone(), touches.clone()),
+                revoke: devices::revoke::Revoke::new(db.clone(), clock.clone(), terminate_many()),
+            },
             get_policy: GetPolicy::new(db.clone(), policies.clone()),
             update_policy: UpdatePolicy::new(
                 db.clone(),

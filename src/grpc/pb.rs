@@ -8,6 +8,7 @@ mod packages {
             clippy::doc_lazy_continuation,
             reason = "generated: prost re-wraps lists in comments"
         )]
+        #[expect(clippy::large_enum_variant, reason = "generated: most answers are the large one")]
         pub mod v1 {
             tonic::include_proto!("session.v1");
         }

@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::clock::Clock;
 use crate::grpc::activity::{self, Activities};
 use crate::grpc::auth::principal;
 use crate::grpc::convert::lists::{Listing, scope};
-use crate::grpc::convert::{device, keys, policy, session as convert};
-use crate::grpc::deadline;
+use crate::grpc::convert::{keys, policy, session as convert};
+use crate::grpc::device::{self, Devices};
 use crate::grpc::pb::session as pb;
+use crate::grpc::validate::Answers;
 use crate::grpc::watch::{Events, Streams, Terms};
+use crate::grpc::{deadline, validate};
 use crate::session::{
-    create::Create, devices, erase::Erase, get::Get, get_policy::GetPolicy, list::List,
+    create::Create, erase::Erase, get::Get, get_policy::GetPolicy, list::List,
     reauthenticate::Reauthenticate, refresh::Refresh, stats::Stats, terminate::Terminate,
     terminate_many::TerminateMany, update::Update, update_policy::UpdatePolicy, validate::Validate,
     watch::Watch,
@@ -25,7 +27,7 @@ use crate::token::page::PageTokens;
 pub struct SessionApi {
     pub create: Create,
     pub refresh: Refresh,
-    pub validate: Validate,
+    pub validate: Arc<Validate>,
     pub reauthenticate: Reauthenticate,
     pub terminate: Terminate,
     pub terminate_many: TerminateMany,
@@ -33,9 +35,7 @@ pub struct SessionApi {
     pub get: Get,
     pub list: List,
     pub update: Update,
-    pub devices: devices::read::Read,
-    pub update_device: devices::update::Update,
-    pub revoke_device: devices::revoke::Revoke,
+    pub devices: Devices,
     pub get_policy: GetPolicy,
     pub update_policy: UpdatePolicy,
     pub watch: Watch,
@@ -176,49 +176,28 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         request: Request<pb::ListDevicesRequest>,
     ) -> Result<Response<pb::ListDevicesResponse>, Status> {
-        let request = request.into_inner();
-        let (tenant, user, size) = device::list(&request)?;
-        let scope = pb::ListDevicesRequest { user_id: user.to_string(), ..Default::default() };
-        let listing = Listing::new(&self.pages, "ListDevices", &tenant, &scope);
-        let page = listing.page(size, &request.page_token)?;
-        let page = self.devices.list(&tenant, &user, page).await?;
-        Ok(Response::new(pb::ListDevicesResponse {
-            next_page_token: listing.next(page.next),
-            devices: page.items.into_iter().map(device::to_pb_device).collect(),
-        }))
+        device::list(self, request).await
     }
 
     async fn get_device(
         &self,
         request: Request<pb::GetDeviceRequest>,
     ) -> Result<Response<pb::GetDeviceResponse>, Status> {
-        let key = device::name(&request.into_inner())?;
-        let device = Some(device::to_pb_device(self.devices.get(&key).await?));
-        Ok(Response::new(pb::GetDeviceResponse { device }))
+        device::get(self, request).await
     }
 
     async fn update_device(
         &self,
         request: Request<pb::UpdateDeviceRequest>,
     ) -> Result<Response<pb::UpdateDeviceResponse>, Status> {
-        let caller = principal(&request);
-        let wish = device::update(request.into_inner(), caller)?;
-        self.update_device.update(&wish).await?;
-        let device = Some(device::to_pb_device(self.devices.get(&wish.key).await?));
-        Ok(Response::new(pb::UpdateDeviceResponse { device }))
+        device::update(self, request).await
     }
 
     async fn revoke_device(
         &self,
         request: Request<pb::RevokeDeviceRequest>,
     ) -> Result<Response<pb::RevokeDeviceResponse>, Status> {
-        let (caller, budget) = (principal(&request), deadline::budget(request.metadata()));
-        let wish = device::revocation(request.into_inner(), caller)?;
-        let done = self.revoke_device.revoke(&wish, budget).await?;
-        Ok(Response::new(pb::RevokeDeviceResponse {
-            terminated_count: done.count,
-            complete: done.complete,
-        }))
+        device::revoke(self, request).await
     }
 
     async fn update_session(
@@ -294,5 +273,15 @@ impl pb::session_service_server::SessionService for SessionApi {
         request: Request<pb::ListActivitiesRequest>,
     ) -> Result<Response<pb::ListActivitiesResponse>, Status> {
         activity::list(self, request).await
+    }
+
+    type ValidateSessionsStream = Answers;
+
+    async fn validate_sessions(
+        &self,
+        request: Request<Streaming<pb::ValidateSessionsRequest>>,
+    ) -> Result<Response<Answers>, Status> {
+        let end = self.streams.end(deadline::stated(request.metadata()));
+        Ok(validate::answer_all(self.validate.clone(), request.into_inner(), end))
     }
 }

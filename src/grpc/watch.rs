@@ -52,6 +52,17 @@ impl Streams {
         Streams { cursors, settings, clock, drain }
     }
 
+    /// Why a stream ends that neither side closes: a stop, or the caller's deadline.
+    pub fn end(&self, wait: Option<Duration>) -> impl Future<Output = Status> + Send + 'static {
+        let (drain, deadline) = (self.drain.clone(), wait.map(|wait| Instant::now() + wait));
+        async move {
+            tokio::select! {
+                () = drain.cancelled() => Error::Stopping.into(),
+                () = passed(deadline) => Status::deadline_exceeded("the stream is at its deadline"),
+            }
+        }
+    }
+
     /// Where the caller wishes to go on; `None` = now.
     ///
     /// # Errors
@@ -77,11 +88,9 @@ impl Streams {
         let (room, messages) = mpsc::channel(WAITING);
         let streams = self.clone();
         let sending = async move {
-            let deadline = terms.deadline.map(|wait| Instant::now() + wait);
             let end = tokio::select! {
                 end = streams.pump(watch, &terms, encode, &room) => end,
-                () = streams.drain.cancelled() => Error::Stopping.into(),
-                () = passed(deadline) => Status::deadline_exceeded("the watch is at its deadline"),
+                end = streams.end(terms.deadline) => end,
                 // Nobody hears the end.
                 () = room.closed() => Status::cancelled("the caller is gone"),
             };

@@ -72,6 +72,7 @@ mod timeouts;
 mod tls;
 mod tokens;
 mod update_session;
+mod validate_stream;
 mod watch_alerts;
 mod watch_ends;
 mod watch_hub;

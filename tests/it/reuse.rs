@@ -52,7 +52,7 @@ async fn a_replay_counts_as_a_retry_until_the_last_microsecond_of_its_window() {
         }
         server.advance(Duration::microseconds(1));
         assert_eq!(refusal(replica.refresh(&token).await), "REFRESH_TOKEN_REUSED", "seen: {seen}");
-        let used = server.validate(&next.access_token).await;
+        let used = server.validate_now(&next.access_token).await;
         assert_eq!(used.outcome(), pb::Outcome::Inactive);
         assert_stolen(&server, &id, &[&token, &next.refresh_token]).await;
     }

@@ -11,6 +11,7 @@ mod terminate;
 mod terminate_many;
 mod update;
 mod validate;
+mod validate_many;
 mod watch;
 
 use crate::error::Result;
@@ -36,6 +37,7 @@ pub use terminate::{termination, to_pb_terminated};
 pub use terminate_many::mass_termination;
 pub use update::session_update;
 pub use validate::{to_pb_validated, validation};
+pub use validate_many::{correlated_validation, to_pb_failure};
 pub use watch::{to_pb_watched, watch};
 
 /// A session as the protocol writes it. Its state must be judged already.

@@ -1,0 +1,71 @@
+//! Devices, as `session.v1.SessionService` serves them.
+
+use tonic::{Request, Response, Status};
+
+use crate::grpc::auth::principal;
+use crate::grpc::convert::device as convert;
+use crate::grpc::convert::lists::Listing;
+use crate::grpc::deadline;
+use crate::grpc::pb::session as pb;
+use crate::grpc::session::SessionApi;
+use crate::session::devices::{read::Read, revoke::Revoke, update::Update};
+
+/// The verbs.
+pub struct Devices {
+    pub read: Read,
+    pub update: Update,
+    pub revoke: Revoke,
+}
+
+/// ListDevices.
+pub(super) async fn list(
+    api: &SessionApi,
+    request: Request<pb::ListDevicesRequest>,
+) -> Result<Response<pb::ListDevicesResponse>, Status> {
+    let request = request.into_inner();
+    let (tenant, user, size) = convert::list(&request)?;
+    let scope = pb::ListDevicesRequest { user_id: user.to_string(), ..Default::default() };
+    let listing = Listing::new(&api.pages, "ListDevices", &tenant, &scope);
+    let page = listing.page(size, &request.page_token)?;
+    let page = api.devices.read.list(&tenant, &user, page).await?;
+    Ok(Response::new(pb::ListDevicesResponse {
+        next_page_token: listing.next(page.next),
+        devices: page.items.into_iter().map(convert::to_pb_device).collect(),
+    }))
+}
+
+/// GetDevice.
+pub(super) async fn get(
+    api: &SessionApi,
+    request: Request<pb::GetDeviceRequest>,
+) -> Result<Response<pb::GetDeviceResponse>, Status> {
+    let key = convert::name(&request.into_inner())?;
+    let device = Some(convert::to_pb_device(api.devices.read.get(&key).await?));
+    Ok(Response::new(pb::GetDeviceResponse { device }))
+}
+
+/// UpdateDevice.
+pub(super) async fn update(
+    api: &SessionApi,
+    request: Request<pb::UpdateDeviceRequest>,
+) -> Result<Response<pb::UpdateDeviceResponse>, Status> {
+    let caller = principal(&request);
+    let wish = convert::update(request.into_inner(), caller)?;
+    api.devices.update.update(&wish).await?;
+    let device = Some(convert::to_pb_device(api.devices.read.get(&wish.key).await?));
+    Ok(Response::new(pb::UpdateDeviceResponse { device }))
+}
+
+/// RevokeDevice.
+pub(super) async fn revoke(
+    api: &SessionApi,
+    request: Request<pb::RevokeDeviceRequest>,
+) -> Result<Response<pb::RevokeDeviceResponse>, Status> {
+    let (caller, budget) = (principal(&request), deadline::budget(request.metadata()));
+    let wish = convert::revocation(request.into_inner(), caller)?;
+    let done = api.devices.revoke.revoke(&wish, budget).await?;
+    Ok(Response::new(pb::RevokeDeviceResponse {
+        terminated_count: done.count,
+        complete: done.complete,
+    }))
+}

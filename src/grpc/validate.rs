@@ -1,0 +1,96 @@
+//! ValidateSessions: many questions over one stream.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, Stream, StreamExt, stream};
+use tonic::{Response, Status, Streaming};
+
+use crate::error::Result;
+use crate::grpc::convert::session as convert;
+use crate::grpc::pb::session as pb;
+use crate::session::validate::Validate;
+
+/// The most questions of one stream that are worked on at once.
+pub const AT_ONCE: usize = 256;
+
+/// The answers of one stream.
+pub type Answers = Pin<Box<dyn Stream<Item = Result<pb::ValidateSessionsResponse, Status>> + Send>>;
+
+type Answer = Pin<Box<dyn Future<Output = pb::ValidateSessionsResponse> + Send>>;
+
+/// A stream under way.
+struct Talk {
+    validate: Arc<Validate>,
+    /// `None` = no more questions are taken.
+    asked: Option<Streaming<pb::ValidateSessionsRequest>>,
+    working: FuturesUnordered<Answer>,
+    stop: Pin<Box<dyn Future<Output = Status> + Send>>,
+    /// How the stream ends after the last answer; `None` = in good order.
+    end: Option<Status>,
+}
+
+/// Answers what is asked until the caller closes its side or `stop` says why not; what was taken is answered still.
+/// Nothing is taken that nobody could be answered: the stream is looked at only when there is room for an answer.
+pub(super) fn answer_all(
+    validate: Arc<Validate>,
+    asked: Streaming<pb::ValidateSessionsRequest>,
+    stop: impl Future<Output = Status> + Send + 'static,
+) -> Response<Answers> {
+    let talk = Talk {
+        validate,
+        asked: Some(asked),
+        working: FuturesUnordered::new(),
+        stop: Box::pin(stop),
+        end: None,
+    };
+    Response::new(Box::pin(stream::unfold(talk, next)))
+}
+
+async fn next(mut talk: Talk) -> Option<(Result<pb::ValidateSessionsResponse, Status>, Talk)> {
+    loop {
+        let Some(asked) = &mut talk.asked else {
+            if let Some(answer) = talk.working.next().await {
+                return Some((Ok(answer), talk));
+            }
+            return talk.end.take().map(|end| (Err(end), talk));
+        };
+        let has_room = talk.working.len() < AT_ONCE;
+        tokio::select! {
+            Some(answer) = talk.working.next(), if !talk.working.is_empty() => {
+                return Some((Ok(answer), talk));
+            }
+            question = asked.next(), if has_room => match question {
+                Some(Ok(question)) => {
+                    let mut answer = Box::pin(answer(talk.validate.clone(), question));
+                    // Most are known by heart, and wait for nothing.
+                    match answer.as_mut().now_or_never() {
+                        Some(answer) => return Some((Ok(answer), talk)),
+                        None => talk.working.push(answer),
+                    }
+                }
+                Some(Err(status)) => (talk.asked, talk.end) = (None, Some(status)),
+                None => talk.asked = None,
+            },
+            end = &mut talk.stop => (talk.asked, talk.end) = (None, Some(end)),
+        }
+    }
+}
+
+async fn answer(
+    validate: Arc<Validate>,
+    question: pb::ValidateSessionsRequest,
+) -> pb::ValidateSessionsResponse {
+    use pb::validate_sessions_response::Result as PbResult;
+    let pb::ValidateSessionsRequest { correlation_id, request } = question;
+    let judging = async {
+        let wish = convert::correlated_validation(&correlation_id, request)?;
+        validate.validate(&wish).await
+    };
+    let result = match judging.await {
+        Ok(judged) => PbResult::Response(convert::to_pb_validated(judged)),
+        Err(error) => PbResult::Failure(convert::to_pb_failure(&error.into())),
+    };
+    pb::ValidateSessionsResponse { correlation_id, result: Some(result) }
+}
