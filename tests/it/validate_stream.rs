@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::{StreamExt, stream};
 use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
 use sessiond::grpc::pb::session::validate_session_request::Freshness;
 use sessiond::grpc::pb::session::validate_sessions_response::Result as PbResult;
 use sessiond::grpc::validate::AT_ONCE;
@@ -160,7 +161,10 @@ async fn who_does_not_read_the_answers_is_asked_for_no_more() {
         count.fetch_add(1, Ordering::SeqCst);
         question(&number.to_string(), &asked)
     });
-    let unread = ask(&server, questions).await;
+    // On a connection of its own: what is not read fills up its connection too.
+    let own = format!("http://{}", server.addr);
+    let mut own = SessionServiceClient::connect(own).await.expect("a connection");
+    let unread = own.validate_sessions(questions).await.expect("a stream");
     // Until nothing moves any more, others are served.
     let mut seen = 0;
     wait::until(async || {
