@@ -2,11 +2,16 @@
 //!
 //! Everything else receives `now` as a parameter, so that tests drive time by hand.
 
+mod followed;
+
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use chrono::{DateTime, Duration, Utc};
 use uuid::{ContextV7, Timestamp, Uuid};
+
+use followed::{Correction, Followed};
 
 /// A source of time with microsecond resolution (what Postgres stores), and of ids.
 #[derive(Clone)]
@@ -20,7 +25,7 @@ struct Inner {
 }
 
 enum Source {
-    System,
+    Followed(Followed),
     /// Microseconds since the Unix epoch.
     Manual(AtomicI64),
 }
@@ -29,9 +34,16 @@ enum Source {
 pub type Time = DateTime<Utc>;
 
 impl Clock {
-    /// The wall clock of this machine.
+    /// The wall clock of this machine, until [`Clock::follow`] hears of a better one; from then on that one, over the
+    /// monotonic clock of this machine, wherever its wall clock goes.
     pub fn system() -> Clock {
-        Clock::new(Source::System)
+        Clock::system_off_by(Duration::zero())
+    }
+
+    /// The same on a machine whose wall clock is wrong by `error`.
+    pub fn system_off_by(error: Duration) -> Clock {
+        let micros = wall().saturating_add(error.num_microseconds().unwrap_or(i64::MAX));
+        Clock::new(Source::Followed(Followed::starting(micros)))
     }
 
     /// A clock that stands still until [`Clock::advance`] moves it. For tests.
@@ -46,14 +58,37 @@ impl Clock {
     /// The time now, cut to the microsecond so that a value survives the database unchanged.
     pub fn now(&self) -> Time {
         let micros = match &self.0.source {
-            Source::System =>
-            {
-                #[expect(clippy::disallowed_methods, reason = "this is the clock")]
-                Utc::now().timestamp_micros()
-            }
+            Source::Followed(followed) => followed.now(),
             Source::Manual(micros) => micros.load(Ordering::SeqCst),
         };
         DateTime::from_timestamp_micros(micros).expect("the clock stands within chrono's range")
+    }
+
+    /// Follows the clock that said `time` between two moments: that of the database, so that all replicas agree. It is
+    /// then wrong by at most half of the fastest recent question, and by what the machine drifts in between, also if its
+    /// wall clock is set. A manual clock goes its own way.
+    pub fn follow(&self, before: Instant, time: Time, after: Instant) {
+        let Source::Followed(followed) = &self.0.source else { return };
+        if let Correction::Stepped(by) = followed.follow(before, time.timestamp_micros(), after) {
+            self.report(by);
+        }
+    }
+
+    /// How far it is ahead of this machine's wall clock; nothing for a manual one.
+    pub fn ahead_of_wall(&self) -> Duration {
+        match &self.0.source {
+            Source::Followed(followed) => Duration::microseconds(followed.now() - wall()),
+            Source::Manual(_) => Duration::zero(),
+        }
+    }
+
+    fn report(&self, by: i64) {
+        let (by, ahead) = (Duration::microseconds(by), self.ahead_of_wall());
+        if ahead.abs() > REPORTED {
+            tracing::warn!(%by, "the clock of this machine is off; that of the database is followed");
+        } else if by.abs() > REPORTED {
+            tracing::warn!(%by, "the clock of the database was set, and is followed");
+        }
     }
 
     /// Moves a manual clock forward; a negative `by` moves it back.
@@ -75,6 +110,15 @@ impl Clock {
         let context = self.0.context.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         Uuid::new_v7(Timestamp::from_unix(&*context, seconds, now.timestamp_subsec_nanos()))
     }
+}
+
+/// What is worth a line in the log.
+const REPORTED: Duration = Duration::seconds(1);
+
+/// The wall clock of this machine, in microseconds since the Unix epoch.
+fn wall() -> i64 {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    Utc::now().timestamp_micros()
 }
 
 #[cfg(test)]

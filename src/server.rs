@@ -6,7 +6,7 @@ mod settings;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
@@ -22,6 +22,7 @@ use crate::cache::seen::Seen;
 use crate::cache::sessions::SessionReader;
 use crate::cache::tail::Tail;
 use crate::clock::Clock;
+use crate::error::Error;
 use crate::grpc::activity::Activities;
 use crate::grpc::alert::AlertApi;
 use crate::grpc::device::Devices;
@@ -38,8 +39,8 @@ use crate::session::{
     stats::Stats, terminate::Terminate, terminate_many::TerminateMany, touch::Touches,
     update::Update, update_policy::UpdatePolicy, validate::Validate, watch::Watch,
 };
-use crate::store::migrations;
 use crate::store::pool::Database;
+use crate::store::{migrations, time};
 use crate::token::conflict::ConflictTokens;
 use crate::token::cursor::Cursors;
 use crate::token::issuer::Issuer;
@@ -47,6 +48,9 @@ use crate::token::keyring::Keyring;
 use crate::token::page::PageTokens;
 
 pub use settings::{Intervals, Settings};
+
+/// How often the database is asked for the time at the start; the fastest answer counts.
+const QUESTIONS: usize = 4;
 
 /// A server that has its port, its database up to date and its keys.
 pub struct Server {
@@ -75,6 +79,7 @@ impl Server {
         // Nobody waits for it: who comes before it is done builds it or waits where it is used.
         std::thread::spawn(device::prepare);
         let db = Database::new(&settings.database_url, settings.database_connections)?;
+        synchronise(&db, &clock).await.context("the database's clock")?;
         let applied = migrations::run(&db, clock.now()).await.context("the database")?;
         if !applied.is_empty() {
             tracing::info!(migrations = ?applied, "database brought up to date");
@@ -93,7 +98,7 @@ impl Server {
         let seen = Seen::default();
         let bound = settings.staleness_bound;
         let reader = SessionReader::new(db.clone(), seen.clone(), bound, for_sessions);
-        let tail = Tail::new(db.clone(), reader.clone(), seen);
+        let tail = Tail::new(db.clone(), reader.clone(), seen, clock.clone());
         let conflicts = ConflictTokens::new(&keyring);
         let locator = &settings.locator;
         let drain = CancellationToken::new();
@@ -262,4 +267,18 @@ impl Server {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// Sets the clock by the database's, before anything is written by it.
+async fn synchronise(db: &Database, clock: &Clock) -> Result<(), Error> {
+    let asking = async {
+        let mut conn = db.acquire().await?;
+        for _ in 0..QUESTIONS {
+            let before = Instant::now();
+            let time = time::now(&mut conn).await?;
+            clock.follow(before, time, Instant::now());
+        }
+        Ok(())
+    };
+    db.within(asking).await
 }

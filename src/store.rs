@@ -25,6 +25,7 @@ pub mod revocations;
 pub mod rule_counts;
 pub mod sessions;
 pub mod statistics;
+pub mod time;
 pub mod users;
 
 mod error;

@@ -1,4 +1,5 @@
-//! Follows the revocations: reads what was committed since it looked last, and has it forgotten.
+//! Follows the revocations: reads what was committed since it looked last, and has it forgotten. The time of the
+//! database comes along.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,6 +8,7 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::cache::seen::Seen;
 use crate::cache::sessions::SessionReader;
+use crate::clock::Clock;
 use crate::error::Result;
 use crate::model::feed::{Horizon, Span};
 use crate::model::revocation::Revocation;
@@ -30,6 +32,7 @@ pub struct Tail {
     db: Database,
     reader: SessionReader,
     seen: Seen,
+    clock: Clock,
     news: broadcast::Sender<Arc<News>>,
     told: Arc<Notify>,
     look: Duration,
@@ -49,7 +52,7 @@ pub struct News {
 impl Tail {
     /// Has `reader` forget what is revoked in `db`, by this replica before the answer, by others soon. Without a
     /// runtime it does nothing yet.
-    pub fn new(db: Database, reader: SessionReader, seen: Seen) -> Tail {
+    pub fn new(db: Database, reader: SessionReader, seen: Seen, clock: Clock) -> Tail {
         let bound = if reader.bound().is_zero() { LOOK * 5 } else { reader.bound() };
         let told = Arc::new(Notify::new());
         let (forget, wake) = (reader.forgetter(), told.clone());
@@ -59,7 +62,7 @@ impl Tail {
         }));
         let look = LOOK.min(bound / 5);
         let patience = (bound * 2 / 5).clamp(Duration::from_millis(50), Duration::from_secs(1));
-        Tail { db, reader, seen, news: broadcast::Sender::new(KEPT), told, look, patience }
+        Tail { db, reader, seen, clock, news: broadcast::Sender::new(KEPT), told, look, patience }
     }
 
     /// What is heard from now on.
@@ -131,7 +134,9 @@ impl Tail {
     }
 
     async fn hear(&self, listener: &mut Listener, seen: Horizon) -> Result<Horizon> {
+        let before = Instant::now();
         let news = listener.since(&seen, MOST).await?;
+        self.clock.follow(before, news.at, Instant::now());
         let backwards = Span::new(seen, news.to.clone()).is_none();
         if backwards {
             // Another cluster, or this one restored: its transactions are others.

@@ -20,6 +20,7 @@ macro_rules! columns {
 
 type Row = (
     Text,
+    Timestamptz,
     Nullable<Text>,
     Nullable<SmallInt>,
     Nullable<Text>,
@@ -38,8 +39,8 @@ statement! {
         limit: i64 as BigInt,
     } -> Row,
     concat!(
-        "SELECT now.snapshot, ", columns!(), "
-        FROM (SELECT pg_current_snapshot()::text AS snapshot) now LEFT JOIN (
+        "SELECT now.snapshot, now.at, ", columns!(), "
+        FROM (SELECT pg_current_snapshot()::text AS snapshot, clock_timestamp() AS at) now LEFT JOIN (
             SELECT ", columns!(), " FROM revocations r WHERE r.xid >= ?::xid8
             UNION ALL
             SELECT ", columns!(), " FROM revocations r WHERE r.xid < ?::xid8 AND r.xid = ANY (?::xid8[])
@@ -51,8 +52,8 @@ statement! {
 statement! {
     InForce { now: Time as Timestamptz, limit: i64 as BigInt } -> Row,
     concat!(
-        "SELECT now.snapshot, ", columns!(), "
-        FROM (SELECT pg_current_snapshot()::text AS snapshot) now LEFT JOIN (
+        "SELECT now.snapshot, now.at, ", columns!(), "
+        FROM (SELECT pg_current_snapshot()::text AS snapshot, clock_timestamp() AS at) now LEFT JOIN (
             SELECT ", columns!(), " FROM revocations r WHERE r.evict_at > ? LIMIT ?
         ) r ON true"
     )
@@ -121,6 +122,8 @@ pub struct News {
     pub revocations: Vec<Revocation>,
     /// There are more, which will not be told.
     pub too_many: bool,
+    /// The time of the database, while it was asked.
+    pub at: Time,
 }
 
 /// What was committed since `from`, at most `limit`; more are not told one by one.
@@ -152,18 +155,27 @@ pub async fn prune(conn: &mut Connection, before: Time, limit: i64) -> Result<i6
     Ok(Prune::new(before, limit).get_result(conn).await?)
 }
 
-type Found =
-    (String, Option<String>, Option<i16>, Option<String>, Option<i32>, Option<Time>, Option<Time>);
+type Found = (
+    String,
+    Time,
+    Option<String>,
+    Option<i16>,
+    Option<String>,
+    Option<i32>,
+    Option<Time>,
+    Option<Time>,
+);
 
 fn news(mut rows: Vec<Found>, limit: usize) -> Result<News> {
-    let to = horizon(rows.as_slice().first().map_or("", |row| &row.0))?;
+    let first = rows.as_slice().first().ok_or_else(|| anyhow::anyhow!("no snapshot"))?;
+    let (to, at) = (horizon(&first.0)?, first.1);
     let too_many = rows.len() > limit;
     rows.truncate(limit);
     let revocations = rows.into_iter().filter_map(columns).map(revocation::read);
-    Ok(News { to, revocations: revocations.collect::<Result<_>>()?, too_many })
+    Ok(News { to, revocations: revocations.collect::<Result<_>>()?, too_many, at })
 }
 
 /// `None` is the row of the snapshot alone.
 fn columns(row: Found) -> Option<Columns> {
-    Some((row.1?, row.2?, row.3?, row.4?, row.5?, row.6?))
+    Some((row.2?, row.3?, row.4?, row.5?, row.6?, row.7?))
 }

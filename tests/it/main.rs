@@ -6,6 +6,7 @@ mod alert_verdicts;
 mod alerts;
 mod claims;
 mod client_limits;
+mod clocks;
 mod command;
 mod conflict_tokens;
 mod conflicts;
