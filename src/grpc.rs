@@ -15,3 +15,4 @@ pub mod watch;
 mod convert;
 mod deadline;
 mod error;
+mod revocations;

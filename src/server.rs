@@ -38,6 +38,7 @@ use crate::session::{
     record_activities::RecordActivities, refresh::Refresh, retain::Retain, roll_up::RollUp,
     stats::Stats, terminate::Terminate, terminate_many::TerminateMany, touch::Touches,
     update::Update, update_policy::UpdatePolicy, validate::Validate, watch::Watch,
+    watch_revocations::WatchRevocations,
 };
 use crate::store::pool::Database;
 use crate::store::{migrations, time};
@@ -170,6 +171,12 @@ impl Server {
                 apply.clone(),
             ),
             watch: Watch::new(hub.clone()),
+            watch_revocations: WatchRevocations::new(
+                db.clone(),
+                tail.clone(),
+                clock.clone(),
+                settings.watch.outage,
+            ),
             activities: Activities {
                 record: RecordActivities::new(db.clone(), clock.clone(), locator.clone()),
                 list: ListActivities::new(db.clone()),

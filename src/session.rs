@@ -31,6 +31,7 @@ pub mod update;
 pub mod update_policy;
 pub mod validate;
 pub mod watch;
+pub mod watch_revocations;
 
 mod hold;
 mod lanes;

@@ -8,9 +8,9 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::cache::seen::Seen;
 use crate::cache::sessions::SessionReader;
-use crate::clock::Clock;
+use crate::clock::{Clock, Time};
 use crate::error::Result;
-use crate::model::feed::{Horizon, Span};
+use crate::model::feed::Horizon;
 use crate::model::revocation::Revocation;
 use crate::store::listener::{self, Listener};
 use crate::store::pool::Database;
@@ -23,8 +23,8 @@ const LOOK: Duration = Duration::from_millis(200);
 const RECONNECT: Duration = Duration::from_millis(100);
 /// Between two notifications of others: what is revoked meanwhile goes with the next.
 const TELL: Duration = Duration::from_millis(2);
-/// News kept for gateways that lag.
-const KEPT: usize = 256;
+/// Looks kept for gateways that lag.
+const KEPT: usize = 4096;
 
 /// The one who follows. Cheap to clone.
 #[derive(Clone)]
@@ -44,6 +44,8 @@ pub struct Tail {
 pub struct News {
     /// Up to where everything was heard.
     pub to: Horizon,
+    /// Everything that was committed before was heard.
+    pub at: Time,
     pub revocations: Vec<Revocation>,
     /// There was more: whoever keeps a list must fetch it anew.
     pub resync: bool,
@@ -65,7 +67,7 @@ impl Tail {
         Tail { db, reader, seen, clock, news: broadcast::Sender::new(KEPT), told, look, patience }
     }
 
-    /// What is heard from now on.
+    /// What is heard from now on, look by look, also if it was nothing.
     pub fn news(&self) -> broadcast::Receiver<Arc<News>> {
         self.news.subscribe()
     }
@@ -134,10 +136,10 @@ impl Tail {
     }
 
     async fn hear(&self, listener: &mut Listener, seen: Horizon) -> Result<Horizon> {
-        let before = Instant::now();
+        let (before, asked_at) = (Instant::now(), self.clock.now());
         let news = listener.since(&seen, MOST).await?;
         self.clock.follow(before, news.at, Instant::now());
-        let backwards = Span::new(seen, news.to.clone()).is_none();
+        let backwards = news.is_before(&seen);
         if backwards {
             // Another cluster, or this one restored: its transactions are others.
             tracing::error!("the database went back in time; what is known by heart is forgotten");
@@ -149,11 +151,10 @@ impl Tail {
         } else {
             news.revocations.iter().for_each(|revocation| self.reader.forget(revocation));
         }
-        if resync || !news.revocations.is_empty() {
-            let revocations = if resync { Vec::new() } else { news.revocations };
-            // Nobody may be listening.
-            let _ = self.news.send(Arc::new(News { to: news.to.clone(), revocations, resync }));
-        }
+        let revocations = if resync { Vec::new() } else { news.revocations };
+        let heard = News { to: news.to.clone(), at: asked_at, revocations, resync };
+        // Nobody may be listening.
+        let _ = self.news.send(Arc::new(heard));
         Ok(news.to)
     }
 }

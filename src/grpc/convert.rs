@@ -11,6 +11,7 @@ pub(super) mod lists;
 pub(super) mod mask;
 pub(super) mod policy;
 pub(super) mod request;
+pub(super) mod revocations;
 pub(super) mod rules;
 pub(super) mod session;
 pub(super) mod time;

@@ -13,12 +13,12 @@ use crate::grpc::device::{self, Devices};
 use crate::grpc::pb::session as pb;
 use crate::grpc::validate::Answers;
 use crate::grpc::watch::{Events, Streams, Terms};
-use crate::grpc::{deadline, validate};
+use crate::grpc::{deadline, revocations, validate};
 use crate::session::{
     create::Create, erase::Erase, get::Get, get_policy::GetPolicy, list::List,
     reauthenticate::Reauthenticate, refresh::Refresh, stats::Stats, terminate::Terminate,
     terminate_many::TerminateMany, update::Update, update_policy::UpdatePolicy, validate::Validate,
-    watch::Watch,
+    watch::Watch, watch_revocations::WatchRevocations,
 };
 use crate::token::keyring::Keyring;
 use crate::token::page::PageTokens;
@@ -39,6 +39,7 @@ pub struct SessionApi {
     pub get_policy: GetPolicy,
     pub update_policy: UpdatePolicy,
     pub watch: Watch,
+    pub watch_revocations: WatchRevocations,
     pub activities: Activities,
     pub streams: Arc<Streams>,
     pub stats: Stats,
@@ -283,5 +284,14 @@ impl pb::session_service_server::SessionService for SessionApi {
     ) -> Result<Response<Answers>, Status> {
         let end = self.streams.end(deadline::stated(request.metadata()));
         Ok(validate::answer_all(self.validate.clone(), request.into_inner(), end))
+    }
+
+    type WatchRevocationsStream = Events<pb::WatchRevocationsResponse>;
+
+    async fn watch_revocations(
+        &self,
+        request: Request<pb::WatchRevocationsRequest>,
+    ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
+        revocations::watch(self, request).await
     }
 }

@@ -85,12 +85,28 @@ impl Streams {
         E: Send + 'static,
         T: Send + 'static,
     {
-        let (room, messages) = mpsc::channel(WAITING);
         let streams = self.clone();
+        self.open(terms.deadline, async move |room| {
+            streams.pump(watch, &terms, encode, &room).await
+        })
+    }
+
+    /// Sends what `pump` sends until it says why it ends, from a task of its own.
+    pub fn open<T, F>(
+        &self,
+        deadline: Option<Duration>,
+        pump: impl FnOnce(mpsc::Sender<T>) -> F,
+    ) -> Response<Events<T>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Status> + Send + 'static,
+    {
+        let (room, messages) = mpsc::channel(WAITING);
+        let (pumping, stop) = (pump(room.clone()), self.end(deadline));
         let sending = async move {
             let end = tokio::select! {
-                end = streams.pump(watch, &terms, encode, &room) => end,
-                end = streams.end(terms.deadline) => end,
+                end = pumping => end,
+                end = stop => end,
                 // Nobody hears the end.
                 () = room.closed() => Status::cancelled("the caller is gone"),
             };
@@ -106,6 +122,16 @@ impl Streams {
             Some((Err(status), (messages, None)))
         });
         Response::new(Box::pin(events))
+    }
+
+    /// What writes and reads cursors.
+    pub fn cursors(&self) -> &Cursors {
+        &self.cursors
+    }
+
+    /// How long a caller may leave unread what there is no room for.
+    pub fn patience(&self) -> Duration {
+        self.settings.patience
     }
 
     /// Sends until it cannot go on; says why.

@@ -80,6 +80,13 @@ impl Revocation {
     }
 }
 
+impl Revocation {
+    /// True if it is about whatever a key signed, of whichever tenant.
+    pub fn is_of_key(&self) -> bool {
+        matches!(self.subject, Subject::Key(_))
+    }
+}
+
 /// Stands for a user without naming them: SHA-256 of tenant, a zero byte and user, in lower-case hex.
 pub fn digest(tenant: &TenantId, user: &UserId) -> String {
     let mut hash = Context::new(&SHA256);

@@ -5,9 +5,9 @@ use diesel_async::RunQueryDsl;
 
 use crate::clock::Time;
 use crate::error::Result;
-use crate::model::feed::Horizon;
+use crate::model::feed::{Horizon, Span};
 use crate::model::ids::{TenantId, UserId};
-use crate::model::revocation::Revocation;
+use crate::model::revocation::{NONE, Revocation};
 use crate::store::Connection;
 use crate::store::feed::horizon;
 use crate::store::rows::revocation::{self, Columns};
@@ -27,6 +27,18 @@ type Row = (
     Nullable<Integer>,
     Nullable<Timestamptz>,
     Nullable<Timestamptz>,
+);
+
+type PageRow = (
+    Text,
+    Timestamptz,
+    Nullable<Text>,
+    Nullable<SmallInt>,
+    Nullable<Text>,
+    Nullable<Integer>,
+    Nullable<Timestamptz>,
+    Nullable<Timestamptz>,
+    Nullable<Text>,
 );
 
 statement! {
@@ -50,11 +62,24 @@ statement! {
 }
 
 statement! {
-    InForce { now: Time as Timestamptz, limit: i64 as BigInt } -> Row,
+    /// In the order of the primary key, from a row on. Keys are those of all tenants.
+    InForce {
+        tenant: &'a str as Text,
+        none: i32 as Integer,
+        now: Time as Timestamptz,
+        xid: &'a str as Text,
+        of: &'a str as Text,
+        level: i16 as SmallInt,
+        subject: &'a str as Text,
+        limit: i64 as BigInt,
+    } -> PageRow,
     concat!(
-        "SELECT now.snapshot, now.at, ", columns!(), "
+        "SELECT now.snapshot, now.at, ", columns!(), ", r.xid::text
         FROM (SELECT pg_current_snapshot()::text AS snapshot, clock_timestamp() AS at) now LEFT JOIN (
-            SELECT ", columns!(), " FROM revocations r WHERE r.evict_at > ? LIMIT ?
+            SELECT ", columns!(), ", r.xid FROM revocations r
+            WHERE (r.tenant_id = ? OR r.level = 5) AND r.below_generation > ? AND r.evict_at > ?
+                AND (r.xid, r.tenant_id, r.level, r.subject) > (?::xid8, ?, ?, ?)
+            ORDER BY r.xid, r.tenant_id, r.level, r.subject LIMIT ?
         ) r ON true"
     )
 }
@@ -138,13 +163,38 @@ pub async fn since(conn: &mut Connection, from: &Horizon, limit: usize) -> Resul
     news(rows, limit)
 }
 
-/// All that concern tokens which may be in date at `now`, at most `limit`.
+/// The last row of a page, after which the next begins.
+pub struct After {
+    xid: String,
+    tenant: String,
+    level: i16,
+    subject: String,
+}
+
+/// Those of a tenant that concern tokens which may be in date at `now`: a page of them, and where the next begins.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn in_force(conn: &mut Connection, now: Time, limit: usize) -> Result<News> {
-    let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
-    news(InForce::new(now, most).load(conn).await?, limit)
+pub async fn in_force(
+    conn: &mut Connection,
+    tenant: &TenantId,
+    now: Time,
+    after: Option<After>,
+    limit: usize,
+) -> Result<(News, Option<After>)> {
+    let nothing =
+        || After { xid: "0".to_owned(), tenant: String::new(), level: 0, subject: String::new() };
+    let After { xid, tenant: of, level, subject } = after.unwrap_or_else(nothing);
+    let (none, most) = (i32::try_from(NONE).unwrap_or(1), i64::try_from(limit).unwrap_or(i64::MAX));
+    let page = InForce::new(tenant.as_str(), none, now, &xid, &of, level, &subject, most);
+    let rows: Vec<PageFound> = page.load(conn).await?;
+    let last = rows.as_slice().last().filter(|_| rows.len() == limit);
+    let next = last.and_then(|row| {
+        let (tenant, level, subject) = (row.2.clone()?, row.3?, row.4.clone()?);
+        Some(After { xid: row.8.clone()?, tenant, level, subject })
+    });
+    let plain = |r: PageFound| (r.0, r.1, r.2, r.3, r.4, r.5, r.6, r.7);
+    Ok((news(rows.into_iter().map(plain).collect(), limit)?, next))
 }
 
 /// Deletes up to `limit` of those past their time before `before`; how many.
@@ -165,6 +215,25 @@ type Found = (
     Option<Time>,
     Option<Time>,
 );
+
+type PageFound = (
+    String,
+    Time,
+    Option<String>,
+    Option<i16>,
+    Option<String>,
+    Option<i32>,
+    Option<Time>,
+    Option<Time>,
+    Option<String>,
+);
+
+impl News {
+    /// True if it was read of a database that has not come so far: another cluster, or a restored one.
+    pub fn is_before(&self, from: &Horizon) -> bool {
+        Span::new(from.clone(), self.to.clone()).is_none()
+    }
+}
 
 fn news(mut rows: Vec<Found>, limit: usize) -> Result<News> {
     let first = rows.as_slice().first().ok_or_else(|| anyhow::anyhow!("no snapshot"))?;

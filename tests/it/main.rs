@@ -78,5 +78,6 @@ mod watch_alerts;
 mod watch_ends;
 mod watch_hub;
 mod watch_load;
+mod watch_revocations;
 mod watch_sessions;
 mod wire;

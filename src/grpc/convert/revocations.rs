@@ -1,0 +1,69 @@
+//! WatchRevocations, both ways.
+
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::grpc::convert::check::Check;
+use crate::grpc::convert::time::{duration, to_pb};
+use crate::grpc::pb::session as pb;
+use crate::model::ids::TenantId;
+use crate::model::revocation::{ALL, Revocation, Subject};
+use crate::session::watch_revocations::Told;
+use crate::token::cursor::MAX_LEN;
+
+/// If the caller does not say.
+const HEARTBEAT: Duration = Duration::from_millis(200);
+
+/// Checks a request: the tenant, the cursor and the interval of heartbeats.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`].
+pub fn watch(request: pb::WatchRevocationsRequest) -> Result<(TenantId, String, Duration)> {
+    let mut check = Check::default();
+    let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
+    if request.cursor.len() > MAX_LEN {
+        check.broken("cursor", format!("must be at most {MAX_LEN} characters"));
+    }
+    let field = "heartbeat_interval";
+    let stated = duration(&mut check, field, request.heartbeat_interval);
+    let fits = |interval: &Duration| {
+        (Duration::from_millis(100)..=Duration::from_secs(60)).contains(interval)
+    };
+    let interval = stated.map(|interval| interval.to_std().unwrap_or_default());
+    if interval.is_some_and(|interval| !fits(&interval)) {
+        check.broken(field, "must be from 100 ms to 60 s");
+    }
+    let Some(tenant) = tenant else { return Err(check.failed()) };
+    check.done()?;
+    Ok((tenant, request.cursor, interval.unwrap_or(HEARTBEAT)))
+}
+
+/// A message as the protocol writes it.
+pub fn to_pb_told(told: Told, cursor: String) -> pb::WatchRevocationsResponse {
+    let through = told.through;
+    pb::WatchRevocationsResponse {
+        resync: told.resync,
+        revocations: told.revocations.into_iter().map(to_pb_revocation).collect(),
+        watermark: through.as_ref().map(|(to, _)| to.watermark().to_string()).unwrap_or_default(),
+        checked_time: through.map(|(_, at)| to_pb(at)),
+        cursor,
+    }
+}
+
+fn to_pb_revocation(revocation: Revocation) -> pb::Revocation {
+    use pb::RevocationLevel::{Device, Key, Session, Tenant, User};
+    let (level, subject) = match revocation.subject {
+        Subject::Session(id) => (Session, id.to_string()),
+        Subject::Device(id) => (Device, id.to_string()),
+        Subject::User(digest) => (User, digest),
+        Subject::Tenant => (Tenant, String::new()),
+        Subject::Key(kid) => (Key, kid),
+    };
+    pb::Revocation {
+        level: level.into(),
+        subject,
+        below_generation: if revocation.below == ALL { 0 } else { revocation.below },
+        revoke_time: Some(to_pb(revocation.at)),
+        evict_time: Some(to_pb(revocation.evict_at)),
+    }
+}

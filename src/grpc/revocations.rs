@@ -1,0 +1,87 @@
+//! WatchRevocations, as `session.v1.SessionService` serves it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+use tonic::{Request, Response, Status};
+
+use crate::error::{Error, Result};
+use crate::grpc::convert::revocations as convert;
+use crate::grpc::deadline;
+use crate::grpc::pb::session as pb;
+use crate::grpc::session::SessionApi;
+use crate::grpc::watch::{Events, Streams};
+use crate::model::feed::Position;
+use crate::session::watch_revocations::{Following, Told};
+
+/// Revocations per message.
+const PER_MESSAGE: usize = 1000;
+
+/// WatchRevocations.
+pub(super) async fn watch(
+    api: &SessionApi,
+    request: Request<pb::WatchRevocationsRequest>,
+) -> Result<Response<Events<pb::WatchRevocationsResponse>>, Status> {
+    let deadline = deadline::stated(request.metadata());
+    let (tenant, cursor, heartbeat) = convert::watch(request.into_inner())?;
+    let scope = format!("WatchRevocations\0{tenant}\0").into_bytes();
+    let from = match api.streams.cursors().read(&scope, &cursor, api.clock.now()) {
+        _ if cursor.is_empty() => None,
+        Ok(position) => Some(position.end().clone()),
+        Err(Error::CursorExpired) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let following = api.watch_revocations.follow(tenant, from)?;
+    let streams = api.streams.clone();
+    Ok(api.streams.open(deadline, async move |room| {
+        tell(following, &streams, &scope, heartbeat, &room).await
+    }))
+}
+
+/// Tells what comes until it cannot; says why.
+async fn tell(
+    mut following: Following,
+    streams: &Arc<Streams>,
+    scope: &[u8],
+    heartbeat: Duration,
+    room: &mpsc::Sender<pb::WatchRevocationsResponse>,
+) -> Status {
+    let mut told_at: Option<Instant> = None;
+    loop {
+        let mut told = match following.next().await {
+            Ok(told) => told,
+            Err(error) => return error.into(),
+        };
+        let news = told.resync || told.through.is_none() || !told.revocations.is_empty();
+        if !news && told_at.is_some_and(|at| at.elapsed() < heartbeat) {
+            continue;
+        }
+        told_at = Some(Instant::now());
+        while told.revocations.len() > PER_MESSAGE {
+            let rest = told.revocations.split_off(PER_MESSAGE);
+            let revocations = std::mem::replace(&mut told.revocations, rest);
+            let part = Told { resync: told.resync, revocations, through: None };
+            told.resync = false;
+            if let Err(end) = send(streams, convert::to_pb_told(part, String::new()), room).await {
+                return end;
+            }
+        }
+        let cursor = told.through.as_ref().map(|(to, at)| {
+            streams.cursors().write(scope, &Position::After(to.clone().bounded()), *at)
+        });
+        let message = convert::to_pb_told(told, cursor.unwrap_or_default());
+        if let Err(end) = send(streams, message, room).await {
+            return end;
+        }
+    }
+}
+
+async fn send<T>(streams: &Streams, message: T, room: &mpsc::Sender<T>) -> Result<(), Status> {
+    match timeout(streams.patience(), room.send(message)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(Status::cancelled("the caller is gone")),
+        Err(_) => Err(Error::WatchTooSlow.into()),
+    }
+}

@@ -1,0 +1,238 @@
+//! What gateways are told that verify tokens themselves: all that is in force, then all that comes.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sessiond::grpc::pb::session as pb;
+use sessiond::model::policy::OnLimit;
+use tonic::{Code, Streaming};
+
+use crate::harness::calls::{parts, reason, refusal, successor, violations};
+use crate::harness::proxy::{Mode, Proxy};
+use crate::harness::stepping::second_factor;
+use crate::harness::{TestServer, audit, start, start_with};
+
+struct Gateway {
+    stream: Streaming<pb::WatchRevocationsResponse>,
+    told: Vec<pb::Revocation>,
+    cursor: String,
+    resyncs: usize,
+}
+
+impl Gateway {
+    async fn open(server: &TestServer, cursor: &str) -> Gateway {
+        let request =
+            pb::WatchRevocationsRequest { cursor: cursor.to_owned(), ..Default::default() };
+        let stream = server.sessions().watch_revocations(request).await.expect("a stream");
+        let mut gateway = Gateway {
+            stream: stream.into_inner(),
+            told: Vec::new(),
+            cursor: String::new(),
+            resyncs: 0,
+        };
+        while gateway.cursor.is_empty() {
+            gateway.take().await.expect("a message");
+        }
+        gateway
+    }
+
+    async fn take(&mut self) -> Result<(), tonic::Status> {
+        let next = tokio::time::timeout(Duration::from_secs(20), self.stream.message());
+        let message = next.await.expect("a message, in 20 seconds")?.expect("a status at the end");
+        assert_eq!(message.checked_time.is_some(), !message.cursor.is_empty());
+        assert_eq!(message.checked_time.is_some(), !message.watermark.is_empty());
+        if message.resync {
+            self.resyncs += 1;
+            self.told.clear();
+        }
+        self.told.extend(message.revocations);
+        if !message.cursor.is_empty() {
+            self.cursor = message.cursor;
+        }
+        Ok(())
+    }
+
+    /// Waits until it is told of this subject; returns the highest generation.
+    async fn until_told(&mut self, level: pb::RevocationLevel, subject: &str) -> pb::Revocation {
+        loop {
+            let found = self.told.iter().rfind(|r| r.level() == level && r.subject == subject);
+            if let Some(found) = found {
+                return found.clone();
+            }
+            self.take().await.expect("a message");
+        }
+    }
+
+    async fn until_ended(&mut self, id: &str) {
+        let told = self.until_told(pb::RevocationLevel::Session, id).await;
+        assert_eq!(told.below_generation, 0, "all tokens");
+    }
+
+    fn subjects(&self) -> BTreeSet<&str> {
+        self.told.iter().map(|revocation| revocation.subject.as_str()).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_force_comes_first_and_then_what_is_revoked_anywhere() {
+    let server = start().await;
+    let replica = server.replica().await;
+    let (before, ..) = parts(&server.create("ada").await);
+    let (later, ..) = parts(&server.create("ada").await);
+    server.terminate(&before).await.expect("ok");
+    let mut gateway = Gateway::open(&server, "").await;
+    assert_eq!((gateway.resyncs, gateway.subjects()), (1, BTreeSet::from([before.as_str()])));
+    replica.terminate(&later).await.expect("ok");
+    gateway.until_ended(&later).await;
+    assert_eq!(gateway.resyncs, 1);
+    // A day later none of their tokens can be in date.
+    server.advance(chrono::Duration::hours(24));
+    assert_eq!(Gateway::open(&replica, "").await.subjects(), BTreeSet::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_change_withdraws_the_tokens_that_it_is_about() {
+    let server = start_with(|settings| {
+        settings.policy.limits.user.max = 2;
+        settings.policy.limits.user.on_limit = OnLimit::TerminateOldest;
+    })
+    .await;
+    let mut gateway = Gateway::open(&server, "").await;
+    use pb::RevocationLevel::{Device, Session, User};
+    // A limit, and reuse.
+    let (evicted, ..) = parts(&server.create("ada").await);
+    let (stolen, _, refresh) = parts(&server.create("ada").await);
+    server.create("ada").await;
+    gateway.until_ended(&evicted).await;
+    let next = successor(server.refresh(&refresh).await);
+    successor(server.refresh(&next.refresh_token).await);
+    assert_eq!(refusal(server.refresh(&refresh).await), "REFRESH_TOKEN_REUSED");
+    gateway.until_ended(&stolen).await;
+    // A re-authentication withdraws what came before it, a refresh nothing.
+    let (stepped, _, refresh) = parts(&server.create("bob").await);
+    successor(server.refresh(&refresh).await);
+    server.reauthenticate(second_factor(&stepped)).await.expect("a step up");
+    assert_eq!(gateway.until_told(Session, &stepped).await.below_generation, 3);
+    // A shorter policy: what tokens were told of the deadline is too much.
+    let created = server.create("carol").await;
+    let (held, ..) = parts(&created);
+    let shorter = pb::Policy {
+        client_id: "web".to_owned(),
+        absolute_timeout: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
+        ..Default::default()
+    };
+    let request = pb::UpdatePolicyRequest { policy: Some(shorter), ..Default::default() };
+    server.sessions().update_policy(request).await.expect("a policy");
+    assert_eq!(gateway.until_told(Session, &held).await.below_generation, 2);
+    // A device, and whoever is erased.
+    let device = created.session.expect("a session").device.expect("a device").device_id;
+    let request = pb::RevokeDeviceRequest {
+        user_id: "carol".to_owned(),
+        device_id: device.clone(),
+        ..Default::default()
+    };
+    server.sessions().revoke_device(request).await.expect("ok");
+    gateway.until_told(Device, &device).await;
+    server.erase("bob").await.expect("an erasure");
+    // printf 'default\0bob' | sha256sum
+    let digest = "141d43ca1539ee0bc69bb7a35bcce78b3774ad93f9393469de2d088d636906ed";
+    gateway.until_told(User, digest).await;
+    audit::check(&server.db).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_back_hears_what_was_missed_also_what_committed_late() {
+    let server = start().await;
+    let (late, ..) = parts(&server.create("ada").await);
+    let (missed, ..) = parts(&server.create("ada").await);
+    let open = server.db.connect().await;
+    let sql = format!(
+        "BEGIN; INSERT INTO revocations (tenant_id, level, subject, below_generation, revoked_at, evict_at)
+        VALUES ('default', 1, '{late}', 2147483647, '2026-03-14 12:00Z', '2026-03-15 12:00Z')"
+    );
+    open.batch_execute(&sql).await.expect("a revocation that is not committed yet");
+    let gateway = Gateway::open(&server, "").await;
+    assert_eq!(gateway.subjects(), BTreeSet::new());
+    server.terminate(&missed).await.expect("ok");
+    let mut gateway = Gateway::open(&server, &gateway.cursor).await;
+    gateway.until_ended(&missed).await;
+    let cursor = gateway.cursor.clone();
+    open.batch_execute("COMMIT").await.expect("committed");
+    gateway.until_ended(&late).await;
+    let mut again = Gateway::open(&server, &cursor).await;
+    again.until_ended(&late).await;
+    assert_eq!((gateway.resyncs, again.resyncs), (0, 0));
+    // A cursor that is too old is not an error.
+    server.advance(chrono::Duration::days(8));
+    assert_eq!(Gateway::open(&server, &cursor).await.resyncs, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_hears_nothing_does_not_pretend_to() {
+    let server = start().await;
+    let proxy = Proxy::before(&server.db.url);
+    let deaf = server
+        .replica_with(|settings| {
+            settings.database_url = proxy.url.clone();
+            settings.watch.outage = Duration::from_millis(700);
+        })
+        .await;
+    let mut gateway = Gateway::open(&deaf, "").await;
+    gateway.take().await.expect("a heartbeat");
+    proxy.set(Mode::MuteListeners);
+    let mut heartbeats = 0;
+    let end = loop {
+        match gateway.take().await {
+            Ok(()) => heartbeats += 1,
+            Err(end) => break end,
+        }
+    };
+    assert_eq!((end.code(), reason(&end).as_str()), (Code::Unavailable, "DATABASE_UNAVAILABLE"));
+    assert!(heartbeats < 20, "{heartbeats}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_ends_the_stream_so_that_it_goes_on_elsewhere() {
+    let mut server = start().await;
+    let replica = server.replica().await;
+    let mut gateway = Gateway::open(&server, "").await;
+    server.begin_stop();
+    let end = loop {
+        if let Err(end) = gateway.take().await {
+            break end;
+        }
+    };
+    assert_eq!((end.code(), reason(&end).as_str()), (Code::Unavailable, "STOPPING"));
+    let (id, ..) = parts(&replica.create("ada").await);
+    replica.terminate(&id).await.expect("ok");
+    let mut gateway = Gateway::open(&replica, &gateway.cursor).await;
+    gateway.until_ended(&id).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_beyond_its_limits_is_refused_by_name() {
+    let server = start().await;
+    let length = |millis: i32| {
+        Some(prost_types::Duration {
+            seconds: i64::from(millis / 1000),
+            nanos: millis % 1000 * 1_000_000,
+        })
+    };
+    let request = |heartbeat_interval, cursor: &str| pb::WatchRevocationsRequest {
+        heartbeat_interval,
+        cursor: cursor.to_owned(),
+        ..Default::default()
+    };
+    for millis in [99, 60_001, -1] {
+        let refused = server.sessions().watch_revocations(request(length(millis), "")).await;
+        assert_eq!(violations(&refused.expect_err("refused")), ["heartbeat_interval"]);
+    }
+    for millis in [100, 60_000] {
+        server.sessions().watch_revocations(request(length(millis), "")).await.expect("a stream");
+    }
+    let refused = server.sessions().watch_revocations(request(None, &"x".repeat(8193))).await;
+    assert_eq!(violations(&refused.expect_err("refused")), ["cursor"]);
+    let refused = server.sessions().watch_revocations(request(None, "forged")).await;
+    assert_eq!(reason(&refused.expect_err("refused")), "CURSOR_INVALID");
+}
