@@ -18,6 +18,7 @@
 //!               model              plain types and state machines
 //!
 //! detection                        rules over activities, pure; session calls it
+//! gateway                          a client for those who verify tokens themselves
 //! clock  config  error  telemetry  the floor, open to all
 //! ```
 //!
@@ -34,6 +35,7 @@ pub mod config;
 pub mod detection;
 pub mod dev_postgres;
 pub mod error;
+pub mod gateway;
 pub mod grpc;
 pub mod jobs;
 pub mod server;

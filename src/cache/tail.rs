@@ -112,9 +112,11 @@ impl Tail {
             let began = Instant::now();
             let to = match at.take() {
                 None => {
+                    let asked_at = self.clock.now();
                     let now = listener.now().await?;
-                    // What was revoked before is not heard of.
+                    // What was revoked before is not heard of, also by a gateway that came first.
                     self.reader.forget_all();
+                    self.pass_on(now.clone(), asked_at, Vec::new(), true);
                     now
                 }
                 Some(seen) => {
@@ -152,9 +154,12 @@ impl Tail {
             news.revocations.iter().for_each(|revocation| self.reader.forget(revocation));
         }
         let revocations = if resync { Vec::new() } else { news.revocations };
-        let heard = News { to: news.to.clone(), at: asked_at, revocations, resync };
-        // Nobody may be listening.
-        let _ = self.news.send(Arc::new(heard));
+        self.pass_on(news.to.clone(), asked_at, revocations, resync);
         Ok(news.to)
+    }
+
+    fn pass_on(&self, to: Horizon, at: Time, revocations: Vec<Revocation>, resync: bool) {
+        // Nobody may be listening.
+        let _ = self.news.send(Arc::new(News { to, at, revocations, resync }));
     }
 }

@@ -41,6 +41,17 @@ pub struct VerifyingKey {
     pub(super) decoding: DecodingKey,
 }
 
+impl VerifyingKey {
+    /// An Ed25519 key by its point, base64url.
+    ///
+    /// # Errors
+    /// It is no base64url.
+    pub fn ed25519(x: &str) -> anyhow::Result<VerifyingKey> {
+        let decoding = DecodingKey::from_ed_components(x).context("a public key")?;
+        Ok(VerifyingKey { algorithm: Algorithm::EdDSA, decoding })
+    }
+}
+
 /// A public key as RFC 8037 writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicKey {
@@ -90,9 +101,8 @@ impl Keyring {
             Ed25519KeyPair::from_pkcs8(&secret)
                 .map_err(|_| anyhow!("signing key {} is damaged", key.kid))?;
             let x = URL_SAFE_NO_PAD.encode(&key.public_key);
-            let decoding = DecodingKey::from_ed_components(&x).context("a public key")?;
             let algorithm = Algorithm::EdDSA;
-            verifying.insert(key.kid.clone(), VerifyingKey { algorithm, decoding });
+            verifying.insert(key.kid.clone(), VerifyingKey::ed25519(&x)?);
             published.push(PublicKey { kid: key.kid.clone(), x });
             let encoding = EncodingKey::from_ed_der(&secret);
             signing = Some(SigningKey { kid: key.kid.clone(), algorithm, encoding });

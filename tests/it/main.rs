@@ -29,6 +29,7 @@ mod errors;
 mod evaluate;
 mod feed;
 mod filters;
+mod gateway;
 mod harness;
 mod health;
 mod known;

@@ -17,6 +17,7 @@ server       -> grpc jobs session alert activity token caller detection cache st
 grpc         -> session alert activity token caller detection cache model
 jobs         -> session alert activity token caller detection cache model
 
+gateway      -> grpc token model
 session      -> activity detection token cache store model
 alert        -> session cache store model
 activity     -> cache store model
@@ -38,7 +39,7 @@ dev_postgres ->
 
 /// Crates, and after the arrow the modules that may use them. `name*` is every crate named so.
 const HOMES: &str = "
-tonic* prost*                -> grpc server
+tonic* prost*                -> grpc server gateway
 diesel* bb8 tokio_postgres*  -> store
 jsonwebtoken                 -> token
 maxminddb                    -> session

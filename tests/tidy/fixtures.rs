@@ -32,6 +32,9 @@ src/detection/run.rs    | use crate::store::activities;                         
 src/session/refresh.rs  | use crate::model::alert::Alert; use crate::token::refresh;    |
 src/alert/raise.rs      | use crate::{cache, clock::Clock, model::alert, store};        |
 src/grpc/alert.rs       | use crate::{alert, session, token::keyring};                  |
+src/gateway/keys.rs     | use crate::{grpc::pb, token::access}; use tonic::Status;      |
+src/gateway/keys.rs     | use crate::store::keys;                                       | arrows
+src/server.rs           | use crate::gateway::Gateway;                                  | arrows
 
 src/error.rs            | use crate::store::Failure;                                    | arrows
 src/dev_postgres.rs     | use crate::model::ids;                                        | arrows

@@ -1,0 +1,212 @@
+//! For gateways in Rust: validates access tokens without a call, by the keys and the revocations of the service, within
+//! the same staleness bound.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use sessiond::gateway::{Gateway, Options, Verdict};
+//!
+//! let channel = tonic::transport::Channel::from_static("http://127.0.0.1:50051").connect().await?;
+//! let gateway = Gateway::connect(channel, Options::new("sessiond")).await?;
+//! match gateway.validate("eyJ...") {
+//!     Verdict::Active(claims) => println!("{} may pass", claims.key.user),
+//!     Verdict::Ask => println!("call ValidateSession"),
+//!     Verdict::Stale => println!("nothing recent enough is known: refuse, or call ValidateSession"),
+//!     Verdict::Inactive(reason) => println!("refuse: {reason:?}"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod follow;
+mod keys;
+mod revoked;
+mod timing;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use quick_cache::sync::Cache;
+use tonic::Status;
+use tonic::transport::Channel;
+
+use crate::model::token::{AccessClaims, InactiveReason};
+use keys::Keys;
+use revoked::{Revoked, Withdrawn};
+use timing::Timing;
+
+/// How a gateway works.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The `iss` of the service's tokens.
+    pub issuer: String,
+    /// Who a token must be meant for; `None` = anybody.
+    pub audience: Option<String>,
+    /// Whose tokens; empty = `default`.
+    pub tenant: String,
+    /// How old the knowledge may be; 1 s unless changed.
+    pub bound: Duration,
+    /// What to do beyond.
+    pub mode: Mode,
+    /// The most verified tokens kept, about 1 KB each; 100,000 unless changed.
+    pub tokens: usize,
+    /// The most revocations kept, about 100 bytes each; a million unless changed. Beyond, every token is to be asked
+    /// about.
+    pub revocations: usize,
+}
+
+/// What to do when what is known is older than the bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// [`Verdict::Stale`].
+    Strict,
+    /// Goes on with what is known.
+    BestEffort,
+}
+
+/// A judgement about a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is good.
+    Active(Arc<AccessClaims>),
+    /// It opens nothing.
+    Inactive(InactiveReason),
+    /// A revocation matches it, or its key is not known here: only ValidateSession can tell.
+    Ask,
+    /// What is known is too old; only in [`Mode::Strict`].
+    Stale,
+}
+
+/// Keeps keys and revocations, and validates tokens. Dropping it ends its connection's streams.
+pub struct Gateway {
+    shared: Arc<Shared>,
+    following: tokio::task::JoinHandle<()>,
+}
+
+/// What the task that follows shares with those who validate.
+struct Shared {
+    options: Options,
+    keys: Keys,
+    revoked: RwLock<Revoked>,
+    /// Counts changes of `revoked`: a token that nothing matched need not be looked up before the next.
+    version: AtomicU64,
+    timing: Timing,
+    verified: Cache<String, Arc<Verified>>,
+}
+
+/// A token whose signature was checked.
+struct Verified {
+    claims: Arc<AccessClaims>,
+    kid: String,
+    /// The version of the revocations of which none matched it, plus one.
+    clean: AtomicU64,
+}
+
+impl Options {
+    /// As a gateway in front of tenant `default` needs them.
+    pub fn new(issuer: &str) -> Options {
+        Options {
+            issuer: issuer.to_owned(),
+            audience: None,
+            tenant: String::new(),
+            bound: Duration::from_secs(1),
+            mode: Mode::Strict,
+            tokens: 100_000,
+            revocations: 1_000_000,
+        }
+    }
+}
+
+impl Gateway {
+    /// Fetches the keys and what is in force, and goes on following in a task of its own, over whatever the connection
+    /// suffers.
+    ///
+    /// # Errors
+    /// What the service answers, or that it does not.
+    pub async fn connect(channel: Channel, options: Options) -> Result<Gateway, Status> {
+        let verified = Cache::new(options.tokens);
+        let shared = Arc::new(Shared {
+            keys: Keys::default(),
+            revoked: RwLock::new(Revoked::new(options.revocations)),
+            version: AtomicU64::new(0),
+            timing: Timing::default(),
+            verified,
+            options,
+        });
+        let mut follower = follow::Follower::new(channel, shared.clone());
+        follower.begin().await?;
+        Ok(Gateway { shared, following: tokio::spawn(follower.run()) })
+    }
+
+    /// Judges a token by what is known here. Never waits.
+    pub fn validate(&self, token: &str) -> Verdict {
+        let shared = &self.shared;
+        let moment = Instant::now();
+        let Some(now) = shared.timing.now(moment) else { return Verdict::Stale };
+        let stale = shared.timing.age(moment) > shared.options.bound;
+        if stale && shared.options.mode == Mode::Strict {
+            return Verdict::Stale;
+        }
+        let verified = match shared.verify(token) {
+            Ok(Some(verified)) => verified,
+            Ok(None) => return Verdict::Ask,
+            Err(reason) => return Verdict::Inactive(reason),
+        };
+        if let Err(reason) = verified.claims.check(now, shared.options.audience.as_deref()) {
+            return Verdict::Inactive(reason);
+        }
+        match shared.is_withdrawn(&verified) {
+            true => Verdict::Ask,
+            false => Verdict::Active(verified.claims.clone()),
+        }
+    }
+
+    /// How old what is known is, at most; `None` before anything is known.
+    pub fn age(&self) -> Option<Duration> {
+        let moment = Instant::now();
+        self.shared.timing.now(moment).map(|_| self.shared.timing.age(moment))
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.following.abort();
+    }
+}
+
+impl Shared {
+    /// The proven token; `None` if its key is not known, but may be to the service.
+    fn verify(&self, token: &str) -> Result<Option<Arc<Verified>>, InactiveReason> {
+        if let Some(verified) = self.verified.get(token) {
+            return Ok(Some(verified));
+        }
+        let Some((kid, claims)) = self.keys.verify(&self.options.issuer, token)? else {
+            return Ok(None);
+        };
+        let verified =
+            Arc::new(Verified { claims: Arc::new(claims), kid, clean: AtomicU64::new(0) });
+        self.verified.insert(token.to_owned(), verified.clone());
+        Ok(Some(verified))
+    }
+
+    fn is_withdrawn(&self, verified: &Verified) -> bool {
+        let version = self.version.load(Ordering::Acquire);
+        if verified.clean.load(Ordering::Acquire) == version + 1 {
+            return false;
+        }
+        let withdrawn = self.read().withdraws(&verified.claims, &verified.kid);
+        if withdrawn == Withdrawn::No {
+            // What was looked at is at least as new.
+            verified.clean.store(version + 1, Ordering::Release);
+        }
+        withdrawn == Withdrawn::Yes
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Revoked> {
+        self.revoked.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Revoked> {
+        self.revoked.write().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}

@@ -1,0 +1,176 @@
+//! The task that follows: keys now and then, revocations as they come.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+use super::Shared;
+use super::revoked::{Revoked, time};
+use crate::grpc::pb::session as pb;
+use crate::grpc::pb::session::session_service_client::SessionServiceClient;
+
+/// Between two attempts to reach the service: from the first to the last.
+const RETRY: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
+/// How long keys are used without being fetched anew.
+const KEYS_FOR: Duration = Duration::from_secs(300);
+/// Between two fetches, whoever asks for them.
+const KEYS_LEAST: Duration = Duration::from_secs(1);
+/// The longest that the service may take to begin.
+const BEGIN: Duration = Duration::from_secs(5);
+
+type Stream = Streaming<pb::WatchRevocationsResponse>;
+
+/// Follows for one gateway.
+pub(super) struct Follower {
+    client: SessionServiceClient<Channel>,
+    shared: Arc<Shared>,
+    stream: Option<Stream>,
+    cursor: String,
+    /// When the stream was asked for, until it answered.
+    asked: Option<Instant>,
+    /// What is told anew, until it is complete.
+    anew: Option<Revoked>,
+    keys_at: Instant,
+    evicted_at: Instant,
+}
+
+impl Follower {
+    pub fn new(channel: Channel, shared: Arc<Shared>) -> Follower {
+        let now = Instant::now();
+        Follower {
+            client: SessionServiceClient::new(channel),
+            shared,
+            stream: None,
+            cursor: String::new(),
+            asked: None,
+            anew: None,
+            keys_at: now,
+            evicted_at: now,
+        }
+    }
+
+    /// Until keys and all that is in force are known.
+    pub async fn begin(&mut self) -> Result<(), Status> {
+        let beginning = async {
+            self.fetch_keys().await?;
+            self.open().await?;
+            while self.shared.timing.now(Instant::now()).is_none() {
+                self.take().await?;
+            }
+            Ok(())
+        };
+        let late = |_| Status::deadline_exceeded("the service did not begin to tell");
+        tokio::time::timeout(BEGIN, beginning).await.map_err(late)?
+    }
+
+    /// For ever.
+    pub async fn run(mut self) {
+        let mut wait = RETRY[0];
+        let shared = self.shared.clone();
+        loop {
+            let keys_due = (self.keys_at + KEYS_FOR).saturating_duration_since(Instant::now());
+            tokio::select! {
+                took = self.step() => match took {
+                    Ok(()) => wait = RETRY[0],
+                    Err(error) => {
+                        tracing::warn!(%error, "revocations cannot be followed");
+                        self.stream = None;
+                        tokio::time::sleep(wait).await;
+                        wait = (wait * 2).min(RETRY[1]);
+                    }
+                },
+                () = shared.keys.wanted.notified() => self.refresh_keys(KEYS_LEAST).await,
+                () = tokio::time::sleep(keys_due) => self.refresh_keys(KEYS_LEAST).await,
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<(), Status> {
+        match self.stream {
+            Some(_) => self.take().await,
+            None => tokio::time::timeout(BEGIN, self.open())
+                .await
+                .map_err(|_| Status::deadline_exceeded("the service does not answer"))?,
+        }
+    }
+
+    async fn open(&mut self) -> Result<(), Status> {
+        let request = pb::WatchRevocationsRequest {
+            tenant_id: self.shared.options.tenant.clone(),
+            cursor: self.cursor.clone(),
+            heartbeat_interval: None,
+        };
+        self.asked = Some(Instant::now());
+        self.anew = None;
+        self.stream = Some(self.client.watch_revocations(request).await?.into_inner());
+        Ok(())
+    }
+
+    async fn take(&mut self) -> Result<(), Status> {
+        let gone = || Status::unavailable("the stream has ended");
+        let stream = self.stream.as_mut().ok_or_else(gone)?;
+        let told = stream.message().await?.ok_or_else(gone)?;
+        self.hear(told);
+        Ok(())
+    }
+
+    fn hear(&mut self, told: pb::WatchRevocationsResponse) {
+        let shared = &self.shared;
+        if told.resync {
+            self.anew = Some(Revoked::new(shared.options.revocations));
+        }
+        let checked = told.checked_time.as_ref().and_then(time);
+        {
+            let mut revoked = shared.write();
+            let into = self.anew.as_mut().unwrap_or(&mut revoked);
+            told.revocations.iter().for_each(|revocation| into.add(revocation));
+            if let (Some(at), Some(anew)) = (checked, self.anew.take_if(|_| checked.is_some())) {
+                *revoked = anew;
+                revoked.evict(at);
+                shared.version.fetch_add(1, Ordering::AcqRel);
+            } else if !told.revocations.is_empty() {
+                shared.version.fetch_add(1, Ordering::AcqRel);
+            }
+            if let Some(at) = checked
+                && self.evicted_at.elapsed() > Duration::from_secs(10)
+            {
+                revoked.evict(at);
+                self.evicted_at = Instant::now();
+            }
+            if revoked.is_full() {
+                // Once there is room for all that is in force, the next stream says so.
+                self.cursor.clear();
+            } else if !told.cursor.is_empty() {
+                self.cursor = told.cursor;
+            }
+        }
+        if let Some(at) = checked {
+            // The first answer of a stream tells the time: nothing of it was made before it was asked for.
+            if let Some(asked) = self.asked.take() {
+                shared.timing.answered(asked, at);
+            }
+            shared.timing.checked(at);
+        }
+    }
+
+    async fn refresh_keys(&mut self, least: Duration) {
+        if self.keys_at.elapsed() < least {
+            return;
+        }
+        if let Err(error) = self.fetch_keys().await {
+            tracing::warn!(%error, "keys cannot be fetched; those known are used");
+        }
+    }
+
+    async fn fetch_keys(&mut self) -> Result<(), Status> {
+        self.keys_at = Instant::now();
+        let mut request = tonic::Request::new(pb::GetJsonWebKeySetRequest {});
+        request.set_timeout(BEGIN);
+        let set = self.client.get_json_web_key_set(request).await?.into_inner();
+        self.shared.keys.replace(&set);
+        Ok(())
+    }
+}

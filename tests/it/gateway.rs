@@ -1,0 +1,157 @@
+//! A gateway that validates tokens itself, by the library's client: no call, and the same bound.
+
+use std::time::{Duration, Instant};
+
+use sessiond::clock::Clock;
+use sessiond::gateway::{Gateway, Mode, Options, Verdict};
+use sessiond::grpc::pb::session as pb;
+use sessiond::model::token::InactiveReason;
+use sessiond::server::Settings;
+use tonic::transport::Channel;
+
+use crate::harness::calls::{parts, successor};
+use crate::harness::cluster::Db;
+use crate::harness::stepping::second_factor;
+use crate::harness::{TestServer, start_on, wait};
+
+const BOUND: Duration = Duration::from_secs(1);
+
+/// On the real clock, which the gateway measures by.
+async fn server(change: impl FnOnce(&mut Settings)) -> TestServer {
+    start_on(Db::fresh().await, Clock::system(), change).await
+}
+
+async fn channel(server: &TestServer) -> Channel {
+    let address = format!("http://{}", server.addr);
+    Channel::from_shared(address).expect("an address").connect().await.expect("a connection")
+}
+
+async fn gateway(server: &TestServer, mode: Mode) -> Gateway {
+    let options = Options { mode, ..Options::new("sessiond") };
+    Gateway::connect(channel(server).await, options).await.expect("a gateway")
+}
+
+fn is_active(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Active(_))
+}
+
+/// Waits for another verdict than `Active`, which must come within the bound.
+async fn until_withdrawn(gateway: &Gateway, token: &str) {
+    let ended = Instant::now();
+    wait::until(async || {
+        let asked = Instant::now();
+        let verdict = gateway.validate(token);
+        if is_active(&verdict) {
+            assert!(asked.duration_since(ended) < BOUND);
+            return false;
+        }
+        // Busy machines may be late in telling; nobody is let in meanwhile.
+        verdict == Verdict::Ask
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_revoked_is_refused_within_the_bound() {
+    let server = server(|_| {}).await;
+    let gateway = gateway(&server, Mode::Strict).await;
+    let (ended, token, _) = parts(&server.create("ada").await);
+    let Verdict::Active(claims) = gateway.validate(&token) else { panic!("a good token") };
+    assert_eq!((claims.key.user.as_str(), claims.key.session.to_string()), ("ada", ended.clone()));
+    server.terminate(&ended).await.expect("ok");
+    until_withdrawn(&gateway, &token).await;
+
+    let (stepped, token, _) = parts(&server.create("ada").await);
+    assert!(is_active(&gateway.validate(&token)));
+    let answer = server.reauthenticate(second_factor(&stepped)).await.expect("a step up");
+    until_withdrawn(&gateway, &token).await;
+    let newer = answer.tokens.expect("tokens").access_token;
+    assert!(is_active(&gateway.validate(&newer)), "that of the step up is good");
+
+    let created = server.create("bob").await;
+    let (_, token, _) = parts(&created);
+    assert!(is_active(&gateway.validate(&token)));
+    let device_id = created.session.expect("a session").device.expect("a device").device_id;
+    let request =
+        pb::RevokeDeviceRequest { user_id: "bob".to_owned(), device_id, ..Default::default() };
+    server.sessions().revoke_device(request).await.expect("ok");
+    until_withdrawn(&gateway, &token).await;
+
+    let (_, token, _) = parts(&server.create("carol").await);
+    assert!(is_active(&gateway.validate(&token)));
+    server.erase("carol").await.expect("an erasure");
+    until_withdrawn(&gateway, &token).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_service_it_goes_on_for_the_bound_or_as_it_is_told() {
+    let server = server(|_| {}).await;
+    let strict = gateway(&server, Mode::Strict).await;
+    let lenient = gateway(&server, Mode::BestEffort).await;
+    let (id, _, refresh) = parts(&server.create("ada").await);
+    let token = successor(server.refresh(&refresh).await).access_token;
+    let (db, clock) = server.stop().await;
+    let gone = Instant::now();
+    let mut accepted = 0_u32;
+    while is_active(&strict.validate(&token)) {
+        accepted += 1;
+        assert!(gone.elapsed() < BOUND);
+        tokio::task::yield_now().await;
+    }
+    assert!(accepted > 100, "{accepted}");
+    assert_eq!(strict.validate(&token), Verdict::Stale);
+    assert!(strict.age().expect("something is known") > BOUND);
+    assert!(is_active(&lenient.validate(&token)));
+    drop((strict, lenient));
+
+    // What was revoked while it was cut off is heard of when it is back.
+    let back = start_on(db, clock, |_| {}).await;
+    let gateway = gateway(&back, Mode::Strict).await;
+    assert!(is_active(&gateway.validate(&token)));
+    back.terminate(&id).await.expect("ok");
+    until_withdrawn(&gateway, &token).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_finds_back_to_a_service_that_was_restarted() {
+    let first = server(|_| {}).await;
+    let addr = first.addr;
+    let gateway = gateway(&first, Mode::Strict).await;
+    let (id, token, _) = parts(&first.create("ada").await);
+    let (_, other, _) = parts(&first.create("ada").await);
+    assert!(is_active(&gateway.validate(&token)));
+    let (db, clock) = first.stop().await;
+    let second = start_on(db, clock, |settings| settings.listen = addr).await;
+    second.terminate(&id).await.expect("ok");
+    // Revoked while it was away.
+    until_withdrawn(&gateway, &token).await;
+    wait::until(async || is_active(&gateway.validate(&other))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_no_good_is_told_as_the_service_tells_it() {
+    let server = server(|_| {}).await;
+    let options = Options { audience: Some("api".to_owned()), ..Options::new("sessiond") };
+    let for_api = Gateway::connect(channel(&server).await, options).await.expect("a gateway");
+    let other = Gateway::connect(channel(&server).await, Options::new("other")).await;
+    let other = other.expect("a gateway");
+    let gateway = gateway(&server, Mode::Strict).await;
+    let (_, token, _) = parts(&server.create("ada").await);
+    let inactive = |reason| Verdict::Inactive(reason);
+    assert_eq!(for_api.validate(&token), inactive(InactiveReason::WrongAudience));
+    assert_eq!(other.validate(&token), inactive(InactiveReason::WrongIssuer));
+    assert_eq!(gateway.validate("nonsense"), inactive(InactiveReason::Malformed));
+    let (head, _) = token.rsplit_once('.').expect("a JWT");
+    let forged = format!("{head}.{}", "A".repeat(86));
+    assert_eq!(gateway.validate(&forged), inactive(InactiveReason::SignatureInvalid));
+    assert_eq!(gateway.validate(&"x".repeat(8193)), inactive(InactiveReason::Malformed));
+    // A key that is not known is asked for first, and then is none.
+    let (_, foreign, _) = parts(&self::server(|_| {}).await.create("ada").await);
+    wait::until(async || {
+        let verdict = gateway.validate(&foreign);
+        assert!([Verdict::Ask, inactive(InactiveReason::SignatureInvalid)].contains(&verdict));
+        verdict != Verdict::Ask
+    })
+    .await;
+    assert!(is_active(&gateway.validate(&token)));
+}
