@@ -1,6 +1,7 @@
 //! Between the rules and the database: sessions known by heart, what revokes them, policies, and who watches.
 
 pub mod feed;
+mod meters;
 pub mod policies;
 pub mod seen;
 pub mod sessions;

@@ -58,6 +58,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let master_key = master_key::load(&config, &data_dir(&config))?;
     let settings = Settings {
         listen: config.listen,
+        http_listen: config.http_listen.0,
         database_url: url,
         database_connections: config.database_connections,
         master_key,

@@ -1,5 +1,7 @@
 //! Flags and environment: every setting with its rule. `sessiond --help` is the reference.
 
+mod parse;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +10,8 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 use crate::model::policy::ranges::{self, Range};
-use crate::model::policy::{Limit, Limits, OnLimit, Policy, acr};
+use crate::model::policy::{Limit, Limits, OnLimit, Policy};
+use parse::{acr_levels, http_listen, issuer, loopback, within};
 
 const RETENTION: Range = Range::new("31d to 3650d", 31 * 86_400, 3650 * 86_400, false);
 const STALENESS: Range = Range::new("0s, or 1s to 60s", 1, 60, true);
@@ -21,6 +24,11 @@ pub struct Config {
     #[arg(long, env = "SESSIOND_LISTEN", global = true, default_value = "127.0.0.1:50051")]
     #[arg(value_parser = loopback, value_name = "ADDRESS")]
     pub listen: SocketAddr,
+
+    /// Address of metrics, health and keys over HTTP; a loopback address, or off
+    #[arg(long, env = "SESSIOND_HTTP_LISTEN", global = true, default_value = "127.0.0.1:9464")]
+    #[arg(value_parser = http_listen, value_name = "ADDRESS")]
+    pub http_listen: HttpListen,
 
     /// Postgres URL; without it a private Postgres is set up and used. A remote host is verified
     /// in full (sslmode=verify-full) unless the URL says otherwise
@@ -148,6 +156,10 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
+/// `--http-listen`; `None` = off
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpListen(pub Option<SocketAddr>);
+
 /// `--acr-levels`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcrLevels(pub Vec<String>);
@@ -233,63 +245,4 @@ fn value_or_file(value: Option<&String>, file: Option<&PathBuf>) -> anyhow::Resu
     let text =
         std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     Ok(Some(text.trim().to_owned()))
-}
-
-/// A parser of durations that `range` holds.
-fn within(range: &'static Range) -> impl Fn(&str) -> Result<Duration, String> + Clone {
-    move |text| {
-        let wrong = || format!("must be {}, like 90s, 30m, 12h or 30d", range.rule);
-        let duration = humantime::parse_duration(text).map_err(|_| wrong())?;
-        let fits = chrono::Duration::from_std(duration).is_ok_and(|length| range.holds(length));
-        if fits { Ok(duration) } else { Err(wrong()) }
-    }
-}
-
-/// Checked here as well as when binding, so that nothing is set up for an address that is refused.
-fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let listen: SocketAddr =
-        text.parse().map_err(|_| "must be an address with a port, like 127.0.0.1:50051")?;
-    if listen.ip().is_loopback() {
-        Ok(listen)
-    } else {
-        Err("must be a loopback address, since callers are not authenticated; put a proxy with \
-             TLS and authentication in front"
-            .to_owned())
-    }
-}
-
-fn issuer(text: &str) -> Result<String, String> {
-    let plain = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
-    if (1..=256).contains(&text.len()) && text.bytes().all(plain) {
-        Ok(text.to_owned())
-    } else {
-        Err("must be 1 to 256 visible ASCII characters except \" and \\".to_owned())
-    }
-}
-
-fn acr_levels(text: &str) -> Result<AcrLevels, String> {
-    acr::check(text.split(',').map(str::to_owned).collect()).map(AcrLevels)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn levels_are_separated_by_commas() {
-        assert_eq!(acr_levels("low,high").unwrap().0, ["low", "high"]);
-        assert!(acr_levels("low,").is_err());
-        assert!(acr_levels("low, high").is_err());
-    }
-
-    #[test]
-    fn durations_hold_both_edges() {
-        let parse = within(&ranges::IDLE_TIMEOUT);
-        assert_eq!(parse("0s"), Ok(Duration::ZERO));
-        assert_eq!(parse("1s"), Ok(Duration::from_secs(1)));
-        assert_eq!(parse("365d"), Ok(Duration::from_secs(365 * 86_400)));
-        assert!(parse("999ms").is_err());
-        assert!(parse("366d").unwrap_err().contains("1s to 365d"));
-        assert!(parse("soon").is_err());
-    }
 }

@@ -6,6 +6,7 @@ pub mod alert;
 pub mod auth;
 pub mod device;
 pub mod health;
+pub mod meters;
 pub mod observe;
 pub mod pb;
 pub mod session;

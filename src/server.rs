@@ -2,11 +2,13 @@
 //! `main` and for the tests.
 
 mod jobs;
+mod sampled;
 mod settings;
+mod synchronise;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
@@ -22,15 +24,17 @@ use crate::cache::seen::Seen;
 use crate::cache::sessions::SessionReader;
 use crate::cache::tail::Tail;
 use crate::clock::Clock;
-use crate::error::Error;
 use crate::grpc::activity::Activities;
 use crate::grpc::alert::AlertApi;
 use crate::grpc::device::Devices;
 use crate::grpc::health::Health;
+use crate::grpc::meters::Calls;
 use crate::grpc::observe::ObserveLayer;
 use crate::grpc::pb;
 use crate::grpc::session::SessionApi;
 use crate::grpc::watch::Streams;
+use crate::http::Http;
+use crate::metrics::Metrics;
 use crate::session::{
     apply_policy::ApplyPolicy, create, create::Create, detect::Detect, device, devices,
     erase::Erase, evaluate::Evaluate, expire::Expire, get::Get, get_policy::GetPolicy, list::List,
@@ -40,8 +44,8 @@ use crate::session::{
     update::Update, update_policy::UpdatePolicy, validate::Validate, watch::Watch,
     watch_revocations::WatchRevocations,
 };
+use crate::store::migrations;
 use crate::store::pool::Database;
-use crate::store::{migrations, time};
 use crate::token::conflict::ConflictTokens;
 use crate::token::cursor::Cursors;
 use crate::token::issuer::Issuer;
@@ -50,12 +54,10 @@ use crate::token::page::PageTokens;
 
 pub use settings::{Intervals, Settings};
 
-/// How often the database is asked for the time at the start; the fastest answer counts.
-const QUESTIONS: usize = 4;
-
 /// A server that has its port, its database up to date and its keys.
 pub struct Server {
     listener: TcpListener,
+    http: Option<Http>,
     router: Router<Stack<ObserveLayer, Identity>>,
     health: Health,
     jobs: jobs::Jobs,
@@ -80,7 +82,7 @@ impl Server {
         // Nobody waits for it: who comes before it is done builds it or waits where it is used.
         std::thread::spawn(device::prepare);
         let db = Database::new(&settings.database_url, settings.database_connections)?;
-        synchronise(&db, &clock).await.context("the database's clock")?;
+        synchronise::synchronise(&db, &clock).await.context("the database's clock")?;
         let applied = migrations::run(&db, clock.now()).await.context("the database")?;
         if !applied.is_empty() {
             tracing::info!(migrations = ?applied, "database brought up to date");
@@ -90,16 +92,22 @@ impl Server {
             .await
             .with_context(|| format!("--listen {}", settings.listen))?;
 
+        let metrics = Metrics::default();
+        let http = match settings.http_listen {
+            Some(addr) => Some(Http::bind(addr, metrics.clone(), keyring.clone()).await?),
+            None => None,
+        };
         let policies = Policies::new(settings.policy, settings.detection, db.clone());
         // A session is worth more bytes than its token.
         let (for_tokens, for_sessions) = (settings.cache_bytes / 3, settings.cache_bytes / 3 * 2);
         let issuer = Issuer::new(&settings.issuer, keyring.clone(), for_tokens);
         let pages = Arc::new(PageTokens::new(&keyring));
         let touches = Touches::new(db.clone());
+        sampled::register(&metrics, &db, &touches);
         let seen = Seen::default();
         let bound = settings.staleness_bound;
-        let reader = SessionReader::new(db.clone(), seen.clone(), bound, for_sessions);
-        let tail = Tail::new(db.clone(), reader.clone(), seen, clock.clone());
+        let reader = SessionReader::new(db.clone(), seen.clone(), bound, for_sessions, &metrics);
+        let tail = Tail::new(db.clone(), reader.clone(), seen, clock.clone(), &metrics);
         let conflicts = ConflictTokens::new(&keyring);
         let locator = &settings.locator;
         let drain = CancellationToken::new();
@@ -222,14 +230,14 @@ impl Server {
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         let router = tonic::transport::Server::builder()
-            .layer(ObserveLayer(clock))
+            .layer(ObserveLayer(clock, Arc::new(Calls::new(&metrics))))
             .add_service(health)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
             .add_service(pb::session::session_service_server::SessionServiceServer::new(sessions))
             .add_service(pb::alert::alert_service_server::AlertServiceServer::new(alerts));
         let (health, drain_timeout) = (Health(reporter), settings.drain_timeout);
-        Ok(Server { listener, router, health, jobs, drain, drain_timeout })
+        Ok(Server { listener, http, router, health, jobs, drain, drain_timeout })
     }
 
     /// The address it listens on, with the port that was chosen if 0 was asked for.
@@ -240,6 +248,11 @@ impl Server {
         self.listener.local_addr()
     }
 
+    /// The same of the HTTP port, if there is one.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http.as_ref().and_then(|http| http.addr().ok())
+    }
+
     /// Serves until `shutdown`, then refuses new connections, lets calls in progress end within
     /// the drain timeout, and writes what is still in memory.
     ///
@@ -247,9 +260,12 @@ impl Server {
     /// The port fails.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let (up, follow_up) = watch::channel(true);
-        let following = tokio::spawn(self.health.clone().follow(follow_up));
+        let following = tokio::spawn(self.health.clone().follow(follow_up.clone()));
         let stop = CancellationToken::new();
         let mut jobs = self.jobs.start(up, &stop);
+        if let Some(http) = self.http {
+            jobs.spawn(http.run(follow_up, self.drain.clone(), stop.clone()));
+        }
 
         let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         let drain = self.drain;
@@ -274,18 +290,4 @@ impl Server {
         tracing::info!("stopped");
         Ok(())
     }
-}
-
-/// Sets the clock by the database's, before anything is written by it.
-async fn synchronise(db: &Database, clock: &Clock) -> Result<(), Error> {
-    let asking = async {
-        let mut conn = db.acquire().await?;
-        for _ in 0..QUESTIONS {
-            let before = Instant::now();
-            let time = time::now(&mut conn).await?;
-            clock.follow(before, time, Instant::now());
-        }
-        Ok(())
-    };
-    db.within(asking).await
 }

@@ -30,7 +30,14 @@ impl Subject {
     pub async fn start(cluster: &Cluster) -> anyhow::Result<Subject> {
         let log = cluster.dir().join("server.log");
         let mut server = Command::new(env!("CARGO_BIN_EXE_sessiond"))
-            .args(["--listen", "127.0.0.1:0", "--max-sessions-per-user", "100"])
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--http-listen",
+                "off",
+                "--max-sessions-per-user",
+                "100",
+            ])
             .args(["--on-limit", "terminate-oldest", "--data-dir"])
             .arg(cluster.dir().join("server"))
             .env("DATABASE_URL", cluster.url())

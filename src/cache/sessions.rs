@@ -11,8 +11,12 @@ mod record;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use prometheus::IntCounter;
+
+use crate::cache::meters::Meters;
 use crate::cache::seen::Seen;
 use crate::error::Result;
+use crate::metrics::Metrics;
 use crate::model::freshness::Freshness;
 use crate::model::ids::SessionKey;
 use crate::model::revocation::Revocation;
@@ -34,6 +38,7 @@ struct Inner {
     seen: Seen,
     fills: Fills,
     bound: Duration,
+    meters: Meters,
 }
 
 /// A session as of a moment.
@@ -51,9 +56,20 @@ pub struct Reading {
 impl SessionReader {
     /// A reader of `db` that knows up to `bytes` of sessions by heart and uses nothing older than `bound`; zero = it
     /// always reads.
-    pub fn new(db: Database, seen: Seen, bound: Duration, bytes: u64) -> SessionReader {
-        let known = Arc::new(Known::new(bytes));
-        SessionReader(Arc::new(Inner { db, known, seen, fills: Fills::default(), bound }))
+    pub fn new(
+        db: Database,
+        seen: Seen,
+        bound: Duration,
+        bytes: u64,
+        metrics: &Metrics,
+    ) -> SessionReader {
+        let (meters, known) = (Meters::new(metrics), Arc::new(Known::new(bytes)));
+        let (count, weigh) = (known.clone(), known.clone());
+        let help = "Sessions known by heart.";
+        metrics.sampled("session_cache_entries", help, move || count.size().0 as f64);
+        let help = "Memory of the sessions known by heart, about.";
+        metrics.sampled("session_cache_bytes", help, move || weigh.size().1 as f64);
+        SessionReader(Arc::new(Inner { db, known, seen, fills: Fills::default(), bound, meters }))
     }
 
     /// How old may be what is used.
@@ -67,13 +83,26 @@ impl SessionReader {
     /// [`crate::error::Error::Unavailable`].
     pub async fn get(&self, key: &SessionKey, freshness: Freshness) -> Result<Reading> {
         let asked = Instant::now();
+        let mut miss = None;
         loop {
-            if let Some(reading) = self.0.find(key, freshness, asked) {
-                return Ok(reading);
+            match self.0.find(key, freshness, asked) {
+                Ok(reading) => {
+                    // Whoever joined somebody's read was counted with it.
+                    if miss.is_none() {
+                        self.0.meters.hits.inc();
+                    }
+                    return Ok(reading);
+                }
+                Err(why) if miss.is_none() => {
+                    why(&self.0.meters).inc();
+                    miss = Some(why);
+                }
+                Err(_) => {}
             }
             // Somebody's read that began before this call may tell less than the caller must be told; what it kept
             // may do all the same.
-            if let Some(reading) = fill::join(&self.0, key, asked).await? {
+            let joined = fill::join(&self.0, key, asked).await;
+            if let Some(reading) = joined.inspect_err(|_| self.0.meters.unavailable.inc())? {
                 return Ok(reading);
             }
         }
@@ -122,20 +151,24 @@ impl SessionReader {
 }
 
 impl Inner {
-    /// What is known by heart, if it will do.
-    fn find(&self, key: &SessionKey, freshness: Freshness, now: Instant) -> Option<Reading> {
+    /// What is known by heart, if it will do; else what counts as the reason.
+    fn find(&self, key: &SessionKey, freshness: Freshness, now: Instant) -> Result<Reading, Miss> {
         let (most, least) = match freshness {
-            Freshness::Strong => return None,
+            Freshness::Strong => return Err(|meters| &meters.strong),
             Freshness::Bounded => (self.bound, Watermark::default()),
             Freshness::Within(age) => (self.bound.min(age), Watermark::default()),
             Freshness::AtLeast(watermark) => (self.bound, watermark),
         };
         // First how far revocations were followed, then what they left.
         let (followed, watermark) = self.seen.through();
-        let known = self.known.find(key, now)?;
+        let known = self.known.find(key, now).ok_or::<Miss>(|meters| &meters.cold)?;
         let true_at = followed.map_or(known.read_at, |followed| followed.max(known.read_at));
-        let fresh = now.saturating_duration_since(true_at) < most && watermark >= least;
-        let session = known.session;
-        fresh.then_some(Reading { session, by_heart: true, true_at, watermark })
+        if now.saturating_duration_since(true_at) >= most || watermark < least {
+            return Err(|meters| &meters.stale);
+        }
+        Ok(Reading { session: known.session, by_heart: true, true_at, watermark })
     }
 }
+
+/// Which counter a miss counts in.
+type Miss = fn(&Meters) -> &IntCounter;

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, broadcast};
 
+use crate::cache::meters::TailMeters;
 use crate::cache::seen::Seen;
 use crate::cache::sessions::SessionReader;
 use crate::clock::{Clock, Time};
 use crate::error::Result;
+use crate::metrics::Metrics;
 use crate::model::feed::Horizon;
 use crate::model::revocation::Revocation;
 use crate::store::listener::{self, Listener};
@@ -37,6 +39,7 @@ pub struct Tail {
     told: Arc<Notify>,
     look: Duration,
     patience: Duration,
+    meters: TailMeters,
 }
 
 /// What was heard at one look.
@@ -54,7 +57,13 @@ pub struct News {
 impl Tail {
     /// Has `reader` forget what is revoked in `db`, by this replica before the answer, by others soon. Without a
     /// runtime it does nothing yet.
-    pub fn new(db: Database, reader: SessionReader, seen: Seen, clock: Clock) -> Tail {
+    pub fn new(
+        db: Database,
+        reader: SessionReader,
+        seen: Seen,
+        clock: Clock,
+        metrics: &Metrics,
+    ) -> Tail {
         let bound = if reader.bound().is_zero() { LOOK * 5 } else { reader.bound() };
         let told = Arc::new(Notify::new());
         let (forget, wake) = (reader.forgetter(), told.clone());
@@ -62,9 +71,29 @@ impl Tail {
             revocations.iter().for_each(&forget);
             wake.notify_one();
         }));
+        let (behind, ahead) = (seen.clone(), clock.clone());
+        let help = "How long ago the revocations were followed last; -1 before the first time.";
+        metrics.sampled("revocation_feed_age_seconds", help, move || {
+            behind.through().0.map_or(-1.0, |through| through.elapsed().as_secs_f64())
+        });
+        let help = "How far the service's clock, the database's, is ahead of this machine's.";
+        metrics.sampled("clock_ahead_of_machine_seconds", help, move || {
+            ahead.ahead_of_wall().as_seconds_f64()
+        });
+        let meters = TailMeters::new(metrics);
         let look = LOOK.min(bound / 5);
         let patience = (bound * 2 / 5).clamp(Duration::from_millis(50), Duration::from_secs(1));
-        Tail { db, reader, seen, clock, news: broadcast::Sender::new(KEPT), told, look, patience }
+        Tail {
+            db,
+            reader,
+            seen,
+            clock,
+            news: broadcast::Sender::new(KEPT),
+            told,
+            look,
+            patience,
+            meters,
+        }
     }
 
     /// What is heard from now on, look by look, also if it was nothing.
@@ -84,6 +113,7 @@ impl Tail {
                 },
                 Err(error) => error,
             };
+            self.meters.lost.inc();
             if !std::mem::replace(&mut failing, true) {
                 tracing::warn!(%error, "revocations cannot be followed; validation reads the database");
             }
@@ -125,6 +155,7 @@ impl Tail {
                     self.hear(listener, seen).await?
                 }
             };
+            self.meters.looks.inc();
             self.seen.advance(began, to.watermark());
             *at = Some(to);
             if std::mem::take(failing) {
@@ -153,6 +184,7 @@ impl Tail {
         } else {
             news.revocations.iter().for_each(|revocation| self.reader.forget(revocation));
         }
+        self.meters.heard.inc_by(news.revocations.len() as u64);
         let revocations = if resync { Vec::new() } else { news.revocations };
         self.pass_on(news.to.clone(), asked_at, revocations, resync);
         Ok(news.to)

@@ -1,5 +1,6 @@
 //! The tower layer around every call: a request id, a span, and one log line when it ends.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -10,25 +11,27 @@ use tower::{Layer, Service};
 use tracing::Instrument;
 
 use crate::clock::Clock;
+use crate::grpc::meters::Calls;
 
 /// Read from the request if it is sound, and returned with the response.
 const REQUEST_ID: &str = "x-request-id";
 
 /// Makes [`Observe`].
 #[derive(Clone)]
-pub struct ObserveLayer(pub Clock);
+pub struct ObserveLayer(pub Clock, pub Arc<Calls>);
 
 /// Observes every call of `inner`.
 #[derive(Clone)]
 pub struct Observe<S> {
     inner: S,
     clock: Clock,
+    calls: Arc<Calls>,
 }
 
 impl<S> Layer<S> for ObserveLayer {
     type Service = Observe<S>;
     fn layer(&self, inner: S) -> Observe<S> {
-        Observe { inner, clock: self.0.clone() }
+        Observe { inner, clock: self.0.clone(), calls: self.1.clone() }
     }
 }
 
@@ -56,20 +59,27 @@ where
         let span = tracing::info_span!("call", method = %path.escape_debug(), request_id = %text);
         let start = Instant::now();
         let call = self.inner.call(request);
+        let calls = self.calls.clone();
         let observed = async move {
             let mut result = call.await;
-            let millis = start.elapsed().as_secs_f64() * 1e3;
+            let took = start.elapsed();
+            let millis = took.as_secs_f64() * 1e3;
             match &mut result {
                 Ok(response) => {
                     // A refusal travels in the headers; what is not there is in the trailers: OK.
                     let status = Status::from_header_map(response.headers());
-                    match status.as_ref().map(Status::code).unwrap_or(tonic::Code::Ok) {
+                    let code = status.as_ref().map(Status::code).unwrap_or(tonic::Code::Ok);
+                    calls.ended(&path, code, took);
+                    match code {
                         tonic::Code::Ok => tracing::debug!(millis, "ok"),
                         code => tracing::info!(millis, ?code, "refused"),
                     }
                     response.headers_mut().insert(REQUEST_ID, id);
                 }
-                Err(error) => tracing::warn!(millis, %error, "failed"),
+                Err(error) => {
+                    calls.ended(&path, tonic::Code::Unknown, took);
+                    tracing::warn!(millis, %error, "failed");
+                }
             }
             result
         };

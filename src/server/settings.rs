@@ -13,6 +13,8 @@ use crate::token::seal::MasterKey;
 pub struct Settings {
     /// A loopback address; port 0 = any free one.
     pub listen: SocketAddr,
+    /// Of metrics, health and keys; a loopback address. `None` = no such port.
+    pub http_listen: Option<SocketAddr>,
     /// As `store/tls.rs` reads it.
     pub database_url: String,
     /// The most connections, 2 or more.

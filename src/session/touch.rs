@@ -62,6 +62,12 @@ impl Touches {
         }
     }
 
+    /// How many sessions are noted and not written yet.
+    pub fn backlog(&self) -> usize {
+        let seen = self.lock();
+        seen.fresh.len() + seen.flushing.len()
+    }
+
     /// Waits until something was noted that others must know before the next flush is due.
     pub async fn urgent(&self) {
         self.urgent.notified().await;

@@ -108,6 +108,12 @@ impl Database {
         assert!(self.revoked.set(hear).is_ok(), "somebody hears already");
     }
 
+    /// Connections that are made, and of those the ones that nobody uses.
+    pub fn connections(&self) -> (u32, u32) {
+        let state = self.pool.state();
+        (state.connections, state.idle_connections)
+    }
+
     /// Bounds `work`, which uses this database, in time.
     ///
     /// # Errors

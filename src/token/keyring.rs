@@ -145,6 +145,17 @@ impl Keyring {
     }
 }
 
+/// The keys as a JWK set (RFC 7517, section 5; members as RFC 8037).
+pub fn jwks(keys: &[PublicKey]) -> String {
+    let key = |key: &PublicKey| {
+        serde_json::json!({
+            "kid": key.kid, "kty": "OKP", "crv": "Ed25519",
+            "alg": "EdDSA", "use": "sig", "x": key.x,
+        })
+    };
+    serde_json::json!({ "keys": keys.iter().map(key).collect::<Vec<_>>() }).to_string()
+}
+
 fn new_signing_key(master: &MasterKey, clock: &Clock) -> anyhow::Result<StoredKey> {
     let pair = Ed25519KeyPair::generate().map_err(|_| anyhow!("cannot make a signing key"))?;
     let secret = pair.to_pkcs8().map_err(|_| anyhow!("cannot write a signing key"))?;

@@ -42,6 +42,8 @@ pub const MASTER_KEY: &str = "c2Vzc2lvbmQgdGVzdHMgc2VhbCB3aXRoIHRoaXMga2U=";
 /// A running server. Dropping it cuts it off; `stop` drains it.
 pub struct TestServer {
     pub addr: SocketAddr,
+    /// Of metrics, where a test asks for them.
+    pub http: Option<SocketAddr>,
     pub clock: Clock,
     pub db: Db,
     channel: Channel,
@@ -64,7 +66,7 @@ pub async fn start_on(db: Db, clock: Clock, change: impl FnOnce(&mut Settings)) 
     let mut settings = settings(db.url.clone());
     change(&mut settings);
     let server = Server::bind(settings, clock.clone()).await.expect("the server binds");
-    let addr = server.addr().expect("a bound port");
+    let (addr, http) = (server.addr().expect("a bound port"), server.http_addr());
     let (shutdown, stopped) = oneshot::channel();
     let running = tokio::spawn(server.run(async {
         // A dropped sender is a stop as well.
@@ -75,7 +77,7 @@ pub async fn start_on(db: Db, clock: Clock, change: impl FnOnce(&mut Settings)) 
         .connect()
         .await
         .expect("the server accepts");
-    TestServer { addr, clock, db, channel, shutdown: Some(shutdown), running }
+    TestServer { addr, http, clock, db, channel, shutdown: Some(shutdown), running }
 }
 
 /// A clock that stands in the middle of a month, at a microsecond that is not round.
@@ -88,6 +90,7 @@ pub fn clock() -> Clock {
 pub fn settings(database_url: String) -> Settings {
     Settings {
         listen: "127.0.0.1:0".parse().expect("an address"),
+        http_listen: None,
         database_url,
         database_connections: 6,
         master_key: MasterKey::parse(MASTER_KEY).expect("32 bytes"),

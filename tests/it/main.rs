@@ -40,6 +40,7 @@ mod limit_races;
 mod list_rules;
 mod lists;
 mod locations;
+mod metrics;
 mod notices;
 mod notices_kept;
 mod outage;

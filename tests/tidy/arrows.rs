@@ -11,12 +11,13 @@ const FLOOR: &str = "clock error config telemetry metrics";
 /// Arrows run only downward; `grpc` and `jobs` see neither each other nor `store`; `alert` stands
 /// above `session`, whose ends and incidents it uses; `alert`, `activity`, `token`, `caller` and `detection` are strangers.
 const ARROWS: &str = "
-cli          -> server grpc jobs session alert activity token caller detection cache store model dev_postgres
-server       -> grpc jobs session alert activity token caller detection cache store model dev_postgres
+cli          -> server http grpc jobs session alert activity token caller detection cache store model dev_postgres
+server       -> http grpc jobs session alert activity token caller detection cache store model dev_postgres
 
 grpc         -> session alert activity token caller detection cache model
 jobs         -> session alert activity token caller detection cache model
 
+http         -> token model
 gateway      -> grpc token model
 session      -> activity detection token cache store model
 alert        -> session cache store model

@@ -80,8 +80,10 @@ async fn run(
     let (mark, (_, watermark)) = (inner.known.mark(), inner.seen.through());
     let reading = async { sessions::find(&mut *inner.db.acquire().await?, &key).await };
     let session = inner.db.within(reading).await;
-    if let (Ok(session), false) = (&session, inner.bound.is_zero()) {
-        inner.known.keep(mark, &key, session.as_ref(), began);
+    if let (Ok(session), false) = (&session, inner.bound.is_zero())
+        && !inner.known.keep(mark, &key, session.as_ref(), began)
+    {
+        inner.meters.dropped.inc();
     }
     // Whoever comes from here on finds what was kept, or reads again.
     drop(place);

@@ -101,12 +101,19 @@ impl Known {
     }
 
     /// Keeps what was read after `mark`, unless it was revoked since: it may have been read before that.
-    pub fn keep(&self, mark: Mark, key: &SessionKey, session: Option<&Session>, read_at: Instant) {
+    /// True if it is kept.
+    pub fn keep(
+        &self,
+        mark: Mark,
+        key: &SessionKey,
+        session: Option<&Session>,
+        read_at: Instant,
+    ) -> bool {
         let packed = session.map(pack);
         // Held until it is kept: a revocation is either seen here, or comes after and removes it.
         let marks = self.lock();
         if marks.is_revoked_since(mark, &key.session) {
-            return;
+            return false;
         }
         match packed {
             Some(packed) => {
@@ -114,6 +121,7 @@ impl Known {
             }
             None => self.unknown.insert(key.clone(), read_at),
         }
+        true
     }
 
     /// Forgets what is revoked, and does not keep what is being read of it.

@@ -1,11 +1,11 @@
 //! The key set, typed and as JWKS text.
 
 use crate::grpc::pb::session as pb;
-use crate::token::keyring::PublicKey;
+use crate::token::keyring::{PublicKey, jwks};
 
 /// The set as RFC 7517 writes it, Ed25519 keys as RFC 8037.
-pub fn key_set(keys: &[PublicKey]) -> pb::GetJsonWebKeySetResponse {
-    let keys: Vec<pb::JsonWebKey> = keys
+pub fn key_set(published: &[PublicKey]) -> pb::GetJsonWebKeySetResponse {
+    let keys = published
         .iter()
         .map(|key| pb::JsonWebKey {
             kid: key.kid.clone(),
@@ -16,15 +16,6 @@ pub fn key_set(keys: &[PublicKey]) -> pb::GetJsonWebKeySetResponse {
             x: key.x.clone(),
         })
         .collect();
-    let json: Vec<serde_json::Value> = keys
-        .iter()
-        .map(|key| {
-            serde_json::json!({
-                "kid": key.kid, "kty": key.kty, "crv": key.crv,
-                "alg": key.alg, "use": key.r#use, "x": key.x,
-            })
-        })
-        .collect();
-    let jwks_json = serde_json::json!({ "keys": json }).to_string();
+    let jwks_json = jwks(published);
     pb::GetJsonWebKeySetResponse { jwks_json, keys }
 }

@@ -67,6 +67,7 @@ impl Place {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("SESSIOND_LISTEN", "127.0.0.1:0")
+            .env("SESSIOND_HTTP_LISTEN", "127.0.0.1:0")
             .env("SESSIOND_DATA_DIR", self.data_dir())
             .envs(env.iter().copied())
             .stdin(Stdio::null())

@@ -1,0 +1,94 @@
+//! Calls, counted by method and code. Names that callers make up count together.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
+use prost::Message;
+use prost_types::FileDescriptorSet;
+use tonic::Code;
+
+use crate::grpc::pb;
+use crate::metrics::Metrics;
+
+/// Stands for every path that is no method.
+const OTHER: &str = "other";
+/// The codes of gRPC, by their numbers.
+const CODES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+/// The counters of all methods.
+pub struct Calls {
+    methods: HashMap<String, Method>,
+    other: Method,
+}
+
+struct Method {
+    codes: Vec<IntCounter>,
+    latency: Histogram,
+}
+
+impl Calls {
+    /// One for each method of the services.
+    pub fn new(metrics: &Metrics) -> Calls {
+        let help = "Calls by method and code; of a stream, how it began.";
+        let calls = metrics.counters("grpc_calls_total", help, &["method", "code"]);
+        let help = "Time until the answer, or until a stream began.";
+        let latencies = metrics.latencies("grpc_call_duration_seconds", help, &["method"]);
+        let method = |name: &str| Method::new(name, &calls, &latencies);
+        let methods = [pb::DESCRIPTOR, tonic_health::pb::FILE_DESCRIPTOR_SET]
+            .into_iter()
+            .flat_map(names)
+            .map(|name| (format!("/{name}"), method(&name)))
+            .collect();
+        Calls { methods, other: method(OTHER) }
+    }
+
+    /// Counts a call to `path`.
+    pub fn ended(&self, path: &str, code: Code, took: Duration) {
+        let method = self.methods.get(path).unwrap_or(&self.other);
+        if let Some(counter) = method.codes.get(code as usize) {
+            counter.inc();
+        }
+        method.latency.observe(took.as_secs_f64());
+    }
+}
+
+impl Method {
+    fn new(name: &str, calls: &IntCounterVec, latencies: &HistogramVec) -> Method {
+        let codes = CODES.iter().map(|code| calls.with_label_values(&[name, *code])).collect();
+        Method { codes, latency: latencies.with_label_values(&[name]) }
+    }
+}
+
+/// The methods that a descriptor set holds, as `package.Service/Method`.
+fn names(descriptor: &[u8]) -> Vec<String> {
+    let set = FileDescriptorSet::decode(descriptor).expect("a descriptor of this build");
+    let mut names = Vec::new();
+    for file in &set.file {
+        for service in &file.service {
+            let methods = service.method.iter();
+            names.extend(
+                methods.map(|m| format!("{}.{}/{}", file.package(), service.name(), m.name())),
+            );
+        }
+    }
+    names
+}

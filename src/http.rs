@@ -1,0 +1,118 @@
+//! The entrance for operators: metrics, health and keys over plain HTTP.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+use crate::token::keyring::{Keyring, jwks};
+
+/// How long a key set may be kept: a new key is published for longer before it signs.
+const KEYS_FOR: &str = "public, max-age=300";
+
+/// A port that is taken.
+pub struct Http {
+    listener: TcpListener,
+    metrics: Metrics,
+    keyring: Arc<Keyring>,
+}
+
+#[derive(Clone)]
+struct Parts {
+    metrics: Metrics,
+    jwks: Arc<str>,
+    etag: Arc<str>,
+    up: watch::Receiver<bool>,
+    drain: CancellationToken,
+}
+
+impl Http {
+    /// Takes the port.
+    ///
+    /// # Errors
+    /// A sentence that names the flag.
+    pub async fn bind(
+        addr: SocketAddr,
+        metrics: Metrics,
+        keyring: Arc<Keyring>,
+    ) -> anyhow::Result<Http> {
+        let listener = TcpListener::bind(addr)
+            .await
+            .with_context(|| format!("--http-listen {addr} (off = none)"))?;
+        Ok(Http { listener, metrics, keyring })
+    }
+
+    /// The address, with the port that was chosen if 0 was asked for.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop`; not ready from `drain` on, nor while `up` is false.
+    pub async fn run(
+        self,
+        up: watch::Receiver<bool>,
+        drain: CancellationToken,
+        stop: CancellationToken,
+    ) {
+        let jwks = jwks(self.keyring.published());
+        let parts = Parts {
+            metrics: self.metrics,
+            etag: format!("\"{}\"", tag(&jwks)).into(),
+            jwks: jwks.into(),
+            up,
+            drain,
+        };
+        let routes = Router::new()
+            .route("/metrics", get(metrics))
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(ready))
+            .route("/.well-known/jwks.json", get(keys))
+            .with_state(parts);
+        let serving = axum::serve(self.listener, routes);
+        if let Err(error) = serving.with_graceful_shutdown(stop.cancelled_owned()).await {
+            tracing::error!(%error, "the HTTP port failed");
+        }
+    }
+}
+
+async fn metrics(State(parts): State<Parts>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], parts.metrics.render())
+}
+
+async fn ready(State(parts): State<Parts>) -> (StatusCode, &'static str) {
+    if parts.drain.is_cancelled() {
+        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
+    } else if !*parts.up.borrow() {
+        (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n")
+    } else {
+        (StatusCode::OK, "ready\n")
+    }
+}
+
+async fn keys(State(parts): State<Parts>, asked: HeaderMap) -> Response {
+    let kept = [(header::CACHE_CONTROL, KEYS_FOR), (header::ETAG, &*parts.etag)];
+    let known = asked.get(header::IF_NONE_MATCH).is_some_and(|tag| tag == &*parts.etag);
+    if known {
+        return (StatusCode::NOT_MODIFIED, kept).into_response();
+    }
+    let form = [(header::CONTENT_TYPE, "application/jwk-set+json")];
+    (kept, form, parts.jwks.to_string()).into_response()
+}
+
+fn tag(text: &str) -> String {
+    use base64::Engine;
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&hash.as_ref()[..12])
+}

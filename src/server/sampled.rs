@@ -1,0 +1,17 @@
+//! Gauges that are read when somebody asks.
+
+use crate::metrics::Metrics;
+use crate::session::touch::Touches;
+use crate::store::pool::Database;
+
+/// Those of the parts that many have.
+pub(super) fn register(metrics: &Metrics, db: &Database, touches: &Touches) {
+    let touches = touches.clone();
+    let help = "Sessions whose last activity is noted and not written yet.";
+    metrics.sampled("touch_backlog", help, move || touches.backlog() as f64);
+    let (all, idle) = (db.clone(), db.clone());
+    let help = "Connections of the pool.";
+    metrics.sampled("database_connections", help, move || f64::from(all.connections().0));
+    let help = "Connections of the pool that nobody uses.";
+    metrics.sampled("database_connections_idle", help, move || f64::from(idle.connections().1));
+}
