@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use sessiond::grpc::pb::session as pb;
 use sessiond::server::Settings;
@@ -94,7 +95,12 @@ async fn calls_are_counted_by_method_and_code_and_made_up_names_together() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hits_misses_and_the_age_of_the_feed_are_told() {
-    let server = start_with(with_port).await;
+    let server = start_with(|settings| {
+        with_port(settings);
+        // On however busy a machine.
+        settings.staleness_bound = Duration::from_secs(60);
+    })
+    .await;
     let (id, token, _) = parts(&server.create("ada").await);
     // It follows the revocations, and what it forgot at the beginning is known again.
     wait::until(async || server.validate(&token).await.watermark != "w0").await;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use sessiond::grpc::pb::session as pb;
@@ -10,10 +11,11 @@ use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
 use sessiond::grpc::pb::session::validate_session_request::Freshness;
 use sessiond::grpc::pb::session::validate_sessions_response::Result as PbResult;
 use sessiond::grpc::validate::AT_ONCE;
+use sessiond::server::Settings;
 use tonic::{Code, Streaming};
 
 use crate::harness::calls::{parts, reason};
-use crate::harness::{TestServer, start, wait};
+use crate::harness::{TestServer, start, start_with, wait};
 
 fn question(id: &str, token: &str) -> pb::ValidateSessionsRequest {
     let access_token = token.to_owned();
@@ -56,6 +58,11 @@ fn judged(result: &PbResult) -> &pb::ValidateSessionResponse {
 fn failed(result: &PbResult) -> &pb::ValidationFailure {
     let PbResult::Failure(failure) = result else { panic!("a judgement: {result:?}") };
     failure
+}
+
+/// What is known by heart stays so on however busy a machine.
+fn long(settings: &mut Settings) {
+    settings.staleness_bound = Duration::from_secs(60);
 }
 
 /// A token whose session the server need not read any more.
@@ -131,7 +138,7 @@ async fn what_is_wrong_with_a_question_is_its_answer_and_the_stream_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_question_that_waits_for_the_database_holds_up_no_other() {
-    let server = start().await;
+    let server = start_with(long).await;
     let token = known_by_heart(&server).await;
     let lock = server.db.hold("LOCK TABLE user_sessions IN ACCESS EXCLUSIVE MODE").await;
     let (send, questions) = tokio::sync::mpsc::channel(8);
@@ -179,7 +186,7 @@ async fn who_does_not_read_the_answers_is_asked_for_no_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_answers_what_was_taken_and_then_ends_the_stream() {
-    let mut server = start().await;
+    let mut server = start_with(long).await;
     let token = known_by_heart(&server).await;
     let lock = server.db.hold("LOCK TABLE user_sessions IN ACCESS EXCLUSIVE MODE").await;
     let (send, questions) = tokio::sync::mpsc::channel(8);
