@@ -39,6 +39,10 @@ use crate::callers::Way;
 use crate::report::Round;
 use crate::subject::Subject;
 
+// As the server has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The longest that the whole may take.
 const PATIENCE: Duration = Duration::from_secs(1800);
 

@@ -8,10 +8,10 @@ use sessiond::grpc::pb::session as pb;
 use sessiond::grpc::pb::session::validate_session_request::Freshness;
 use tonic::Code;
 
-use crate::harness::calls::{parts, violations};
+use crate::harness::calls::{assert_unavailable, new_session, parts, violations};
 use crate::harness::cluster::{Db, own_cluster};
 use crate::harness::proxy::{Mode, Proxy};
-use crate::harness::{TestServer, audit, clock, start, start_on, wait};
+use crate::harness::{TestServer, audit, clock, start, start_on, start_with, wait};
 
 /// The staleness bound of a server as shipped.
 const BOUND: Duration = Duration::from_secs(1);
@@ -79,15 +79,23 @@ async fn no_read_under_way_brings_back_what_was_ended() {
                 let mut rounds_after = 0;
                 while rounds_after < 3 {
                     let too_late = ended.load(Ordering::SeqCst);
-                    let judged = slow.validate_as(&token, freshness.clone()).await.expect("told");
+                    let judged = match slow.validate_as(&token, freshness.clone()).await {
+                        Ok(judged) => judged,
+                        // On a machine that is too busy nobody can tell.
+                        Err(status) => {
+                            assert_unavailable(&status);
+                            continue;
+                        }
+                    };
                     if too_late {
-                        assert_eq!(judged.outcome(), pb::Outcome::Inactive);
+                        let outcome = judged.outcome();
+                        assert_eq!(outcome, pb::Outcome::Inactive, "a read brought it back");
                         rounds_after += 1;
                     }
                 }
             });
             let ending = async {
-                slow.terminate(&id).await.expect("ok");
+                wait::until(async || slow.terminate(&id).await.is_ok()).await;
                 ended.store(true, Ordering::SeqCst);
             };
             join(join_all(loops), ending).await;
@@ -197,5 +205,46 @@ async fn a_freshness_that_makes_no_sense_is_refused_by_name() {
         let judged = server.validate_as(&token, Some(wish)).await.expect("told");
         assert_eq!(judged.outcome(), pb::Outcome::Active);
         assert!(judged.watermark.starts_with('w'));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_busy_on_one_replica_does_not_idle_out_on_another() {
+    // Nothing is flushed by itself.
+    let seldom = |settings: &mut sessiond::server::Settings| {
+        settings.policy.access_token_ttl = chrono::Duration::hours(24);
+        settings.intervals.flush = Duration::from_secs(3600);
+    };
+    let server = start_with(seldom).await;
+    let replica = server.replica_with(seldom).await;
+    let (id, token, _) = parts(&server.create("ada").await);
+    let since = "SELECT (extract(epoch FROM last_active_at) * 1000000)::bigint FROM user_sessions";
+    for _ in 0..3 {
+        // The idle timeout is an hour.
+        server.advance(chrono::Duration::minutes(59) + chrono::Duration::seconds(55));
+        assert_eq!(server.validate(&token).await.outcome(), pb::Outcome::Active);
+        let now = server.clock.now().timestamp_micros();
+        wait::until(async || server.db.count(since).await == now).await;
+        server.advance(chrono::Duration::seconds(10));
+        assert_eq!(replica.validate(&token).await.outcome(), pb::Outcome::Active);
+        assert_eq!(server.validate(&token).await.outcome(), pb::Outcome::Active);
+    }
+    // Long before the deadline nothing is urgent, and an end is an end.
+    server.terminate(&id).await.expect("ok");
+    assert_eq!(replica.validate_now(&token).await.outcome(), pb::Outcome::Inactive);
+    audit::check(&server.db).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_known_of_another_user_or_tenant_is_not_told() {
+    let server = start().await;
+    let (_, ada, _) = parts(&server.create("ada").await);
+    let elsewhere = pb::CreateSessionRequest { tenant_id: "acme".to_owned(), ..new_session("ada") };
+    let (_, theirs, _) = parts(&server.try_create(elsewhere).await.expect("a session"));
+    for _ in 0..3 {
+        for (token, tenant) in [(&ada, "default"), (&theirs, "acme")] {
+            let session = server.validate(token).await.session.expect("a session");
+            assert_eq!((session.tenant_id.as_str(), session.user_id.as_str()), (tenant, "ada"));
+        }
     }
 }

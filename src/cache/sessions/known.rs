@@ -13,6 +13,9 @@ use crate::model::ids::SessionKey;
 use crate::model::revocation::{KNOWN_FOR, Revocation, Subject, digest};
 use crate::model::session::Session;
 
+#[cfg(all(feature = "broken-guard", not(debug_assertions)))]
+compile_error!("`broken-guard` lets ended sessions live on: it is for a test, never for a release");
+
 /// How long it is known that a session does not exist.
 const UNKNOWN_FOR: Duration = Duration::from_secs(1);
 /// The most of those, about 1 MB.
