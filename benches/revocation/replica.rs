@@ -50,7 +50,9 @@ impl Replica {
     pub async fn start(dir: &Path, number: usize, url: &str) -> anyhow::Result<Replica> {
         let log = dir.join(format!("server-{number}.log"));
         let mut child = Command::new(env!("CARGO_BIN_EXE_sessiond"))
-            .args(["--listen", "127.0.0.1:0", "--http-listen", "off", "--data-dir"])
+            // Longer than a phase: the tokens of sessions that live must not end.
+            .args(["--listen", "127.0.0.1:0", "--http-listen", "off"])
+            .args(["--access-token-ttl", "24h", "--data-dir"])
             .arg(dir.join(format!("server-{number}")))
             .env("DATABASE_URL", url)
             .env("SESSIOND_MASTER_KEY", MASTER_KEY)
