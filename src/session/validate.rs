@@ -191,7 +191,9 @@ fn is_doubtful(session: &Session, claims: &AccessClaims, now: Time) -> bool {
 }
 
 fn age(true_at: Instant) -> Duration {
-    Duration::from_std(true_at.elapsed()).unwrap_or(Duration::MAX)
+    // Times are told to the microsecond; rounded up, so that none is too late.
+    let micros = true_at.elapsed().as_micros().saturating_add(1);
+    i64::try_from(micros).map_or(Duration::MAX, Duration::microseconds)
 }
 
 fn judge(

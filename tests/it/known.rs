@@ -205,6 +205,7 @@ async fn a_freshness_that_makes_no_sense_is_refused_by_name() {
         let judged = server.validate_as(&token, Some(wish)).await.expect("told");
         assert_eq!(judged.outcome(), pb::Outcome::Active);
         assert!(judged.watermark.starts_with('w'));
+        assert_eq!(judged.checked_time.expect("a time").nanos % 1000, 0, "to the microsecond");
     }
 }
 
