@@ -30,6 +30,7 @@ use quick_cache::sync::Cache;
 use tonic::Status;
 use tonic::transport::Channel;
 
+use crate::model::ids::DEFAULT_TENANT;
 use crate::model::token::{AccessClaims, InactiveReason};
 use keys::Keys;
 use revoked::{Revoked, Withdrawn};
@@ -71,7 +72,7 @@ pub enum Verdict {
     Active(Arc<AccessClaims>),
     /// It opens nothing.
     Inactive(InactiveReason),
-    /// A revocation matches it, or its key is not known here: only ValidateSession can tell.
+    /// A revocation matches it, it is another tenant's, or its key is not known here: only ValidateSession can tell.
     Ask,
     /// What is known is too old; only in [`Mode::Strict`].
     Stale,
@@ -117,6 +118,12 @@ impl Options {
     }
 }
 
+impl Options {
+    fn tenant_name(&self) -> &str {
+        if self.tenant.is_empty() { DEFAULT_TENANT } else { &self.tenant }
+    }
+}
+
 impl Gateway {
     /// Fetches the keys and what is in force, and goes on following in a task of its own, over whatever the connection
     /// suffers.
@@ -155,7 +162,9 @@ impl Gateway {
         if let Err(reason) = verified.claims.check(now, shared.options.audience.as_deref()) {
             return Verdict::Inactive(reason);
         }
-        match shared.is_withdrawn(&verified) {
+        // Keys are those of all tenants, what is heard of revocations is of one.
+        let foreign = verified.claims.key.tenant.as_str() != shared.options.tenant_name();
+        match foreign || shared.is_withdrawn(&verified) {
             true => Verdict::Ask,
             false => Verdict::Active(verified.claims.clone()),
         }

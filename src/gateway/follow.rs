@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tonic::transport::Channel;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use super::Shared;
 use super::revoked::{Revoked, time};
@@ -105,7 +105,12 @@ impl Follower {
         };
         self.asked = Some(Instant::now());
         self.anew = None;
-        self.stream = Some(self.client.watch_revocations(request).await?.into_inner());
+        let opened = self.client.watch_revocations(request).await;
+        if opened.as_ref().is_err_and(|refused| refused.code() == Code::InvalidArgument) {
+            // The cursor is not one of these servers: all is to be told anew.
+            self.cursor.clear();
+        }
+        self.stream = Some(opened?.into_inner());
         Ok(())
     }
 

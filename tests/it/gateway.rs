@@ -9,7 +9,7 @@ use sessiond::model::token::InactiveReason;
 use sessiond::server::Settings;
 use tonic::transport::Channel;
 
-use crate::harness::calls::{parts, successor};
+use crate::harness::calls::{new_session, parts, successor};
 use crate::harness::cluster::Db;
 use crate::harness::stepping::second_factor;
 use crate::harness::{TestServer, start_on, wait};
@@ -60,6 +60,10 @@ async fn whatever_is_revoked_is_refused_within_the_bound() {
     assert_eq!((claims.key.user.as_str(), claims.key.session.to_string()), ("ada", ended.clone()));
     server.terminate(&ended).await.expect("ok");
     until_withdrawn(&gateway, &token).await;
+    // It hears nothing of what another tenant revokes.
+    let elsewhere = pb::CreateSessionRequest { tenant_id: "acme".to_owned(), ..new_session("ada") };
+    let (_, foreign, _) = parts(&server.try_create(elsewhere).await.expect("a session"));
+    assert_eq!(gateway.validate(&foreign), Verdict::Ask);
 
     let (stepped, token, _) = parts(&server.create("ada").await);
     assert!(is_active(&gateway.validate(&token)));
