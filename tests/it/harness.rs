@@ -14,6 +14,7 @@ pub mod process;
 pub mod proxy;
 pub mod requests;
 pub mod stepping;
+pub mod trials;
 pub mod wait;
 pub mod watch;
 

@@ -29,9 +29,11 @@ pub enum Mode {
     MuteListeners,
     /// Who listens for notifications is cut off.
     CutListeners,
+    /// What Postgres answers arrives late, but not where somebody listens: news overtake reads.
+    LateReads,
 }
 
-const MODES: [Mode; 7] = [
+const MODES: [Mode; 8] = [
     Mode::Pass,
     Mode::CutCommits,
     Mode::MuteCommits,
@@ -39,9 +41,12 @@ const MODES: [Mode; 7] = [
     Mode::Slow,
     Mode::MuteListeners,
     Mode::CutListeners,
+    Mode::LateReads,
 ];
 
 const LATE: Duration = Duration::from_millis(3);
+/// Longer than it takes to hear of something.
+const VERY_LATE: Duration = Duration::from_millis(30);
 
 /// Listens in a directory of its own. Dropping it cuts all connections.
 pub struct Proxy {
@@ -137,9 +142,13 @@ async fn carry(client: UnixStream, server: UnixStream, mode: Arc<AtomicU8>) {
             line.mute = true;
             continue;
         }
-        if now == Mode::Slow && !is_up {
-            let mut late = tokio::time::interval_at(tokio::time::Instant::now() + LATE, LATE);
-            late.tick().await;
+        let late = match now {
+            Mode::Slow if !is_up => Some(LATE),
+            Mode::LateReads if !is_up && !line.listening => Some(VERY_LATE),
+            _ => None,
+        };
+        if let Some(late) = late {
+            tokio::time::interval_at(tokio::time::Instant::now() + late, late).tick().await;
         }
         if forward(bytes, is_up, &mut to_server, &mut to_client).await.is_err() {
             break;

@@ -1,0 +1,153 @@
+//! Trials of the staleness bound: sessions are ended on one replica while others validate them.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::{join, join_all};
+use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb::session::validate_session_request::Freshness;
+use tonic::Status;
+
+use super::TestServer;
+use super::calls::{assert_unavailable, new_session, parts};
+use super::wait;
+
+/// The staleness bound of a server as shipped.
+pub const BOUND: Duration = Duration::from_secs(1);
+
+/// What the trials came to; shared by all that run side by side.
+#[derive(Default)]
+pub struct Trials {
+    stop: AtomicBool,
+    done: AtomicUsize,
+    unavailable: AtomicUsize,
+}
+
+/// When the end of a session was asked for and when it was told.
+#[derive(Default)]
+struct Ending {
+    asked: OnceLock<Instant>,
+    told: OnceLock<Instant>,
+}
+
+impl Trials {
+    /// Trials by so many users side by side, until `breaking` is done. Each session is ended on the first server and
+    /// validated on the others, until then against the database every other time. One that is not ended is validated
+    /// with it.
+    pub async fn run(&self, servers: &[&TestServer], users: usize, breaking: impl Future) {
+        let running = join_all((0..users).map(async |number| {
+            let user = format!("user-{number}");
+            let alive = self.create(servers[0], &user).await.1;
+            while !self.stop.load(Ordering::SeqCst) {
+                self.one(servers, &user, &alive).await;
+                self.done.fetch_add(1, Ordering::SeqCst);
+            }
+        }));
+        let breaking = async {
+            breaking.await;
+            self.stop.store(true, Ordering::SeqCst);
+        };
+        join(running, breaking).await;
+    }
+
+    /// Waits until so many more trials are done.
+    pub async fn until_more(&self, more: usize) {
+        let enough = self.done.load(Ordering::SeqCst) + more;
+        wait::until(async || self.done.load(Ordering::SeqCst) >= enough).await;
+    }
+
+    /// Waits until so many more answers were that it cannot be told.
+    pub async fn until_unavailable(&self, more: usize) {
+        let enough = self.unavailable.load(Ordering::SeqCst) + more;
+        wait::until(async || self.unavailable.load(Ordering::SeqCst) >= enough).await;
+    }
+
+    async fn one(&self, servers: &[&TestServer], user: &str, alive: &str) {
+        let (id, token) = self.create(servers[0], user).await;
+        let ending = Ending::default();
+        let watching =
+            join_all(servers[1..].iter().map(|other| self.watch(other, [&token, alive], &ending)));
+        let ends = async {
+            // All know it by heart, or cannot.
+            let known = servers.iter().map(|server| self.validate(server, &token, None));
+            join_all(known).await;
+            ending.asked.get_or_init(Instant::now);
+            self.answered(async || servers[0].terminate(&id).await).await;
+            ending.told.get_or_init(Instant::now);
+            if let Some(outcome) = self.validate(servers[0], &token, None).await {
+                assert_eq!(outcome, pb::Outcome::Inactive, "at once where it was ended");
+            }
+        };
+        join(watching, ends).await;
+    }
+
+    /// Validates the first token until it is refused, three times, and the second, which never may be.
+    async fn watch(&self, server: &TestServer, [token, alive]: [&str; 2], ending: &Ending) {
+        let (mut refused, mut round) = (0, 0_usize);
+        while refused < 3 {
+            round += 1;
+            // Once it is told, a read would put right what another kept.
+            let reads = ending.told.get().is_none() && round.is_multiple_of(2);
+            let freshness = reads.then_some(Freshness::Strong(true));
+            let asked = Instant::now();
+            match self.validate(server, token, freshness).await {
+                Some(pb::Outcome::Active) => {
+                    assert_eq!(refused, 0, "what was refused came back");
+                    if let Some(told) = ending.told.get() {
+                        let since = asked.saturating_duration_since(*told);
+                        assert!(since < BOUND, "active {since:?} after it was ended");
+                    }
+                }
+                Some(outcome) => {
+                    assert_eq!(outcome, pb::Outcome::Inactive);
+                    assert!(ending.asked.get().is_some(), "refused before it was ended");
+                    refused += 1;
+                }
+                None => tokio::task::yield_now().await,
+            }
+            if let Some(outcome) = self.validate(server, alive, None).await {
+                assert_eq!(outcome, pb::Outcome::Active, "nobody ended it");
+            }
+        }
+    }
+
+    /// `None`: it cannot be told.
+    async fn validate(
+        &self,
+        server: &TestServer,
+        token: &str,
+        freshness: Option<Freshness>,
+    ) -> Option<pb::Outcome> {
+        let access_token = token.to_owned();
+        let request = pb::ValidateSessionRequest { access_token, freshness, ..Default::default() };
+        let answer = server.sessions().validate_session(request).await;
+        self.judged(answer).map(|answer| answer.get_ref().outcome())
+    }
+
+    async fn create(&self, server: &TestServer, user: &str) -> (String, String) {
+        let created = self.answered(async || server.try_create(new_session(user)).await).await;
+        let (id, token, _) = parts(&created);
+        (id, token)
+    }
+
+    /// Again and again until it is told.
+    async fn answered<T>(&self, mut call: impl AsyncFnMut() -> Result<T, Status>) -> T {
+        let mut told = None;
+        wait::until(async || {
+            told = self.judged(call().await);
+            told.is_some()
+        })
+        .await;
+        told.expect("an answer")
+    }
+
+    fn judged<T>(&self, answer: Result<T, Status>) -> Option<T> {
+        answer
+            .inspect_err(|status| {
+                assert_unavailable(status);
+                self.unavailable.fetch_add(1, Ordering::SeqCst);
+            })
+            .ok()
+    }
+}
