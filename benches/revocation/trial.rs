@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use sessiond::grpc::pb::session as pb;
 use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 use crate::BOUND;
 
@@ -31,6 +31,17 @@ impl Outcome {
         self.lags.extend(other.lags);
         self.unavailable += other.unavailable;
         self.violations.extend(other.violations);
+    }
+
+    /// Counts an answer that says neither; any other refusal is wrong.
+    fn untold(&mut self, status: &Status) {
+        match status.code() {
+            Code::Unavailable
+            | Code::ResourceExhausted
+            | Code::DeadlineExceeded
+            | Code::Cancelled => self.unavailable += 1,
+            _ => self.violations.push(format!("refused: {status:?}")),
+        }
     }
 
     pub fn describe(&self, name: &str) -> String {
@@ -92,7 +103,7 @@ pub async fn many(
         match validate(somewhere, &control.1).await {
             Ok(pb::Outcome::Active) => {}
             Ok(other) => outcome.violations.push(format!("a session that lives was {other:?}")),
-            Err(_) => outcome.unavailable += 1,
+            Err(status) => outcome.untold(&status),
         }
     }
     Ok(outcome)
@@ -102,7 +113,10 @@ async fn one(clients: &[Client], caller: u32, number: u32, outcome: &mut Outcome
     let at = number as usize % clients.len();
     let (id, token) = create(&clients[at], &format!("user-{caller}-{number}"), outcome).await;
     for client in clients {
-        until(outcome, || validate(client, &token)).await;
+        let known = until(outcome, || validate(client, &token)).await;
+        if known.is_some_and(|known| known != pb::Outcome::Active) {
+            outcome.violations.push(format!("a session that was just created was {known:?}"));
+        }
     }
     until(outcome, || terminate(&clients[at], &id)).await;
     let told = Instant::now();
@@ -122,7 +136,7 @@ async fn one(clients: &[Client], caller: u32, number: u32, outcome: &mut Outcome
                     }
                     break;
                 }
-                Err(_) => outcome.unavailable += 1,
+                Err(status) => outcome.untold(&status),
             }
             if since > GIVE_UP {
                 break;
@@ -174,7 +188,7 @@ where
     while begun.elapsed() < GIVE_UP {
         match call().await {
             Ok(answer) => return Some(answer),
-            Err(_) => outcome.unavailable += 1,
+            Err(status) => outcome.untold(&status),
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
