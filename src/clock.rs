@@ -65,8 +65,8 @@ impl Clock {
     }
 
     /// Follows the clock that said `time` between two moments: that of the database, so that all replicas agree. It is
-    /// then wrong by at most half of the fastest recent question, and by what the machine drifts in between, also if its
-    /// wall clock is set. A manual clock goes its own way.
+    /// then wrong by at most the whole time of the fastest recent question, and by what the machine drifts in between,
+    /// also if its wall clock is set. A manual clock goes its own way.
     pub fn follow(&self, before: Instant, time: Time, after: Instant) {
         let Source::Followed(followed) = &self.0.source else { return };
         if let Correction::Stepped(by) = followed.follow(before, time.timestamp_micros(), after) {

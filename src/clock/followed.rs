@@ -67,9 +67,12 @@ impl Followed {
         let doubt = (after - before) / 2 + 1;
         let mut samples = self.lock();
         let first = samples.is_empty();
-        samples.push_front(Sample { offset: micros - middle, doubt, taken: after });
-        samples.truncate(SAMPLES);
         let worth = |sample: &&Sample| sample.doubt + (after - sample.taken) * DRIFT / 1_000_000;
+        let offset = micros - middle;
+        // Those that cannot be right together with this one are from before a clock was set, or this machine slept.
+        samples.retain(|sample| (sample.offset - offset).abs() <= worth(&sample) + doubt);
+        samples.push_front(Sample { offset, doubt, taken: after });
+        samples.truncate(SAMPLES);
         let Some(best) = samples.iter().min_by_key(worth).copied() else { return Correction::None };
         let off = best.offset - self.offset.load(Ordering::Acquire);
         if !first && off.abs() <= worth(&&best) {
@@ -146,5 +149,14 @@ mod tests {
         assert_eq!(clock.at(2_000_000), 2_000_000);
         // Less than the doubt is no news.
         assert_eq!(ask(&clock, 2_000, 2_001_900, 2), Correction::None);
+    }
+
+    #[test]
+    fn a_jump_is_followed_at_once_however_fast_the_answers_before_it_were() {
+        let clock = Followed::starting(0);
+        for at in [0, 200, 400] {
+            ask(&clock, at, i64::try_from(at).unwrap() * 1_000 + 500, 1);
+        }
+        assert_eq!(ask(&clock, 600, HOUR + 601_000, 2), Correction::Stepped(HOUR));
     }
 }
