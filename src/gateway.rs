@@ -30,7 +30,7 @@ use quick_cache::sync::Cache;
 use tonic::Status;
 use tonic::transport::Channel;
 
-use crate::model::ids::DEFAULT_TENANT;
+use crate::model::ids::TenantId;
 use crate::model::token::{AccessClaims, InactiveReason};
 use keys::Keys;
 use revoked::{Revoked, Withdrawn};
@@ -43,7 +43,7 @@ pub struct Options {
     pub issuer: String,
     /// Who a token must be meant for; `None` = anybody.
     pub audience: Option<String>,
-    /// Whose tokens; empty = `default`.
+    /// Whose tokens are judged here; empty = `default`. Those of others are to be asked about.
     pub tenant: String,
     /// How old the knowledge may be; 1 s unless changed.
     pub bound: Duration,
@@ -87,6 +87,8 @@ pub struct Gateway {
 /// What the task that follows shares with those who validate.
 struct Shared {
     options: Options,
+    /// That of the options.
+    tenant: TenantId,
     keys: Keys,
     revoked: RwLock<Revoked>,
     /// Counts changes of `revoked`: a token that nothing matched need not be looked up before the next.
@@ -118,12 +120,6 @@ impl Options {
     }
 }
 
-impl Options {
-    fn tenant_name(&self) -> &str {
-        if self.tenant.is_empty() { DEFAULT_TENANT } else { &self.tenant }
-    }
-}
-
 impl Gateway {
     /// Fetches the keys and what is in force, and goes on following in a task of its own, over whatever the connection
     /// suffers.
@@ -131,6 +127,8 @@ impl Gateway {
     /// # Errors
     /// What the service answers, or that it does not.
     pub async fn connect(channel: Channel, options: Options) -> Result<Gateway, Status> {
+        let tenant = TenantId::parse(&options.tenant)
+            .map_err(|_| Status::invalid_argument("the options name no tenant that can be"))?;
         let verified = Cache::new(options.tokens);
         let shared = Arc::new(Shared {
             keys: Keys::default(),
@@ -138,6 +136,7 @@ impl Gateway {
             version: AtomicU64::new(0),
             timing: Timing::default(),
             verified,
+            tenant,
             options,
         });
         let mut follower = follow::Follower::new(channel, shared.clone());
@@ -163,7 +162,7 @@ impl Gateway {
             return Verdict::Inactive(reason);
         }
         // Keys are those of all tenants, what is heard of revocations is of one.
-        let foreign = verified.claims.key.tenant.as_str() != shared.options.tenant_name();
+        let foreign = verified.claims.key.tenant != shared.tenant;
         match foreign || shared.is_withdrawn(&verified) {
             true => Verdict::Ask,
             false => Verdict::Active(verified.claims.clone()),

@@ -20,6 +20,14 @@ const KEYS_FOR: Duration = Duration::from_secs(300);
 const KEYS_LEAST: Duration = Duration::from_secs(1);
 /// The longest that the service may take to begin.
 const BEGIN: Duration = Duration::from_secs(5);
+/// How long it may say nothing: it tells the time several times a second, or ends the stream.
+const SILENCE: Duration = Duration::from_secs(5);
+/// How long the service's time is counted on before it is asked for again, by another stream; and where it is off, the
+/// least. In a minute, clocks that are off by 50 parts per million drift apart by 3 ms.
+const TIME_FOR: Duration = Duration::from_secs(60);
+const TIME_LEAST: Duration = Duration::from_secs(2);
+/// A clock that is further behind was set: more than drift, and than the service's is corrected by.
+const DRIFT: Duration = Duration::from_millis(10);
 
 type Stream = Streaming<pb::WatchRevocationsResponse>;
 
@@ -31,6 +39,9 @@ pub(super) struct Follower {
     cursor: String,
     /// When the stream was asked for, until it answered.
     asked: Option<Instant>,
+    /// When a stream was asked for last, and when it said something.
+    opened_at: Instant,
+    heard_at: Instant,
     /// What is told anew, until it is complete.
     anew: Option<Revoked>,
     keys_at: Instant,
@@ -46,6 +57,8 @@ impl Follower {
             stream: None,
             cursor: String::new(),
             asked: None,
+            opened_at: now,
+            heard_at: now,
             anew: None,
             keys_at: now,
             evicted_at: now,
@@ -103,7 +116,8 @@ impl Follower {
             cursor: self.cursor.clone(),
             heartbeat_interval: None,
         };
-        self.asked = Some(Instant::now());
+        self.opened_at = Instant::now();
+        self.asked = Some(self.opened_at);
         self.anew = None;
         let opened = self.client.watch_revocations(request).await;
         if opened.as_ref().is_err_and(|refused| refused.code() == Code::InvalidArgument) {
@@ -111,13 +125,18 @@ impl Follower {
             self.cursor.clear();
         }
         self.stream = Some(opened?.into_inner());
+        self.heard_at = Instant::now();
         Ok(())
     }
 
     async fn take(&mut self) -> Result<(), Status> {
         let gone = || Status::unavailable("the stream has ended");
         let stream = self.stream.as_mut().ok_or_else(gone)?;
-        let told = stream.message().await?.ok_or_else(gone)?;
+        let silent = |_| Status::deadline_exceeded("the service says nothing");
+        // Not from now: fetching keys interrupts the wait.
+        let told = tokio::time::timeout_at((self.heard_at + SILENCE).into(), stream.message());
+        let told = told.await.map_err(silent)??.ok_or_else(gone)?;
+        self.heard_at = Instant::now();
         self.hear(told);
         Ok(())
     }
@@ -153,11 +172,20 @@ impl Follower {
             }
         }
         if let Some(at) = checked {
+            let (timing, arrived) = (&shared.timing, self.heard_at);
             // The first answer of a stream tells the time: nothing of it was made before it was asked for.
             if let Some(asked) = self.asked.take() {
-                shared.timing.answered(asked, at);
+                timing.answered(asked, at);
             }
-            shared.timing.checked(at);
+            let was_set = timing.behind(at, arrived) > DRIFT;
+            timing.checked(at, arrived);
+            // It or the question was held up, or the service's clock was set back.
+            let is_old = timing.age(arrived) > shared.options.bound * 3 / 4;
+            let least = if was_set || is_old { TIME_LEAST } else { TIME_FOR };
+            if self.opened_at.elapsed() > least {
+                // Another one goes on at the cursor, and tells the time.
+                self.stream = None;
+            }
         }
     }
 

@@ -30,6 +30,7 @@ mod evaluate;
 mod feed;
 mod filters;
 mod gateway;
+mod gateway_faults;
 mod harness;
 mod health;
 mod hits;

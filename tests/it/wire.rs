@@ -98,7 +98,7 @@ async fn connections_that_fall_silent_are_given_up() {
     let (create, refreshed, validated, terminated, got) = tokio::join!(
         judged(server.try_create(new_session("bob"))),
         judged(server.refresh(&refresh)),
-        judged(server.try_validate(&access)),
+        judged(server.try_validate_now(&access)),
         judged(server.terminate(&id)),
         judged(server.get(&id)),
     );
@@ -110,7 +110,7 @@ async fn connections_that_fall_silent_are_given_up() {
     proxy.set(Mode::Pass);
     server.until_health(Serving).await;
     wait::until(async || {
-        let calls = (0..24).map(|_| judged(server.try_validate(&access)));
+        let calls = (0..24).map(|_| judged(server.try_validate_now(&access)));
         join_all(calls).await.iter().all(Option::is_some)
     })
     .await;
