@@ -6,3 +6,4 @@ pub mod policies;
 pub mod seen;
 pub mod sessions;
 pub mod tail;
+pub mod whole;

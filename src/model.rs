@@ -19,6 +19,7 @@ macro_rules! numbered {
 
 pub mod activity;
 pub mod alert;
+pub mod caller;
 pub mod conflict;
 pub mod detection;
 pub mod device;

@@ -5,6 +5,7 @@ mod jobs;
 mod sampled;
 mod settings;
 mod synchronise;
+mod wiring;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,40 +18,18 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Router, TcpIncoming};
 use tower::layer::util::{Identity, Stack};
 
-use crate::alert::{self, raise::Raise, read::Read, resolve::Resolve, rules::Rules, work::Work};
-use crate::cache::feed::Hub;
-use crate::cache::policies::Policies;
-use crate::cache::seen::Seen;
-use crate::cache::sessions::SessionReader;
-use crate::cache::tail::Tail;
 use crate::clock::Clock;
-use crate::grpc::activity::Activities;
-use crate::grpc::alert::AlertApi;
-use crate::grpc::device::Devices;
 use crate::grpc::health::Health;
 use crate::grpc::meters::Calls;
 use crate::grpc::observe::ObserveLayer;
 use crate::grpc::pb;
-use crate::grpc::session::SessionApi;
-use crate::grpc::watch::Streams;
 use crate::http::Http;
 use crate::metrics::Metrics;
-use crate::session::{
-    apply_policy::ApplyPolicy, create, create::Create, detect::Detect, device, devices,
-    erase::Erase, evaluate::Evaluate, expire::Expire, get::Get, get_policy::GetPolicy, list::List,
-    list_activities::ListActivities, notice::Notices, reauthenticate::Reauthenticate,
-    record_activities::RecordActivities, refresh::Refresh, retain::Retain, roll_up::RollUp,
-    stats::Stats, terminate::Terminate, terminate_many::TerminateMany, touch::Touches,
-    update::Update, update_policy::UpdatePolicy, validate::Validate, watch::Watch,
-    watch_revocations::WatchRevocations,
-};
+use crate::session::device;
 use crate::store::migrations;
 use crate::store::pool::Database;
-use crate::token::conflict::ConflictTokens;
-use crate::token::cursor::Cursors;
-use crate::token::issuer::Issuer;
 use crate::token::keyring::Keyring;
-use crate::token::page::PageTokens;
+use wiring::Wired;
 
 pub use settings::{Intervals, Settings};
 
@@ -97,130 +76,8 @@ impl Server {
             Some(addr) => Some(Http::bind(addr, metrics.clone(), keyring.clone()).await?),
             None => None,
         };
-        let policies = Policies::new(settings.policy, settings.detection, db.clone());
-        // A session is worth more bytes than its token.
-        let (for_tokens, for_sessions) = (settings.cache_bytes / 3, settings.cache_bytes / 3 * 2);
-        let issuer = Issuer::new(&settings.issuer, keyring.clone(), for_tokens);
-        let pages = Arc::new(PageTokens::new(&keyring));
-        let touches = Touches::new(db.clone());
-        sampled::register(&metrics, &db, &touches);
-        let seen = Seen::default();
-        let bound = settings.staleness_bound;
-        let reader = SessionReader::new(db.clone(), seen.clone(), bound, for_sessions, &metrics);
-        let tail = Tail::new(db.clone(), reader.clone(), seen, clock.clone(), &metrics);
-        let conflicts = ConflictTokens::new(&keyring);
-        let locator = &settings.locator;
         let drain = CancellationToken::new();
-        let hub = Hub::new(db.clone(), settings.watch);
-        let cursors = Cursors::new(&keyring);
-        let streams = Arc::new(Streams::new(cursors, settings.watch, clock.clone(), drain.clone()));
-        let notices = Notices::new(db.clone(), clock.clone(), locator.clone());
-        let parts = create::Parts {
-            db: db.clone(),
-            clock: clock.clone(),
-            issuer: issuer.clone(),
-            conflicts,
-            touches: touches.clone(),
-            notices: notices.clone(),
-            locator: locator.clone(),
-            reader: reader.clone(),
-        };
-        let create = Create::new(policies.clone(), parts);
-        let refresh = Refresh::new(
-            &db,
-            clock.clone(),
-            policies.clone(),
-            issuer.clone(),
-            touches.clone(),
-            locator.clone(),
-            reader.clone(),
-        );
-        let validate = Validate::new(
-            reader.clone(),
-            policies.clone(),
-            issuer.clone(),
-            touches.clone(),
-            notices.clone(),
-            clock.clone(),
-        );
-        let reauthenticate = Reauthenticate::new(
-            db.clone(),
-            clock.clone(),
-            policies.clone(),
-            issuer.clone(),
-            touches.clone(),
-            locator.clone(),
-        );
-        let apply = ApplyPolicy::new(db.clone(), clock.clone(), touches.clone(), policies.clone());
-        let terminate = Terminate::new(db.clone(), clock.clone(), issuer, touches.clone());
-        let terminate_many = || TerminateMany::new(db.clone(), clock.clone(), touches.clone());
-        let roll_up = RollUp::new(db.clone(), clock.clone());
-        let sessions = SessionApi {
-            create,
-            refresh,
-            validate: Arc::new(validate),
-            reauthenticate,
-            terminate,
-            terminate_many: terminate_many(),
-            erase: Erase::new(db.clone(), clock.clone(), roll_up.clone()),
-            get: Get::new(db.clone(), clock.clone(), touches.clone()),
-            list: List::new(db.clone(), clock.clone(), touches.clone()),
-            update: Update::new(db.clone(), clock.clone(), touches.clone()),
-            devices: Devices {
-                read: devices::read::Read::new(db.clone(), clock.clone(), touches.clone()),
-                update: devices::update::Update::new(db.clone(), clock.clone(), touches.clone()),
-                revoke: devices::revoke::Revoke::new(db.clone(), clock.clone(), terminate_many()),
-            },
-            get_policy: GetPolicy::new(db.clone(), policies.clone()),
-            update_policy: UpdatePolicy::new(
-                db.clone(),
-                clock.clone(),
-                policies.clone(),
-                apply.clone(),
-            ),
-            watch: Watch::new(hub.clone()),
-            watch_revocations: WatchRevocations::new(
-                db.clone(),
-                tail.clone(),
-                clock.clone(),
-                settings.watch.outage,
-            ),
-            activities: Activities {
-                record: RecordActivities::new(db.clone(), clock.clone(), locator.clone()),
-                list: ListActivities::new(db.clone()),
-            },
-            streams: streams.clone(),
-            stats: Stats::new(db.clone(), clock.clone()),
-            keyring,
-            pages: pages.clone(),
-            clock: clock.clone(),
-        };
-        let alerts = AlertApi {
-            read: Read::new(db.clone()),
-            work: Work::new(db.clone(), clock.clone()),
-            resolve: Resolve::new(Work::new(db.clone(), clock.clone()), terminate_many()),
-            raise: Raise::new(db.clone(), clock.clone()),
-            rules: Rules::new(db.clone(), clock.clone(), policies.clone()),
-            watch: alert::watch::Watch::new(hub),
-            evaluate: Evaluate::new(db.clone(), policies.clone()),
-            pages,
-            streams,
-            stats: alert::stats::Stats::new(db.clone(), clock.clone()),
-            clock: clock.clone(),
-        };
-        let jobs = jobs::Jobs {
-            expire: Expire::new(db.clone(), clock.clone(), touches.clone()),
-            detect: Detect::new(db.clone(), clock.clone(), policies.clone(), touches.clone()),
-            retain: Retain::new(db, clock.clone(), settings.activity_retention),
-            apply,
-            roll_up,
-            touches,
-            notices,
-            reader,
-            tail,
-            locator: settings.locator,
-            intervals: settings.intervals,
-        };
+        let wired = Wired::new(&settings, &db, &clock, keyring, &metrics, &drain);
         let (reporter, health) = tonic_health::server::health_reporter();
         let reflection = || {
             tonic_reflection::server::Builder::configure()
@@ -234,9 +91,12 @@ impl Server {
             .add_service(health)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
-            .add_service(pb::session::session_service_server::SessionServiceServer::new(sessions))
-            .add_service(pb::alert::alert_service_server::AlertServiceServer::new(alerts));
+            .add_service(pb::session::session_service_server::SessionServiceServer::new(
+                wired.sessions,
+            ))
+            .add_service(pb::alert::alert_service_server::AlertServiceServer::new(wired.alerts));
         let (health, drain_timeout) = (Health(reporter), settings.drain_timeout);
+        let jobs = wired.jobs;
         Ok(Server { listener, http, router, health, jobs, drain, drain_timeout })
     }
 

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, broadcast};
 use crate::cache::meters::TailMeters;
 use crate::cache::seen::Seen;
 use crate::cache::sessions::SessionReader;
+use crate::cache::whole::Changes;
 use crate::clock::{Clock, Time};
 use crate::error::Result;
 use crate::metrics::Metrics;
@@ -33,6 +34,7 @@ const KEPT: usize = 4096;
 pub struct Tail {
     db: Database,
     reader: SessionReader,
+    changes: Changes,
     seen: Seen,
     clock: Clock,
     news: broadcast::Sender<Arc<News>>,
@@ -55,20 +57,22 @@ pub struct News {
 }
 
 impl Tail {
-    /// Has `reader` forget what is revoked in `db`, by this replica before the answer, by others soon. Without a
-    /// runtime it does nothing yet.
+    /// Has `reader` forget what is revoked in `db`, by this replica before the answer, by others soon, and counts in
+    /// `changes` what concerns tables known as a whole. Without a runtime it does nothing yet.
     pub fn new(
         db: Database,
         reader: SessionReader,
+        changes: Changes,
         seen: Seen,
         clock: Clock,
         metrics: &Metrics,
     ) -> Tail {
         let bound = if reader.bound().is_zero() { LOOK * 5 } else { reader.bound() };
         let told = Arc::new(Notify::new());
-        let (forget, wake) = (reader.forgetter(), told.clone());
+        let (forget, wake, own) = (reader.forgetter(), told.clone(), changes.clone());
         db.on_revoked(Box::new(move |revocations| {
             revocations.iter().for_each(&forget);
+            revocations.iter().for_each(|revocation| own.note(&revocation.subject));
             wake.notify_one();
         }));
         let (behind, ahead) = (seen.clone(), clock.clone());
@@ -86,6 +90,7 @@ impl Tail {
         Tail {
             db,
             reader,
+            changes,
             seen,
             clock,
             news: broadcast::Sender::new(KEPT),
@@ -145,7 +150,7 @@ impl Tail {
                     let asked_at = self.clock.now();
                     let now = listener.now().await?;
                     // What was revoked before is not heard of, also by a gateway that came first.
-                    self.reader.forget_all();
+                    self.forget_all();
                     self.pass_on(now.clone(), asked_at, Vec::new(), true);
                     now
                 }
@@ -180,14 +185,22 @@ impl Tail {
         }
         let resync = news.too_many || backwards;
         if resync {
-            self.reader.forget_all();
+            self.forget_all();
         } else {
-            news.revocations.iter().for_each(|revocation| self.reader.forget(revocation));
+            for revocation in &news.revocations {
+                self.reader.forget(revocation);
+                self.changes.note(&revocation.subject);
+            }
         }
         self.meters.heard.inc_by(news.revocations.len() as u64);
         let revocations = if resync { Vec::new() } else { news.revocations };
         self.pass_on(news.to.clone(), asked_at, revocations, resync);
         Ok(news.to)
+    }
+
+    fn forget_all(&self) {
+        self.reader.forget_all();
+        self.changes.note_all();
     }
 
     fn pass_on(&self, to: Horizon, at: Time, revocations: Vec<Revocation>, resync: bool) {

@@ -47,6 +47,12 @@ impl TenantId {
     }
 }
 
+impl Default for TenantId {
+    fn default() -> TenantId {
+        TenantId(DEFAULT_TENANT.to_owned())
+    }
+}
+
 impl UserId {
     /// Parses a user id. The error is the rule.
     pub fn parse(text: &str) -> Result<UserId, String> {

@@ -41,6 +41,8 @@ pub enum Subject {
     Tenant,
     /// A signing key, by its id.
     Key(String),
+    /// No tokens: who may call has changed.
+    Callers,
 }
 
 impl Revocation {
@@ -63,13 +65,27 @@ impl Revocation {
             }
             State::Active => session.chain.min_generation,
         };
-        let subject = Subject::Session(session.key.session);
-        let whole = Revocation::new(session.key.tenant.clone(), subject, at);
-        let evict_at = match below {
-            NONE => at + Duration::from_std(KNOWN_FOR).unwrap_or(Duration::MAX),
-            _ => whole.evict_at,
-        };
-        Revocation { below, evict_at, ..whole }
+        let (tenant, subject) = (session.key.tenant.clone(), Subject::Session(session.key.session));
+        match below {
+            NONE => Revocation::of_knowledge(tenant, subject, at),
+            below => Revocation { below, ..Revocation::new(tenant, subject, at) },
+        }
+    }
+
+    /// Of whatever this key signed, and of what is known of the keys.
+    pub fn of_key(kid: &str, at: Time) -> Revocation {
+        Revocation::new(TenantId::default(), Subject::Key(kid.to_owned()), at)
+    }
+
+    /// Of what is known of those who may call; no token is concerned.
+    pub fn of_callers(at: Time) -> Revocation {
+        Revocation::of_knowledge(TenantId::default(), Subject::Callers, at)
+    }
+
+    /// Of what is known of the subject, not of tokens: nobody knows it for longer than [`KNOWN_FOR`].
+    fn of_knowledge(tenant: TenantId, subject: Subject, at: Time) -> Revocation {
+        let evict_at = at + Duration::from_std(KNOWN_FOR).unwrap_or(Duration::MAX);
+        Revocation { tenant, subject, below: NONE, at, evict_at }
     }
 
     /// Of everything that names the subject and was issued by `at`.

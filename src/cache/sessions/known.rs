@@ -141,7 +141,7 @@ impl Known {
             }),
             Subject::Tenant => self.forget_where(|session| session.key.tenant == revocation.tenant),
             // Nothing of a session hangs on it.
-            Subject::Key(_) => {}
+            Subject::Key(_) | Subject::Callers => {}
         }
     }
 

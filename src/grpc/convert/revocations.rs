@@ -43,14 +43,15 @@ pub fn to_pb_told(told: Told, cursor: String) -> pb::WatchRevocationsResponse {
     let through = told.through;
     pb::WatchRevocationsResponse {
         resync: told.resync,
-        revocations: told.revocations.into_iter().map(to_pb_revocation).collect(),
+        revocations: told.revocations.into_iter().filter_map(to_pb_revocation).collect(),
         watermark: through.as_ref().map(|(to, _)| to.watermark().to_string()).unwrap_or_default(),
         checked_time: through.map(|(_, at)| to_pb(at)),
         cursor,
     }
 }
 
-fn to_pb_revocation(revocation: Revocation) -> pb::Revocation {
+/// `None` for what is no business of gateways.
+fn to_pb_revocation(revocation: Revocation) -> Option<pb::Revocation> {
     use pb::RevocationLevel::{Device, Key, Session, Tenant, User};
     let (level, subject) = match revocation.subject {
         Subject::Session(id) => (Session, id.to_string()),
@@ -58,12 +59,13 @@ fn to_pb_revocation(revocation: Revocation) -> pb::Revocation {
         Subject::User(digest) => (User, digest),
         Subject::Tenant => (Tenant, String::new()),
         Subject::Key(kid) => (Key, kid),
+        Subject::Callers => return None,
     };
-    pb::Revocation {
+    Some(pb::Revocation {
         level: level.into(),
         subject,
         below_generation: if revocation.below == ALL { 0 } else { revocation.below },
         revoke_time: Some(to_pb(revocation.at)),
         evict_time: Some(to_pb(revocation.evict_at)),
-    }
+    })
 }

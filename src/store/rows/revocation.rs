@@ -30,6 +30,7 @@ impl From<&Revocation> for RevocationRow {
             Subject::User(digest) => (3, digest.clone()),
             Subject::Tenant => (4, String::new()),
             Subject::Key(kid) => (5, kid.clone()),
+            Subject::Callers => (6, String::new()),
         };
         RevocationRow {
             tenant_id: revocation.tenant.to_string(),
@@ -56,6 +57,7 @@ pub(in crate::store) fn read(columns: Columns) -> Result<Revocation> {
         3 => Subject::User(subject.clone()),
         4 => Subject::Tenant,
         5 => Subject::Key(subject.clone()),
+        6 => Subject::Callers,
         _ => return Err(wrong("level")),
     };
     let tenant = TenantId::parse(&tenant).map_err(|_| wrong("tenant_id"))?;

@@ -1,0 +1,150 @@
+//! Small tables that are known as a whole: keys, and who may call. Every replica uses them at each call, and a change
+//! counts everywhere within the staleness bound.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
+
+use crate::cache::seen::Seen;
+use crate::error::Result;
+use crate::model::revocation::{KNOWN_FOR, Subject};
+use crate::store::pool::Database;
+
+/// The bound where validation always reads the database: a table need not be read at every call.
+const BOUND: Duration = Duration::from_secs(1);
+
+/// Counts what was heard about the tables. Cheap to clone; clones share it.
+#[derive(Clone, Default)]
+pub struct Changes {
+    keys: Arc<AtomicU64>,
+    callers: Arc<AtomicU64>,
+}
+
+/// A table as it was read. Cheap to clone; clones share what they know.
+pub struct Whole<T>(Arc<Inner<T>>);
+
+struct Inner<T> {
+    db: Database,
+    read: Read<T>,
+    seen: Seen,
+    bound: Duration,
+    changes: Arc<AtomicU64>,
+    known: RwLock<Option<Known<T>>>,
+    /// One read at a time; who waited for it takes what it found, if that will do.
+    reading: tokio::sync::Mutex<()>,
+}
+
+type Read<T> =
+    Box<dyn Fn(Database) -> Pin<Box<dyn Future<Output = Result<T>> + Send>> + Send + Sync>;
+
+struct Known<T> {
+    value: Arc<T>,
+    read_at: Instant,
+    /// The changes that had been heard of when the read began.
+    changes: u64,
+}
+
+impl<T> Clone for Whole<T> {
+    fn clone(&self) -> Whole<T> {
+        Whole(self.0.clone())
+    }
+}
+
+impl Changes {
+    /// A revocation of this was heard of.
+    pub(super) fn note(&self, subject: &Subject) {
+        let changed = match subject {
+            Subject::Key(_) => &self.keys,
+            Subject::Callers => &self.callers,
+            Subject::Session(_) | Subject::Device(_) | Subject::User(_) | Subject::Tenant => return,
+        };
+        changed.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Anything may have changed.
+    pub(super) fn note_all(&self) {
+        self.note(&Subject::Key(String::new()));
+        self.note(&Subject::Callers);
+    }
+}
+
+impl<T> Whole<T> {
+    /// The keys, as `read` finds them.
+    pub fn of_keys<F>(
+        db: Database,
+        seen: Seen,
+        bound: Duration,
+        changes: &Changes,
+        read: impl Fn(Database) -> F + Send + Sync + 'static,
+    ) -> Whole<T>
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        Whole::new(db, seen, bound, changes.keys.clone(), read)
+    }
+
+    /// Who may call, as `read` finds them.
+    pub fn of_callers<F>(
+        db: Database,
+        seen: Seen,
+        bound: Duration,
+        changes: &Changes,
+        read: impl Fn(Database) -> F + Send + Sync + 'static,
+    ) -> Whole<T>
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        Whole::new(db, seen, bound, changes.callers.clone(), read)
+    }
+
+    fn new<F>(
+        db: Database,
+        seen: Seen,
+        bound: Duration,
+        changes: Arc<AtomicU64>,
+        read: impl Fn(Database) -> F + Send + Sync + 'static,
+    ) -> Whole<T>
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let read: Read<T> = Box::new(move |db| Box::pin(read(db)));
+        let bound = if bound.is_zero() { BOUND } else { bound };
+        let (known, reading) = (RwLock::default(), tokio::sync::Mutex::default());
+        Whole(Arc::new(Inner { db, read, seen, bound, changes, known, reading }))
+    }
+
+    /// The table, true of a moment not longer ago than the bound. Reads it only if nothing so recent is known.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn get(&self) -> Result<Arc<T>> {
+        if let Some(known) = self.known() {
+            return Ok(known);
+        }
+        let _turn = self.0.reading.lock().await;
+        if let Some(known) = self.known() {
+            return Ok(known);
+        }
+        let (read_at, changes) = (Instant::now(), self.0.changes.load(Ordering::Acquire));
+        let value = Arc::new(self.0.db.within((self.0.read)(self.0.db.clone())).await?);
+        let known = Known { value: value.clone(), read_at, changes };
+        *self.0.known.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(known);
+        Ok(value)
+    }
+
+    /// What is known recently enough.
+    pub fn known(&self) -> Option<Arc<T>> {
+        // First how far changes were followed, then whether there were any.
+        let followed = self.0.seen.through().0;
+        let known = self.0.known.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let known = known.as_ref()?;
+        let now = Instant::now();
+        let true_at = followed.map_or(known.read_at, |followed| followed.max(known.read_at));
+        let age = |since: Instant| now.saturating_duration_since(since);
+        let fresh = known.changes == self.0.changes.load(Ordering::Acquire)
+            && age(true_at) < self.0.bound
+            && age(known.read_at) < KNOWN_FOR;
+        fresh.then(|| known.value.clone())
+    }
+}

@@ -1,0 +1,23 @@
+//! Who calls.
+
+use std::net::SocketAddr;
+
+/// The other end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Where it connects from.
+    pub address: SocketAddr,
+    pub identity: Identity,
+}
+
+/// What a connection proved about who is at its other end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// Nothing: no TLS, or TLS without a client certificate.
+    Unknown,
+    /// A client certificate that our authorities vouch for, for this one name: its one URI, or, without any URI, its
+    /// one DNS name (subject alternative names, RFC 5280, section 4.2.1.6).
+    Certificate(String),
+    /// A client certificate that our authorities vouch for, which does not name one principal. Why not.
+    Nameless(String),
+}

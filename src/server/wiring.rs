@@ -1,0 +1,183 @@
+//! Hands each part exactly what it needs.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::alert::{self, raise::Raise, read::Read, resolve::Resolve, rules::Rules, work::Work};
+use crate::cache::feed::Hub;
+use crate::cache::policies::Policies;
+use crate::cache::seen::Seen;
+use crate::cache::sessions::SessionReader;
+use crate::cache::tail::Tail;
+use crate::cache::whole::Changes;
+use crate::clock::Clock;
+use crate::grpc::activity::Activities;
+use crate::grpc::alert::AlertApi;
+use crate::grpc::device::Devices;
+use crate::grpc::session::SessionApi;
+use crate::grpc::watch::Streams;
+use crate::metrics::Metrics;
+use crate::server::settings::Settings;
+use crate::server::{jobs, sampled};
+use crate::session::{
+    apply_policy::ApplyPolicy, create, create::Create, detect::Detect, devices, erase::Erase,
+    evaluate::Evaluate, expire::Expire, get::Get, get_policy::GetPolicy, list::List,
+    list_activities::ListActivities, notice::Notices, reauthenticate::Reauthenticate,
+    record_activities::RecordActivities, refresh::Refresh, retain::Retain, roll_up::RollUp,
+    stats::Stats, terminate::Terminate, terminate_many::TerminateMany, touch::Touches,
+    update::Update, update_policy::UpdatePolicy, validate::Validate, watch::Watch,
+    watch_revocations::WatchRevocations,
+};
+use crate::store::pool::Database;
+use crate::token::conflict::ConflictTokens;
+use crate::token::cursor::Cursors;
+use crate::token::issuer::Issuer;
+use crate::token::keyring::Keyring;
+use crate::token::page::PageTokens;
+
+/// The services and the jobs.
+pub(super) struct Wired {
+    pub sessions: SessionApi,
+    pub alerts: AlertApi,
+    pub jobs: jobs::Jobs,
+}
+
+impl Wired {
+    /// Over `db`; streams end when `drain` is cancelled.
+    pub fn new(
+        settings: &Settings,
+        db: &Database,
+        clock: &Clock,
+        keyring: Arc<Keyring>,
+        metrics: &Metrics,
+        drain: &CancellationToken,
+    ) -> Wired {
+        let policies =
+            Policies::new(settings.policy.clone(), settings.detection.clone(), db.clone());
+        // A session is worth more bytes than its token.
+        let (for_tokens, for_sessions) = (settings.cache_bytes / 3, settings.cache_bytes / 3 * 2);
+        let issuer = Issuer::new(&settings.issuer, keyring.clone(), for_tokens);
+        let pages = Arc::new(PageTokens::new(&keyring));
+        let touches = Touches::new(db.clone());
+        sampled::register(metrics, db, &touches);
+        let seen = Seen::default();
+        let bound = settings.staleness_bound;
+        let reader = SessionReader::new(db.clone(), seen.clone(), bound, for_sessions, metrics);
+        let changes = Changes::default();
+        let tail = Tail::new(db.clone(), reader.clone(), changes, seen, clock.clone(), metrics);
+        let conflicts = ConflictTokens::new(&keyring);
+        let locator = &settings.locator;
+        let hub = Hub::new(db.clone(), settings.watch);
+        let cursors = Cursors::new(&keyring);
+        let streams = Arc::new(Streams::new(cursors, settings.watch, clock.clone(), drain.clone()));
+        let notices = Notices::new(db.clone(), clock.clone(), locator.clone());
+        let parts = create::Parts {
+            db: db.clone(),
+            clock: clock.clone(),
+            issuer: issuer.clone(),
+            conflicts,
+            touches: touches.clone(),
+            notices: notices.clone(),
+            locator: locator.clone(),
+            reader: reader.clone(),
+        };
+        let create = Create::new(policies.clone(), parts);
+        let refresh = Refresh::new(
+            db,
+            clock.clone(),
+            policies.clone(),
+            issuer.clone(),
+            touches.clone(),
+            locator.clone(),
+            reader.clone(),
+        );
+        let validate = Validate::new(
+            reader.clone(),
+            policies.clone(),
+            issuer.clone(),
+            touches.clone(),
+            notices.clone(),
+            clock.clone(),
+        );
+        let reauthenticate = Reauthenticate::new(
+            db.clone(),
+            clock.clone(),
+            policies.clone(),
+            issuer.clone(),
+            touches.clone(),
+            locator.clone(),
+        );
+        let apply = ApplyPolicy::new(db.clone(), clock.clone(), touches.clone(), policies.clone());
+        let terminate = Terminate::new(db.clone(), clock.clone(), issuer, touches.clone());
+        let terminate_many = || TerminateMany::new(db.clone(), clock.clone(), touches.clone());
+        let roll_up = RollUp::new(db.clone(), clock.clone());
+        let sessions = SessionApi {
+            create,
+            refresh,
+            validate: Arc::new(validate),
+            reauthenticate,
+            terminate,
+            terminate_many: terminate_many(),
+            erase: Erase::new(db.clone(), clock.clone(), roll_up.clone()),
+            get: Get::new(db.clone(), clock.clone(), touches.clone()),
+            list: List::new(db.clone(), clock.clone(), touches.clone()),
+            update: Update::new(db.clone(), clock.clone(), touches.clone()),
+            devices: Devices {
+                read: devices::read::Read::new(db.clone(), clock.clone(), touches.clone()),
+                update: devices::update::Update::new(db.clone(), clock.clone(), touches.clone()),
+                revoke: devices::revoke::Revoke::new(db.clone(), clock.clone(), terminate_many()),
+            },
+            get_policy: GetPolicy::new(db.clone(), policies.clone()),
+            update_policy: UpdatePolicy::new(
+                db.clone(),
+                clock.clone(),
+                policies.clone(),
+                apply.clone(),
+            ),
+            watch: Watch::new(hub.clone()),
+            watch_revocations: WatchRevocations::new(
+                db.clone(),
+                tail.clone(),
+                clock.clone(),
+                settings.watch.outage,
+            ),
+            activities: Activities {
+                record: RecordActivities::new(db.clone(), clock.clone(), locator.clone()),
+                list: ListActivities::new(db.clone()),
+            },
+            streams: streams.clone(),
+            stats: Stats::new(db.clone(), clock.clone()),
+            keyring,
+            pages: pages.clone(),
+            clock: clock.clone(),
+        };
+        let alerts = AlertApi {
+            read: Read::new(db.clone()),
+            work: Work::new(db.clone(), clock.clone()),
+            resolve: Resolve::new(Work::new(db.clone(), clock.clone()), terminate_many()),
+            raise: Raise::new(db.clone(), clock.clone()),
+            rules: Rules::new(db.clone(), clock.clone(), policies.clone()),
+            watch: alert::watch::Watch::new(hub),
+            evaluate: Evaluate::new(db.clone(), policies.clone()),
+            pages,
+            streams,
+            stats: alert::stats::Stats::new(db.clone(), clock.clone()),
+            clock: clock.clone(),
+        };
+        let jobs = jobs::Jobs {
+            expire: Expire::new(db.clone(), clock.clone(), touches.clone()),
+            detect: Detect::new(db.clone(), clock.clone(), policies.clone(), touches.clone()),
+            retain: Retain::new(db.clone(), clock.clone(), settings.activity_retention),
+            apply,
+            roll_up,
+            touches,
+            notices,
+            reader,
+            tail,
+            locator: settings.locator.clone(),
+            intervals: settings.intervals,
+        };
+        Wired { sessions, alerts, jobs }
+    }
+}
