@@ -5,16 +5,17 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::ValueEnum;
 use rustix::process::Signal;
 use tokio_postgres::NoTls;
 
 use crate::Args;
 use crate::proxy::{Mode, Proxy};
-use crate::replica::{Database, Replica};
+use crate::replica::{self, Database, Replica};
 use crate::trial::{self, Outcome};
 
 /// A phase.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Phase {
     Two,
     Three,
@@ -23,18 +24,8 @@ pub enum Phase {
     CutOff,
     Stopped,
     Restarted,
+    Ahead,
 }
-
-/// In their order.
-pub const ALL: &[Phase] = &[
-    Phase::Two,
-    Phase::Three,
-    Phase::Killed,
-    Phase::Deaf,
-    Phase::CutOff,
-    Phase::Stopped,
-    Phase::Restarted,
-];
 
 impl Phase {
     pub fn name(self) -> &'static str {
@@ -46,20 +37,30 @@ impl Phase {
             Phase::CutOff => "one cut off now and then",
             Phase::Stopped => "one stopped for 30 s",
             Phase::Restarted => "Postgres killed and started",
+            Phase::Ahead => "the clock of one an hour ahead",
         }
     }
 }
 
-/// Runs a phase on servers of its own.
-pub async fn run(phase: Phase, args: &Args) -> anyhow::Result<Outcome> {
+/// Runs a phase on servers of its own; `None` if something is missing here.
+pub async fn run(phase: Phase, args: &Args) -> anyhow::Result<Option<Outcome>> {
+    let skew = match phase {
+        Phase::Ahead => match replica::faketime() {
+            Some(library) => Some(library),
+            None => return Ok(None),
+        },
+        _ => None,
+    };
     let database = Database::start()?;
     let proxy = Proxy::before(&database.url());
     let mut replicas = Vec::new();
     let count = if phase == Phase::Two { 2 } else { 3 };
     for number in 0..count {
         // The last one is reached through the wire that can be damaged.
-        let url = if number == count - 1 { proxy.url.clone() } else { database.url() };
-        replicas.push(Replica::start(database.dir.path(), number, &url).await?);
+        let last = number == count - 1;
+        let url = if last { proxy.url.clone() } else { database.url() };
+        let skew = skew.filter(|_| last);
+        replicas.push(Replica::start(database.dir.path(), number, &url, skew).await?);
     }
     let faulty = !matches!(phase, Phase::Two | Phase::Three);
     let left = Arc::new(AtomicU32::new(if faulty { u32::MAX } else { args.trials }));
@@ -81,7 +82,7 @@ pub async fn run(phase: Phase, args: &Args) -> anyhow::Result<Outcome> {
         outcome.add(trial.await??);
     }
     harmed?;
-    Ok(outcome)
+    Ok(Some(outcome))
 }
 
 async fn harm(
@@ -95,6 +96,7 @@ async fn harm(
     let turns = args.faulty;
     match phase {
         Phase::Two | Phase::Three => {}
+        Phase::Ahead => pause(turns * 1000).await,
         Phase::Killed => {
             let (client, connection) = tokio_postgres::connect(&database.url(), NoTls).await?;
             tokio::spawn(connection);

@@ -46,8 +46,24 @@ pub struct Replica {
     channel: Channel,
 }
 
+/// The library that shows a process another time, where Debian puts it.
+pub fn faketime() -> Option<&'static str> {
+    [
+        "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
+        "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
+    ]
+    .into_iter()
+    .find(|library| Path::new(library).exists())
+}
+
 impl Replica {
-    pub async fn start(dir: &Path, number: usize, url: &str) -> anyhow::Result<Replica> {
+    /// Starts one; with a library of `faketime`, on a machine whose wall clock is an hour ahead.
+    pub async fn start(
+        dir: &Path,
+        number: usize,
+        url: &str,
+        skew: Option<&str>,
+    ) -> anyhow::Result<Replica> {
         let log = dir.join(format!("server-{number}.log"));
         let mut child = Command::new(env!("CARGO_BIN_EXE_sessiond"))
             // Longer than a phase: the tokens of sessions that live must not end.
@@ -56,6 +72,13 @@ impl Replica {
             .arg(dir.join(format!("server-{number}")))
             .env("DATABASE_URL", url)
             .env("SESSIOND_MASTER_KEY", MASTER_KEY)
+            .envs(skew.map(|library| ("LD_PRELOAD", library)))
+            // The wall clock alone: no machine's monotonic clock jumps.
+            .envs(
+                skew.map(|_| [("FAKETIME", "+1h"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")])
+                    .into_iter()
+                    .flatten(),
+            )
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(&log)?)
             .spawn()

@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench validate                       # three minutes
 //! cargo bench --bench validate -- --sessions 1000000 --rounds 1
+//! cargo bench --bench validate -- --sessions 1000000 --rounds 1 --cache-memory 64   # does memory stay flat?
 //! cargo bench --bench validate -- --json             # and one line per ratio, for machines
 //! ```
 //!
@@ -64,6 +65,9 @@ pub struct Args {
     /// Ask for few sessions often (Zipf's law, exponent 1) instead of all alike
     #[arg(long)]
     zipf: bool,
+    /// Memory of the server for sessions and tokens, in MiB; room for all of them unless said
+    #[arg(long, value_parser = clap::value_parser!(u32).range(8..=1_048_576))]
+    cache_memory: Option<u32>,
     /// Print one line of JSON per ratio
     #[arg(long)]
     json: bool,
@@ -99,9 +103,18 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn run(args: &Args) -> anyhow::Result<()> {
-    let subject = Subject::start(args.sessions).await?;
+    let memory = args.cache_memory.unwrap_or_else(|| (args.sessions / 500).max(64));
+    let subject = Subject::start(memory).await?;
     let empty = subject.resident()?;
-    let tokens: Arc<[String]> = subject.fill(args.sessions, args.callers).await?.into();
+    println!("resident: {:.0} MiB without sessions", mebibytes(empty));
+    let mut tokens = Vec::new();
+    for quarter in 0..4 {
+        let to = |quarter: u32| (u64::from(args.sessions) * u64::from(quarter) / 4) as u32;
+        tokens.extend(subject.fill(to(quarter)..to(quarter + 1), args.callers).await?);
+        let resident = mebibytes(subject.resident()?);
+        println!("resident: {resident:.0} MiB with {} sessions", tokens.len());
+    }
+    let tokens: Arc<[String]> = tokens.into();
     let filled = subject.resident()?;
     let echo = echo::Process::start(&subject.judgement(&tokens[0]).await?).await?;
     let asked = callers::indices(args.sessions, args.calls, args.zipf);
@@ -131,6 +144,11 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     }
     let bytes = filled.saturating_sub(empty) as f64 / f64::from(args.sessions);
     let gateway = subject.gateway(&tokens, &asked).await?;
+    println!("resident: {:.0} MiB at the end", mebibytes(subject.resident()?));
     report::print(&rounds, bytes, gateway, args.json);
     Ok(())
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }

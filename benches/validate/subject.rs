@@ -1,6 +1,7 @@
 //! The subject: the server as shipped, in its own process, on a private Postgres.
 
 use std::io::{BufRead, BufReader};
+use std::ops::Range;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,8 +30,8 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// With memory for so many sessions and their tokens.
-    pub async fn start(sessions: u32) -> anyhow::Result<Subject> {
+    /// With so many MiB for sessions and their tokens.
+    pub async fn start(memory: u32) -> anyhow::Result<Subject> {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::Builder::new().prefix("sessiond-bench-").tempdir()?;
         // Postgres run by root drops to another user, who must be able to enter.
@@ -39,7 +40,7 @@ impl Subject {
         let postgres = DevPostgres::start(Options { data_dir, pg_bin: None, fsync: false })?;
         let url = postgres.url("sessiond");
         let log = dir.path().join("server.log");
-        let memory = (sessions / 500).max(64).to_string();
+        let memory = memory.to_string();
         let mut child = Command::new(env!("CARGO_BIN_EXE_sessiond"))
             .args(["--listen", "127.0.0.1:0", "--http-listen", "off"])
             .args(["--access-token-ttl", "24h", "--cache-memory", &memory, "--data-dir"])
@@ -63,11 +64,11 @@ impl Subject {
     }
 
     /// Creates sessions; their access tokens.
-    pub async fn fill(&self, sessions: u32, callers: u32) -> anyhow::Result<Vec<String>> {
+    pub async fn fill(&self, sessions: Range<u32>, callers: u32) -> anyhow::Result<Vec<String>> {
         let creating: Vec<_> = (0..callers)
             .map(|caller| {
                 let mut client = self.server.client(caller as usize);
-                let mine = (caller..sessions).step_by(callers as usize);
+                let mine = (sessions.start + caller..sessions.end).step_by(callers as usize);
                 tokio::spawn(async move {
                     let mut tokens = Vec::new();
                     for number in mine {
