@@ -77,6 +77,13 @@ impl SessionReader {
         self.0.bound
     }
 
+    /// The session, if it is known by heart as `freshness` demands.
+    pub fn by_heart(&self, key: &SessionKey, freshness: Freshness) -> Option<Reading> {
+        let found = self.0.find(key, freshness, Instant::now()).ok()?;
+        self.0.meters.hits.inc();
+        Some(found)
+    }
+
     /// The session, as `freshness` demands.
     ///
     /// # Errors

@@ -6,15 +6,18 @@ use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response};
-use tonic::Status;
+use tonic::{Code, Status};
 use tower::{Layer, Service};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
+use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::grpc::meters::Calls;
 
 /// Read from the request if it is sound, and returned with the response.
 const REQUEST_ID: &str = "x-request-id";
+/// Called on every request of a platform: it gets a span only where there is something to tell.
+const VALIDATE: &str = "/session.v1.SessionService/ValidateSession";
 
 /// Makes [`Observe`].
 #[derive(Clone)]
@@ -51,40 +54,52 @@ where
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
         let id = request.headers().get(REQUEST_ID).filter(|id| is_sound(id)).cloned();
-        let id = id.unwrap_or_else(|| {
-            HeaderValue::from_str(&self.clock.new_id().to_string()).expect("a UUID is ASCII")
-        });
-        let text = String::from_utf8_lossy(id.as_bytes()).into_owned();
-        let path = request.uri().path().to_owned();
-        let span = tracing::info_span!("call", method = %path.escape_debug(), request_id = %text);
+        let id = id.unwrap_or_else(|| header(self.clock.new_id()));
+        let uri = request.uri().clone();
+        let frequent = uri.path() == VALIDATE;
+        let around = if frequent { Span::none() } else { span(uri.path(), &id) };
         let start = Instant::now();
         let call = self.inner.call(request);
         let calls = self.calls.clone();
         let observed = async move {
             let mut result = call.await;
             let took = start.elapsed();
-            let millis = took.as_secs_f64() * 1e3;
-            match &mut result {
+            let code = match &mut result {
                 Ok(response) => {
                     // A refusal travels in the headers; what is not there is in the trailers: OK.
                     let status = Status::from_header_map(response.headers());
-                    let code = status.as_ref().map(Status::code).unwrap_or(tonic::Code::Ok);
-                    calls.ended(&path, code, took);
-                    match code {
-                        tonic::Code::Ok => tracing::debug!(millis, "ok"),
-                        code => tracing::info!(millis, ?code, "refused"),
-                    }
-                    response.headers_mut().insert(REQUEST_ID, id);
+                    response.headers_mut().insert(REQUEST_ID, id.clone());
+                    status.map_or(Code::Ok, |status| status.code())
                 }
-                Err(error) => {
-                    calls.ended(&path, tonic::Code::Unknown, took);
-                    tracing::warn!(millis, %error, "failed");
-                }
-            }
+                Err(_) => Code::Unknown,
+            };
+            calls.ended(uri.path(), code, took);
+            let around = match (frequent, code) {
+                (true, Code::Ok) => return result,
+                (true, _) => span(VALIDATE, &id),
+                (false, _) => Span::current(),
+            };
+            let millis = took.as_secs_f64() * 1e3;
+            around.in_scope(|| match (&result, code) {
+                (Err(error), _) => tracing::warn!(millis, %error, "failed"),
+                (Ok(_), Code::Ok) => tracing::debug!(millis, "ok"),
+                (Ok(_), code) => tracing::info!(millis, ?code, "refused"),
+            });
             result
         };
-        Box::pin(observed.instrument(span))
+        Box::pin(observed.instrument(around))
     }
+}
+
+/// What the lines of a call have in common.
+fn span(path: &str, id: &HeaderValue) -> Span {
+    let id = id.to_str().unwrap_or_default();
+    tracing::info_span!("call", method = %path.escape_debug(), request_id = id)
+}
+
+fn header(id: Uuid) -> HeaderValue {
+    let mut text = Uuid::encode_buffer();
+    HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).expect("a UUID is ASCII")
 }
 
 /// Up to 128 characters that are safe in any log.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use chrono::Duration;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use crate::clock::Time;
 use crate::error::Result;
@@ -32,10 +33,13 @@ pub struct Touches {
 
 #[derive(Default)]
 struct Seen {
-    fresh: HashMap<SessionKey, Touch>,
+    fresh: Noted,
     /// On its way to the database, and still to be counted until it is there.
-    flushing: HashMap<SessionKey, Touch>,
+    flushing: Noted,
 }
+
+/// By session id, which is enough to tell sessions apart and quickly hashed.
+type Noted = HashMap<Uuid, (SessionKey, Touch)>;
 
 impl Touches {
     /// An empty buffer in front of this database.
@@ -55,10 +59,10 @@ impl Touches {
             self.urgent.notify_one();
         }
         let mut seen = self.lock();
-        let full = seen.fresh.len() >= CAPACITY && !seen.fresh.contains_key(&session.key);
+        let full = seen.fresh.len() >= CAPACITY && !seen.fresh.contains_key(&session.key.session);
         if !full {
             let touch = Touch { last_active_at: now, generation };
-            merge(&mut seen.fresh, session.key.clone(), touch);
+            merge(&mut seen.fresh, &session.key, touch);
         }
     }
 
@@ -77,7 +81,8 @@ impl Touches {
     pub fn overlay(&self, session: &mut Session) {
         let seen = self.lock();
         for map in [&seen.fresh, &seen.flushing] {
-            if let Some(touch) = map.get(&session.key).filter(|_| session.state == State::Active) {
+            let noted = map.get(&session.key.session);
+            if let Some((_, touch)) = noted.filter(|_| session.state == State::Active) {
                 session.last_active_at = session.last_active_at.max(touch.last_active_at);
                 let generation = touch.generation.min(session.chain.generation);
                 session.chain.confirmed = session.chain.confirmed.max(generation);
@@ -88,8 +93,8 @@ impl Touches {
     /// When the session was last noted, if it is not written yet.
     pub fn last_active(&self, session: &SessionKey) -> Option<Time> {
         let seen = self.lock();
-        let noted = [&seen.fresh, &seen.flushing].map(|map| map.get(session));
-        noted.into_iter().flatten().map(|touch| touch.last_active_at).max()
+        let noted = [&seen.fresh, &seen.flushing].map(|map| map.get(&session.session));
+        noted.into_iter().flatten().map(|(_, touch)| touch.last_active_at).max()
     }
 
     /// Writes what is noted. What could not be written stays for the next time.
@@ -100,10 +105,10 @@ impl Touches {
         let mut batch: Vec<(SessionKey, Touch)> = {
             let mut seen = self.lock();
             let fresh = std::mem::take(&mut seen.fresh);
-            for (key, touch) in fresh {
-                merge(&mut seen.flushing, key, touch);
+            for (key, touch) in fresh.into_values() {
+                merge(&mut seen.flushing, &key, touch);
             }
-            seen.flushing.iter().map(|(key, touch)| (key.clone(), *touch)).collect()
+            seen.flushing.values().cloned().collect()
         };
         batch.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         for chunk in batch.chunks(BATCH) {
@@ -113,7 +118,7 @@ impl Touches {
                 .await?;
             let mut seen = self.lock();
             for (key, _) in chunk {
-                seen.flushing.remove(key);
+                seen.flushing.remove(&key.session);
             }
         }
         Ok(())
@@ -125,8 +130,8 @@ impl Touches {
     }
 }
 
-fn merge(map: &mut HashMap<SessionKey, Touch>, key: SessionKey, touch: Touch) {
-    let entry = map.entry(key).or_insert(touch);
+fn merge(map: &mut Noted, key: &SessionKey, touch: Touch) {
+    let (_, entry) = map.entry(key.session).or_insert_with(|| (key.clone(), touch));
     entry.last_active_at = entry.last_active_at.max(touch.last_active_at);
     entry.generation = entry.generation.max(touch.generation);
 }

@@ -87,7 +87,13 @@ impl Validate {
                 return Ok(Validated::of_token(reason, now));
             }
         };
-        let (reading, session) = self.read(&claims, wish.freshness, now).await?;
+        let known = self.reader.by_heart(&claims.key, wish.freshness);
+        let freshness = if known.is_some() { Freshness::Strong } else { wish.freshness };
+        let (reading, session) = match known.and_then(|known| self.overlaid(known, &claims, now)) {
+            Some(decided) => decided,
+            // Boxed, as is all that waits: a hit does not, and should be moved from layer to layer as little.
+            None => Box::pin(self.read(&claims, freshness, now)).await?,
+        };
         let checked_at = now - age(reading.true_at);
         let judged = |outcome, session| Validated {
             outcome,
@@ -101,7 +107,7 @@ impl Validate {
         };
         let outcome = match judge(&claims, &session, wish.audience.as_deref(), now) {
             Err(reason) => Outcome::Inactive(reason),
-            Ok(()) => match self.unmet(&wish.required, &session, now).await? {
+            Ok(()) => match Box::pin(self.unmet(&wish.required, &session, now)).await? {
                 unmet if unmet.is_empty() => Outcome::Active,
                 unmet => Outcome::StepUp(unmet),
             },
@@ -129,20 +135,27 @@ impl Validate {
         freshness: Freshness,
         now: Time,
     ) -> Result<(Reading, Option<Session>)> {
-        let mut reading = self.reader.get(&claims.key, freshness).await?;
+        let reading = self.reader.get(&claims.key, freshness).await?;
+        if let Some(decided) = self.overlaid(reading, claims, now) {
+            return Ok(decided);
+        }
+        let reading = self.reader.get(&claims.key, Freshness::Strong).await?;
+        Ok(self.overlaid(reading, claims, now).expect("what the database says decides"))
+    }
+
+    /// The session with what was noted of it here; `None` if it is known by heart and the database may know better.
+    fn overlaid(
+        &self,
+        mut reading: Reading,
+        claims: &AccessClaims,
+        now: Time,
+    ) -> Option<(Reading, Option<Session>)> {
         let mut session = reading.session.take();
         if let Some(session) = &mut session {
             self.touches.overlay(session);
         }
         let doubtful = session.as_ref().is_some_and(|session| is_doubtful(session, claims, now));
-        if doubtful && reading.by_heart {
-            reading = self.reader.get(&claims.key, Freshness::Strong).await?;
-            session = reading.session.take();
-            if let Some(session) = &mut session {
-                self.touches.overlay(session);
-            }
-        }
-        Ok((reading, session))
+        (!doubtful || !reading.by_heart).then_some((reading, session))
     }
 
     /// No later than the bound allows, the token lasts, and the session without further activity.
