@@ -69,6 +69,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         activity_retention: config.activity_retention,
         staleness_bound: config.staleness_bound,
         cache_bytes: u64::from(config.cache_memory) << 20,
+        refresh_limit: config.refresh_limit,
         drain_timeout: config.drain_timeout,
         intervals: Intervals::default(),
         watch: WatchSettings::default(),

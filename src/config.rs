@@ -136,6 +136,11 @@ pub struct Config {
     #[arg(value_parser = clap::value_parser!(u32).range(8..=1_048_576), value_name = "MIB")]
     pub cache_memory: u32,
 
+    /// How often a session may be refreshed a minute, up to 100000; 0 = as often as it likes
+    #[arg(long, env = "SESSIOND_REFRESH_LIMIT", global = true, default_value_t = 100)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=100_000), value_name = "NUMBER")]
+    pub refresh_limit: u32,
+
     /// How long calls in progress may take to end when the server stops, 0s to 10m
     #[arg(long, env = "SESSIOND_DRAIN_TIMEOUT", global = true, default_value = "10s")]
     #[arg(value_parser = within(&DRAIN), value_name = "DURATION")]

@@ -50,6 +50,9 @@ pub enum Error {
     /// A bounded queue is full; nothing was done.
     #[error("overloaded")]
     Overloaded,
+    /// Called more often than allowed; nothing was done. When to come again.
+    #[error("rate limited for {0:?}")]
+    RateLimited(std::time::Duration),
     /// It cannot be told now, or the outcome is unknown. Retrying is safe.
     #[error("unavailable: {0}")]
     Unavailable(Outage),
@@ -144,4 +147,5 @@ pub enum Reason {
     CursorInvalid,
     WatchTooSlow,
     Stopping,
+    RateLimited,
 }

@@ -89,6 +89,13 @@ impl From<Error> for Status {
                 let text = "too much is waiting already; nothing was done";
                 status(Code::ResourceExhausted, text, details)
             }
+            Error::RateLimited(wait) => {
+                let mut details = info(Reason::RateLimited);
+                // Whole milliseconds, and never nothing.
+                let wait = Duration::from_millis(wait.as_millis() as u64 + 1);
+                details.set_retry_info(Some(wait));
+                status(Code::ResourceExhausted, "called too often; nothing was done", details)
+            }
             Error::Unavailable(outage) => {
                 tracing::warn!(%outage, "database unavailable");
                 let mut details = info(Reason::DatabaseUnavailable);
@@ -192,6 +199,7 @@ fn reason_name(reason: Reason) -> &'static str {
         Reason::CursorInvalid => Pb::CursorInvalid,
         Reason::WatchTooSlow => Pb::WatchTooSlow,
         Reason::Stopping => Pb::Stopping,
+        Reason::RateLimited => Pb::RateLimited,
     };
     name.as_str_name().trim_start_matches("ERROR_REASON_")
 }

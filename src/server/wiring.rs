@@ -21,12 +21,32 @@ use crate::metrics::Metrics;
 use crate::server::settings::Settings;
 use crate::server::{jobs, sampled};
 use crate::session::{
-    apply_policy::ApplyPolicy, create, create::Create, detect::Detect, devices, erase::Erase,
-    evaluate::Evaluate, expire::Expire, get::Get, get_policy::GetPolicy, list::List,
-    list_activities::ListActivities, notice::Notices, reauthenticate::Reauthenticate,
-    record_activities::RecordActivities, refresh::Refresh, retain::Retain, roll_up::RollUp,
-    stats::Stats, terminate::Terminate, terminate_many::TerminateMany, touch::Touches,
-    update::Update, update_policy::UpdatePolicy, validate::Validate, watch::Watch,
+    apply_policy::ApplyPolicy,
+    create,
+    create::Create,
+    detect::Detect,
+    devices,
+    erase::Erase,
+    evaluate::Evaluate,
+    expire::Expire,
+    get::Get,
+    get_policy::GetPolicy,
+    list::List,
+    list_activities::ListActivities,
+    notice::Notices,
+    reauthenticate::Reauthenticate,
+    record_activities::RecordActivities,
+    refresh::{Rate, Refresh},
+    retain::Retain,
+    roll_up::RollUp,
+    stats::Stats,
+    terminate::Terminate,
+    terminate_many::TerminateMany,
+    touch::Touches,
+    update::Update,
+    update_policy::UpdatePolicy,
+    validate::Validate,
+    watch::Watch,
     watch_revocations::WatchRevocations,
 };
 use crate::store::pool::Database;
@@ -85,6 +105,7 @@ impl Wired {
         let create = Create::new(policies.clone(), parts);
         let refresh = Refresh::new(
             db,
+            Rate::per_minute(settings.refresh_limit),
             clock.clone(),
             policies.clone(),
             issuer.clone(),

@@ -2,6 +2,7 @@
 //! row's chain says what each generation means (`rotation`).
 
 mod batch;
+mod rate;
 
 use crate::cache::policies::Policies;
 use crate::cache::sessions::SessionReader;
@@ -17,6 +18,8 @@ use crate::session::touch::Touches;
 use crate::store::pool::Database;
 use crate::token::issuer::Issuer;
 use crate::token::refresh;
+
+pub use rate::Rate;
 
 const LANES: usize = 2;
 
@@ -35,9 +38,14 @@ pub struct Refreshed {
 }
 
 impl Refresh {
-    /// Refreshes sessions of `db` under `policies`.
+    /// Refreshes sessions of `db` under `policies`, each no more often than `rate` says.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a part that it needs, and there is no group of them"
+    )]
     pub fn new(
         db: &Database,
+        rate: Rate,
         clock: Clock,
         policies: Policies,
         issuer: Issuer,
@@ -46,14 +54,14 @@ impl Refresh {
         reader: SessionReader,
     ) -> Refresh {
         let (db, own) = (db.clone(), issuer.clone());
-        let batch = Batch { db, clock, policies, issuer: own, touches, locator, reader };
+        let batch = Batch { db, rate, clock, policies, issuer: own, touches, locator, reader };
         Refresh { lanes: Lanes::start(LANES, &batch.db.clone(), batch), issuer }
     }
 
     /// Exchanges `token`. What `client` states replaces what the session knew of its client.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] for a token that cannot be honoured, [`Error::Overloaded`],
+    /// [`Error::Unauthenticated`] for a token that cannot be honoured, [`Error::RateLimited`], [`Error::Overloaded`],
     /// [`Error::Unavailable`]: try again with the same token.
     pub async fn refresh(
         &self,

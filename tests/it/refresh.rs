@@ -5,9 +5,11 @@ use std::collections::HashSet;
 use chrono::Duration;
 use futures_util::future::join_all;
 use sessiond::grpc::pb::session as pb;
+use tonic::Code;
+use tonic_types::StatusExt;
 
 use crate::harness::calls::{metadata, new_session, parts, reason, successor};
-use crate::harness::{audit, start, start_on};
+use crate::harness::{audit, start, start_on, start_with};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn parallel_refreshes_of_one_token_get_one_successor() {
@@ -129,5 +131,34 @@ async fn what_a_refresh_says_of_the_client_replaces_only_that() {
         assert_eq!(server.get(&id).await.expect("a session"), session);
         token = answer.tokens.expect("tokens").refresh_token;
     }
+    audit::check(&server.db).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_refreshed_only_so_often_and_theft_is_noticed_all_the_same() {
+    let server = start_with(|settings| settings.refresh_limit = 5).await;
+    let (id, _, first) = parts(&server.create("ada").await);
+    let mut token = first.clone();
+    for _ in 0..5 {
+        token = successor(server.refresh(&token).await).refresh_token;
+    }
+    // Whoever shows no token of the session uses nothing up, and is told nothing of it.
+    let forged = format!("{}AAAA", &token[..token.len() - 4]);
+    for _ in 0..10 {
+        let status = server.refresh(&forged).await.expect_err("forged");
+        assert_eq!(reason(&status), "REFRESH_TOKEN_INVALID");
+    }
+    let status = server.refresh(&token).await.expect_err("a sixth");
+    assert_eq!(
+        (status.code(), reason(&status).as_str()),
+        (Code::ResourceExhausted, "RATE_LIMITED")
+    );
+    let wait = status.get_details_retry_info().and_then(|info| info.retry_delay).expect("a wait");
+    assert!(wait <= std::time::Duration::from_millis(12_001), "{wait:?}");
+    assert_eq!(server.get(&id).await.expect("a session").refresh_generation, 6, "nothing changed");
+    let other = parts(&server.create("bob").await).2;
+    successor(server.refresh(&other).await);
+    let status = server.refresh(&first).await.expect_err("used before");
+    assert_eq!(reason(&status), "REFRESH_TOKEN_REUSED");
     audit::check(&server.db).await;
 }

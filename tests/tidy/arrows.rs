@@ -44,6 +44,7 @@ tonic* prost*                -> grpc server gateway
 diesel* bb8 tokio_postgres*  -> store
 jsonwebtoken                 -> token
 maxminddb                    -> session
+governor                     -> session grpc
 ";
 
 /// Checks one file under `src/`.

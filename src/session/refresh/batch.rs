@@ -18,7 +18,7 @@ use crate::model::session::{End, EndReason, Session, State};
 use crate::model::user_device::UserDevice;
 use crate::session::lanes::Work;
 use crate::session::location::Locator;
-use crate::session::refresh::invalid;
+use crate::session::refresh::{Rate, invalid};
 use crate::session::reuse;
 use crate::session::rotation::{Verdict, judge};
 use crate::session::touch::Touches;
@@ -38,6 +38,7 @@ pub(super) struct Job {
 /// Everything a transaction of refreshes needs.
 pub(super) struct Batch {
     pub db: Database,
+    pub rate: Rate,
     pub clock: Clock,
     pub policies: Policies,
     pub issuer: Issuer,
@@ -133,9 +134,11 @@ impl Decisions<'_> {
             }
             return Err(ended(end.reason));
         }
+        // What ends the session is never held up by its being refreshed too often.
         match judge(&session.chain, presented, self.now, policy) {
-            Verdict::Replay => return Ok(()),
+            Verdict::Replay => return self.batch.rate.count(&session.key.session),
             Verdict::Rotate => {
+                self.batch.rate.count(&session.key.session)?;
                 self.rotate(session);
                 self.meet(session, job.client.as_ref());
                 self.record(ActivityKind::Refreshed, &job.principal, session);
