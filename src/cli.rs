@@ -42,11 +42,13 @@ enum Command {
 /// # Errors
 /// A sentence that says what to do.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
-    telemetry::start(&cli.config.log, cli.config.log_format)?;
-    match cli.command.unwrap_or(Command::Serve) {
+    let telemetry = telemetry::start(&cli.config)?;
+    let done = match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(cli.config).await,
         Command::Migrate => migrate(cli.config).await,
-    }
+    };
+    tokio::task::spawn_blocking(|| telemetry.finish()).await.context("sending the last traces")?;
+    done
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
@@ -56,6 +58,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let shutdown = shutdown()?;
     let (url, postgres) = database(&config).await?;
     let master_key = master_key::load(&config, &data_dir(&config))?;
+    let traced = config.is_traced();
     let settings = Settings {
         listen: config.listen,
         http_listen: config.http_listen.0,
@@ -70,6 +73,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         staleness_bound: config.staleness_bound,
         cache_bytes: u64::from(config.cache_memory) << 20,
         refresh_limit: config.refresh_limit,
+        traced,
         drain_timeout: config.drain_timeout,
         intervals: Intervals::default(),
         watch: WatchSettings::default(),

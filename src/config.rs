@@ -146,6 +146,17 @@ pub struct Config {
     #[arg(value_parser = within(&DRAIN), value_name = "DURATION")]
     pub drain_timeout: Duration,
 
+    /// Where to send traces: the OTLP endpoint of a collector over gRPC, such as http://127.0.0.1:4317 [default: nowhere]
+    #[cfg(feature = "otlp")]
+    #[arg(long, env = "SESSIOND_OTLP_ENDPOINT", global = true, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+
+    /// Share of the traces to send that no caller began, 0 to 1; those that one began follow its choice
+    #[cfg(feature = "otlp")]
+    #[arg(long, env = "SESSIOND_OTLP_RATIO", global = true, default_value_t = 1.0)]
+    #[arg(value_parser = parse::ratio, value_name = "RATIO")]
+    pub otlp_ratio: f64,
+
     /// What to log, as in `info,sessiond=debug`
     #[arg(
         long,
@@ -224,6 +235,14 @@ impl Config {
             },
             acr_levels: self.acr_levels.0.clone(),
         })
+    }
+
+    /// True if traces are sent.
+    pub fn is_traced(&self) -> bool {
+        #[cfg(feature = "otlp")]
+        return self.otlp_endpoint.is_some();
+        #[cfg(not(feature = "otlp"))]
+        false
     }
 
     /// The Postgres URL, given or read from its file.

@@ -87,7 +87,11 @@ impl Server {
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         let router = tonic::transport::Server::builder()
-            .layer(ObserveLayer(clock, Arc::new(Calls::new(&metrics))))
+            .layer(ObserveLayer {
+                clock,
+                calls: Arc::new(Calls::new(&metrics)),
+                traced: settings.traced,
+            })
             .add_service(health)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)

@@ -37,6 +37,13 @@ pub(super) fn loopback(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
+/// A share of something.
+#[cfg(feature = "otlp")]
+pub(super) fn ratio(text: &str) -> Result<f64, String> {
+    let ratio = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+    ratio.ok_or_else(|| "must be a number from 0 to 1".to_owned())
+}
+
 pub(super) fn issuer(text: &str) -> Result<String, String> {
     let plain = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
     if (1..=256).contains(&text.len()) && text.bytes().all(plain) {

@@ -13,6 +13,8 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::grpc::meters::Calls;
+#[cfg(feature = "otlp")]
+use crate::telemetry::otlp;
 
 /// Read from the request if it is sound, and returned with the response.
 const REQUEST_ID: &str = "x-request-id";
@@ -21,20 +23,24 @@ const VALIDATE: &str = "/session.v1.SessionService/ValidateSession";
 
 /// Makes [`Observe`].
 #[derive(Clone)]
-pub struct ObserveLayer(pub Clock, pub Arc<Calls>);
+pub struct ObserveLayer {
+    pub clock: Clock,
+    pub calls: Arc<Calls>,
+    /// Each call is part of a trace.
+    pub traced: bool,
+}
 
 /// Observes every call of `inner`.
 #[derive(Clone)]
 pub struct Observe<S> {
     inner: S,
-    clock: Clock,
-    calls: Arc<Calls>,
+    layer: ObserveLayer,
 }
 
 impl<S> Layer<S> for ObserveLayer {
     type Service = Observe<S>;
     fn layer(&self, inner: S) -> Observe<S> {
-        Observe { inner, clock: self.0.clone(), calls: self.1.clone() }
+        Observe { inner, layer: self.clone() }
     }
 }
 
@@ -54,13 +60,17 @@ where
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
         let id = request.headers().get(REQUEST_ID).filter(|id| is_sound(id)).cloned();
-        let id = id.unwrap_or_else(|| header(self.clock.new_id()));
+        let id = id.unwrap_or_else(|| header(self.layer.clock.new_id()));
         let uri = request.uri().clone();
-        let frequent = uri.path() == VALIDATE;
+        let frequent = !self.layer.traced && uri.path() == VALIDATE;
         let around = if frequent { Span::none() } else { span(uri.path(), &id) };
+        #[cfg(feature = "otlp")]
+        if self.layer.traced {
+            otlp::go_on(&around, request.headers());
+        }
         let start = Instant::now();
         let call = self.inner.call(request);
-        let calls = self.calls.clone();
+        let calls = self.layer.calls.clone();
         let observed = async move {
             let mut result = call.await;
             let took = start.elapsed();

@@ -9,6 +9,9 @@ pub(super) fn register(metrics: &Metrics, db: &Database, touches: &Touches) {
     let touches = touches.clone();
     let help = "Sessions whose last activity is noted and not written yet.";
     metrics.sampled("touch_backlog", help, move || touches.backlog() as f64);
+    let help = "How long was waited for a connection of the pool, in vain too.";
+    let waits = metrics.latencies("database_wait_seconds", help, &[]);
+    db.measure(waits.with_label_values::<&str>(&[]));
     let (all, idle) = (db.clone(), db.clone());
     let help = "Connections of the pool.";
     metrics.sampled("database_connections", help, move || f64::from(all.connections().0));

@@ -13,6 +13,7 @@ use diesel_async::pooled_connection::{
 };
 use diesel_async::{AnsiTransactionManager, SimpleAsyncConnection, TransactionManager};
 use futures_util::FutureExt;
+use prometheus::Histogram;
 
 use crate::error::{Error, Outage, Result};
 use crate::model::revocation::Revocation;
@@ -37,6 +38,7 @@ pub struct Database {
     pool: Pool<Connection>,
     target: Arc<Target>,
     revoked: Arc<OnceLock<Revoked>>,
+    waits: Arc<OnceLock<Histogram>>,
 }
 
 /// Hears what was revoked, once it is committed and before the caller is answered.
@@ -81,7 +83,7 @@ impl Database {
             // A refused connection is reported at once; bb8 would retry until its timeout.
             .retry_connection(false)
             .build_unchecked(AsyncDieselConnectionManager::new_with_config("", config));
-        Ok(Database { pool, target, revoked: Arc::default() })
+        Ok(Database { pool, target, revoked: Arc::default(), waits: Arc::default() })
     }
 
     /// Takes a connection for statements that need no transaction.
@@ -89,7 +91,12 @@ impl Database {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn acquire(&self) -> Result<Pooled> {
-        Ok(Pooled { conn: self.pool.get_owned().await?, since: Instant::now() })
+        let asked = Instant::now();
+        let conn = self.pool.get_owned().await;
+        if let Some(waits) = self.waits.get() {
+            waits.observe(asked.elapsed().as_secs_f64());
+        }
+        Ok(Pooled { conn: conn?, since: Instant::now() })
     }
 
     /// Begins a transaction.
@@ -106,6 +113,11 @@ impl Database {
     pub fn on_revoked(&self, hear: Revoked) {
         // A second one would be a mistake in the wiring, and nobody would hear of the loss.
         assert!(self.revoked.set(hear).is_ok(), "somebody hears already");
+    }
+
+    /// Where to count how long calls wait for a connection, in vain too. The first one stays.
+    pub fn measure(&self, waits: Histogram) {
+        assert!(self.waits.set(waits).is_ok(), "it is measured already");
     }
 
     /// Connections that are made, and of those the ones that nobody uses.

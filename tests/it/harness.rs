@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod calls;
 pub mod cluster;
+pub mod collector;
 pub mod conflicts;
 pub mod creates;
 pub mod devices;
@@ -112,6 +113,7 @@ pub fn settings(database_url: String) -> Settings {
         staleness_bound: Duration::from_secs(1),
         cache_bytes: 8 << 20,
         refresh_limit: 0,
+        traced: false,
         drain_timeout: Duration::from_secs(5),
         intervals: Intervals {
             flush: Duration::from_millis(30),

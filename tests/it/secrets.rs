@@ -24,7 +24,7 @@ fn request_id<T>(answer: &Result<Response<T>, Status>) -> String {
 }
 
 /// What must be nowhere: the tokens whole, and the parts that prove them.
-fn needles(tokens: &[String]) -> Vec<String> {
+pub fn needles(tokens: &[String]) -> Vec<String> {
     let mut needles = vec![MASTER_KEY.to_owned()];
     for token in tokens {
         needles.push(token.clone());
@@ -42,7 +42,11 @@ fn needles(tokens: &[String]) -> Vec<String> {
 
 /// Every row of every table, as text.
 pub async fn dump(db: &Db) -> Vec<String> {
-    let client = db.connect().await;
+    rows_of(&db.connect().await).await
+}
+
+/// The same over a connection.
+pub async fn rows_of(client: &tokio_postgres::Client) -> Vec<String> {
     let tables = "SELECT quote_ident(table_name) FROM information_schema.tables
         WHERE table_schema = 'public' AND table_type = 'BASE TABLE'";
     let mut rows = Vec::new();

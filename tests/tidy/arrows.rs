@@ -45,6 +45,7 @@ diesel* bb8 tokio_postgres*  -> store
 jsonwebtoken                 -> token
 maxminddb                    -> session
 governor                     -> session grpc
+opentelemetry* tracing_opentelemetry -> telemetry
 ";
 
 /// Checks one file under `src/`.
