@@ -19,11 +19,13 @@ pub mod wait;
 pub mod watch;
 
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use chrono::{TimeZone, Utc};
 use sessiond::cache::feed::WatchSettings;
 use sessiond::clock::Clock;
+use sessiond::config::edge;
 use sessiond::grpc::pb::alert::alert_service_client::AlertServiceClient;
 use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
 use sessiond::model::detection::DetectionSettings;
@@ -37,8 +39,8 @@ use tonic::transport::Channel;
 
 use cluster::Db;
 
-/// Seals the keys of every test database.
-pub const MASTER_KEY: &str = "c2Vzc2lvbmQgdGVzdHMgc2VhbCB3aXRoIHRoaXMga2U=";
+/// Seals the keys of every test database. Made anew each time: one that stood here would be no secret.
+pub static MASTER_KEY: LazyLock<String> = LazyLock::new(MasterKey::generate);
 
 /// A running server. Dropping it cuts it off; `stop` drains it.
 pub struct TestServer {
@@ -91,10 +93,13 @@ pub fn clock() -> Clock {
 pub fn settings(database_url: String) -> Settings {
     Settings {
         listen: "127.0.0.1:0".parse().expect("an address"),
+        tls: None,
+        dangerously_insecure: false,
+        edge: edge::Limits::default(),
         http_listen: None,
         database_url,
         database_connections: 6,
-        master_key: MasterKey::parse(MASTER_KEY).expect("32 bytes"),
+        master_key: MasterKey::parse(&MASTER_KEY).expect("32 bytes"),
         issuer: "sessiond".to_owned(),
         policy: Policy {
             idle_timeout: Some(chrono::Duration::hours(1)),
@@ -120,6 +125,8 @@ pub fn settings(database_url: String) -> Settings {
             apply: Duration::from_millis(100),
             detect: Duration::from_millis(30),
             locations: Duration::from_millis(30),
+            certificates: Duration::from_millis(20),
+            insecure: Duration::from_secs(60),
             roll_up: Duration::from_millis(30),
         },
         watch: WatchSettings {
