@@ -1,6 +1,7 @@
 //! The command line: parses, prepares, dispatches.
 
 mod banner;
+mod descriptors;
 mod master_key;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use crate::cache::feed::WatchSettings;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dev_postgres::{self, DevPostgres};
+use crate::edge::tls as certificates;
 use crate::model::detection::DetectionSettings;
 use crate::server::{Intervals, Server, Settings, refuse};
 use crate::session::location::Locator;
@@ -56,6 +58,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     // Checked here as well as when binding, so that nothing is set up for an address that is refused.
     let known = refuse::callers_known(tls.as_ref());
     refuse::address(config.listen, tls.is_some(), known, insecure)?;
+    if let Some(files) = &tls {
+        certificates::check(files, &Clock::system())?;
+    }
+    descriptors::raise(config.edge.max_connections);
     let locator = Locator::open(config.geoip_database.clone(), config.geoip_asn_database.clone())?;
     // Listened for from the start: a signal while starting stops it as well.
     let shutdown = shutdown()?;

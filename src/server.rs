@@ -106,7 +106,7 @@ impl Server {
     /// the drain timeout, and writes what is still in memory.
     ///
     /// # Errors
-    /// The port fails.
+    /// None so far.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let (up, follow_up) = watch::channel(true);
         let following = tokio::spawn(self.health.clone().follow(follow_up.clone()));
@@ -117,17 +117,18 @@ impl Server {
         }
 
         let drain = self.drain;
-        let serving = tokio::spawn({
-            let (edge, service, within) = (self.edge, self.service, self.drain_timeout);
-            let metrics = self.metrics;
-            async move { edge.run(&metrics, service, within).await }
-        });
-        shutdown.await;
-        tracing::info!(timeout = ?self.drain_timeout, "draining");
-        following.abort();
-        self.health.end().await;
-        drain.cancel();
-        serving.await?;
+        let serving = self.edge.run(&self.metrics, self.service, self.drain_timeout);
+        tokio::pin!(serving);
+        tokio::select! {
+            () = &mut serving => {}
+            () = shutdown => {
+                tracing::info!(timeout = ?self.drain_timeout, "draining");
+                following.abort();
+                self.health.end().await;
+                drain.cancel();
+                serving.await;
+            }
+        }
         stop.cancel();
         while jobs.join_next().await.is_some() {}
         tracing::info!("stopped");

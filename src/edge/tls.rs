@@ -40,6 +40,14 @@ pub struct Loaded {
     pub withdrawn: CancellationToken,
 }
 
+/// Holds the files to their rules, before anything is set up for them.
+///
+/// # Errors
+/// A sentence that names the flag and the file.
+pub fn check(files: &TlsFiles, clock: &Clock) -> anyhow::Result<()> {
+    load::load(files, clock).map(drop)
+}
+
 impl Certificates {
     /// Reads the files.
     ///

@@ -1,6 +1,7 @@
 //! Starts the real server on port 0, on a database of its own, with a clock moved by hand.
 
 pub mod audit;
+pub mod bystander;
 pub mod calls;
 pub mod cluster;
 pub mod conflicts;
@@ -9,14 +10,17 @@ pub mod devices;
 pub mod forge;
 pub mod health;
 pub mod load;
+pub mod pki;
 pub mod policies;
 pub mod process;
 pub mod proxy;
 pub mod requests;
+pub mod scrape;
 pub mod stepping;
 pub mod trials;
 pub mod wait;
 pub mod watch;
+pub mod wire;
 
 use std::net::SocketAddr;
 use std::sync::LazyLock;
@@ -68,6 +72,7 @@ pub async fn start_with(change: impl FnOnce(&mut Settings)) -> TestServer {
 pub async fn start_on(db: Db, clock: Clock, change: impl FnOnce(&mut Settings)) -> TestServer {
     let mut settings = settings(db.url.clone());
     change(&mut settings);
+    let encrypted = settings.tls.is_some();
     let server = Server::bind(settings, clock.clone()).await.expect("the server binds");
     let (addr, http) = (server.addr().expect("a bound port"), server.http_addr());
     let (shutdown, stopped) = oneshot::channel();
@@ -75,11 +80,12 @@ pub async fn start_on(db: Db, clock: Clock, change: impl FnOnce(&mut Settings)) 
         // A dropped sender is a stop as well.
         let _ = stopped.await;
     }));
-    let channel = Channel::from_shared(format!("http://{addr}"))
-        .expect("an address")
-        .connect()
-        .await
-        .expect("the server accepts");
+    let endpoint = Channel::from_shared(format!("http://{addr}")).expect("an address");
+    let channel = match encrypted {
+        // The test says how to get in.
+        true => endpoint.connect_lazy(),
+        false => endpoint.connect().await.expect("the server accepts"),
+    };
     TestServer { addr, http, clock, db, channel, shutdown: Some(shutdown), running }
 }
 
@@ -148,6 +154,17 @@ impl TestServer {
 
     pub fn channel(&self) -> Channel {
         self.channel.clone()
+    }
+
+    /// Calls go this way from now on.
+    pub fn speak_over(&mut self, channel: Channel) {
+        self.channel = channel;
+    }
+
+    /// A channel with a connection of its own.
+    pub async fn another_channel(&self) -> Channel {
+        let address = Channel::from_shared(format!("http://{}", self.addr)).expect("an address");
+        address.connect().await.expect("the server accepts")
     }
 
     /// Moves time forward.
