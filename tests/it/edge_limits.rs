@@ -115,8 +115,12 @@ async fn the_callers_own_deadline_is_kept() {
 
 /// A request whose message has exactly this many bytes.
 fn of_size(bytes: usize) -> pb::ValidateSessionRequest {
-    // A tag, and a length of four bytes.
-    pb::ValidateSessionRequest { access_token: "x".repeat(bytes - 5), ..Default::default() }
+    let with = |length| pb::ValidateSessionRequest {
+        access_token: "x".repeat(length),
+        ..Default::default()
+    };
+    // What tag and length take.
+    with(bytes - (prost::Message::encoded_len(&with(bytes)) - bytes))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,6 +149,7 @@ async fn a_message_may_have_four_mebibytes_and_no_byte_more() {
 async fn the_size_of_messages_is_a_setting() {
     let server = start_with(|settings| settings.edge.max_message_size = 64).await;
     let most = 64 << 10;
+    assert_eq!(prost::Message::encoded_len(&of_size(most)), most);
     server.sessions().validate_session(of_size(most)).await.expect("a judgement");
     let refused = server.sessions().validate_session(of_size(most + 1)).await;
     assert_eq!(refused.expect_err("too large").code(), Code::OutOfRange);

@@ -32,20 +32,24 @@ async fn validate(channel: Channel, token: &str) -> Result<pb::Outcome, tonic::S
 }
 
 /// Validates over one lasting connection and over many new ones until told to stop; each call must be served.
-async fn load(addr: SocketAddr, roots: &[&Authority], token: &str, stop: &AtomicBool) -> usize {
+async fn load(
+    addr: SocketAddr,
+    roots: &[&Authority],
+    token: &str,
+    stop: &AtomicBool,
+    served: &AtomicUsize,
+) {
     let config = || client_config(roots, None, &[&TLS12, &TLS13]);
     let lasting = channel(addr, config());
-    let served = AtomicUsize::new(0);
     let call = async |channel| {
         let outcome = validate(channel, token).await.expect("served");
         assert_eq!(outcome, pb::Outcome::Active);
-        served.fetch_add(1, Ordering::SeqCst);
     };
     while !stop.load(Ordering::SeqCst) {
         call(lasting.clone()).await;
         call(channel(addr, config())).await;
+        served.fetch_add(1, Ordering::SeqCst);
     }
-    served.into_inner()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,21 +62,28 @@ async fn a_new_certificate_is_taken_up_by_two_replicas_under_load_without_a_fail
     one.speak_over(channel(one.addr, config));
     let two = one.replica_with(|settings| settings.tls = Some(files.settings(false))).await;
     let (_, token, _) = parts(&one.create("ada").await);
-    let stop = AtomicBool::new(false);
+    let (stop, served) = (AtomicBool::new(false), <[AtomicUsize; 4]>::default());
+    let progress = async || {
+        let read = || [0, 1, 2, 3].map(|n| served[n].load(Ordering::SeqCst));
+        let before = read();
+        wait::until(async || (0..4).all(|n| read()[n] > before[n] + 2)).await;
+    };
     let replacing = async {
+        progress().await;
         for authority in [&new, &old, &new] {
             let leaf = authority.server();
             files.write(&leaf);
             for server in [&one, &two] {
                 wait::until(async || shown(server.addr, &roots).await == leaf.chain[0]).await;
             }
+            progress().await;
         }
         stop.store(true, Ordering::SeqCst);
     };
     let loads = [one.addr, two.addr, one.addr, two.addr];
-    let loads = join_all(loads.iter().map(|addr| load(*addr, &roots, &token, &stop)));
-    let (served, ()) = tokio::join!(loads, replacing);
-    assert!(served.iter().all(|served| *served > 10), "{served:?}");
+    let loads = loads.iter().zip(&served);
+    let loads = join_all(loads.map(|(addr, served)| load(*addr, &roots, &token, &stop, served)));
+    tokio::join!(loads, replacing);
 }
 
 #[tokio::test(flavor = "multi_thread")]

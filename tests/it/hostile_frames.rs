@@ -55,10 +55,10 @@ async fn resets_that_the_server_is_provoked_to_are_stopped() {
     })
     .await;
     let bystander = Bystander::before(&server).await;
-    // An increment of nothing is an error of the stream (RFC 9113, section 6.9).
+    // A window that grows too large is an error of its stream (RFC 9113, section 6.9.1).
     let provoke = |n: u32| {
-        let nothing = Frame::new(WINDOW_UPDATE, 0, 2 * n + 1, &[0; 4]).bytes();
-        [begin(2 * n + 1), nothing].concat()
+        let most = 0x7fff_ffff_u32.to_be_bytes();
+        [begin(2 * n + 1), Frame::new(WINDOW_UPDATE, 0, 2 * n + 1, &most).bytes()].concat()
     };
     let frames = is_stopped(&server, (0..4_000).map(provoke)).await;
     let resets = frames.iter().filter(|frame| frame.kind == RST_STREAM).count();
@@ -154,6 +154,14 @@ async fn odd_paths_never_reach_a_handler() {
     }
     assert_eq!(scrape(&server).await[&known], before);
     assert!(server.list("ada").await.is_empty());
+    // The same bytes under the right path are a call.
+    let mut wire = Wire::open(server.addr).await;
+    let path = "/session.v1.SessionService/CreateSession";
+    wire.send(HEADERS, END_HEADERS, 1, &call(path, &[])).await;
+    wire.send(DATA, END_STREAM, 1, &request).await;
+    assert_eq!(wire.until(DATA).await.stream, 1);
+    assert_eq!(server.list("ada").await.len(), 1);
+    drop(wire);
     bystander.leave().await;
     until_calm(&server).await;
 }
