@@ -1,6 +1,7 @@
 //! The command line: parses, prepares, dispatches.
 
 mod banner;
+mod descriptors;
 mod master_key;
 
 use std::net::SocketAddr;
@@ -12,8 +13,9 @@ use crate::cache::feed::WatchSettings;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dev_postgres::{self, DevPostgres};
+use crate::edge::tls as certificates;
 use crate::model::detection::DetectionSettings;
-use crate::server::{Intervals, Server, Settings};
+use crate::server::{Intervals, Server, Settings, refuse};
 use crate::session::location::Locator;
 use crate::store::{migrations, pool::Database};
 use crate::telemetry;
@@ -53,14 +55,27 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let policy = config.policy()?;
+    let tls = config.tls.files()?;
+    let insecure = config.tls.dangerously_insecure;
+    // Checked here as well as when binding, so that nothing is set up for an address that is refused.
+    let known = refuse::callers_known(tls.as_ref());
+    refuse::address(config.listen, tls.is_some(), known, insecure)?;
+    if let Some(files) = &tls {
+        certificates::check(files, &Clock::system())?;
+    }
+    descriptors::raise(config.edge.max_connections);
     let locator = Locator::open(config.geoip_database.clone(), config.geoip_asn_database.clone())?;
     // Listened for from the start: a signal while starting stops it as well.
     let shutdown = shutdown()?;
     let (url, postgres) = database(&config).await?;
     let master_key = master_key::load(&config, &data_dir(&config))?;
     let traced = config.is_traced();
+    let encrypted = tls.is_some();
     let settings = Settings {
         listen: config.listen,
+        tls,
+        dangerously_insecure: insecure,
+        edge: config.edge,
         http_listen: config.http_listen.0,
         database_url: url,
         database_connections: config.database_connections,
@@ -84,7 +99,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         () = &mut shutdown => return Ok(()),
     };
     let addr: SocketAddr = server.addr()?;
-    banner::print(addr, postgres.as_ref());
+    banner::print(addr, encrypted, postgres.as_ref());
     server.run(shutdown).await?;
     // The private Postgres goes last. Dropping it waits for its orderly end.
     tokio::task::spawn_blocking(move || drop(postgres)).await.context("stopping Postgres")

@@ -1,6 +1,9 @@
 //! Flags and environment: every setting with its rule. `sessiond --help` is the reference.
 
+pub mod edge;
+pub mod file;
 mod parse;
+pub mod tls;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,7 +14,9 @@ use clap::{Args, ValueEnum};
 
 use crate::model::policy::ranges::{self, Range};
 use crate::model::policy::{Limit, Limits, OnLimit, Policy};
-use parse::{acr_levels, http_listen, issuer, loopback, within};
+use edge::Limits as EdgeLimits;
+use parse::{acr_levels, http_listen, issuer, listen, within};
+use tls::Tls;
 
 const RETENTION: Range = Range::new("31d to 3650d", 31 * 86_400, 3650 * 86_400, false);
 const STALENESS: Range = Range::new("0s, or 1s to 60s", 1, 60, true);
@@ -20,10 +25,13 @@ const DRAIN: Range = Range::new("0s to 10m", 0, 600, false);
 /// All settings. Durations are written like `90s`, `30m`, `12h`, `30d`.
 #[derive(Args, Clone)]
 pub struct Config {
-    /// Address of the gRPC server; a loopback address, since callers are not authenticated
+    /// Address of the gRPC server; any but a loopback address needs TLS and authenticated callers
     #[arg(long, env = "SESSIOND_LISTEN", global = true, default_value = "127.0.0.1:50051")]
-    #[arg(value_parser = loopback, value_name = "ADDRESS")]
+    #[arg(value_parser = listen, value_name = "ADDRESS")]
     pub listen: SocketAddr,
+
+    #[command(flatten)]
+    pub tls: Tls,
 
     /// Address of metrics, health and keys over HTTP; a loopback address, or off
     #[arg(long, env = "SESSIOND_HTTP_LISTEN", global = true, default_value = "127.0.0.1:9464")]
@@ -156,6 +164,8 @@ pub struct Config {
     #[arg(long, env = "SESSIOND_OTLP_RATIO", global = true, default_value_t = 1.0)]
     #[arg(value_parser = parse::ratio, value_name = "RATIO")]
     pub otlp_ratio: f64,
+    #[command(flatten)]
+    pub edge: EdgeLimits,
 
     /// What to log, as in `info,sessiond=debug`
     #[arg(

@@ -2,6 +2,7 @@
 //! of the generated types; no SQL, no rules.
 
 pub mod activity;
+pub mod admit;
 pub mod alert;
 pub mod auth;
 pub mod device;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
@@ -9,15 +10,32 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::net::TcpListener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::edge::accept;
+use crate::edge::places::Places;
 use crate::metrics::Metrics;
 use crate::token::keyring::{Keyring, jwks};
 
 /// How long a key set may be kept: a new key is published for longer before it signs.
 const KEYS_FOR: &str = "public, max-age=300";
+
+/// Connections at once; one more is closed.
+const MOST: u32 = 256;
+/// How long the head of a request may take.
+const HEAD: Duration = Duration::from_secs(10);
+/// Its size in bytes, and the lines in it.
+const MAX_HEAD: usize = 16 << 10;
+const MAX_HEADERS: usize = 64;
+/// How long a connection is used, and how long its last answer may then take.
+const AGE: Duration = Duration::from_secs(60);
+const GRACE: Duration = Duration::from_secs(2);
 
 /// A port that is taken.
 pub struct Http {
@@ -80,11 +98,43 @@ impl Http {
             .route("/readyz", get(ready))
             .route("/.well-known/jwks.json", get(keys))
             .with_state(parts);
-        let serving = axum::serve(self.listener, routes);
-        if let Err(error) = serving.with_graceful_shutdown(stop.cancelled_owned()).await {
-            tracing::error!(%error, "the HTTP port failed");
-        }
+        let places = Places::new(MOST, MOST);
+        let mut tasks = JoinSet::new();
+        let serve = |stream: TcpStream, from: SocketAddr| {
+            let place = places.take(from.ip()).ok()?;
+            let (routes, stop) = (routes.clone(), stop.clone());
+            Some(async move {
+                connection(stream, routes, stop).await;
+                drop(place);
+            })
+        };
+        accept(self.listener, &stop, &mut tasks, serve).await;
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        // What is cut off here is a scrape.
+        let _ = tokio::time::timeout(GRACE, ended).await;
     }
+}
+
+/// Serves one connection, for a bounded time whatever its peer does.
+async fn connection(stream: TcpStream, routes: Router, stop: CancellationToken) {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // Also how long it waits for the next request.
+        .header_read_timeout(HEAD)
+        .max_header_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS);
+    let connection =
+        builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    tokio::pin!(connection);
+    tokio::select! {
+        // How it ends is its peer's affair.
+        _ = &mut connection => return,
+        () = tokio::time::sleep(AGE) => {}
+        () = stop.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(GRACE, connection).await;
 }
 
 async fn metrics(State(parts): State<Parts>) -> impl IntoResponse {

@@ -8,9 +8,11 @@ pub mod flush_notices;
 pub mod flush_touches;
 pub mod follow_revocations;
 pub mod probe;
+pub mod reload_certificates;
 pub mod reload_locations;
 pub mod retain;
 pub mod roll_up;
+pub mod warn_insecure;
 
 use std::time::Duration;
 

@@ -5,6 +5,8 @@
 //! ```text
 //! main -> cli -> server            parse, prepare, wire
 //!                 |
+//!        edge  ---+               connections: TLS, who is there, what they may cost
+//!                 |
 //!        grpc  ---+---  jobs       entrances: requests, and the clock
 //!                 |
 //!        session  |  alert         the rules, one verb a file
@@ -34,6 +36,7 @@ pub mod clock;
 pub mod config;
 pub mod detection;
 pub mod dev_postgres;
+pub mod edge;
 pub mod error;
 pub mod gateway;
 pub mod grpc;

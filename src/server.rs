@@ -2,6 +2,8 @@
 //! `main` and for the tests.
 
 mod jobs;
+pub mod refuse;
+mod routes;
 mod sampled;
 mod settings;
 mod synchronise;
@@ -11,35 +13,34 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Router, TcpIncoming};
-use tower::layer::util::{Identity, Stack};
 
 use crate::clock::Clock;
+use crate::edge::Edge;
+use crate::edge::tls::Certificates;
 use crate::grpc::health::Health;
-use crate::grpc::meters::Calls;
-use crate::grpc::observe::ObserveLayer;
-use crate::grpc::pb;
 use crate::http::Http;
 use crate::metrics::Metrics;
 use crate::session::device;
 use crate::store::migrations;
 use crate::store::pool::Database;
 use crate::token::keyring::Keyring;
+use routes::Service;
 use wiring::Wired;
 
 pub use settings::{Intervals, Settings};
 
 /// A server that has its port, its database up to date and its keys.
 pub struct Server {
-    listener: TcpListener,
+    edge: Edge,
     http: Option<Http>,
-    router: Router<Stack<ObserveLayer, Identity>>,
+    service: Service,
     health: Health,
     jobs: jobs::Jobs,
+    metrics: Metrics,
     /// Tells the streams to end, and the port to close.
     drain: CancellationToken,
     drain_timeout: Duration,
@@ -51,13 +52,9 @@ impl Server {
     /// # Errors
     /// A sentence that says what to do.
     pub async fn bind(settings: Settings, clock: Clock) -> anyhow::Result<Server> {
-        if !settings.listen.ip().is_loopback() {
-            bail!(
-                "--listen {}: callers are not authenticated, so only a loopback address is \
-                 allowed; put a proxy with TLS and authentication in front",
-                settings.listen
-            );
-        }
+        let known = refuse::callers_known(settings.tls.as_ref());
+        let tls = settings.tls.is_some();
+        refuse::address(settings.listen, tls, known, settings.dangerously_insecure)?;
         // Nobody waits for it: who comes before it is done builds it or waits where it is used.
         std::thread::spawn(device::prepare);
         let db = Database::new(&settings.database_url, settings.database_connections)?;
@@ -66,42 +63,30 @@ impl Server {
         if !applied.is_empty() {
             tracing::info!(migrations = ?applied, "database brought up to date");
         }
+        refuse::database(&db).await?;
         let keyring = Arc::new(Keyring::open(&db, &settings.master_key, &clock).await?);
         let listener = TcpListener::bind(settings.listen)
             .await
             .with_context(|| format!("--listen {}", settings.listen))?;
 
         let metrics = Metrics::default();
+        let certificates = match settings.tls.clone() {
+            Some(files) => Some(Certificates::open(files, &clock, &metrics)?),
+            None => None,
+        };
         let http = match settings.http_listen {
             Some(addr) => Some(Http::bind(addr, metrics.clone(), keyring.clone()).await?),
             None => None,
         };
         let drain = CancellationToken::new();
-        let wired = Wired::new(&settings, &db, &clock, keyring, &metrics, &drain);
+        let edge = settings.edge.clone();
+        let edge = Edge::new(listener, edge, certificates.clone(), &metrics, drain.clone());
+        let wired = Wired::new(&settings, &db, &clock, keyring, &metrics, certificates, &drain);
         let (reporter, health) = tonic_health::server::health_reporter();
-        let reflection = || {
-            tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(pb::DESCRIPTOR)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-                // So that clients can show the details of errors.
-                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-        };
-        let router = tonic::transport::Server::builder()
-            .layer(ObserveLayer {
-                clock,
-                calls: Arc::new(Calls::new(&metrics)),
-                traced: settings.traced,
-            })
-            .add_service(health)
-            .add_service(reflection().build_v1()?)
-            .add_service(reflection().build_v1alpha()?)
-            .add_service(pb::session::session_service_server::SessionServiceServer::new(
-                wired.sessions,
-            ))
-            .add_service(pb::alert::alert_service_server::AlertServiceServer::new(wired.alerts));
+        let routes = routes::Routes { sessions: wired.sessions, alerts: wired.alerts, health };
+        let service = routes.service(&settings.edge, clock, settings.traced, &metrics)?;
         let (health, drain_timeout) = (Health(reporter), settings.drain_timeout);
-        let jobs = wired.jobs;
-        Ok(Server { listener, http, router, health, jobs, drain, drain_timeout })
+        Ok(Server { edge, http, service, health, jobs: wired.jobs, metrics, drain, drain_timeout })
     }
 
     /// The address it listens on, with the port that was chosen if 0 was asked for.
@@ -109,7 +94,7 @@ impl Server {
     /// # Errors
     /// The system does not say.
     pub fn addr(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.edge.addr()
     }
 
     /// The same of the HTTP port, if there is one.
@@ -121,7 +106,7 @@ impl Server {
     /// the drain timeout, and writes what is still in memory.
     ///
     /// # Errors
-    /// The port fails.
+    /// None so far.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let (up, follow_up) = watch::channel(true);
         let following = tokio::spawn(self.health.clone().follow(follow_up.clone()));
@@ -131,22 +116,17 @@ impl Server {
             jobs.spawn(http.run(follow_up, self.drain.clone(), stop.clone()));
         }
 
-        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         let drain = self.drain;
-        let draining = drain.clone().cancelled_owned();
-        let serving = self.router.serve_with_incoming_shutdown(incoming, draining);
+        let serving = self.edge.run(&self.metrics, self.service, self.drain_timeout);
         tokio::pin!(serving);
         tokio::select! {
-            result = &mut serving => result?,
+            () = &mut serving => {}
             () = shutdown => {
                 tracing::info!(timeout = ?self.drain_timeout, "draining");
                 following.abort();
                 self.health.end().await;
                 drain.cancel();
-                match tokio::time::timeout(self.drain_timeout, serving).await {
-                    Ok(result) => result?,
-                    Err(_) => tracing::warn!("calls still in progress are cut off"),
-                }
+                serving.await;
             }
         }
         stop.cancel();

@@ -9,6 +9,7 @@ pub mod activities;
 pub mod alerts;
 pub mod changes;
 pub mod devices;
+pub mod durability;
 pub mod erase;
 pub mod feed;
 pub mod keys;

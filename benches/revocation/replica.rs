@@ -3,16 +3,18 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::LazyLock;
 
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 use sessiond::dev_postgres::{DevPostgres, Options};
 use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use sessiond::token::seal::MasterKey;
 use tempfile::TempDir;
 use tonic::transport::Channel;
 
 /// Seals the keys of all replicas.
-const MASTER_KEY: &str = "c2Vzc2lvbmQgdGVzdHMgc2VhbCB3aXRoIHRoaXMga2U=";
+static MASTER_KEY: LazyLock<String> = LazyLock::new(MasterKey::generate);
 
 /// A private Postgres. Dropping it stops it and removes its data.
 pub struct Database {
@@ -71,7 +73,7 @@ impl Replica {
             .args(["--access-token-ttl", "24h", "--data-dir"])
             .arg(dir.join(format!("server-{number}")))
             .env("DATABASE_URL", url)
-            .env("SESSIOND_MASTER_KEY", MASTER_KEY)
+            .env("SESSIOND_MASTER_KEY", MASTER_KEY.as_str())
             .envs(skew.map(|library| ("LD_PRELOAD", library)))
             // The wall clock alone: no machine's monotonic clock jumps.
             .envs(

@@ -5,21 +5,22 @@ use std::net::SocketAddr;
 use crate::dev_postgres::DevPostgres;
 
 /// Prints where it listens, where the data lies, and lines to try.
-pub fn print(addr: SocketAddr, postgres: Option<&DevPostgres>) {
+pub fn print(addr: SocketAddr, encrypted: bool, postgres: Option<&DevPostgres>) {
     println!("sessiond listens on {addr}");
     if let Some(postgres) = postgres {
         println!("data lies in {}", postgres.data_dir().display());
         println!("look at it:");
         println!("  {}", postgres.psql_line());
     }
+    let how = if encrypted { "-cacert CA.pem" } else { "-plaintext" };
     println!("try:");
-    println!("  grpcurl -plaintext {addr} list");
+    println!("  grpcurl {how} {addr} list");
     println!(
-        "  grpcurl -plaintext -d '{{\"user_id\": \"ada\", \"client_id\": \"web\"}}' {addr} \
+        "  grpcurl {how} -d '{{\"user_id\": \"ada\", \"client_id\": \"web\"}}' {addr} \
          session.v1.SessionService/CreateSession"
     );
     println!(
-        "  grpcurl -plaintext -d '{{\"filter\": {{\"user_id\": \"ada\"}}}}' {addr} \
+        "  grpcurl {how} -d '{{\"filter\": {{\"user_id\": \"ada\"}}}}' {addr} \
          session.v1.SessionService/ListSessions"
     );
 }

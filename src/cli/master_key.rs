@@ -1,13 +1,17 @@
 //! Where the master key comes from: given, or made once in the data directory.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 use crate::config::Config;
+use crate::config::file::refuse_if_readable_by_others;
 use crate::token::seal::MasterKey;
 
 /// The master key that `config` gives, or the one in `data_dir`, made now if there is none.
@@ -19,7 +23,7 @@ pub fn load(config: &Config, data_dir: &Path) -> anyhow::Result<MasterKey> {
         refuse_if_readable_by_others(file)?;
     }
     if let Some(text) = config.master_key()? {
-        return MasterKey::parse(&text).map_err(|rule| anyhow!("--master-key {rule}"));
+        return parse(&text, "--master-key");
     }
     let file = data_dir.join("master.key");
     if !file.exists() {
@@ -32,7 +36,31 @@ pub fn load(config: &Config, data_dir: &Path) -> anyhow::Result<MasterKey> {
     refuse_if_readable_by_others(&file)?;
     let text =
         fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    MasterKey::parse(&text).map_err(|rule| anyhow!("the key in {} {rule}", file.display()))
+    parse(&text, &format!("the key in {}", file.display()))
+}
+
+/// Reads a key, and refuses one that others may know.
+fn parse(text: &str, name: &str) -> anyhow::Result<MasterKey> {
+    let key = MasterKey::parse(text).map_err(|rule| anyhow!("{name} {rule}"))?;
+    let bytes = STANDARD.decode(text.trim()).unwrap_or_default();
+    ensure!(
+        is_random(&bytes),
+        "{name} is not random: it is text, or repeats itself, as in an example; make one with \
+         openssl rand -base64 32"
+    );
+    Ok(key)
+}
+
+/// Whether 32 bytes may be random. Of those that are, one in 10^13 is taken for text, and fewer for the rest.
+fn is_random(bytes: &[u8]) -> bool {
+    let text = bytes.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace());
+    let different = bytes.iter().collect::<BTreeSet<_>>().len();
+    let halves = bytes.split_at(bytes.len() / 2);
+    let step = |pair: &[u8]| pair[1].wrapping_sub(pair[0]);
+    let mut steps = bytes.windows(2).map(step);
+    let first = steps.next();
+    let even = steps.all(|step| Some(step) == first);
+    !text && different >= 16 && halves.0 != halves.1 && !even
 }
 
 /// Written aside and then renamed: a crash leaves a whole key or none.
@@ -48,13 +76,32 @@ fn create(file: &Path) -> anyhow::Result<()> {
     Ok(fs::rename(aside, file)?)
 }
 
-fn refuse_if_readable_by_others(file: &Path) -> anyhow::Result<()> {
-    let mode = fs::metadata(file)
-        .with_context(|| format!("cannot read {}", file.display()))?
-        .permissions()
-        .mode();
-    if mode & 0o007 != 0 {
-        bail!("{} may be read by others: chmod 600 {0}", file.display());
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_here_passes_and_what_is_made_up_does_not() {
+        for _ in 0..1_000 {
+            let key = MasterKey::generate();
+            assert!(parse(&key, "--master-key").is_ok(), "{key}");
+        }
+        let counting: Vec<u8> = (0..32).collect();
+        let mut twice: Vec<u8> = (0..16u8).map(|n| n.wrapping_mul(n) ^ 0x80).collect();
+        twice.extend(twice.clone());
+        let repeating: Vec<u8> = b"\x01\xfe\x80".iter().copied().cycle().take(32).collect();
+        for bytes in [
+            vec![0; 32],
+            vec![255; 32],
+            counting,
+            twice,
+            repeating,
+            b"correct horse battery staple 123".to_vec(),
+        ] {
+            let error = parse(&STANDARD.encode(&bytes), "--master-key").err().expect("refused");
+            let error = error.to_string();
+            assert!(error.contains("openssl rand"), "{error}");
+            assert!(!error.contains(&STANDARD.encode(&bytes)), "it repeats a secret: {error}");
+        }
     }
-    Ok(())
 }

@@ -18,23 +18,21 @@ pub(super) fn within(range: &'static Range) -> impl Fn(&str) -> Result<Duration,
 }
 
 pub(super) fn http_listen(text: &str) -> Result<HttpListen, String> {
-    match text {
-        "off" => Ok(HttpListen(None)),
-        address => loopback(address).map(|address| HttpListen(Some(address))),
+    if text == "off" {
+        return Ok(HttpListen(None));
+    }
+    let address = listen(text)?;
+    if address.ip().is_loopback() {
+        Ok(HttpListen(Some(address)))
+    } else {
+        Err("must be a loopback address or off: this port has neither TLS nor callers; collect \
+             metrics by an agent on this machine"
+            .to_owned())
     }
 }
 
-/// Checked here as well as when binding, so that nothing is set up for an address that is refused.
-pub(super) fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let listen: SocketAddr =
-        text.parse().map_err(|_| "must be an address with a port, like 127.0.0.1:50051")?;
-    if listen.ip().is_loopback() {
-        Ok(listen)
-    } else {
-        Err("must be a loopback address, since callers are not authenticated; put a proxy with \
-             TLS and authentication in front"
-            .to_owned())
-    }
+pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "must be an address with a port, like 127.0.0.1:50051".to_owned())
 }
 
 /// A share of something.

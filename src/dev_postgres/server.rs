@@ -28,7 +28,7 @@ const SETTINGS: [&str; 5] = [
     "shared_buffers=128MB",
     "logging_collector=off",
 ];
-const UNSAFE_SETTINGS: [&str; 3] = ["fsync=off", "synchronous_commit=off", "full_page_writes=off"];
+const UNSAFE_SETTINGS: [&str; 2] = ["fsync=off", "full_page_writes=off"];
 
 /// All that it takes to start the server.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::HeaderMap;
 use tonic::metadata::MetadataMap;
 
 /// The longest that one call goes on working.
@@ -19,6 +20,11 @@ pub fn budget(metadata: &MetadataMap) -> Duration {
 /// How long the caller says that it waits, if it does.
 pub fn stated(metadata: &MetadataMap) -> Option<Duration> {
     metadata.get("grpc-timeout").and_then(|value| timeout(value.to_str().ok()?))
+}
+
+/// The same of headers that are no metadata yet.
+pub fn of(headers: &HeaderMap) -> Option<Duration> {
+    headers.get("grpc-timeout").and_then(|value| timeout(value.to_str().ok()?))
 }
 
 /// `grpc-timeout`: up to eight digits and a unit.

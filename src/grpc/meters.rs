@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
 use prost::Message;
-use prost_types::FileDescriptorSet;
+use prost_types::{FileDescriptorSet, MethodDescriptorProto};
 use tonic::Code;
 
 use crate::grpc::pb;
@@ -78,17 +78,29 @@ impl Method {
     }
 }
 
-/// The methods that a descriptor set holds, as `package.Service/Method`.
+/// The paths of those methods of a descriptor set that take one message and answer with one.
+pub fn unary(descriptor: &[u8]) -> impl Iterator<Item = String> + use<> {
+    let all = methods(descriptor).into_iter();
+    all.filter(|(_, method)| !method.client_streaming() && !method.server_streaming())
+        .map(|(name, _)| format!("/{name}"))
+}
+
+/// The names of the methods that a descriptor set holds.
 fn names(descriptor: &[u8]) -> Vec<String> {
+    methods(descriptor).into_iter().map(|(name, _)| name).collect()
+}
+
+/// The methods that a descriptor set holds, by their names: `package.Service/Method`.
+fn methods(descriptor: &[u8]) -> Vec<(String, MethodDescriptorProto)> {
     let set = FileDescriptorSet::decode(descriptor).expect("a descriptor of this build");
-    let mut names = Vec::new();
+    let mut methods = Vec::new();
     for file in &set.file {
         for service in &file.service {
-            let methods = service.method.iter();
-            names.extend(
-                methods.map(|m| format!("{}.{}/{}", file.package(), service.name(), m.name())),
-            );
+            let name = |m: &MethodDescriptorProto| {
+                format!("{}.{}/{}", file.package(), service.name(), m.name())
+            };
+            methods.extend(service.method.iter().map(|m| (name(m), m.clone())));
         }
     }
-    names
+    methods
 }

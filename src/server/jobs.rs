@@ -1,5 +1,7 @@
 //! The jobs that run beside the requests.
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -7,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::settings::Intervals;
 use crate::cache::sessions::SessionReader;
 use crate::cache::tail::Tail;
+use crate::edge::tls::Certificates;
 use crate::jobs;
 use crate::session::apply_policy::ApplyPolicy;
 use crate::session::detect::Detect;
@@ -27,6 +30,9 @@ pub(super) struct Jobs {
     pub reader: SessionReader,
     pub tail: Tail,
     pub locator: Locator,
+    /// `None` = no TLS.
+    pub certificates: Option<Arc<Certificates>>,
+    pub insecure: bool,
     pub detect: Detect,
     pub roll_up: RollUp,
     pub intervals: Intervals,
@@ -35,8 +41,18 @@ pub(super) struct Jobs {
 impl Jobs {
     /// Starts them all; each ends soon after `stop`.
     pub fn start(self, up: watch::Sender<bool>, stop: &CancellationToken) -> JoinSet<()> {
-        let Intervals { flush, sweep, probe, retain, apply, detect, locations, roll_up } =
-            self.intervals;
+        let Intervals {
+            flush,
+            sweep,
+            probe,
+            retain,
+            apply,
+            detect,
+            locations,
+            certificates,
+            insecure,
+            roll_up,
+        } = self.intervals;
         let mut jobs = JoinSet::new();
         jobs.spawn(jobs::expire::run(self.expire, sweep, stop.clone()));
         jobs.spawn(jobs::flush_touches::run(self.touches, flush, stop.clone()));
@@ -46,6 +62,12 @@ impl Jobs {
         jobs.spawn(jobs::retain::run(self.retain, retain, stop.clone()));
         jobs.spawn(jobs::apply_policies::run(self.apply, apply, stop.clone()));
         jobs.spawn(jobs::reload_locations::run(self.locator, locations, stop.clone()));
+        if let Some(files) = self.certificates {
+            jobs.spawn(jobs::reload_certificates::run(files, certificates, stop.clone()));
+        }
+        if self.insecure {
+            jobs.spawn(jobs::warn_insecure::run(insecure, stop.clone()));
+        }
         jobs.spawn(jobs::detect::run(self.detect, detect, stop.clone()));
         jobs.spawn(jobs::roll_up::run(self.roll_up, roll_up, stop.clone()));
         jobs

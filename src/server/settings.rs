@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::cache::feed::WatchSettings;
+use crate::config::edge::Limits;
+use crate::config::tls::TlsFiles;
 use crate::model::detection::DetectionSettings;
 use crate::model::policy::Policy;
 use crate::session::location::Locator;
@@ -11,8 +13,14 @@ use crate::token::seal::MasterKey;
 
 /// What a server needs to know.
 pub struct Settings {
-    /// A loopback address; port 0 = any free one.
+    /// Port 0 = any free one. Any but a loopback address needs TLS and authenticated callers.
     pub listen: SocketAddr,
+    /// `None` = no TLS.
+    pub tls: Option<TlsFiles>,
+    /// Whether the operator does without TLS and authenticated callers on any address.
+    pub dangerously_insecure: bool,
+    /// What connections and calls may cost.
+    pub edge: Limits,
     /// Of metrics, health and keys; a loopback address. `None` = no such port.
     pub http_listen: Option<SocketAddr>,
     /// As `store/tls.rs` reads it.
@@ -62,6 +70,10 @@ pub struct Intervals {
     pub detect: Duration,
     /// Looking whether the files of locations changed.
     pub locations: Duration,
+    /// Looking whether the files of certificates changed.
+    pub certificates: Duration,
+    /// Warning that the server is not protected.
+    pub insecure: Duration,
     /// Looking for activities that the statistics have not counted.
     pub roll_up: Duration,
 }
@@ -76,6 +88,8 @@ impl Default for Intervals {
             apply: Duration::from_secs(1),
             detect: Duration::from_millis(250),
             locations: Duration::from_secs(60),
+            certificates: Duration::from_secs(10),
+            insecure: Duration::from_secs(60),
             roll_up: Duration::from_millis(500),
         }
     }

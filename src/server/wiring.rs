@@ -12,6 +12,7 @@ use crate::cache::sessions::SessionReader;
 use crate::cache::tail::Tail;
 use crate::cache::whole::Changes;
 use crate::clock::Clock;
+use crate::edge::tls::Certificates;
 use crate::grpc::activity::Activities;
 use crate::grpc::alert::AlertApi;
 use crate::grpc::device::Devices;
@@ -71,6 +72,7 @@ impl Wired {
         clock: &Clock,
         keyring: Arc<Keyring>,
         metrics: &Metrics,
+        certificates: Option<Arc<Certificates>>,
         drain: &CancellationToken,
     ) -> Wired {
         let policies =
@@ -80,7 +82,7 @@ impl Wired {
         let issuer = Issuer::new(&settings.issuer, keyring.clone(), for_tokens);
         let pages = Arc::new(PageTokens::new(&keyring));
         let touches = Touches::new(db.clone());
-        sampled::register(metrics, db, &touches);
+        sampled::register(metrics, db, &touches, settings.dangerously_insecure);
         let seen = Seen::default();
         let bound = settings.staleness_bound;
         let reader = SessionReader::new(db.clone(), seen.clone(), bound, for_sessions, metrics);
@@ -197,6 +199,8 @@ impl Wired {
             reader,
             tail,
             locator: settings.locator.clone(),
+            certificates,
+            insecure: settings.dangerously_insecure,
             intervals: settings.intervals,
         };
         Wired { sessions, alerts, jobs }

@@ -1,16 +1,15 @@
 //! Canaries: credentials and personal data that went through the service, looked for wherever it leaves traces.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use rustix::process::Signal;
 use sessiond::grpc::pb::session as pb;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::harness::calls::{new_session, parts};
 use crate::harness::collector::Collector;
 use crate::harness::process::{Place, client};
+use crate::harness::scrape;
 use crate::secrets::{needles, rows_of};
 
 const USER: &str = "canary.user@example.org";
@@ -29,25 +28,16 @@ fn holds(bytes: &[u8], needle: &str) -> bool {
     bytes.windows(needle.len()).any(|part| part == needle.as_bytes())
 }
 
-async fn metrics(port: u16) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("a connection");
-    let request = b"GET /metrics HTTP/1.1\r\nHost: sessiond\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).await.expect("a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("an answer");
-    answer
-}
-
-fn free_port() -> u16 {
+fn free_port() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
+    listener.local_addr().expect("an address")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_credential_is_left_anywhere_and_personal_data_only_in_the_database() {
     let (collector, endpoint) = Collector::start().await;
     let (place, port) = (Place::new(), free_port());
-    let http = format!("127.0.0.1:{port}");
+    let http = port.to_string();
     let flags = ["--log", "debug", "--otlp-endpoint", &endpoint, "--http-listen", &http];
     let mut process = place.spawn(&flags, &[]);
     let mut client = client(process.addr().await).await;
@@ -59,8 +49,8 @@ async fn no_credential_is_left_anywhere_and_personal_data_only_in_the_database()
         location: Some(location),
         ..Default::default()
     };
-    let request = pb::CreateSessionRequest { client: Some(context.clone()), ..new_session(USER) };
-    let created = client.create_session(request).await.expect("a session");
+    let wish = pb::CreateSessionRequest { client: Some(context.clone()), ..new_session(USER) };
+    let created = client.create_session(wish).await.expect("a session");
     let (id, access, first) = parts(created.get_ref());
     let mut tokens = vec![access.clone(), first.clone()];
     let refresh = |refresh_token: &String| pb::RefreshSessionRequest {
@@ -95,7 +85,7 @@ async fn no_credential_is_left_anywhere_and_personal_data_only_in_the_database()
     let rows = rows_of(&sql).await;
     assert!(rows.iter().any(|row| row.contains(&id) && row.contains(USER)));
     sql.batch_execute("CHECKPOINT").await.expect("what was written is on the disk");
-    let scraped = metrics(port).await;
+    let (_, _, scraped) = scrape::request(port, "GET /metrics HTTP/1.1").await;
     assert!(scraped.contains("sessiond_grpc_calls_total"), "{scraped}");
     process.signal(Signal::TERM);
     let ended = process.ended().await;

@@ -1,6 +1,7 @@
 //! Starts the real server on port 0, on a database of its own, with a clock moved by hand.
 
 pub mod audit;
+pub mod bystander;
 pub mod calls;
 pub mod cluster;
 pub mod collector;
@@ -10,21 +11,26 @@ pub mod devices;
 pub mod forge;
 pub mod health;
 pub mod load;
+pub mod pki;
 pub mod policies;
 pub mod process;
 pub mod proxy;
 pub mod requests;
+pub mod scrape;
 pub mod stepping;
 pub mod trials;
 pub mod wait;
 pub mod watch;
+pub mod wire;
 
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use chrono::{TimeZone, Utc};
 use sessiond::cache::feed::WatchSettings;
 use sessiond::clock::Clock;
+use sessiond::config::edge;
 use sessiond::grpc::pb::alert::alert_service_client::AlertServiceClient;
 use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
 use sessiond::model::detection::DetectionSettings;
@@ -38,8 +44,8 @@ use tonic::transport::Channel;
 
 use cluster::Db;
 
-/// Seals the keys of every test database.
-pub const MASTER_KEY: &str = "c2Vzc2lvbmQgdGVzdHMgc2VhbCB3aXRoIHRoaXMga2U=";
+/// Seals the keys of every test database. Made anew each time: one that stood here would be no secret.
+pub static MASTER_KEY: LazyLock<String> = LazyLock::new(MasterKey::generate);
 
 /// A running server. Dropping it cuts it off; `stop` drains it.
 pub struct TestServer {
@@ -67,6 +73,7 @@ pub async fn start_with(change: impl FnOnce(&mut Settings)) -> TestServer {
 pub async fn start_on(db: Db, clock: Clock, change: impl FnOnce(&mut Settings)) -> TestServer {
     let mut settings = settings(db.url.clone());
     change(&mut settings);
+    let encrypted = settings.tls.is_some();
     let server = Server::bind(settings, clock.clone()).await.expect("the server binds");
     let (addr, http) = (server.addr().expect("a bound port"), server.http_addr());
     let (shutdown, stopped) = oneshot::channel();
@@ -74,11 +81,12 @@ pub async fn start_on(db: Db, clock: Clock, change: impl FnOnce(&mut Settings)) 
         // A dropped sender is a stop as well.
         let _ = stopped.await;
     }));
-    let channel = Channel::from_shared(format!("http://{addr}"))
-        .expect("an address")
-        .connect()
-        .await
-        .expect("the server accepts");
+    let endpoint = Channel::from_shared(format!("http://{addr}")).expect("an address");
+    let channel = match encrypted {
+        // The test says how to get in.
+        true => endpoint.connect_lazy(),
+        false => endpoint.connect().await.expect("the server accepts"),
+    };
     TestServer { addr, http, clock, db, channel, shutdown: Some(shutdown), running }
 }
 
@@ -92,10 +100,13 @@ pub fn clock() -> Clock {
 pub fn settings(database_url: String) -> Settings {
     Settings {
         listen: "127.0.0.1:0".parse().expect("an address"),
+        tls: None,
+        dangerously_insecure: false,
+        edge: edge::Limits::default(),
         http_listen: None,
         database_url,
         database_connections: 6,
-        master_key: MasterKey::parse(MASTER_KEY).expect("32 bytes"),
+        master_key: MasterKey::parse(&MASTER_KEY).expect("32 bytes"),
         issuer: "sessiond".to_owned(),
         policy: Policy {
             idle_timeout: Some(chrono::Duration::hours(1)),
@@ -123,6 +134,8 @@ pub fn settings(database_url: String) -> Settings {
             apply: Duration::from_millis(100),
             detect: Duration::from_millis(30),
             locations: Duration::from_millis(30),
+            certificates: Duration::from_millis(20),
+            insecure: Duration::from_secs(60),
             roll_up: Duration::from_millis(30),
         },
         watch: WatchSettings {
@@ -144,6 +157,17 @@ impl TestServer {
 
     pub fn channel(&self) -> Channel {
         self.channel.clone()
+    }
+
+    /// Calls go this way from now on.
+    pub fn speak_over(&mut self, channel: Channel) {
+        self.channel = channel;
+    }
+
+    /// A channel with a connection of its own.
+    pub async fn another_channel(&self) -> Channel {
+        let address = Channel::from_shared(format!("http://{}", self.addr)).expect("an address");
+        address.connect().await.expect("the server accepts")
     }
 
     /// Moves time forward.

@@ -1,64 +1,13 @@
 //! The port for operators: metrics, health and keys.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use sessiond::grpc::pb::session as pb;
-use sessiond::server::Settings;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::harness::calls::parts;
 use crate::harness::cluster::{Db, own_cluster};
-use crate::harness::{TestServer, clock, start_on, start_with, wait};
-
-fn with_port(settings: &mut Settings) {
-    settings.http_listen = Some("127.0.0.1:0".parse().expect("an address"));
-}
-
-/// The status, the head and the body of an answer.
-async fn request(addr: SocketAddr, head: &str) -> (u16, String, String) {
-    let mut stream = TcpStream::connect(addr).await.expect("a connection");
-    let text = format!("{head}\r\nHost: sessiond\r\nConnection: close\r\n\r\n");
-    stream.write_all(text.as_bytes()).await.expect("a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("an answer");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-    (status, head.to_lowercase(), body.to_owned())
-}
-
-async fn get(server: &TestServer, path: &str) -> (u16, String, String) {
-    request(server.http.expect("a port"), &format!("GET {path} HTTP/1.1")).await
-}
-
-/// The series and their values.
-async fn scrape(server: &TestServer) -> BTreeMap<String, f64> {
-    let (status, head, body) = get(server, "/metrics").await;
-    assert_eq!(status, 200);
-    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
-    let mut families = BTreeSet::new();
-    let mut series = BTreeMap::new();
-    for line in body.lines() {
-        if let Some(described) = line.strip_prefix("# ") {
-            let mut words = described.split(' ');
-            let (what, name) = (words.next().expect("a word"), words.next().expect("a name"));
-            assert!(words.next().is_some_and(|rest| !rest.is_empty()), "{line}");
-            assert!(families.insert((what.to_owned(), name.to_owned())), "{line}");
-            continue;
-        }
-        let (name, value) = line.rsplit_once(' ').expect("a value");
-        assert!(name.starts_with("sessiond_"), "{line}");
-        let value = value.parse().expect("a number");
-        assert_eq!(series.insert(name.to_owned(), value), None, "{line}");
-    }
-    series
-}
-
-fn calls(method: &str, code: &str) -> String {
-    format!("sessiond_grpc_calls_total{{code=\"{code}\",method=\"{method}\"}}")
-}
+use crate::harness::scrape::{calls, get, request, scrape, with_port};
+use crate::harness::{clock, start_on, start_with, wait};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_are_counted_by_method_and_code_and_made_up_names_together() {

@@ -25,7 +25,7 @@ fn request_id<T>(answer: &Result<Response<T>, Status>) -> String {
 
 /// What must be nowhere: the tokens whole, and the parts that prove them.
 pub fn needles(tokens: &[String]) -> Vec<String> {
-    let mut needles = vec![MASTER_KEY.to_owned()];
+    let mut needles = vec![MASTER_KEY.clone()];
     for token in tokens {
         needles.push(token.clone());
         if let Some(body) = token.strip_prefix("rt1_") {
@@ -61,7 +61,7 @@ pub async fn rows_of(client: &tokio_postgres::Client) -> Vec<String> {
 async fn logs_are_json_with_request_ids_and_neither_they_nor_a_dump_hold_a_token() {
     let db = Db::fresh().await;
     let place = Place::new();
-    let env = [("DATABASE_URL", db.url.as_str()), ("SESSIOND_MASTER_KEY", MASTER_KEY)];
+    let env = [("DATABASE_URL", db.url.as_str()), ("SESSIOND_MASTER_KEY", MASTER_KEY.as_str())];
     let mut process = place.spawn(&["--log", "trace"], &env);
     let mut client = client(process.addr().await).await;
 

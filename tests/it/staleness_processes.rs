@@ -21,7 +21,8 @@ type Client = SessionServiceClient<Channel>;
 /// A replica in this process and one in another, on one database.
 async fn pair(place: &Place) -> (TestServer, Process, Client) {
     let server = start_on(Db::fresh().await, Clock::system(), |_| {}).await;
-    let env = [("DATABASE_URL", server.db.url.as_str()), ("SESSIOND_MASTER_KEY", MASTER_KEY)];
+    let env =
+        [("DATABASE_URL", server.db.url.as_str()), ("SESSIOND_MASTER_KEY", MASTER_KEY.as_str())];
     let mut process = place.spawn(&[], &env);
     let client = client(process.addr().await).await;
     (server, process, client)

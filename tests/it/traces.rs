@@ -23,7 +23,7 @@ fn method(span: &Span) -> String {
 async fn each_call_is_a_span_of_its_callers_trace_and_tells_no_credential() {
     let (collector, endpoint) = Collector::start().await;
     let (db, place) = (Db::fresh().await, Place::new());
-    let env = [("DATABASE_URL", db.url.as_str()), ("SESSIOND_MASTER_KEY", MASTER_KEY)];
+    let env = [("DATABASE_URL", db.url.as_str()), ("SESSIOND_MASTER_KEY", MASTER_KEY.as_str())];
     let mut process = place.spawn(&["--otlp-endpoint", &endpoint], &env);
     let mut client = client(process.addr().await).await;
 
@@ -61,7 +61,7 @@ async fn each_call_is_a_span_of_its_callers_trace_and_tells_no_credential() {
     assert_eq!(hex(&of("ValidateSession")[0].trace_id), TRACE_ID);
     assert_ne!(hex(&of("CreateSession")[0].trace_id), TRACE_ID);
     let text = collector.text();
-    for secret in [&access, &refresh, MASTER_KEY] {
+    for secret in [&access, &refresh, &*MASTER_KEY] {
         assert!(!text.contains(secret), "{secret} was sent");
     }
 }

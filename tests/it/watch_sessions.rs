@@ -231,7 +231,7 @@ async fn a_cursor_that_is_foreign_forged_old_or_ahead_is_refused() {
     assert_eq!((status.code(), reason(&status).as_str()), (Code::OutOfRange, "CURSOR_EXPIRED"));
     // As a database that was restored from an older backup would get.
     let db = Database::new(&server.db.url, 2).expect("a URL");
-    let master = MasterKey::parse(MASTER_KEY).expect("32 bytes");
+    let master = MasterKey::parse(&MASTER_KEY).expect("32 bytes");
     let keyring = Keyring::open(&db, &master, &server.clock).await.expect("the keys");
     let ahead = Position::After("999999999:999999999:".parse().expect("a snapshot"));
     let scope = b"WatchSessions\0default\0";

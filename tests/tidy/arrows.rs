@@ -11,13 +11,14 @@ const FLOOR: &str = "clock error config telemetry metrics";
 /// Arrows run only downward; `grpc` and `jobs` see neither each other nor `store`; `alert` stands
 /// above `session`, whose ends and incidents it uses; `alert`, `activity`, `token`, `caller` and `detection` are strangers.
 const ARROWS: &str = "
-cli          -> server http grpc jobs session alert activity token caller detection cache store model dev_postgres
-server       -> http grpc jobs session alert activity token caller detection cache store model dev_postgres
+cli          -> server edge http grpc jobs session alert activity token caller detection cache store model dev_postgres
+server       -> edge http grpc jobs session alert activity token caller detection cache store model dev_postgres
 
 grpc         -> session alert activity token caller detection cache model
-jobs         -> session alert activity token caller detection cache model
+jobs         -> edge session alert activity token caller detection cache model
 
-http         -> token model
+edge         -> model
+http         -> edge token model
 gateway      -> grpc token model
 session      -> activity detection token cache store model
 alert        -> session cache store model
@@ -46,6 +47,7 @@ jsonwebtoken                 -> token
 maxminddb                    -> session
 governor                     -> session grpc
 opentelemetry* tracing_opentelemetry -> telemetry
+hyper* tokio_rustls x509*    -> edge http
 ";
 
 /// Checks one file under `src/`.

@@ -34,6 +34,9 @@ src/alert/raise.rs      | use crate::{cache, clock::Clock, model::alert, store};
 src/grpc/alert.rs       | use crate::{alert, session, token::keyring};                  |
 src/gateway/keys.rs     | use crate::{grpc::pb, token::access}; use tonic::Status;      |
 src/gateway/keys.rs     | use crate::store::keys;                                       | arrows
+src/edge/tls.rs         | use crate::model::caller::Peer; use hyper::body::Incoming;    |
+src/edge/tls.rs         | use crate::token::keyring; use tonic::Status;                 | arrows homes
+src/grpc/auth.rs        | use crate::edge::tls; use hyper_util::rt::TokioIo;            | arrows homes
 src/server.rs           | use crate::gateway::Gateway;                                  | arrows
 
 src/error.rs            | use crate::store::Failure;                                    | arrows

@@ -1,15 +1,14 @@
 //! One file, the newest sound state of it in memory.
 
-use std::fs::File;
-use std::io::Read;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use anyhow::{Context, ensure};
 use maxminddb::{LookupResult, PathElement, Reader};
 use serde::Deserialize;
+
+use crate::config::file::{self, Stamp};
 
 /// The largest file that is read. It is held in memory, and twice while a new one replaces it.
 const MAX_BYTES: u64 = 1 << 30;
@@ -30,15 +29,6 @@ pub struct Data(Reader<Vec<u8>>);
 
 /// What is known of one address.
 pub struct Entry<'a>(LookupResult<'a, Vec<u8>>);
-
-/// Tells one state of a file from another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    modified: (i64, i64),
-}
 
 impl Source {
     /// Reads `file` as the value of `flag`.
@@ -64,7 +54,7 @@ impl Source {
     /// Reads the file again if it changed.
     pub fn reload(&self) {
         let mut seen = self.seen();
-        let there = std::fs::metadata(&self.file).ok().map(|found| Stamp::of(&found));
+        let there = Stamp::at(&self.file);
         if *seen == there {
             return;
         }
@@ -105,32 +95,14 @@ impl<'a> Entry<'a> {
     }
 }
 
-impl Stamp {
-    fn of(found: &std::fs::Metadata) -> Stamp {
-        Stamp {
-            device: found.dev(),
-            inode: found.ino(),
-            bytes: found.len(),
-            modified: (found.mtime(), found.mtime_nsec()),
-        }
-    }
-}
-
 /// Reads and verifies all of a file.
 fn load(path: &Path, types: &[&str]) -> anyhow::Result<(Data, Stamp)> {
-    // Asked before it is opened: opening a pipe would wait.
-    ensure!(std::fs::metadata(path).context("cannot be read")?.is_file(), "is no file");
-    let file = File::open(path).context("cannot be read")?;
-    // Of the file that was opened: one that changes from here on differs from this the next time.
-    let found = file.metadata().context("cannot be read")?;
-    ensure!(found.len() <= MAX_BYTES, "is larger than 1 GiB");
-    let mut bytes = Vec::with_capacity(usize::try_from(found.len())?);
-    file.take(MAX_BYTES).read_to_end(&mut bytes).context("cannot be read")?;
+    let (bytes, stamp) = file::read(path, MAX_BYTES, "1 GiB")?;
     let damaged = "is no sound file in MaxMind's format";
     let reader = Reader::from_source(bytes).context(damaged)?;
     reader.verify().context(damaged)?;
     let stated = &reader.metadata().database_type;
     let fits = types.iter().any(|name| stated.contains(name));
     ensure!(fits, "is of type {stated:?}, not of {}", types.join(" or "));
-    Ok((Data(reader), Stamp::of(&found)))
+    Ok((Data(reader), stamp))
 }

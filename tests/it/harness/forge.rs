@@ -22,7 +22,7 @@ pub async fn start_with_forge() -> (TestServer, Forge) {
     let db = Db::fresh().await;
     let pair = Ed25519KeyPair::generate().expect("a key pair");
     let secret = pair.to_pkcs8().expect("a private key");
-    let master = MasterKey::parse(MASTER_KEY).expect("32 bytes");
+    let master = MasterKey::parse(&MASTER_KEY).expect("32 bytes");
     let sealed = master.seal(KID, secret.as_ref());
     let insert = "INSERT INTO signing_keys VALUES ($1, 1, 1, 'EdDSA', $2, $3, now())";
     let public = pair.public_key().as_ref();

@@ -1,0 +1,169 @@
+//! The limits that hold before a request is looked at: what connections, streams and messages may cost.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::parse::within;
+use crate::model::policy::ranges::Range;
+
+const HANDSHAKE: Range = Range::new("1s to 60s", 1, 60, false);
+const KEEPALIVE: Range = Range::new("1s to 1h", 1, 3_600, false);
+const AGE: Range = Range::new("0s, or 1m to 24h", 60, 86_400, true);
+const GRACE: Range = Range::new("0s to 10m", 0, 600, false);
+const REQUEST: Range = Range::new("1s to 10m", 1, 600, false);
+
+/// What one server takes from its callers at most. Sizes are in KiB.
+#[derive(Args, Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once, 1 to 1000000; one more is closed at once
+    #[arg(long, env = "SESSIOND_MAX_CONNECTIONS", global = true, default_value_t = 10_000)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "COUNT")]
+    pub max_connections: u32,
+
+    /// The same from one address (IPv6: from one /64), 1 to 1000000
+    #[arg(long, env = "SESSIOND_MAX_CONNECTIONS_PER_PEER", global = true, default_value_t = 1_024)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "COUNT")]
+    pub max_connections_per_peer: u32,
+
+    /// Connections that may be in their handshake at once, 1 to 100000; for one more the oldest
+    /// handshake is given up
+    #[arg(long, env = "SESSIOND_MAX_HANDSHAKES", global = true, default_value_t = 512)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "COUNT")]
+    pub max_handshakes: u32,
+
+    /// How long a connection may take for TLS and the first bytes of HTTP/2, 1s to 60s
+    #[arg(long, env = "SESSIOND_HANDSHAKE_TIMEOUT", global = true, default_value = "10s")]
+    #[arg(value_parser = within(&HANDSHAKE), value_name = "DURATION")]
+    pub handshake_timeout: Duration,
+
+    /// Age at which a connection is told to open another, give or take a tenth, 1m to 24h; 0s = never
+    #[arg(long, env = "SESSIOND_CONNECTION_AGE", global = true, default_value = "30m")]
+    #[arg(value_parser = within(&AGE), value_name = "DURATION")]
+    pub connection_age: Duration,
+
+    /// How long its calls and streams may then go on, 0s to 10m
+    #[arg(long, env = "SESSIOND_CONNECTION_GRACE", global = true, default_value = "30s")]
+    #[arg(value_parser = within(&GRACE), value_name = "DURATION")]
+    pub connection_grace: Duration,
+
+    /// How often a silent connection is asked whether it lives, 1s to 1h
+    #[arg(long, env = "SESSIOND_KEEPALIVE_INTERVAL", global = true, default_value = "30s")]
+    #[arg(value_parser = within(&KEEPALIVE), value_name = "DURATION")]
+    pub keepalive_interval: Duration,
+
+    /// How long it may take to answer, 1s to 1h
+    #[arg(long, env = "SESSIOND_KEEPALIVE_TIMEOUT", global = true, default_value = "10s")]
+    #[arg(value_parser = within(&KEEPALIVE), value_name = "DURATION")]
+    pub keepalive_timeout: Duration,
+
+    /// Calls and streams at once on one connection, 1 to 10000
+    #[arg(long, env = "SESSIOND_MAX_STREAMS", global = true, default_value_t = 256)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "COUNT")]
+    pub max_streams: u32,
+
+    /// Calls that a caller may have cancelled before they were begun, 1 to 10000; a connection with
+    /// more is closed
+    #[arg(long, env = "SESSIOND_MAX_PENDING_RESETS", global = true, default_value_t = 20)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "COUNT")]
+    pub max_pending_resets: u32,
+
+    /// Streams of a connection that may break the rules of HTTP/2, 1 to 100000; then it is closed
+    #[arg(long, env = "SESSIOND_MAX_ERROR_RESETS", global = true, default_value_t = 1_024)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "COUNT")]
+    pub max_error_resets: u32,
+
+    /// Largest frame of HTTP/2, in KiB, 16 to 16383
+    #[arg(long, env = "SESSIOND_MAX_FRAME_SIZE", global = true, default_value_t = 16)]
+    #[arg(value_parser = clap::value_parser!(u32).range(16..=16_383), value_name = "KIB")]
+    pub max_frame_size: u32,
+
+    /// Most that the headers of a call may add up to, in KiB, 1 to 1024
+    #[arg(long, env = "SESSIOND_MAX_HEADER_LIST_SIZE", global = true, default_value_t = 16)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_024), value_name = "KIB")]
+    pub max_header_list_size: u32,
+
+    /// Largest message of a caller, in KiB, 64 to 65536
+    #[arg(long, env = "SESSIOND_MAX_MESSAGE_SIZE", global = true, default_value_t = 4_096)]
+    #[arg(value_parser = clap::value_parser!(u32).range(64..=65_536), value_name = "KIB")]
+    pub max_message_size: u32,
+
+    /// Calls and streams at once in all, 1 to 1000000; one more is refused as RESOURCE_EXHAUSTED
+    #[arg(long, env = "SESSIOND_MAX_REQUESTS", global = true, default_value_t = 4_096)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "COUNT")]
+    pub max_requests: u32,
+
+    /// How long a call may take, from its headers to its answer, 1s to 10m; streams go on
+    #[arg(long, env = "SESSIOND_REQUEST_TIMEOUT", global = true, default_value = "35s")]
+    #[arg(value_parser = within(&REQUEST), value_name = "DURATION")]
+    pub request_timeout: Duration,
+}
+
+impl Limits {
+    /// `max_message_size` in bytes.
+    pub fn message_bytes(&self) -> usize {
+        usize::try_from(self.max_message_size).unwrap_or(usize::MAX).saturating_mul(1_024)
+    }
+}
+
+impl Default for Limits {
+    /// As shipped.
+    fn default() -> Limits {
+        #[derive(clap::Parser)]
+        struct Alone {
+            #[command(flatten)]
+            limits: Limits,
+        }
+        let alone: Alone = clap::Parser::try_parse_from(["sessiond"]).expect("sound defaults");
+        alone.limits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Alone {
+        #[command(flatten)]
+        limits: Limits,
+    }
+
+    fn parse(flag: &str, value: &str) -> Result<Limits, String> {
+        let parsed = Alone::try_parse_from(["sessiond", flag, value]);
+        parsed.map(|alone| alone.limits).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn each_limit_holds_both_edges() {
+        for (flag, least, most, below, above) in [
+            ("--max-connections", "1", "1000000", "0", "1000001"),
+            ("--max-connections-per-peer", "1", "1000000", "0", "1000001"),
+            ("--max-handshakes", "1", "100000", "0", "100001"),
+            ("--handshake-timeout", "1s", "60s", "999ms", "61s"),
+            ("--connection-age", "1m", "24h", "59s", "24h 1s"),
+            ("--connection-grace", "0s", "10m", "-1s", "601s"),
+            ("--keepalive-interval", "1s", "1h", "0s", "3601s"),
+            ("--keepalive-timeout", "1s", "1h", "0s", "3601s"),
+            ("--max-streams", "1", "10000", "0", "10001"),
+            ("--max-pending-resets", "1", "10000", "0", "10001"),
+            ("--max-error-resets", "1", "100000", "0", "100001"),
+            ("--max-frame-size", "16", "16383", "15", "16384"),
+            ("--max-header-list-size", "1", "1024", "0", "1025"),
+            ("--max-message-size", "64", "65536", "63", "65537"),
+            ("--max-requests", "1", "1000000", "0", "1000001"),
+            ("--request-timeout", "1s", "10m", "999ms", "601s"),
+        ] {
+            assert!(parse(flag, least).is_ok(), "{flag} {least}");
+            assert!(parse(flag, most).is_ok(), "{flag} {most}");
+            for wrong in [below, above] {
+                let error = parse(flag, wrong).unwrap_err();
+                assert!(error.contains(flag) || wrong.starts_with('-'), "{error}");
+            }
+        }
+        assert_eq!(parse("--connection-age", "0s").unwrap().connection_age, Duration::ZERO);
+        assert_eq!(Limits::default().message_bytes(), 4 << 20);
+    }
+}

@@ -1,0 +1,121 @@
+//! The edge: takes connections, says who is at the other end, and lets none of them cost more than its
+//! place. What is asked over them is the business of the service it serves.
+
+mod accept;
+mod connection;
+pub mod handshakes;
+pub mod identity;
+mod meters;
+pub mod places;
+mod prefaced;
+pub mod tls;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service;
+
+use crate::config::edge::Limits;
+use crate::metrics::Metrics;
+use handshakes::Handshakes;
+use meters::Meters;
+use places::Places;
+use tls::Certificates;
+
+pub use accept::accept;
+
+/// Any error of a part that is not ours.
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The gRPC port.
+pub struct Edge {
+    listener: TcpListener,
+    parts: Arc<Parts>,
+}
+
+/// What all connections share.
+struct Parts {
+    limits: Limits,
+    tls: Option<Arc<Certificates>>,
+    handshakes: Handshakes,
+    meters: Meters,
+    /// Told that the server stops.
+    drain: CancellationToken,
+    /// The tasks of calls.
+    calls: TaskTracker,
+}
+
+impl Edge {
+    /// Serves what `listener` accepts, over TLS if there are certificates; no more once `drain` is cancelled.
+    pub fn new(
+        listener: TcpListener,
+        limits: Limits,
+        tls: Option<Arc<Certificates>>,
+        metrics: &Metrics,
+        drain: CancellationToken,
+    ) -> Edge {
+        let handshakes = Handshakes::new(limits.max_handshakes);
+        let (meters, calls) = (Meters::new(metrics), TaskTracker::new());
+        Edge { listener, parts: Arc::new(Parts { limits, tls, handshakes, meters, drain, calls }) }
+    }
+
+    /// The address it listens on.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `drain`, then closes the port, tells every connection that no further call is taken, and waits
+    /// up to `within` for those that were. Each request carries its [`crate::model::caller::Peer`].
+    pub async fn run<S, B>(self, metrics: &Metrics, service: S, within: Duration)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<AnyError> + Send,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<AnyError> + Send + Sync,
+    {
+        let Edge { listener, parts } = self;
+        let places =
+            Places::new(parts.limits.max_connections, parts.limits.max_connections_per_peer);
+        let counted = places.clone();
+        let help = "Connections of the gRPC port.";
+        metrics.sampled("connections", help, move || counted.taken() as f64);
+        let mut tasks = JoinSet::new();
+        let serve = |stream: TcpStream, from: SocketAddr| {
+            let place = match places.take(from.ip()) {
+                Ok(place) => place,
+                Err(full) => {
+                    parts.meters.refused(full);
+                    return None;
+                }
+            };
+            let (parts, service) = (parts.clone(), service.clone());
+            Some(async move {
+                connection::serve(stream, from, &parts, service).await;
+                drop(place);
+            })
+        };
+        accept(listener, &parts.drain, &mut tasks, serve).await;
+        parts.calls.close();
+        let ending = async {
+            while tasks.join_next().await.is_some() {}
+            parts.calls.wait().await;
+        };
+        if tokio::time::timeout(within, ending).await.is_err() {
+            tracing::warn!("calls still in progress are cut off");
+            tasks.shutdown().await;
+        }
+    }
+}

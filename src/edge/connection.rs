@@ -1,0 +1,171 @@
+//! One connection, from its first byte to its end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::{Service, ServiceExt};
+
+use super::identity::{identify, valid_until};
+use super::meters::Failed;
+use super::prefaced::Prefaced;
+use super::{AnyError, Parts};
+use crate::config::edge::Limits;
+use crate::model::caller::{Identity, Peer};
+
+/// A connection that got through its handshake.
+struct Begun {
+    stream: Prefaced<Box<dyn Stream>>,
+    identity: Identity,
+    /// How long the caller's certificate is still valid, if it showed one.
+    left: Option<Duration>,
+    /// Cancelled once those who vouched for the caller do no more.
+    withdrawn: CancellationToken,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// Serves `service` over `stream` until either side ends it.
+pub(super) async fn serve<S, B>(stream: TcpStream, from: SocketAddr, parts: &Parts, service: S)
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<AnyError> + Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<AnyError> + Send + Sync,
+{
+    let handshake = parts.handshakes.begin();
+    let begun = tokio::select! {
+        begun = begin(stream, parts) => begun,
+        () = tokio::time::sleep(parts.limits.handshake_timeout) => Err(Failed::Timeout),
+        () = handshake.given_up() => Err(Failed::GivenUp),
+        () = parts.drain.cancelled() => return,
+    };
+    drop(handshake);
+    let begun = match begun {
+        Ok(begun) => begun,
+        Err(failed) => {
+            tracing::debug!(%from, ?failed, "a handshake came to nothing");
+            parts.meters.failed(failed);
+            return;
+        }
+    };
+
+    let peer = Peer { address: from, identity: begun.identity };
+    let service = service.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        request
+    });
+    let io = TokioIo::new(begun.stream);
+    let connection = builder(&parts.limits, &parts.calls)
+        .serve_connection(io, TowerToHyperService::new(service));
+    tokio::pin!(connection);
+    let age = age(&parts.limits, begun.left);
+    let served = tokio::select! {
+        served = &mut connection => Some(served),
+        () = age => None,
+        () = begun.withdrawn.cancelled() => None,
+        () = parts.drain.cancelled() => None,
+    };
+    let served = match served {
+        Some(served) => served,
+        None => {
+            // No further call; those under way go on for the grace, or until the drain is over.
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                served = &mut connection => served,
+                () = grace(parts) => return,
+            }
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%from, %error, "a connection ended by an error");
+    }
+}
+
+async fn begin(stream: TcpStream, parts: &Parts) -> Result<Begun, Failed> {
+    let broken = |_: io::Error| Failed::Protocol;
+    let Some(certificates) = &parts.tls else {
+        let stream: Box<dyn Stream> = Box::new(stream);
+        let stream = Prefaced::read(stream).await.map_err(broken)?;
+        let withdrawn = CancellationToken::new();
+        return Ok(Begun { stream, identity: Identity::Unknown, left: None, withdrawn });
+    };
+    let current = certificates.current();
+    let stream = current.acceptor.accept(stream).await.map_err(|error| {
+        tracing::debug!(%error, "TLS failed");
+        Failed::Tls
+    })?;
+    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let identity = shown.map_or(Identity::Unknown, identify);
+    let left = shown.and_then(valid_until).map(|until| certificates.left(until));
+    let withdrawn = match shown {
+        Some(_) => current.withdrawn.clone(),
+        None => CancellationToken::new(),
+    };
+    let stream: Box<dyn Stream> = Box::new(stream);
+    let stream = Prefaced::read(stream).await.map_err(broken)?;
+    Ok(Begun { stream, identity, left, withdrawn })
+}
+
+fn builder(limits: &Limits, calls: &TaskTracker) -> http2::Builder<Calls> {
+    let mut builder = http2::Builder::new(Calls(calls.clone()));
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.max_streams)
+        .max_pending_accept_reset_streams(usize::try_from(limits.max_pending_resets).ok())
+        .max_local_error_reset_streams(usize::try_from(limits.max_error_resets).ok())
+        .max_frame_size(limits.max_frame_size.saturating_mul(1_024))
+        .max_header_list_size(limits.max_header_list_size.saturating_mul(1_024))
+        // Asked while idle too: hyper does that for servers.
+        .keep_alive_interval(limits.keepalive_interval)
+        .keep_alive_timeout(limits.keepalive_timeout);
+    builder
+}
+
+/// Completes when the connection is old enough; it is told no sooner than its caller's certificate demands.
+async fn age(limits: &Limits, certificate: Option<Duration>) {
+    let age = Some(limits.connection_age).filter(|age| !age.is_zero()).map(jittered);
+    match age.into_iter().chain(certificate).min() {
+        Some(age) => tokio::time::sleep(age).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Nine to eleven tenths of `age`, so that connections that began together do not end together.
+fn jittered(age: Duration) -> Duration {
+    let mut random = [0; 2];
+    aws_lc_rs::rand::fill(&mut random).expect("the system has randomness");
+    age.mul_f64(0.9 + 0.2 * f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX))
+}
+
+/// Completes when calls of a connection that takes no further ones have had their time. When the server stops, the
+/// drain has a limit of its own.
+async fn grace(parts: &Parts) {
+    tokio::select! {
+        () = tokio::time::sleep(parts.limits.connection_grace), if !parts.drain.is_cancelled() => {}
+        () = parts.drain.cancelled() => std::future::pending().await,
+    }
+}
+
+/// Runs calls as tasks that are known.
+#[derive(Clone)]
+struct Calls(TaskTracker);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Calls {
+    fn execute(&self, call: F) {
+        self.0.spawn(call);
+    }
+}

@@ -1,0 +1,125 @@
+//! How many connections there may be: in all, and from one address.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The places of a port. Cheap to clone; clones share them.
+#[derive(Clone)]
+pub struct Places(Arc<Inner>);
+
+struct Inner {
+    most: u32,
+    most_per_peer: u32,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    all: u32,
+    /// Only those who have one, so it has no more entries than places.
+    by_peer: HashMap<IpAddr, u32>,
+}
+
+/// A place; dropping it gives it back.
+pub struct Place {
+    places: Places,
+    peer: IpAddr,
+}
+
+/// Which places are all taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    All,
+    Peer,
+}
+
+impl Places {
+    /// `most` in all, `most_per_peer` from one address.
+    pub fn new(most: u32, most_per_peer: u32) -> Places {
+        Places(Arc::new(Inner { most, most_per_peer, taken: Mutex::default() }))
+    }
+
+    /// Takes a place for a connection from `from`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn take(&self, from: IpAddr) -> Result<Place, Full> {
+        let peer = peer(from);
+        let mut taken = self.lock();
+        if taken.all >= self.0.most {
+            return Err(Full::All);
+        }
+        let of_peer = taken.by_peer.get(&peer).copied().unwrap_or_default();
+        if of_peer >= self.0.most_per_peer {
+            return Err(Full::Peer);
+        }
+        taken.all += 1;
+        taken.by_peer.insert(peer, of_peer + 1);
+        drop(taken);
+        Ok(Place { places: self.clone(), peer })
+    }
+
+    /// How many are taken.
+    pub fn taken(&self) -> u32 {
+        self.lock().all
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.lock();
+        taken.all -= 1;
+        if let Some(of_peer) = taken.by_peer.get_mut(&self.peer) {
+            *of_peer -= 1;
+            if *of_peer == 0 {
+                taken.by_peer.remove(&self.peer);
+            }
+        }
+    }
+}
+
+/// What counts as one address: whoever has an IPv6 address has its /64.
+fn peer(from: IpAddr) -> IpAddr {
+    match from.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !0 << 64).into(),
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_place_is_there_again_once_it_is_given_back() {
+        let places = Places::new(3, 2);
+        let first = places.take(ip("192.0.2.1")).unwrap();
+        let second = places.take(ip("::ffff:192.0.2.1")).unwrap();
+        assert_eq!(places.take(ip("192.0.2.1")).err(), Some(Full::Peer));
+        let third = places.take(ip("192.0.2.2")).unwrap();
+        assert_eq!(places.take(ip("192.0.2.3")).err(), Some(Full::All));
+        assert_eq!(places.taken(), 3);
+        drop((first, third));
+        assert_eq!(places.lock().by_peer.len(), 1);
+        let _first = places.take(ip("192.0.2.1")).unwrap();
+        drop(second);
+        assert_eq!(places.taken(), 1);
+    }
+
+    #[test]
+    fn a_64_of_ipv6_is_one_address() {
+        let places = Places::new(9, 1);
+        let _place = places.take(ip("2001:db8:1:2::1")).unwrap();
+        assert_eq!(places.take(ip("2001:db8:1:2:ffff::9")).err(), Some(Full::Peer));
+        assert!(places.take(ip("2001:db8:1:3::1")).is_ok());
+    }
+}

@@ -1,0 +1,141 @@
+//! Certificates of the gRPC port, in their newest sound state, and what TLS is made of them.
+
+mod load;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use prometheus::IntCounter;
+use rustls::pki_types::UnixTime;
+use rustls::time_provider::TimeProvider;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{Clock, Time};
+use crate::config::file::Stamp;
+use crate::config::tls::TlsFiles;
+use crate::metrics::Metrics;
+
+/// The files, read again when they change.
+pub struct Certificates {
+    files: TlsFiles,
+    clock: Clock,
+    current: RwLock<Arc<Loaded>>,
+    /// The files that were looked at last, sound or not.
+    seen: Mutex<Seen>,
+    broken: IntCounter,
+}
+
+/// The state of each file: certificate, key, authorities.
+type Seen = [Option<Stamp>; 3];
+
+/// One sound state of the files.
+pub struct Loaded {
+    pub acceptor: TlsAcceptor,
+    /// Until when the certificate is valid.
+    pub expires: Time,
+    /// What vouches for callers, as it stands in its file.
+    authorities: Option<Vec<u8>>,
+    /// Cancelled once other authorities vouch for callers: who was let in by these must come again.
+    pub withdrawn: CancellationToken,
+}
+
+/// Holds the files to their rules, before anything is set up for them.
+///
+/// # Errors
+/// A sentence that names the flag and the file.
+pub fn check(files: &TlsFiles, clock: &Clock) -> anyhow::Result<()> {
+    load::load(files, clock).map(drop)
+}
+
+impl Certificates {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// A sentence that names the flag and the file.
+    pub fn open(files: TlsFiles, clock: &Clock, metrics: &Metrics) -> anyhow::Result<Arc<Self>> {
+        let seen = stamps(&files);
+        let loaded = Arc::new(load::load(&files, clock)?);
+        let help = "Times that changed certificate files could not be used; the old stayed.";
+        let certificates = Arc::new(Certificates {
+            files,
+            clock: clock.clone(),
+            current: RwLock::new(loaded),
+            seen: Mutex::new(seen),
+            broken: metrics.counter("tls_reload_failures_total", help),
+        });
+        let help = "Time at which the certificate in use expires, in seconds since 1970.";
+        let shown = certificates.clone();
+        metrics.sampled("tls_certificate_expire_time_seconds", help, move || {
+            shown.current().expires.timestamp() as f64
+        });
+        Ok(certificates)
+    }
+
+    /// What new connections get.
+    pub fn current(&self) -> Arc<Loaded> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How long it is until `until`; nothing if it has passed.
+    pub fn left(&self, until: Time) -> Duration {
+        (until - self.clock.now()).to_std().unwrap_or_default()
+    }
+
+    /// Reads the files again if one changed. Those that cannot be used are logged, and the old stay: also while one
+    /// of two was replaced and the other not yet. Blocks while it reads.
+    pub fn reload(&self) {
+        let mut seen = self.seen();
+        let there = stamps(&self.files);
+        if *seen == there {
+            return;
+        }
+        // Taken before reading: a file that changes meanwhile differs from this the next time.
+        *seen = there;
+        match load::load(&self.files, &self.clock) {
+            Ok(loaded) => self.replace(loaded),
+            Err(error) => {
+                self.broken.inc();
+                let error = format!("{error:#}");
+                tracing::error!(error, "cannot use the new certificates; the old stay");
+            }
+        }
+    }
+
+    fn replace(&self, loaded: Loaded) {
+        let expires = loaded.expires;
+        let loaded = Arc::new(loaded);
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *current, loaded.clone());
+        drop(current);
+        if before.authorities != loaded.authorities {
+            before.withdrawn.cancel();
+        }
+        tracing::info!(%expires, "new certificates are in use");
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn stamps(files: &TlsFiles) -> Seen {
+    let authorities = files.client_ca.as_deref().and_then(Stamp::at);
+    [Stamp::at(&files.cert), Stamp::at(&files.key), authorities]
+}
+
+/// The time by which certificates of callers are judged: the one of everything else.
+struct Now(Clock);
+
+impl std::fmt::Debug for Now {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Now")
+    }
+}
+
+impl TimeProvider for Now {
+    fn current_time(&self) -> Option<UnixTime> {
+        let seconds = u64::try_from(self.0.now().timestamp()).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    }
+}

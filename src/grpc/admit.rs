@@ -1,0 +1,172 @@
+//! The tower layer that lets calls in: only so many at once, and none for longer than it may take.
+
+use std::collections::HashSet;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use prometheus::IntCounter;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::Status;
+use tower::{Layer, Service};
+
+use crate::error::Error;
+use crate::grpc::{deadline, meters, pb};
+use crate::metrics::Metrics;
+
+/// Says how long the caller waits, and in what is passed on also how long we do.
+const TIMEOUT: &str = "grpc-timeout";
+
+/// Makes [`Admit`].
+#[derive(Clone)]
+pub struct AdmitLayer(Arc<Rules>);
+
+struct Rules {
+    places: Arc<Semaphore>,
+    /// How long a call may take from its headers to its answer.
+    timeout: Duration,
+    /// The paths of methods with one answer.
+    unary: HashSet<String>,
+    in_progress: Arc<AtomicUsize>,
+    shed: IntCounter,
+}
+
+impl AdmitLayer {
+    /// Lets `most` calls and streams in at once, and gives each call `timeout`.
+    pub fn new(most: u32, timeout: Duration, metrics: &Metrics) -> AdmitLayer {
+        let in_progress = Arc::new(AtomicUsize::new(0));
+        let counted = in_progress.clone();
+        let help = "Calls and streams whose answer is not over.";
+        metrics
+            .sampled("requests_in_progress", help, move || counted.load(Ordering::Relaxed) as f64);
+        let help = "Calls refused because there were as many in progress as may be.";
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        AdmitLayer(Arc::new(Rules {
+            places: Arc::new(Semaphore::new(most)),
+            timeout,
+            unary: meters::unary(pb::DESCRIPTOR).collect(),
+            in_progress,
+            shed: metrics.counter("requests_shed_total", help),
+        }))
+    }
+}
+
+/// Lets calls in to `inner`.
+#[derive(Clone)]
+pub struct Admit<S> {
+    inner: S,
+    rules: Arc<Rules>,
+}
+
+impl<S> Layer<S> for AdmitLayer {
+    type Service = Admit<S>;
+    fn layer(&self, inner: S) -> Admit<S> {
+        Admit { inner, rules: self.0.clone() }
+    }
+}
+
+impl<S, A, B> Service<Request<A>> for Admit<S>
+where
+    S: Service<Request<A>, Response = Response<B>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    B: Send + 'static,
+{
+    type Response = Response<Admitted<B>>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<A>) -> Self::Future {
+        let Ok(place) = self.rules.places.clone().try_acquire_owned() else {
+            self.rules.shed.inc();
+            return Box::pin(async { Ok(refusal(Error::Overloaded.into())) });
+        };
+        let counted = Counted::new(&self.rules.in_progress);
+        let unary = self.rules.unary.contains(request.uri().path());
+        let asked = deadline::of(request.headers());
+        let timeout = asked.unwrap_or(Duration::MAX).min(self.rules.timeout);
+        if unary && asked != Some(timeout) {
+            // So that what works in parts ends in time by itself.
+            request.headers_mut().insert(TIMEOUT, stated(timeout));
+        }
+        let call = self.inner.call(request);
+        Box::pin(async move {
+            let Ok(result) = tokio::time::timeout(timeout, call).await else {
+                return Ok(refusal(Status::deadline_exceeded("the call took too long")));
+            };
+            // An answer that lies ready is no work any more, however slowly it is read.
+            let place = Some(place).filter(|_| !unary);
+            Ok(result?.map(|body| Admitted {
+                body: Some(body),
+                _place: place,
+                _counted: Some(counted),
+            }))
+        })
+    }
+}
+
+/// Up to eight digits and a unit.
+fn stated(timeout: Duration) -> HeaderValue {
+    let millis = timeout.as_millis().min(99_999_999);
+    HeaderValue::from_str(&format!("{millis}m")).expect("digits are ASCII")
+}
+
+/// A call in progress.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(all: &Arc<AtomicUsize>) -> Counted {
+        all.fetch_add(1, Ordering::Relaxed);
+        Counted(all.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An answer, and until it is over what it holds; nothing of a refusal.
+pub struct Admitted<B> {
+    body: Option<B>,
+    _place: Option<OwnedSemaphorePermit>,
+    _counted: Option<Counted>,
+}
+
+fn refusal<B>(status: Status) -> Response<Admitted<B>> {
+    status.into_http::<()>().map(|()| Admitted { body: None, _place: None, _counted: None })
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Admitted<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match &mut self.body {
+            Some(body) => Pin::new(body).poll_frame(context),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(B::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), B::size_hint)
+    }
+}

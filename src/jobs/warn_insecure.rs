@@ -1,0 +1,19 @@
+//! Says over and over that the server does without what protects it.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::jobs::turn;
+
+/// Runs until `stop`; begins at once.
+pub async fn run(interval: Duration, stop: CancellationToken) {
+    loop {
+        tracing::warn!(
+            "--dangerously-insecure: whoever reaches the port may read and end all sessions"
+        );
+        if !turn(interval, &stop).await {
+            return;
+        }
+    }
+}

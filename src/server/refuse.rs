@@ -1,0 +1,96 @@
+//! What a server refuses to start with, and what to do about it.
+
+use std::net::SocketAddr;
+
+use anyhow::bail;
+
+use crate::config::tls::TlsFiles;
+use crate::error::Result;
+use crate::store::durability::{self, Durability};
+use crate::store::pool::Database;
+
+/// Whether whoever calls is known. So far only a certificate that is asked of everyone makes it so.
+pub fn callers_known(tls: Option<&TlsFiles>) -> bool {
+    tls.is_some_and(|files| files.client_required)
+}
+
+/// Refuses to listen where others could reach the port, unless they must speak TLS (`tls`) and are `callers` that are
+/// known, or the operator takes it on (`insecure`).
+///
+/// # Errors
+/// A sentence that says what to do.
+pub fn address(listen: SocketAddr, tls: bool, callers: bool, insecure: bool) -> anyhow::Result<()> {
+    if listen.ip().is_loopback() || insecure {
+        return Ok(());
+    }
+    let missing = match (tls, callers) {
+        (true, true) => return Ok(()),
+        (false, _) => {
+            "is no loopback address, and without TLS everything that is said there can be read: \
+             give --tls-cert and --tls-key"
+        }
+        (true, false) => {
+            "is no loopback address, and whoever reaches it could end any session, since callers \
+             are not authenticated: give --tls-client-ca and --tls-client-required"
+        }
+    };
+    bail!(
+        "--listen {listen} {missing}, or listen on a loopback address (to do without all the \
+         same, there is --dangerously-insecure)"
+    );
+}
+
+/// Refuses a database that forgets what it said it had kept.
+///
+/// # Errors
+/// A sentence that says what to do, or the database does not answer.
+pub(super) async fn database(db: &Database) -> anyhow::Result<()> {
+    let asking = async {
+        let mut conn = db.acquire().await?;
+        durability::read(&mut conn).await
+    };
+    let found: Result<Durability> = db.within(asking).await;
+    let Durability { synchronous_commit, fsync } = found?;
+    if synchronous_commit == "off" {
+        bail!(
+            "the database acknowledges what it has not written (synchronous_commit = off), so a crash \
+             could bring ended sessions back: ALTER ROLE or ALTER DATABASE ... SET \
+             synchronous_commit = on, or set it in postgresql.conf"
+        );
+    }
+    if fsync == "off" {
+        tracing::warn!(
+            "the database does not wait for its disks (fsync = off): a crash of its machine loses \
+             sessions, or all of it"
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(listen: &str, tls: bool, callers: bool, insecure: bool) -> Option<String> {
+        let listen = listen.parse().unwrap();
+        address(listen, tls, callers, insecure).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_address_that_others_reach_needs_tls_and_known_callers() {
+        for loopback in ["127.0.0.1:1", "[::1]:1", "127.9.9.9:1"] {
+            assert_eq!(refused(loopback, false, false, false), None);
+        }
+        for open in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "[2001:db8::1]:1"] {
+            assert_eq!(refused(open, true, true, false), None);
+            assert_eq!(refused(open, false, false, true), None);
+            let without_tls = refused(open, false, true, false).unwrap();
+            assert!(without_tls.contains("--tls-cert"), "{without_tls}");
+            let unknown = refused(open, true, false, false).unwrap();
+            assert!(unknown.contains("--tls-client-ca"), "{unknown}");
+            for said in [without_tls, unknown] {
+                assert!(said.contains(open) && said.contains("--dangerously-insecure"), "{said}");
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The services on the gRPC port, and the layers around them.
+
+use std::sync::Arc;
+
+use tonic::service::Routes as Router;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_reflection::server::Builder;
+use tower::Layer;
+
+use crate::clock::Clock;
+use crate::config::edge::Limits;
+use crate::grpc::admit::{Admit, AdmitLayer};
+use crate::grpc::alert::AlertApi;
+use crate::grpc::meters::Calls;
+use crate::grpc::observe::{Observe, ObserveLayer};
+use crate::grpc::pb;
+use crate::grpc::pb::alert::alert_service_server::AlertServiceServer;
+use crate::grpc::pb::session::session_service_server::SessionServiceServer;
+use crate::grpc::session::SessionApi;
+use crate::metrics::Metrics;
+
+/// What answers the requests of a connection.
+pub(super) type Service = Observe<Admit<Router>>;
+
+/// The most that health and reflection are asked in one message, in bytes.
+const SMALL: usize = 64 << 10;
+
+/// What is served.
+pub(super) struct Routes<H> {
+    pub sessions: SessionApi,
+    pub alerts: AlertApi,
+    pub health: HealthServer<H>,
+}
+
+impl<H: Health> Routes<H> {
+    /// All services within their layers. Observing comes first, so that what is refused is counted as well; then
+    /// whether there is room, before anything is done for a call.
+    pub fn service(
+        self,
+        limits: &Limits,
+        clock: Clock,
+        traced: bool,
+        metrics: &Metrics,
+    ) -> anyhow::Result<Service> {
+        let most = limits.message_bytes();
+        let sessions = SessionServiceServer::new(self.sessions).max_decoding_message_size(most);
+        let alerts = AlertServiceServer::new(self.alerts).max_decoding_message_size(most);
+        let router = Router::new(self.health.max_decoding_message_size(SMALL))
+            .add_service(reflection().build_v1()?.max_decoding_message_size(SMALL))
+            .add_service(reflection().build_v1alpha()?.max_decoding_message_size(SMALL))
+            .add_service(sessions)
+            .add_service(alerts)
+            .prepare();
+        let admitted =
+            AdmitLayer::new(limits.max_requests, limits.request_timeout, metrics).layer(router);
+        Ok(ObserveLayer { clock, calls: Arc::new(Calls::new(metrics)), traced }.layer(admitted))
+    }
+}
+
+fn reflection<'a>() -> Builder<'a> {
+    Builder::configure()
+        .register_encoded_file_descriptor_set(pb::DESCRIPTOR)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        // So that clients can show the details of errors.
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+}

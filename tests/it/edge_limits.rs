@@ -1,0 +1,180 @@
+//! Limits of calls: how many, how large, how long.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use sessiond::grpc::pb::session as pb;
+use tokio_stream::StreamExt;
+use tonic::{Code, Request};
+use tonic_types::StatusExt;
+
+use crate::harness::calls::{parts, reason};
+use crate::harness::scrape::{scrape, until, until_calm, with_port};
+use crate::harness::wire::{
+    END_HEADERS, HEADERS, REFUSED_STREAM, RST_STREAM, SETTINGS, VALIDATE, Wire, call,
+};
+use crate::harness::{start, start_with};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_calls_at_once_on_one_connection_are_served() {
+    let server = start().await;
+    let (_, token, _) = parts(&server.create("ada").await);
+    for _ in 0..5 {
+        let calls = (0..200).map(|_| server.validate(&token));
+        let judged = join_all(calls).await;
+        assert!(judged.iter().all(|judged| judged.outcome() == pb::Outcome::Active));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_stream_more_than_may_be_is_refused_alone() {
+    let server = start_with(with_port).await;
+    let mut wire = Wire::open(server.addr).await;
+    let settings = wire.until(SETTINGS).await;
+    let told: Vec<(u16, u32)> = settings
+        .payload
+        .chunks(6)
+        .map(|one| {
+            let value = one[2..].try_into().expect("four bytes");
+            (u16::from_be_bytes([one[0], one[1]]), u32::from_be_bytes(value))
+        })
+        .collect();
+    for expected in [(3, 256), (5, 16_384), (6, 16_384)] {
+        // RFC 9113, section 6.5.2: streams, frame size (its default may be left out), header list.
+        assert!(told.contains(&expected) || expected.0 == 5, "{expected:?} in {told:?}");
+    }
+    for n in 0..256 {
+        wire.send(HEADERS, END_HEADERS, 2 * n + 1, &call(VALIDATE, &[])).await;
+    }
+    until(&server, "sessiond_requests_in_progress", 256.0).await;
+    wire.send(HEADERS, END_HEADERS, 513, &call(VALIDATE, &[])).await;
+    let refused = wire.until(RST_STREAM).await;
+    assert_eq!((refused.stream, refused.code()), (513, REFUSED_STREAM));
+    assert_eq!(scrape(&server).await["sessiond_requests_in_progress"], 256.0);
+    drop(wire);
+    until_calm(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_too_many_is_refused_until_there_is_room_again() {
+    let server = start_with(|settings| {
+        with_port(settings);
+        settings.edge.max_requests = 2;
+    })
+    .await;
+    let (_, token, _) = parts(&server.create("ada").await);
+    let (first, second) = (server.watch("").await, server.watch("").await);
+    let refused = server.try_validate(&token).await.expect_err("no room");
+    assert_eq!((refused.code(), &*reason(&refused)), (Code::ResourceExhausted, "OVERLOADED"));
+    assert!(refused.get_error_details().retry_info().is_some());
+    assert_eq!(scrape(&server).await["sessiond_requests_shed_total"], 1.0);
+    drop(first);
+    until(&server, "sessiond_requests_in_progress", 1.0).await;
+    assert_eq!(server.validate(&token).await.outcome(), pb::Outcome::Active);
+    drop(second);
+    until_calm(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_has_its_time_and_a_stream_goes_on() {
+    let server = start_with(|settings| {
+        settings.edge.request_timeout = Duration::from_secs(1);
+    })
+    .await;
+    server.create("ada").await;
+    let mut watcher = server.watch("").await;
+    // Whoever creates waits for this lock, and the database would let it for longer.
+    let _held = server.db.hold("SELECT 1 FROM session_users FOR UPDATE").await;
+    let begun = std::time::Instant::now();
+    let refused = server.try_create(crate::harness::calls::new_session("ada")).await;
+    let refused = refused.expect_err("no lock");
+    assert!(matches!(refused.code(), Code::DeadlineExceeded | Code::Unavailable), "{refused:?}");
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    // Some heartbeats later than the time of a call.
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < Duration::from_millis(1_500) {
+        server.create("bob").await;
+        watcher.events(1).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_callers_own_deadline_is_kept() {
+    let server = start().await;
+    server.create("ada").await;
+    let _held = server.db.hold("SELECT 1 FROM session_users FOR UPDATE").await;
+    let mut request = Request::new(crate::harness::calls::new_session("ada"));
+    // Only told to the server, so that the answer is the server's.
+    request.metadata_mut().insert("grpc-timeout", "50m".parse().expect("ASCII"));
+    let refused = server.sessions().create_session(request).await.expect_err("no lock");
+    assert!(
+        matches!(refused.code(), Code::DeadlineExceeded | Code::Unavailable | Code::Cancelled),
+        "{refused:?}"
+    );
+}
+
+/// A request whose message has exactly this many bytes.
+fn of_size(bytes: usize) -> pb::ValidateSessionRequest {
+    let with = |length| pb::ValidateSessionRequest {
+        access_token: "x".repeat(length),
+        ..Default::default()
+    };
+    // What tag and length take.
+    with(bytes - (prost::Message::encoded_len(&with(bytes)) - bytes))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_may_have_four_mebibytes_and_no_byte_more() {
+    let server = start().await;
+    let most = 4 << 20;
+    assert_eq!(prost::Message::encoded_len(&of_size(most)), most);
+    let judged = server.sessions().validate_session(of_size(most)).await.expect("a judgement");
+    assert_eq!(judged.into_inner().inactive_reason(), pb::InactiveReason::Malformed);
+    let refused = server.sessions().validate_session(of_size(most + 1)).await;
+    assert_eq!(refused.expect_err("too large").code(), Code::OutOfRange);
+    let mut stream = server
+        .sessions()
+        .validate_sessions(tokio_stream::once(pb::ValidateSessionsRequest {
+            request: Some(of_size(most + 1)),
+            ..Default::default()
+        }))
+        .await
+        .expect("a stream")
+        .into_inner();
+    let refused = stream.next().await.expect("an answer").expect_err("too large");
+    assert_eq!(refused.code(), Code::OutOfRange);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_size_of_messages_is_a_setting() {
+    let server = start_with(|settings| settings.edge.max_message_size = 64).await;
+    let most = 64 << 10;
+    assert_eq!(prost::Message::encoded_len(&of_size(most)), most);
+    server.sessions().validate_session(of_size(most)).await.expect("a judgement");
+    let refused = server.sessions().validate_session(of_size(most + 1)).await;
+    assert_eq!(refused.expect_err("too large").code(), Code::OutOfRange);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_may_have_their_size_and_no_more() {
+    let server = start().await;
+    let (_, token, _) = parts(&server.create("ada").await);
+    let with = |bytes: usize| {
+        let access_token = token.clone();
+        let message = pb::ValidateSessionRequest { access_token, ..Default::default() };
+        let mut request = Request::new(message);
+        for n in 0..bytes / 1_024 {
+            // Counted with 32 bytes more each (RFC 9113, section 6.5.2).
+            let name: tonic::metadata::MetadataKey<_> = format!("x-{n:02}").parse().expect("one");
+            let value = "a".repeat(1_024 - 32 - 4).parse().expect("ASCII");
+            request.metadata_mut().insert(name, value);
+        }
+        request
+    };
+    server.sessions().validate_session(with(15 << 10)).await.expect("within");
+    let mut refused = server.sessions().validate_session(with(17 << 10)).await;
+    let refused = refused.as_mut().expect_err("beyond");
+    assert_ne!(refused.code(), Code::Ok);
+    server.sessions().validate_session(with(100 << 10)).await.expect_err("far beyond");
+    assert_eq!(server.validate(&token).await.outcome(), pb::Outcome::Active);
+}

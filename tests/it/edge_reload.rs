@@ -1,0 +1,162 @@
+//! Certificates that change while they are in use.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use futures_util::future::join_all;
+use rcgen::date_time_ymd;
+use rustls::pki_types::CertificateDer;
+use rustls::version::{TLS12, TLS13};
+use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use tonic::transport::Channel;
+
+use crate::harness::calls::parts;
+use crate::harness::pki::{Authority, Files, channel, client_config, connect, uri};
+use crate::harness::scrape::{scrape, with_port};
+use crate::harness::{TestServer, start_with, wait};
+
+/// The certificate that new connections are shown.
+async fn shown(addr: SocketAddr, roots: &[&Authority]) -> CertificateDer<'static> {
+    let config = client_config(roots, None, &[&TLS13]);
+    let stream = connect(addr, config).await.expect("a connection");
+    let chain = stream.get_ref().1.peer_certificates().expect("a chain");
+    chain[0].clone().into_owned()
+}
+
+async fn validate(channel: Channel, token: &str) -> Result<pb::Outcome, tonic::Status> {
+    let access_token = token.to_owned();
+    let request = pb::ValidateSessionRequest { access_token, ..Default::default() };
+    let answer = SessionServiceClient::new(channel).validate_session(request).await?;
+    Ok(answer.into_inner().outcome())
+}
+
+/// Validates over one lasting connection and over many new ones until told to stop; each call must be served.
+async fn load(
+    addr: SocketAddr,
+    roots: &[&Authority],
+    token: &str,
+    stop: &AtomicBool,
+    served: &AtomicUsize,
+) {
+    let config = || client_config(roots, None, &[&TLS12, &TLS13]);
+    let lasting = channel(addr, config());
+    let call = async |channel| {
+        let outcome = validate(channel, token).await.expect("served");
+        assert_eq!(outcome, pb::Outcome::Active);
+    };
+    while !stop.load(Ordering::SeqCst) {
+        call(lasting.clone()).await;
+        call(channel(addr, config())).await;
+        served.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_certificate_is_taken_up_by_two_replicas_under_load_without_a_failed_call() {
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let roots = [&old, &new];
+    let files = Files::new(&old.server(), None);
+    let mut one = start_with(|settings| settings.tls = Some(files.settings(false))).await;
+    let config = client_config(&roots, None, &[&TLS13]);
+    one.speak_over(channel(one.addr, config));
+    let two = one.replica_with(|settings| settings.tls = Some(files.settings(false))).await;
+    let (_, token, _) = parts(&one.create("ada").await);
+    let (stop, served) = (AtomicBool::new(false), <[AtomicUsize; 4]>::default());
+    let progress = async || {
+        let read = || [0, 1, 2, 3].map(|n| served[n].load(Ordering::SeqCst));
+        let before = read();
+        wait::until(async || (0..4).all(|n| read()[n] > before[n] + 2)).await;
+    };
+    let replacing = async {
+        progress().await;
+        for authority in [&new, &old, &new] {
+            let leaf = authority.server();
+            files.write(&leaf);
+            for server in [&one, &two] {
+                wait::until(async || shown(server.addr, &roots).await == leaf.chain[0]).await;
+            }
+            progress().await;
+        }
+        stop.store(true, Ordering::SeqCst);
+    };
+    let loads = [one.addr, two.addr, one.addr, two.addr];
+    let loads = loads.iter().zip(&served);
+    let loads = join_all(loads.map(|(addr, served)| load(*addr, &roots, &token, &stop, served)));
+    tokio::join!(loads, replacing);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_cannot_be_used_leave_the_old_in_use() {
+    let authority = Authority::new("server");
+    let first = authority.issue(|params| {
+        params.subject_alt_names = authority.server_names();
+        params.not_after = date_time_ymd(2027, 1, 1);
+    });
+    let files = Files::new(&first, None);
+    let server = start_with(|settings| {
+        with_port(settings);
+        settings.tls = Some(files.settings(false));
+    })
+    .await;
+    let roots = [&authority];
+    let expiry = "sessiond_tls_certificate_expire_time_seconds";
+    assert_eq!(scrape(&server).await[expiry], 1_798_761_600.0);
+    let other = authority.server();
+    let expired = authority.issue(|params| params.not_after = date_time_ymd(2026, 1, 1));
+    let whole = first.pem.clone();
+    let broken: [(&str, &dyn Fn()); 5] = [
+        ("no PEM", &|| files.put("cert.pem", "nonsense")),
+        ("cut short", &|| files.put("cert.pem", &whole[..whole.len() / 2])),
+        ("of another key", &|| files.put("cert.pem", &other.pem)),
+        ("expired", &|| files.write(&expired)),
+        ("gone", &|| std::fs::remove_file(files.path("key.pem")).expect("a file")),
+    ];
+    for (what, break_it) in broken {
+        let failures = || failures(&server);
+        let before = failures().await;
+        break_it();
+        wait::until(async || failures().await > before).await;
+        assert_eq!(shown(server.addr, &roots).await, first.chain[0], "{what}");
+        // Sound again, which is no failure.
+        files.write(&first);
+    }
+    files.write(&other);
+    wait::until(async || shown(server.addr, &roots).await == other.chain[0]).await;
+    assert!(scrape(&server).await[expiry] > 1_798_761_600.0);
+    // A key that others may read is not taken up either.
+    let before = failures(&server).await;
+    crate::harness::pki::expose(&files.path("key.pem"));
+    files.put("cert.pem", &first.pem);
+    wait::until(async || failures(&server).await > before).await;
+}
+
+async fn failures(server: &TestServer) -> f64 {
+    scrape(server).await["sessiond_tls_reload_failures_total"]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_whose_authority_is_taken_away_are_sent_away() {
+    let (authority, before, after) =
+        (Authority::new("server"), Authority::new("before"), Authority::new("after"));
+    let files = Files::new(&authority.server(), Some(&before));
+    let mut server = start_with(|settings| settings.tls = Some(files.settings(true))).await;
+    let leaf = before.client(&[uri("spiffe://example/gateway")]);
+    let config = || client_config(&[&authority], Some(&leaf), &[&TLS13]);
+    server.speak_over(channel(server.addr, config()));
+    let (_, token, _) = parts(&server.create("ada").await);
+    server.validate(&token).await;
+    let stream = connect(server.addr, config()).await.expect("let in");
+    let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+    let connection = tokio::spawn(connection);
+    files.put("clients.pem", &after.pem);
+    // An idle connection is closed in good order, and does not come back.
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(20), connection).await;
+    ended.expect("an end").expect("no panic").expect("in good order");
+    drop(client);
+    wait::until(async || server.try_validate(&token).await.is_err()).await;
+    let leaf = after.client(&[uri("spiffe://example/gateway")]);
+    let config = client_config(&[&authority], Some(&leaf), &[&TLS13]);
+    server.speak_over(channel(server.addr, config));
+    server.validate(&token).await;
+}
