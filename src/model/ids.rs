@@ -35,6 +35,15 @@ pub struct DeviceKey {
     pub device: Uuid,
 }
 
+impl SessionKey {
+    /// The key of no session, in the place of this one, for a caller who may not know of it: looking it up takes the
+    /// same way as any id that is not there, and what is said then is the same.
+    pub fn nowhere(&self) -> SessionKey {
+        // Sessions have UUIDv7; with all bits turned over, it is of another version.
+        SessionKey { session: Uuid::from_u128(!self.session.as_u128()), ..self.clone() }
+    }
+}
+
 impl TenantId {
     /// Parses a tenant id; empty means [`DEFAULT_TENANT`]. The error is the rule.
     pub fn parse(text: &str) -> Result<TenantId, String> {
