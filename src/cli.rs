@@ -1,7 +1,10 @@
 //! The command line: parses, prepares, dispatches.
 
+mod api_key;
 mod banner;
+mod database;
 mod master_key;
+mod principal;
 
 use std::net::SocketAddr;
 
@@ -9,9 +12,10 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 use crate::cache::feed::WatchSettings;
+use crate::caller::admission::Callers;
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::dev_postgres::{self, DevPostgres};
+use crate::config::{CallersFlag, Config, ReflectionFlag};
+use crate::dev_postgres;
 use crate::model::detection::DetectionSettings;
 use crate::server::{Intervals, Server, Settings};
 use crate::session::location::Locator;
@@ -35,6 +39,16 @@ enum Command {
     Serve,
     /// Bring the database up to date and exit
     Migrate,
+    /// Say who may call, and what
+    Principal {
+        #[command(subcommand)]
+        command: principal::Command,
+    },
+    /// Make, list and revoke the keys by which principals call
+    ApiKey {
+        #[command(subcommand)]
+        command: api_key::Command,
+    },
 }
 
 /// Does what the command line says.
@@ -46,6 +60,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(cli.config).await,
         Command::Migrate => migrate(cli.config).await,
+        Command::Principal { command } => principal::run(command, &cli.config).await,
+        Command::ApiKey { command } => api_key::run(command, &cli.config).await,
     }
 }
 
@@ -54,11 +70,20 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let locator = Locator::open(config.geoip_database.clone(), config.geoip_asn_database.clone())?;
     // Listened for from the start: a signal while starting stops it as well.
     let shutdown = shutdown()?;
-    let (url, postgres) = database(&config).await?;
+    let (url, postgres) = database::own(&config).await?;
     let master_key = master_key::load(&config, &data_dir(&config))?;
     let settings = Settings {
         listen: config.listen,
         http_listen: config.http_listen.0,
+        callers: match config.callers {
+            CallersFlag::Open => Callers::Open,
+            CallersFlag::Authenticated => Callers::Authenticated,
+        },
+        reflection: match config.reflection {
+            ReflectionFlag::On => true,
+            ReflectionFlag::Off => false,
+            ReflectionFlag::Auto => config.callers == CallersFlag::Open,
+        },
         database_url: url,
         database_connections: config.database_connections,
         master_key,
@@ -86,7 +111,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 }
 
 async fn migrate(config: Config) -> anyhow::Result<()> {
-    let (url, postgres) = database(&config).await?;
+    let (url, postgres) = database::own(&config).await?;
     let db = Database::new(&url, config.database_connections)?;
     let applied = migrations::run(&db, Clock::system().now()).await.context("the database")?;
     match applied.as_slice() {
@@ -94,20 +119,6 @@ async fn migrate(config: Config) -> anyhow::Result<()> {
         versions => println!("Applied {}.", versions.join(", ")),
     }
     tokio::task::spawn_blocking(move || drop(postgres)).await.context("stopping Postgres")
-}
-
-/// The database to use, and the private Postgres it lies in if none was given.
-async fn database(config: &Config) -> anyhow::Result<(String, Option<DevPostgres>)> {
-    if let Some(url) = config.database_url()? {
-        return Ok((url, None));
-    }
-    let options = dev_postgres::Options {
-        data_dir: data_dir(config),
-        pg_bin: config.pg_bin.clone(),
-        fsync: true,
-    };
-    let postgres = tokio::task::spawn_blocking(|| DevPostgres::start(options)).await??;
-    Ok((postgres.url("sessiond"), Some(postgres)))
 }
 
 fn data_dir(config: &Config) -> std::path::PathBuf {

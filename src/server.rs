@@ -19,6 +19,8 @@ use tonic::transport::server::{Router, TcpIncoming};
 use tower::layer::util::{Identity, Stack};
 
 use crate::clock::Clock;
+use crate::grpc::auth::AuthLayer;
+use crate::grpc::auth::table::Table;
 use crate::grpc::health::Health;
 use crate::grpc::meters::Calls;
 use crate::grpc::observe::ObserveLayer;
@@ -37,7 +39,7 @@ pub use settings::{Intervals, Settings};
 pub struct Server {
     listener: TcpListener,
     http: Option<Http>,
-    router: Router<Stack<ObserveLayer, Identity>>,
+    router: Router<Stack<AuthLayer, Stack<ObserveLayer, Identity>>>,
     health: Health,
     jobs: jobs::Jobs,
     /// Tells the streams to end, and the port to close.
@@ -86,11 +88,16 @@ impl Server {
                 // So that clients can show the details of errors.
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
+        let told = settings.reflection;
+        // Refusals are counted and logged, and reach no handler.
+        let observe = ObserveLayer(clock, Arc::new(Calls::new(&metrics)));
+        let auth = AuthLayer(wired.admission, Arc::new(Table::new()?));
         let router = tonic::transport::Server::builder()
-            .layer(ObserveLayer(clock, Arc::new(Calls::new(&metrics))))
+            .layer(observe)
+            .layer(auth)
             .add_service(health)
-            .add_service(reflection().build_v1()?)
-            .add_service(reflection().build_v1alpha()?)
+            .add_optional_service(told.then(|| reflection().build_v1()).transpose()?)
+            .add_optional_service(told.then(|| reflection().build_v1alpha()).transpose()?)
             .add_service(pb::session::session_service_server::SessionServiceServer::new(
                 wired.sessions,
             ))

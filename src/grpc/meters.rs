@@ -79,7 +79,7 @@ impl Method {
 }
 
 /// The methods that a descriptor set holds, as `package.Service/Method`.
-fn names(descriptor: &[u8]) -> Vec<String> {
+pub(super) fn names(descriptor: &[u8]) -> Vec<String> {
     let set = FileDescriptorSet::decode(descriptor).expect("a descriptor of this build");
     let mut names = Vec::new();
     for file in &set.file {

@@ -16,6 +16,10 @@ use crate::grpc::meters::Calls;
 /// Read from the request if it is sound, and returned with the response.
 const REQUEST_ID: &str = "x-request-id";
 
+/// The request id of a call, in its extensions.
+#[derive(Clone)]
+pub struct CallId(pub Arc<str>);
+
 /// Makes [`Observe`].
 #[derive(Clone)]
 pub struct ObserveLayer(pub Clock, pub Arc<Calls>);
@@ -49,7 +53,7 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<A>) -> Self::Future {
+    fn call(&mut self, mut request: Request<A>) -> Self::Future {
         let id = request.headers().get(REQUEST_ID).filter(|id| is_sound(id)).cloned();
         let id = id.unwrap_or_else(|| {
             HeaderValue::from_str(&self.clock.new_id().to_string()).expect("a UUID is ASCII")
@@ -57,6 +61,7 @@ where
         let text = String::from_utf8_lossy(id.as_bytes()).into_owned();
         let path = request.uri().path().to_owned();
         let span = tracing::info_span!("call", method = %path.escape_debug(), request_id = %text);
+        request.extensions_mut().insert(CallId(text.into()));
         let start = Instant::now();
         let call = self.inner.call(request);
         let calls = self.calls.clone();

@@ -10,6 +10,7 @@ use tonic::{Response, Status, Streaming};
 use crate::error::Result;
 use crate::grpc::convert::session as convert;
 use crate::grpc::pb::session as pb;
+use crate::model::caller::principal::Caller;
 use crate::session::validate::Validate;
 
 /// The most questions of one stream that are worked on at once.
@@ -23,6 +24,7 @@ type Answer = Pin<Box<dyn Future<Output = pb::ValidateSessionsResponse> + Send>>
 /// A stream under way.
 struct Talk {
     validate: Arc<Validate>,
+    caller: Caller,
     /// `None` = no more questions are taken.
     asked: Option<Streaming<pb::ValidateSessionsRequest>>,
     working: FuturesUnordered<Answer>,
@@ -35,11 +37,13 @@ struct Talk {
 /// Nothing is taken that nobody could be answered: the stream is looked at only when there is room for an answer.
 pub(super) fn answer_all(
     validate: Arc<Validate>,
+    caller: Caller,
     asked: Streaming<pb::ValidateSessionsRequest>,
     stop: impl Future<Output = Status> + Send + 'static,
 ) -> Response<Answers> {
     let talk = Talk {
         validate,
+        caller,
         asked: Some(asked),
         working: FuturesUnordered::new(),
         stop: Box::pin(stop),
@@ -58,12 +62,15 @@ async fn next(mut talk: Talk) -> Option<(Result<pb::ValidateSessionsResponse, St
         };
         let has_room = talk.working.len() < AT_ONCE;
         tokio::select! {
+            // First whether it is to end: nobody is answered who may not ask any more.
+            biased;
+            end = &mut talk.stop => (talk.asked, talk.end) = (None, Some(end)),
             Some(answer) = talk.working.next(), if !talk.working.is_empty() => {
                 return Some((Ok(answer), talk));
             }
             question = asked.next(), if has_room => match question {
                 Some(Ok(question)) => {
-                    let mut answer = Box::pin(answer(talk.validate.clone(), question));
+                    let mut answer = Box::pin(answer(talk.validate.clone(), talk.caller.clone(), question));
                     // Most are known by heart, and wait for nothing.
                     match answer.as_mut().now_or_never() {
                         Some(answer) => return Some((Ok(answer), talk)),
@@ -73,19 +80,19 @@ async fn next(mut talk: Talk) -> Option<(Result<pb::ValidateSessionsResponse, St
                 Some(Err(status)) => (talk.asked, talk.end) = (None, Some(status)),
                 None => talk.asked = None,
             },
-            end = &mut talk.stop => (talk.asked, talk.end) = (None, Some(end)),
         }
     }
 }
 
 async fn answer(
     validate: Arc<Validate>,
+    caller: Caller,
     question: pb::ValidateSessionsRequest,
 ) -> pb::ValidateSessionsResponse {
     use pb::validate_sessions_response::Result as PbResult;
     let pb::ValidateSessionsRequest { correlation_id, request } = question;
     let judging = async {
-        let wish = convert::correlated_validation(&correlation_id, request)?;
+        let wish = convert::correlated_validation(&correlation_id, request, caller)?;
         validate.validate(&wish).await
     };
     let result = match judging.await {

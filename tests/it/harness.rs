@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use chrono::{TimeZone, Utc};
 use sessiond::cache::feed::WatchSettings;
+use sessiond::caller::admission::Callers;
 use sessiond::clock::Clock;
 use sessiond::grpc::pb::alert::alert_service_client::AlertServiceClient;
 use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
@@ -92,6 +93,8 @@ pub fn settings(database_url: String) -> Settings {
     Settings {
         listen: "127.0.0.1:0".parse().expect("an address"),
         http_listen: None,
+        callers: Callers::Open,
+        reflection: true,
         database_url,
         database_connections: 6,
         master_key: MasterKey::parse(MASTER_KEY).expect("32 bytes"),
