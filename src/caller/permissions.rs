@@ -49,7 +49,6 @@ pub const METHODS: &[(&str, Need)] = &[
     // Asked by load balancers, which have no credentials.
     ("grpc.health.v1.Health/Check", Need::Nothing),
     ("grpc.health.v1.Health/Watch", Need::Nothing),
-    ("grpc.health.v1.Health/List", Need::Nothing),
     // Served only where the operator wants it; it says no more than the published protocol.
     ("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Need::Nothing),
     ("grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Need::Nothing),

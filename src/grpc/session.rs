@@ -92,10 +92,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         request: Request<pb::ValidateSessionRequest>,
     ) -> Result<Response<pb::ValidateSessionResponse>, Status> {
-        let caller = standing(&request).caller;
-        let wish = convert::validation(request.into_inner(), caller)?;
-        let validated = self.validate.validate(&wish).await?;
-        Ok(Response::new(convert::to_pb_validated(validated)))
+        validate::answer_one(self, request).await
     }
 
     async fn reauthenticate_session(
@@ -285,10 +282,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         request: Request<Streaming<pb::ValidateSessionsRequest>>,
     ) -> Result<Response<Answers>, Status> {
-        let standing = standing(&request);
-        let caller = standing.caller.clone();
-        let end = self.streams.end(deadline::stated(request.metadata()), standing);
-        Ok(validate::answer_all(self.validate.clone(), caller, request.into_inner(), end))
+        Ok(validate::answer_all(self, request))
     }
 
     type WatchRevocationsStream = Events<pb::WatchRevocationsResponse>;

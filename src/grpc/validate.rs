@@ -1,15 +1,18 @@
-//! ValidateSessions: many questions over one stream.
+//! ValidateSession, and ValidateSessions: many questions over one stream.
 
 use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, Stream, StreamExt, stream};
-use tonic::{Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::error::Result;
+use crate::grpc::auth::standing;
 use crate::grpc::convert::session as convert;
+use crate::grpc::deadline;
 use crate::grpc::pb::session as pb;
+use crate::grpc::session::SessionApi;
 use crate::model::caller::principal::Caller;
 use crate::session::validate::Validate;
 
@@ -33,20 +36,30 @@ struct Talk {
     end: Option<Status>,
 }
 
-/// Answers what is asked until the caller closes its side or `stop` says why not; what was taken is answered still.
-/// Nothing is taken that nobody could be answered: the stream is looked at only when there is room for an answer.
+/// ValidateSession.
+pub(super) async fn answer_one(
+    api: &SessionApi,
+    request: Request<pb::ValidateSessionRequest>,
+) -> Result<Response<pb::ValidateSessionResponse>, Status> {
+    let caller = standing(&request).caller;
+    let wish = convert::validation(request.into_inner(), caller)?;
+    Ok(Response::new(convert::to_pb_validated(api.validate.validate(&wish).await?)))
+}
+
+/// ValidateSessions. Answers what is asked until the caller closes its side, or the stream is to end; what was taken is
+/// answered still. Nothing is taken that nobody could be answered: the stream is looked at only when there is room for
+/// an answer.
 pub(super) fn answer_all(
-    validate: Arc<Validate>,
-    caller: Caller,
-    asked: Streaming<pb::ValidateSessionsRequest>,
-    stop: impl Future<Output = Status> + Send + 'static,
+    api: &SessionApi,
+    request: Request<Streaming<pb::ValidateSessionsRequest>>,
 ) -> Response<Answers> {
+    let standing = standing(&request);
     let talk = Talk {
-        validate,
-        caller,
-        asked: Some(asked),
+        validate: api.validate.clone(),
+        caller: standing.caller.clone(),
+        stop: Box::pin(api.streams.end(deadline::stated(request.metadata()), standing)),
+        asked: Some(request.into_inner()),
         working: FuturesUnordered::new(),
-        stop: Box::pin(stop),
         end: None,
     };
     Response::new(Box::pin(stream::unfold(talk, next)))

@@ -1,6 +1,7 @@
 //! Starts the real server on port 0, on a database of its own, with a clock moved by hand.
 
 pub mod audit;
+pub mod callers;
 pub mod calls;
 pub mod cluster;
 pub mod conflicts;

@@ -1,3 +1,5 @@
+//! Who stands behind credentials.
+
 use chrono::{DateTime, Duration};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tenants are settled, of every request that has one.
+
 use std::collections::BTreeSet;
 
 use prost::Message;
