@@ -67,6 +67,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let policy = config.policy()?;
+    let callers = config.callers;
     let locator = Locator::open(config.geoip_database.clone(), config.geoip_asn_database.clone())?;
     // Listened for from the start: a signal while starting stops it as well.
     let shutdown = shutdown()?;
@@ -104,7 +105,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         () = &mut shutdown => return Ok(()),
     };
     let addr: SocketAddr = server.addr()?;
-    banner::print(addr, postgres.as_ref());
+    banner::print(addr, postgres.as_ref(), callers);
     server.run(shutdown).await?;
     // The private Postgres goes last. Dropping it waits for its orderly end.
     tokio::task::spawn_blocking(move || drop(postgres)).await.context("stopping Postgres")

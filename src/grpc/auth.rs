@@ -54,12 +54,16 @@ impl Standing {
 /// # Panics
 /// On a request that did not come through the layer.
 pub fn standing<T>(request: &tonic::Request<T>) -> Standing {
-    request.extensions().get().cloned().expect("no handler is reached past the layer")
+    seen(request).clone()
+}
+
+fn seen<T>(request: &tonic::Request<T>) -> &Standing {
+    request.extensions().get().expect("no handler is reached past the layer")
 }
 
 /// The principal that calls, as activities, alerts and ended sessions name it.
 pub fn principal<T>(request: &tonic::Request<T>) -> String {
-    standing(request).caller.name.clone()
+    seen(request).caller.name.clone()
 }
 
 impl<S> Layer<S> for AuthLayer {

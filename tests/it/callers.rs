@@ -1,5 +1,6 @@
 //! Every method by every kind of caller, against the table of permissions.
 
+mod audit_log;
 mod command_line;
 mod foreign;
 mod keys;
@@ -151,12 +152,15 @@ async fn each_scope_alone_opens_its_methods_only() {
 async fn open_callers_may_do_everything_as_anonymous_and_a_key_binds_all_the_same() {
     let server = start().await;
     let gateway = server.key("edge", &grant(Role::Gateway, &["*"])).await.text;
+    let mut not_in_order = Vec::new();
     for method in methods() {
         assert_eq!(denied(server.call(&method, Vec::new(), None).await), None, "{method}");
         let answer = server.call(&method, well_formed(&method), None).await;
         let code = answer.as_ref().err().map(Status::code);
         let reflects = method.contains("reflection");
-        assert!(reflects || code != Some(Code::InvalidArgument), "{method}: {answer:?}");
+        if !reflects && code == Some(Code::InvalidArgument) {
+            not_in_order.push(format!("{method}: {answer:?}"));
+        }
         assert_eq!(denied(answer), None, "{method}");
         let Need::Scope(scope) = need(&method) else { continue };
         let answer = denied(server.call(&method, Vec::new(), Some(&gateway)).await);
@@ -164,6 +168,7 @@ async fn open_callers_may_do_everything_as_anonymous_and_a_key_binds_all_the_sam
         let answer = denied(server.call(&method, Vec::new(), Some("ssk_")).await);
         assert_eq!(answer.map(|(code, _)| code), Some(Code::Unauthenticated), "{method}");
     }
+    assert!(not_in_order.is_empty(), "{not_in_order:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -57,7 +57,7 @@ impl Entry {
         tracing::info!(
             target: "audit",
             principal = %self.principal.escape_debug(), method = %self.method.escape_debug(),
-            tenant = %tenant.escape_debug(), ?code, call_id = %self.id, "administrative call"
+            tenant = %tenant.escape_debug(), ?code, request_id = %self.id, "administrative call"
         );
     }
 }

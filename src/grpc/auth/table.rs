@@ -55,6 +55,9 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+    use prost_types::FileDescriptorSet;
+
     use super::*;
 
     #[test]
@@ -94,5 +97,28 @@ mod tests {
         ] {
             assert_eq!(table.need(odd), None, "{odd}");
         }
+    }
+
+    #[test]
+    fn every_method_says_in_its_comment_which_scope_it_needs() {
+        let set = FileDescriptorSet::decode(pb::DESCRIPTOR).unwrap();
+        let mut said = 0;
+        for file in &set.file {
+            for (at, service) in file.service.iter().enumerate() {
+                for (number, method) in service.method.iter().enumerate() {
+                    let name = format!("{}.{}/{}", file.package(), service.name(), method.name());
+                    let (_, need) = METHODS.iter().find(|(row, _)| *row == name).unwrap();
+                    let Need::Scope(scope) = need else { panic!("{name} is open") };
+                    // `service` and `method` are fields 6 and 2 (descriptor.proto).
+                    let path = [6, i32::try_from(at).unwrap(), 2, i32::try_from(number).unwrap()];
+                    let info = file.source_code_info.as_ref().unwrap();
+                    let place = info.location.iter().find(|place| place.path == path).unwrap();
+                    let line = format!(" Scope: `{}`.\n", scope.name());
+                    assert!(place.leading_comments().ends_with(&line), "{name} lacks {line}");
+                    said += 1;
+                }
+            }
+        }
+        assert_eq!(said, METHODS.len() - 4, "all but health and reflection");
     }
 }

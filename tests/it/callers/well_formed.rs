@@ -52,6 +52,10 @@ pub fn of(method: &str, about: About) -> Vec<u8> {
             tenant_id,
             session_id,
             user_id: owner,
+            authentication: Some(pb::Authentication {
+                acr: "aal2".to_owned(),
+                ..Default::default()
+            }),
             ..Default::default()
         }
         .encode_to_vec(),
@@ -140,8 +144,16 @@ pub fn of(method: &str, about: About) -> Vec<u8> {
             let new_device =
                 Some(pb::PlainRule { mode: pb::RuleMode::Alert.into(), ..Default::default() });
             let detection = Some(pb::DetectionPolicy { new_device, ..Default::default() });
-            alert::EvaluateRulesRequest { tenant_id, detection, ..Default::default() }
-                .encode_to_vec()
+            let start_time = Some(prost_types::Timestamp { seconds: 1_773_400_000, nanos: 0 });
+            let end_time = Some(prost_types::Timestamp { seconds: 1_773_480_000, nanos: 0 });
+            alert::EvaluateRulesRequest {
+                tenant_id,
+                detection,
+                start_time,
+                end_time,
+                ..Default::default()
+            }
+            .encode_to_vec()
         }
         "WatchAlerts" => {
             alert::WatchAlertsRequest { tenant_id, ..Default::default() }.encode_to_vec()
