@@ -125,6 +125,21 @@ mod tests {
     }
 
     #[test]
+    fn nowhere_is_no_session_and_its_own_for_each() {
+        let key = |id: u128| SessionKey {
+            tenant: TenantId::default(),
+            user: UserId::parse("ada").unwrap(),
+            session: Uuid::from_u128(id),
+        };
+        // Of a UUIDv7, and its neighbour.
+        let here = key(0x0195_d6a0_0000_7000_8000_0000_0000_0001);
+        let there = here.nowhere();
+        assert_eq!((&there.tenant, &there.user), (&here.tenant, &here.user));
+        assert_ne!(there.session.get_version_num(), 7);
+        assert_ne!(there, key(0x0195_d6a0_0000_7000_8000_0000_0000_0002).nowhere());
+    }
+
+    #[test]
     fn user_ids_count_characters_not_bytes() {
         assert!(UserId::parse(&"ü".repeat(128)).is_ok());
         assert!(UserId::parse(&"ü".repeat(129)).is_err());

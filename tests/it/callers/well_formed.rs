@@ -108,7 +108,8 @@ pub fn of(method: &str, about: About) -> Vec<u8> {
         }
         "GetPolicy" => pb::GetPolicyRequest { tenant_id, ..Default::default() }.encode_to_vec(),
         "UpdatePolicy" => {
-            let policy = Some(pb::Policy { tenant_id, ..Default::default() });
+            let idle_timeout = Some(prost_types::Duration { seconds: 600, nanos: 0 });
+            let policy = Some(pb::Policy { tenant_id, idle_timeout, ..Default::default() });
             pb::UpdatePolicyRequest { policy, dry_run: true, ..Default::default() }.encode_to_vec()
         }
         "GetSessionStats" => {
