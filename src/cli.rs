@@ -1,8 +1,11 @@
 //! The command line: parses, prepares, dispatches.
 
+mod api_key;
 mod banner;
+mod database;
 mod descriptors;
 mod master_key;
+mod principal;
 
 use std::net::SocketAddr;
 
@@ -10,9 +13,10 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 use crate::cache::feed::WatchSettings;
+use crate::caller::admission::Callers;
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::dev_postgres::{self, DevPostgres};
+use crate::config::{CallersFlag, Config, ReflectionFlag};
+use crate::dev_postgres;
 use crate::edge::tls as certificates;
 use crate::model::detection::DetectionSettings;
 use crate::server::{Intervals, Server, Settings, refuse};
@@ -37,6 +41,16 @@ enum Command {
     Serve,
     /// Bring the database up to date and exit
     Migrate,
+    /// Say who may call, and what
+    Principal {
+        #[command(subcommand)]
+        command: principal::Command,
+    },
+    /// Make, list and revoke the keys by which principals call
+    ApiKey {
+        #[command(subcommand)]
+        command: api_key::Command,
+    },
 }
 
 /// Does what the command line says.
@@ -48,6 +62,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     let done = match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(cli.config).await,
         Command::Migrate => migrate(cli.config).await,
+        Command::Principal { command } => principal::run(command, &cli.config).await,
+        Command::ApiKey { command } => api_key::run(command, &cli.config).await,
     };
     tokio::task::spawn_blocking(|| telemetry.finish()).await.context("sending the last traces")?;
     done
@@ -58,7 +74,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let tls = config.tls.files()?;
     let insecure = config.tls.dangerously_insecure;
     // Checked here as well as when binding, so that nothing is set up for an address that is refused.
-    let known = refuse::callers_known(tls.as_ref());
+    let callers = config.callers;
+    let known = refuse::callers_known(callers.into(), tls.as_ref());
     refuse::address(config.listen, tls.is_some(), known, insecure)?;
     if let Some(files) = &tls {
         certificates::check(files, &Clock::system())?;
@@ -67,7 +84,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let locator = Locator::open(config.geoip_database.clone(), config.geoip_asn_database.clone())?;
     // Listened for from the start: a signal while starting stops it as well.
     let shutdown = shutdown()?;
-    let (url, postgres) = database(&config).await?;
+    let (url, postgres) = database::own(&config).await?;
     let master_key = master_key::load(&config, &data_dir(&config))?;
     let traced = config.is_traced();
     let encrypted = tls.is_some();
@@ -77,6 +94,12 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         dangerously_insecure: insecure,
         edge: config.edge,
         http_listen: config.http_listen.0,
+        callers: callers.into(),
+        reflection: match config.reflection {
+            ReflectionFlag::On => true,
+            ReflectionFlag::Off => false,
+            ReflectionFlag::Auto => callers == CallersFlag::Open,
+        },
         database_url: url,
         database_connections: config.database_connections,
         master_key,
@@ -99,14 +122,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         () = &mut shutdown => return Ok(()),
     };
     let addr: SocketAddr = server.addr()?;
-    banner::print(addr, encrypted, postgres.as_ref());
+    banner::print(addr, encrypted, postgres.as_ref(), callers);
     server.run(shutdown).await?;
     // The private Postgres goes last. Dropping it waits for its orderly end.
     tokio::task::spawn_blocking(move || drop(postgres)).await.context("stopping Postgres")
 }
 
 async fn migrate(config: Config) -> anyhow::Result<()> {
-    let (url, postgres) = database(&config).await?;
+    let (url, postgres) = database::own(&config).await?;
     let db = Database::new(&url, config.database_connections)?;
     let applied = migrations::run(&db, Clock::system().now()).await.context("the database")?;
     match applied.as_slice() {
@@ -114,20 +137,6 @@ async fn migrate(config: Config) -> anyhow::Result<()> {
         versions => println!("Applied {}.", versions.join(", ")),
     }
     tokio::task::spawn_blocking(move || drop(postgres)).await.context("stopping Postgres")
-}
-
-/// The database to use, and the private Postgres it lies in if none was given.
-async fn database(config: &Config) -> anyhow::Result<(String, Option<DevPostgres>)> {
-    if let Some(url) = config.database_url()? {
-        return Ok((url, None));
-    }
-    let options = dev_postgres::Options {
-        data_dir: data_dir(config),
-        pg_bin: config.pg_bin.clone(),
-        fsync: true,
-    };
-    let postgres = tokio::task::spawn_blocking(|| DevPostgres::start(options)).await??;
-    Ok((postgres.url("sessiond"), Some(postgres)))
 }
 
 fn data_dir(config: &Config) -> std::path::PathBuf {
@@ -145,4 +154,13 @@ fn shutdown() -> anyhow::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+impl From<CallersFlag> for Callers {
+    fn from(flag: CallersFlag) -> Callers {
+        match flag {
+            CallersFlag::Open => Callers::Open,
+            CallersFlag::Authenticated => Callers::Authenticated,
+        }
+    }
 }

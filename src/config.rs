@@ -15,8 +15,10 @@ use clap::{Args, ValueEnum};
 use crate::model::policy::ranges::{self, Range};
 use crate::model::policy::{Limit, Limits, OnLimit, Policy};
 use edge::Limits as EdgeLimits;
-use parse::{acr_levels, http_listen, issuer, listen, within};
+use parse::{acr_levels, http_listen, issuer, listen};
 use tls::Tls;
+
+pub use parse::within;
 
 const RETENTION: Range = Range::new("31d to 3650d", 31 * 86_400, 3650 * 86_400, false);
 const STALENESS: Range = Range::new("0s, or 1s to 60s", 1, 60, true);
@@ -37,6 +39,14 @@ pub struct Config {
     #[arg(long, env = "SESSIOND_HTTP_LISTEN", global = true, default_value = "127.0.0.1:9464")]
     #[arg(value_parser = http_listen, value_name = "ADDRESS")]
     pub http_listen: HttpListen,
+
+    /// Who may call. Credentials that are shown are checked and bind in any case
+    #[arg(long, env = "SESSIOND_CALLERS", global = true, default_value = "open", value_enum)]
+    pub callers: CallersFlag,
+
+    /// Whether gRPC reflection tells the protocol to whoever asks
+    #[arg(long, env = "SESSIOND_REFLECTION", global = true, default_value = "auto", value_enum)]
+    pub reflection: ReflectionFlag,
 
     /// Postgres URL; without it a private Postgres is set up and used. A remote host is verified
     /// in full (sslmode=verify-full) unless the URL says otherwise
@@ -180,6 +190,24 @@ pub struct Config {
     /// How to log; auto = text on a terminal, JSON otherwise
     #[arg(long, env = "SESSIOND_LOG_FORMAT", global = true, default_value = "auto", value_enum)]
     pub log_format: LogFormat,
+}
+
+/// `--callers`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CallersFlag {
+    /// Whoever reaches the port may do everything
+    Open,
+    /// Only principals, with an API key or a certificate, and what they are granted
+    Authenticated,
+}
+
+/// `--reflection`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReflectionFlag {
+    On,
+    Off,
+    /// On while callers are open
+    Auto,
 }
 
 /// `--http-listen`; `None` = off

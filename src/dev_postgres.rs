@@ -64,6 +64,15 @@ pub fn default_data_dir() -> PathBuf {
     home::user_dir("/var/lib/sessiond", "XDG_DATA_HOME", ".local/share")
 }
 
+/// The connection URL of a database in the server that another process runs in this data home just now, or `None` if
+/// none does. Starts and makes nothing.
+pub fn running(data_dir: &Path, database: &str) -> Option<String> {
+    let home = data_dir.canonicalize().ok()?;
+    let socket_dir = home::socket_dir(&home).ok()?;
+    let ready = matches!(ready::ask(&home::socket_in(&socket_dir), NAME), Answer::Ready);
+    ready.then(|| url(&socket_dir, database))
+}
+
 /// A running server. Dropping it stops the server: SIGINT, after 10 s SIGQUIT, after 20 s SIGKILL.
 ///
 /// A server that dies is started again, after 100 ms at first and up to 5 s if it keeps dying.
@@ -115,9 +124,7 @@ impl DevPostgres {
 
     /// The connection URL of a database; the one made with the cluster is called `sessiond`.
     pub fn url(&self, database: &str) -> String {
-        let host = percent_encode(self.socket_dir.path().as_os_str().as_encoded_bytes());
-        let database = percent_encode(database.as_bytes());
-        format!("postgresql:///{database}?host={host}&user={NAME}")
+        url(self.socket_dir.path(), database)
     }
 
     /// A shell line that opens `psql` on the `sessiond` database.
@@ -174,6 +181,12 @@ impl DevPostgres {
             std::thread::sleep(POLL);
         }
     }
+}
+
+fn url(socket_dir: &Path, database: &str) -> String {
+    let host = percent_encode(socket_dir.as_os_str().as_encoded_bytes());
+    let database = percent_encode(database.as_bytes());
+    format!("postgresql:///{database}?host={host}&user={NAME}")
 }
 
 /// Keeps only what RFC 3986 calls unreserved.

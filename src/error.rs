@@ -27,6 +27,12 @@ pub enum Error {
     /// A refresh token that cannot be honoured; how its session ended, where that is the cause.
     #[error("unauthenticated: {reason:?}")]
     Unauthenticated { reason: Reason, ended: Option<EndReason> },
+    /// The caller shows no credentials, or none that are good; never why not.
+    #[error("unknown caller")]
+    UnknownCaller,
+    /// The caller may not do this. `message` is for people, `metadata` goes into `ErrorInfo`.
+    #[error("not permitted: {message}")]
+    NotPermitted { reason: Reason, message: String, metadata: Vec<(&'static str, String)> },
     /// The thing `name` of the proto type `kind` does not exist, or the caller may not know that it
     /// does.
     #[error("{kind} {name} not found")]
@@ -148,4 +154,8 @@ pub enum Reason {
     WatchTooSlow,
     Stopping,
     RateLimited,
+    CallerUnauthenticated,
+    CallerNotPermitted,
+    TenantNotPermitted,
+    AudienceNotPermitted,
 }

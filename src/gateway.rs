@@ -3,10 +3,11 @@
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! use sessiond::gateway::{Gateway, Options, Verdict};
+//! use sessiond::gateway::{ApiKey, Gateway, Options, Verdict};
 //!
 //! let channel = tonic::transport::Channel::from_static("http://127.0.0.1:50051").connect().await?;
-//! let gateway = Gateway::connect(channel, Options::new("sessiond")).await?;
+//! let api_key = Some(ApiKey::new("ssk_..."));
+//! let gateway = Gateway::connect(channel, Options { api_key, ..Options::new("sessiond") }).await?;
 //! match gateway.validate("eyJ...") {
 //!     Verdict::Active(claims) => println!("{} may pass", claims.key.user),
 //!     Verdict::Ask => println!("call ValidateSession"),
@@ -17,6 +18,7 @@
 //! # }
 //! ```
 
+mod credentials;
 mod follow;
 mod keys;
 mod revoked;
@@ -32,13 +34,18 @@ use tonic::transport::Channel;
 
 use crate::model::ids::TenantId;
 use crate::model::token::{AccessClaims, InactiveReason};
+use credentials::Credentials;
 use keys::Keys;
 use revoked::{Revoked, Withdrawn};
 use timing::Timing;
 
+pub use credentials::ApiKey;
+
 /// How a gateway works.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Of a principal with the role `gateway`; `None` = callers are open, or the channel has a client certificate.
+    pub api_key: Option<ApiKey>,
     /// The `iss` of the service's tokens.
     pub issuer: String,
     /// Who a token must be meant for; `None` = anybody.
@@ -109,6 +116,7 @@ impl Options {
     /// As a gateway in front of tenant `default` needs them.
     pub fn new(issuer: &str) -> Options {
         Options {
+            api_key: None,
             issuer: issuer.to_owned(),
             audience: None,
             tenant: String::new(),
@@ -129,6 +137,7 @@ impl Gateway {
     pub async fn connect(channel: Channel, options: Options) -> Result<Gateway, Status> {
         let tenant = TenantId::parse(&options.tenant)
             .map_err(|_| Status::invalid_argument("the options name no tenant that can be"))?;
+        let credentials = Credentials::new(options.api_key.as_ref())?;
         let verified = Cache::new(options.tokens);
         let shared = Arc::new(Shared {
             keys: Keys::default(),
@@ -139,7 +148,7 @@ impl Gateway {
             tenant,
             options,
         });
-        let mut follower = follow::Follower::new(channel, shared.clone());
+        let mut follower = follow::Follower::new(channel, credentials, shared.clone());
         follower.begin().await?;
         Ok(Gateway { shared, following: tokio::spawn(follower.run()) })
     }

@@ -31,6 +31,7 @@ pub mod model;
 
 pub mod alert;
 pub mod cache;
+pub mod caller;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -52,7 +52,7 @@ impl Server {
     /// # Errors
     /// A sentence that says what to do.
     pub async fn bind(settings: Settings, clock: Clock) -> anyhow::Result<Server> {
-        let known = refuse::callers_known(settings.tls.as_ref());
+        let known = refuse::callers_known(settings.callers, settings.tls.as_ref());
         let tls = settings.tls.is_some();
         refuse::address(settings.listen, tls, known, settings.dangerously_insecure)?;
         // Nobody waits for it: who comes before it is done builds it or waits where it is used.
@@ -84,7 +84,7 @@ impl Server {
         let wired = Wired::new(&settings, &db, &clock, keyring, &metrics, certificates, &drain);
         let (reporter, health) = tonic_health::server::health_reporter();
         let routes = routes::Routes { sessions: wired.sessions, alerts: wired.alerts, health };
-        let service = routes.service(&settings.edge, clock, settings.traced, &metrics)?;
+        let service = routes.service(&settings, wired.admission, clock, &metrics)?;
         let (health, drain_timeout) = (Health(reporter), settings.drain_timeout);
         Ok(Server { edge, http, service, health, jobs: wired.jobs, metrics, drain, drain_timeout })
     }

@@ -7,6 +7,7 @@ mod statement;
 
 pub mod activities;
 pub mod alerts;
+pub mod callers;
 pub mod changes;
 pub mod devices;
 pub mod durability;

@@ -7,7 +7,7 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::cache::seen::Seen;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::revocation::{KNOWN_FOR, Subject};
 use crate::store::pool::Database;
 
@@ -31,8 +31,8 @@ struct Inner<T> {
     bound: Duration,
     changes: Arc<AtomicU64>,
     known: RwLock<Option<Known<T>>>,
-    /// One read at a time; who waited for it takes what it found, if that will do.
-    reading: tokio::sync::Mutex<()>,
+    /// One read at a time; who waited for it takes what it found, if that will do, or how it failed.
+    reading: tokio::sync::Mutex<Option<(Instant, Error)>>,
 }
 
 type Read<T> =
@@ -114,20 +114,41 @@ impl<T> Whole<T> {
         Whole(Arc::new(Inner { db, read, seen, bound, changes, known, reading }))
     }
 
+    /// How old may be what is used.
+    pub fn bound(&self) -> Duration {
+        self.0.bound
+    }
+
     /// The table, true of a moment not longer ago than the bound. Reads it only if nothing so recent is known.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
     pub async fn get(&self) -> Result<Arc<T>> {
-        if let Some(known) = self.known() {
+        self.get_within(self.0.bound).await
+    }
+
+    /// The same where more is asked for than the bound.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn get_within(&self, bound: Duration) -> Result<Arc<T>> {
+        let asked = Instant::now();
+        if let Some(known) = self.known_within(bound) {
             return Ok(known);
         }
-        let _turn = self.0.reading.lock().await;
-        if let Some(known) = self.known() {
+        let mut failed = self.0.reading.lock().await;
+        if let Some(known) = self.known_within(bound) {
             return Ok(known);
+        }
+        // A queue of those who wait must not ask one by one a database that does not answer.
+        if let Some((_, error)) = failed.as_ref().filter(|(at, _)| *at >= asked) {
+            return Err(error.again());
         }
         let (read_at, changes) = (Instant::now(), self.0.changes.load(Ordering::Acquire));
-        let value = Arc::new(self.0.db.within((self.0.read)(self.0.db.clone())).await?);
+        let reading = self.0.db.within((self.0.read)(self.0.db.clone())).await;
+        let value = Arc::new(reading.inspect_err(|error| {
+            *failed = Some((Instant::now(), error.again()));
+        })?);
         let known = Known { value: value.clone(), read_at, changes };
         *self.0.known.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(known);
         Ok(value)
@@ -135,6 +156,10 @@ impl<T> Whole<T> {
 
     /// What is known recently enough.
     pub fn known(&self) -> Option<Arc<T>> {
+        self.known_within(self.0.bound)
+    }
+
+    fn known_within(&self, bound: Duration) -> Option<Arc<T>> {
         // First how far changes were followed, then whether there were any.
         let followed = self.0.seen.through().0;
         let known = self.0.known.read().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -143,7 +168,7 @@ impl<T> Whole<T> {
         let true_at = followed.map_or(known.read_at, |followed| followed.max(known.read_at));
         let age = |since: Instant| now.saturating_duration_since(since);
         let fresh = known.changes == self.0.changes.load(Ordering::Acquire)
-            && age(true_at) < self.0.bound
+            && age(true_at) < bound
             && age(known.read_at) < KNOWN_FOR;
         fresh.then(|| known.value.clone())
     }

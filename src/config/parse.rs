@@ -8,7 +8,7 @@ use crate::model::policy::acr;
 use crate::model::policy::ranges::Range;
 
 /// A parser of durations that `range` holds.
-pub(super) fn within(range: &'static Range) -> impl Fn(&str) -> Result<Duration, String> + Clone {
+pub fn within(range: &'static Range) -> impl Fn(&str) -> Result<Duration, String> + Clone {
     move |text| {
         let wrong = || format!("must be {}, like 90s, 30m, 12h or 30d", range.rule);
         let duration = humantime::parse_duration(text).map_err(|_| wrong())?;

@@ -94,8 +94,7 @@ pub(super) struct SocketDir {
 
 impl SocketDir {
     pub(super) fn prepare(home: &Path, identity: &Identity) -> Result<SocketDir> {
-        let path = choose_socket_dir(home, &[&std::env::temp_dir(), Path::new("/tmp")])
-            .context("the temp directory (TMPDIR) has a path too long or odd for a Unix socket")?;
+        let path = socket_dir(home)?;
         identity.make_private_dir(&path)?;
         let temporary = !path.starts_with(home);
         Ok(SocketDir { path, temporary })
@@ -106,8 +105,19 @@ impl SocketDir {
     }
 
     pub(super) fn socket(&self) -> PathBuf {
-        self.path.join(SOCKET_NAME)
+        socket_in(&self.path)
     }
+}
+
+/// Where the socket of this data home is, or would be.
+pub(super) fn socket_dir(home: &Path) -> Result<PathBuf> {
+    choose_socket_dir(home, &[&std::env::temp_dir(), Path::new("/tmp")])
+        .context("the temp directory (TMPDIR) has a path too long or odd for a Unix socket")
+}
+
+/// The socket in its directory.
+pub(super) fn socket_in(dir: &Path) -> PathBuf {
+    dir.join(SOCKET_NAME)
 }
 
 impl Drop for SocketDir {

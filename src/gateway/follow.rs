@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use super::Shared;
+use super::credentials::Credentials;
 use super::revoked::{Revoked, time};
 use crate::grpc::pb::session as pb;
 use crate::grpc::pb::session::session_service_client::SessionServiceClient;
@@ -33,7 +35,7 @@ type Stream = Streaming<pb::WatchRevocationsResponse>;
 
 /// Follows for one gateway.
 pub(super) struct Follower {
-    client: SessionServiceClient<Channel>,
+    client: SessionServiceClient<InterceptedService<Channel, Credentials>>,
     shared: Arc<Shared>,
     stream: Option<Stream>,
     cursor: String,
@@ -49,10 +51,10 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    pub fn new(channel: Channel, shared: Arc<Shared>) -> Follower {
+    pub fn new(channel: Channel, credentials: Credentials, shared: Arc<Shared>) -> Follower {
         let now = Instant::now();
         Follower {
-            client: SessionServiceClient::new(channel),
+            client: SessionServiceClient::with_interceptor(channel, credentials),
             shared,
             stream: None,
             cursor: String::new(),

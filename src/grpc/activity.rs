@@ -3,6 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use crate::grpc::auth::principal;
+use crate::grpc::auth::tenants::tenanted;
 use crate::grpc::convert::activity as convert;
 use crate::grpc::convert::lists::Listing;
 use crate::grpc::pb::session as pb;
@@ -22,7 +23,7 @@ pub(super) async fn record(
     request: Request<pb::RecordActivitiesRequest>,
 ) -> Result<Response<pb::RecordActivitiesResponse>, Status> {
     let caller = principal(&request);
-    let reports = convert::reports(request.into_inner(), api.clock.now(), caller)?;
+    let reports = convert::reports(tenanted(request)?, api.clock.now(), caller)?;
     let recorded = api.activities.record.record(&reports).await?;
     Ok(Response::new(convert::to_pb_recorded(&recorded)))
 }
@@ -32,7 +33,7 @@ pub(super) async fn list(
     api: &SessionApi,
     request: Request<pb::ListActivitiesRequest>,
 ) -> Result<Response<pb::ListActivitiesResponse>, Status> {
-    let request = request.into_inner();
+    let request = tenanted(request)?;
     let (tenant, filter, size) = convert::filter(&request)?;
     let scope = request.filter.unwrap_or_default();
     let listing = Listing::new(&api.pages, "ListActivities", &tenant, &scope);

@@ -12,7 +12,8 @@ use crate::alert::stats::Stats;
 use crate::alert::watch::Watch;
 use crate::alert::work::Work;
 use crate::clock::Clock;
-use crate::grpc::auth::principal;
+use crate::grpc::auth::tenants::tenanted;
+use crate::grpc::auth::{principal, standing};
 use crate::grpc::convert::alert as convert;
 use crate::grpc::convert::evaluation;
 use crate::grpc::convert::lists::{Listing, scope};
@@ -44,7 +45,7 @@ impl pb::alert_service_server::AlertService for AlertApi {
         &self,
         request: Request<pb::ListAlertsRequest>,
     ) -> Result<Response<pb::ListAlertsResponse>, Status> {
-        let request = request.into_inner();
+        let request = tenanted(request)?;
         let (tenant, filter, size) = convert::filter(&request)?;
         let scope = request.filter.unwrap_or_default();
         let listing = Listing::new(&self.pages, "ListAlerts", &tenant, &scope);
@@ -60,7 +61,7 @@ impl pb::alert_service_server::AlertService for AlertApi {
         &self,
         request: Request<pb::GetAlertRequest>,
     ) -> Result<Response<pb::GetAlertResponse>, Status> {
-        let (tenant, id) = convert::name(&request.into_inner())?;
+        let (tenant, id) = convert::name(&tenanted(request)?)?;
         let alert = self.read.get(&tenant, id).await?;
         Ok(Response::new(pb::GetAlertResponse { alert: Some(convert::to_pb_alert(alert)) }))
     }
@@ -70,7 +71,7 @@ impl pb::alert_service_server::AlertService for AlertApi {
         request: Request<pb::AcknowledgeAlertRequest>,
     ) -> Result<Response<pb::AcknowledgeAlertResponse>, Status> {
         let caller = principal(&request);
-        let step = convert::acknowledgement(request.into_inner(), caller)?;
+        let step = convert::acknowledgement(tenanted(request)?, caller)?;
         let alert = self.work.step(&step).await?.alert;
         Ok(Response::new(pb::AcknowledgeAlertResponse { alert: Some(convert::to_pb_alert(alert)) }))
     }
@@ -80,7 +81,7 @@ impl pb::alert_service_server::AlertService for AlertApi {
         request: Request<pb::ResolveAlertRequest>,
     ) -> Result<Response<pb::ResolveAlertResponse>, Status> {
         let (caller, budget) = (principal(&request), deadline::budget(request.metadata()));
-        let step = convert::resolution(request.into_inner(), caller)?;
+        let step = convert::resolution(tenanted(request)?, caller)?;
         let (alert, ended) = self.resolve.resolve(&step, budget).await?;
         Ok(Response::new(pb::ResolveAlertResponse {
             alert: Some(convert::to_pb_alert(alert)),
@@ -94,7 +95,7 @@ impl pb::alert_service_server::AlertService for AlertApi {
         request: Request<pb::ReopenAlertRequest>,
     ) -> Result<Response<pb::ReopenAlertResponse>, Status> {
         let caller = principal(&request);
-        let step = convert::reopening(request.into_inner(), caller)?;
+        let step = convert::reopening(tenanted(request)?, caller)?;
         let alert = Some(convert::to_pb_alert(self.work.step(&step).await?.alert));
         Ok(Response::new(pb::ReopenAlertResponse { alert }))
     }
@@ -104,7 +105,7 @@ impl pb::alert_service_server::AlertService for AlertApi {
         request: Request<pb::RaiseAlertRequest>,
     ) -> Result<Response<pb::RaiseAlertResponse>, Status> {
         let caller = principal(&request);
-        let report = convert::report(request.into_inner(), caller)?;
+        let report = convert::report(tenanted(request)?, caller)?;
         let alert = Some(convert::to_pb_alert(self.raise.raise(&report).await?));
         Ok(Response::new(pb::RaiseAlertResponse { alert }))
     }
@@ -113,7 +114,7 @@ impl pb::alert_service_server::AlertService for AlertApi {
         &self,
         request: Request<pb::ListRulesRequest>,
     ) -> Result<Response<pb::ListRulesResponse>, Status> {
-        let tenant = rules::tenant(&request.into_inner())?;
+        let tenant = rules::tenant(&tenanted(request)?)?;
         Ok(Response::new(rules::to_pb(self.rules.list(&tenant).await?)))
     }
 
@@ -123,11 +124,12 @@ impl pb::alert_service_server::AlertService for AlertApi {
         &self,
         request: Request<pb::WatchAlertsRequest>,
     ) -> Result<Response<Self::WatchAlertsStream>, Status> {
-        let deadline = deadline::stated(request.metadata());
-        let request = request.into_inner();
+        let (deadline, standing) = (deadline::stated(request.metadata()), standing(&request));
+        let request = tenanted(request)?;
         let shown = request.filter.clone().unwrap_or_default();
         let (tenant, filter, wish) = convert::watch(request)?;
-        let terms = Terms { scope: scope("WatchAlerts", &tenant, &shown), wish, deadline };
+        let terms =
+            Terms { scope: scope("WatchAlerts", &tenant, &shown), wish, deadline, standing };
         let from = self.streams.position(&terms)?;
         let watch = self.watch.watch(tenant, filter, from).await?;
         Ok(self.streams.send(watch, terms, convert::to_pb_watched))
@@ -138,7 +140,7 @@ impl pb::alert_service_server::AlertService for AlertApi {
         request: Request<pb::EvaluateRulesRequest>,
     ) -> Result<Response<pb::EvaluateRulesResponse>, Status> {
         let time = deadline::budget(request.metadata());
-        let wish = evaluation::evaluation(request.into_inner())?;
+        let wish = evaluation::evaluation(tenanted(request)?)?;
         Ok(Response::new(evaluation::to_pb(self.evaluate.evaluate(&wish, time).await?)))
     }
 
@@ -146,7 +148,7 @@ impl pb::alert_service_server::AlertService for AlertApi {
         &self,
         request: Request<pb::GetAlertStatsRequest>,
     ) -> Result<Response<pb::GetAlertStatsResponse>, Status> {
-        let (owner, window) = convert::stats_wish(request.into_inner(), self.clock.now())?;
+        let (owner, window) = convert::stats_wish(tenanted(request)?, self.clock.now())?;
         let figures = self.stats.get(&owner, window).await?;
         Ok(Response::new(convert::to_pb_stats(figures)))
     }

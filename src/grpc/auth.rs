@@ -1,7 +1,160 @@
-//! Who calls. Callers are not authenticated: the server listens on a loopback address only, and
-//! whoever reaches it may call everything.
+//! Who calls: the tower layer that lets a call through to its handler, or not. Default deny: what the table of
+//! permissions does not name reaches no handler.
+
+mod audit;
+mod credentials;
+pub mod table;
+pub mod tenants;
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use tonic::Status;
+use tower::{Layer, Service};
+
+use crate::caller::admission::Admission;
+use crate::caller::directory::Credentials;
+use crate::caller::permissions::Need;
+use crate::model::caller::principal::Caller;
+use crate::model::caller::scope::Scope;
+use table::Table;
+
+/// Makes [`Auth`].
+#[derive(Clone)]
+pub struct AuthLayer(pub Admission, pub Arc<Table>);
+
+/// Lets through to `inner` who may.
+#[derive(Clone)]
+pub struct Auth<S> {
+    inner: S,
+    admission: Admission,
+    table: Arc<Table>,
+}
+
+/// A caller that was let in, in the extensions of its request.
+#[derive(Clone)]
+pub struct Standing {
+    pub caller: Caller,
+    admission: Admission,
+    credentials: Credentials,
+    scope: Scope,
+}
+
+impl Standing {
+    /// Waits until the caller may not do this any more; says why. For streams.
+    pub async fn lost(self) -> Status {
+        self.admission.lost(self.caller, self.credentials, self.scope).await.into()
+    }
+}
+
+/// Whoever was let in.
+///
+/// # Panics
+/// On a request that did not come through the layer.
+pub fn standing<T>(request: &tonic::Request<T>) -> Standing {
+    seen(request).clone()
+}
+
+fn seen<T>(request: &tonic::Request<T>) -> &Standing {
+    request.extensions().get().expect("no handler is reached past the layer")
+}
 
 /// The principal that calls, as activities, alerts and ended sessions name it.
-pub fn principal<T>(_request: &tonic::Request<T>) -> String {
-    "anonymous".to_owned()
+pub fn principal<T>(request: &tonic::Request<T>) -> String {
+    seen(request).caller.name.clone()
+}
+
+impl<S> Layer<S> for AuthLayer {
+    type Service = Auth<S>;
+    fn layer(&self, inner: S) -> Auth<S> {
+        Auth { inner, admission: self.0.clone(), table: self.1.clone() }
+    }
+}
+
+impl<S, A, B> Service<Request<A>> for Auth<S>
+where
+    S: Service<Request<A>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    A: Send + 'static,
+    B: Default + Send + 'static,
+{
+    type Response = Response<B>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Response<B>, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<A>) -> Self::Future {
+        let scope = match self.table.need(request.uri().path()) {
+            None => return refuse(Status::unimplemented("there is no such method")),
+            Some(Need::Nothing) => return Box::pin(self.inner.call(request)),
+            Some(Need::Scope(scope)) => scope,
+        };
+        let credentials = match credentials::of(&request) {
+            Ok(credentials) => credentials,
+            Err(error) => return refuse(error.into()),
+        };
+        let admission = self.admission.clone();
+        match admission.admit_now(&credentials) {
+            Some(Ok(caller)) => {
+                let standing = Standing { caller, admission, credentials, scope };
+                pass(&mut self.inner, request, standing)
+            }
+            Some(Err(error)) => refuse(error.into()),
+            // The one that is ready makes the call, and leaves its clone in its place.
+            None => {
+                let clone = self.inner.clone();
+                let mut inner = std::mem::replace(&mut self.inner, clone);
+                Box::pin(async move {
+                    let caller = match admission.admit(&credentials).await {
+                        Ok(caller) => caller,
+                        Err(error) => return Ok(Status::from(error).into_http()),
+                    };
+                    let standing = Standing { caller, admission, credentials, scope };
+                    pass(&mut inner, request, standing).await
+                })
+            }
+        }
+    }
+}
+
+/// Makes the call if its caller may, and has it in the log if it is an administrative one.
+fn pass<S, A, B>(
+    inner: &mut S,
+    mut request: Request<A>,
+    standing: Standing,
+) -> BoxFuture<'static, Result<Response<B>, S::Error>>
+where
+    S: Service<Request<A>, Response = Response<B>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    B: Default + Send + 'static,
+{
+    let entry = audit::Entry::begin(&mut request, &standing.caller, standing.scope);
+    let note = |response: &Response<B>| {
+        if let Some(entry) = entry {
+            entry.end(response.headers());
+        }
+    };
+    if let Err(error) = standing.caller.check_scope(standing.scope) {
+        let response = Status::from(error).into_http();
+        note(&response);
+        return Box::pin(std::future::ready(Ok(response)));
+    }
+    request.extensions_mut().insert(standing);
+    let call = inner.call(request);
+    Box::pin(async move { call.await.inspect(note) })
+}
+
+fn refuse<B, E>(status: Status) -> BoxFuture<'static, Result<Response<B>, E>>
+where
+    B: Default + Send + 'static,
+    E: Send + 'static,
+{
+    Box::pin(std::future::ready(Ok(status.into_http())))
 }

@@ -3,6 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use crate::grpc::auth::principal;
+use crate::grpc::auth::tenants::tenanted;
 use crate::grpc::convert::device as convert;
 use crate::grpc::convert::lists::Listing;
 use crate::grpc::deadline;
@@ -22,7 +23,7 @@ pub(super) async fn list(
     api: &SessionApi,
     request: Request<pb::ListDevicesRequest>,
 ) -> Result<Response<pb::ListDevicesResponse>, Status> {
-    let request = request.into_inner();
+    let request = tenanted(request)?;
     let (tenant, user, size) = convert::list(&request)?;
     let scope = pb::ListDevicesRequest { user_id: user.to_string(), ..Default::default() };
     let listing = Listing::new(&api.pages, "ListDevices", &tenant, &scope);
@@ -39,7 +40,7 @@ pub(super) async fn get(
     api: &SessionApi,
     request: Request<pb::GetDeviceRequest>,
 ) -> Result<Response<pb::GetDeviceResponse>, Status> {
-    let key = convert::name(&request.into_inner())?;
+    let key = convert::name(&tenanted(request)?)?;
     let device = Some(convert::to_pb_device(api.devices.read.get(&key).await?));
     Ok(Response::new(pb::GetDeviceResponse { device }))
 }
@@ -50,7 +51,7 @@ pub(super) async fn update(
     request: Request<pb::UpdateDeviceRequest>,
 ) -> Result<Response<pb::UpdateDeviceResponse>, Status> {
     let caller = principal(&request);
-    let wish = convert::update(request.into_inner(), caller)?;
+    let wish = convert::update(tenanted(request)?, caller)?;
     api.devices.update.update(&wish).await?;
     let device = Some(convert::to_pb_device(api.devices.read.get(&wish.key).await?));
     Ok(Response::new(pb::UpdateDeviceResponse { device }))
@@ -62,7 +63,7 @@ pub(super) async fn revoke(
     request: Request<pb::RevokeDeviceRequest>,
 ) -> Result<Response<pb::RevokeDeviceResponse>, Status> {
     let (caller, budget) = (principal(&request), deadline::budget(request.metadata()));
-    let wish = convert::revocation(request.into_inner(), caller)?;
+    let wish = convert::revocation(tenanted(request)?, caller)?;
     let done = api.devices.revoke.revoke(&wish, budget).await?;
     Ok(Response::new(pb::RevokeDeviceResponse {
         terminated_count: done.count,

@@ -63,6 +63,14 @@ impl From<Error> for Status {
                 let ended = [("end_reason", end_reason_name(end))];
                 status(Code::FailedPrecondition, session_text(reason), self::info(reason, ended))
             }
+            Error::UnknownCaller => status(
+                Code::Unauthenticated,
+                "the caller is not authenticated: a valid API key or client certificate is required",
+                info(Reason::CallerUnauthenticated),
+            ),
+            Error::NotPermitted { reason, message, metadata } => {
+                status(Code::PermissionDenied, message, self::info(reason, metadata))
+            }
             Error::NotFound { reason, kind, name } => {
                 let mut details = info(reason);
                 let text = format!("{kind} {name} does not exist");
@@ -200,6 +208,10 @@ fn reason_name(reason: Reason) -> &'static str {
         Reason::WatchTooSlow => Pb::WatchTooSlow,
         Reason::Stopping => Pb::Stopping,
         Reason::RateLimited => Pb::RateLimited,
+        Reason::CallerUnauthenticated => Pb::CallerUnauthenticated,
+        Reason::CallerNotPermitted => Pb::CallerNotPermitted,
+        Reason::TenantNotPermitted => Pb::TenantNotPermitted,
+        Reason::AudienceNotPermitted => Pb::AudienceNotPermitted,
     };
     name.as_str_name().trim_start_matches("ERROR_REASON_")
 }

@@ -86,7 +86,7 @@ pub fn unary(descriptor: &[u8]) -> impl Iterator<Item = String> + use<> {
 }
 
 /// The names of the methods that a descriptor set holds.
-fn names(descriptor: &[u8]) -> Vec<String> {
+pub(super) fn names(descriptor: &[u8]) -> Vec<String> {
     methods(descriptor).into_iter().map(|(name, _)| name).collect()
 }
 

@@ -21,6 +21,10 @@ const REQUEST_ID: &str = "x-request-id";
 /// Called on every request of a platform: it gets a span only where there is something to tell.
 const VALIDATE: &str = "/session.v1.SessionService/ValidateSession";
 
+/// The request id of a call, in its extensions.
+#[derive(Clone)]
+pub struct CallId(pub HeaderValue);
+
 /// Makes [`Observe`].
 #[derive(Clone)]
 pub struct ObserveLayer {
@@ -58,7 +62,7 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<A>) -> Self::Future {
+    fn call(&mut self, mut request: Request<A>) -> Self::Future {
         let id = request.headers().get(REQUEST_ID).filter(|id| is_sound(id)).cloned();
         let id = id.unwrap_or_else(|| header(self.layer.clock.new_id()));
         let uri = request.uri().clone();
@@ -68,6 +72,7 @@ where
         if self.layer.traced {
             otlp::go_on(&around, request.headers());
         }
+        request.extensions_mut().insert(CallId(id.clone()));
         let start = Instant::now();
         let call = self.inner.call(request);
         let calls = self.layer.calls.clone();

@@ -8,6 +8,8 @@ use tokio::time::{Instant, timeout};
 use tonic::{Request, Response, Status};
 
 use crate::error::{Error, Result};
+use crate::grpc::auth::standing;
+use crate::grpc::auth::tenants::tenanted;
 use crate::grpc::convert::revocations as convert;
 use crate::grpc::deadline;
 use crate::grpc::pb::session as pb;
@@ -24,8 +26,8 @@ pub(super) async fn watch(
     api: &SessionApi,
     request: Request<pb::WatchRevocationsRequest>,
 ) -> Result<Response<Events<pb::WatchRevocationsResponse>>, Status> {
-    let deadline = deadline::stated(request.metadata());
-    let (tenant, cursor, heartbeat) = convert::watch(request.into_inner())?;
+    let (deadline, standing) = (deadline::stated(request.metadata()), standing(&request));
+    let (tenant, cursor, heartbeat) = convert::watch(tenanted(request)?)?;
     let scope = format!("WatchRevocations\0{tenant}\0").into_bytes();
     let from = match api.streams.cursors().read(&scope, &cursor, api.clock.now()) {
         _ if cursor.is_empty() => None,
@@ -35,7 +37,7 @@ pub(super) async fn watch(
     };
     let following = api.watch_revocations.follow(tenant, from)?;
     let streams = api.streams.clone();
-    Ok(api.streams.open(deadline, async move |room| {
+    Ok(api.streams.open(deadline, standing, async move |room| {
         tell(following, &streams, &scope, heartbeat, &room).await
     }))
 }

@@ -6,7 +6,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::clock::Clock;
 use crate::grpc::activity::{self, Activities};
-use crate::grpc::auth::principal;
+use crate::grpc::auth::tenants::tenanted;
+use crate::grpc::auth::{principal, standing};
 use crate::grpc::convert::lists::{Listing, scope};
 use crate::grpc::convert::{keys, policy, session as convert};
 use crate::grpc::device::{self, Devices};
@@ -55,7 +56,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         request: Request<pb::CreateSessionRequest>,
     ) -> Result<Response<pb::CreateSessionResponse>, Status> {
         let caller = principal(&request);
-        let request = request.into_inner();
+        let request = tenanted(request)?;
         let policy = match convert::scope(&request) {
             Some((tenant, client)) => self.create.policies.of(&tenant, &client).await?,
             None => self.create.policies.builtin(),
@@ -77,10 +78,10 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         request: Request<pb::RefreshSessionRequest>,
     ) -> Result<Response<pb::RefreshSessionResponse>, Status> {
-        let caller = principal(&request);
+        let caller = standing(&request).caller;
         let request = request.into_inner();
         let client = convert::optional_context(request.client)?;
-        let refreshed = self.refresh.refresh(&request.refresh_token, client, caller).await?;
+        let refreshed = self.refresh.refresh(&request.refresh_token, client, &caller).await?;
         Ok(Response::new(pb::RefreshSessionResponse {
             session: Some(convert::to_pb_session(refreshed.session)),
             tokens: Some(convert::to_pb_tokens(refreshed.tokens)),
@@ -91,9 +92,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         request: Request<pb::ValidateSessionRequest>,
     ) -> Result<Response<pb::ValidateSessionResponse>, Status> {
-        let wish = convert::validation(request.into_inner())?;
-        let validated = self.validate.validate(&wish).await?;
-        Ok(Response::new(convert::to_pb_validated(validated)))
+        validate::answer_one(self, request).await
     }
 
     async fn reauthenticate_session(
@@ -101,7 +100,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         request: Request<pb::ReauthenticateSessionRequest>,
     ) -> Result<Response<pb::ReauthenticateSessionResponse>, Status> {
         let caller = principal(&request);
-        let wish = convert::reauthentication(request.into_inner(), self.clock.now(), caller)?;
+        let wish = convert::reauthentication(tenanted(request)?, self.clock.now(), caller)?;
         let done = self.reauthenticate.reauthenticate(&wish).await?;
         Ok(Response::new(convert::to_pb_reauthenticated(done)))
     }
@@ -110,8 +109,8 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         request: Request<pb::TerminateSessionRequest>,
     ) -> Result<Response<pb::TerminateSessionResponse>, Status> {
-        let caller = principal(&request);
-        let wish = convert::termination(request.into_inner(), caller)?;
+        let caller = standing(&request).caller;
+        let wish = convert::termination(tenanted(request)?, caller)?;
         let done = self.terminate.terminate(&wish).await?;
         Ok(Response::new(convert::to_pb_terminated(done)))
     }
@@ -121,7 +120,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         request: Request<pb::TerminateSessionsRequest>,
     ) -> Result<Response<pb::TerminateSessionsResponse>, Status> {
         let (caller, budget) = (principal(&request), deadline::budget(request.metadata()));
-        let wish = convert::mass_termination(request.into_inner(), caller)?;
+        let wish = convert::mass_termination(tenanted(request)?, caller)?;
         let done = self.terminate_many.terminate(&wish, budget).await?;
         Ok(Response::new(pb::TerminateSessionsResponse {
             terminated_count: done.count,
@@ -136,7 +135,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         request: Request<pb::EraseUserRequest>,
     ) -> Result<Response<pb::EraseUserResponse>, Status> {
         let (caller, budget) = (principal(&request), deadline::budget(request.metadata()));
-        let wish = convert::erasure(request.into_inner(), caller)?;
+        let wish = convert::erasure(tenanted(request)?, caller)?;
         let erased = self.erase.erase(&wish, budget).await?;
         Ok(Response::new(convert::to_pb_erased(erased)))
     }
@@ -145,7 +144,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         request: Request<pb::GetSessionRequest>,
     ) -> Result<Response<pb::GetSessionResponse>, Status> {
-        let (tenant, user, id) = convert::name(request.into_inner())?;
+        let (tenant, user, id) = convert::name(tenanted(request)?)?;
         let session = self.get.get(tenant, user, id).await?;
         Ok(Response::new(pb::GetSessionResponse { session: Some(convert::to_pb_session(session)) }))
     }
@@ -154,7 +153,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         request: Request<pb::ListSessionsRequest>,
     ) -> Result<Response<pb::ListSessionsResponse>, Status> {
-        let request = request.into_inner();
+        let request = tenanted(request)?;
         let (tenant, filter, size) = convert::filter(&request)?;
         let scope = request.filter.unwrap_or_default();
         let listing = Listing::new(&self.pages, "ListSessions", &tenant, &scope);
@@ -206,7 +205,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         request: Request<pb::UpdateSessionRequest>,
     ) -> Result<Response<pb::UpdateSessionResponse>, Status> {
         let caller = principal(&request);
-        let wish = convert::session_update(request.into_inner(), caller)?;
+        let wish = convert::session_update(tenanted(request)?, caller)?;
         let session = Some(convert::to_pb_session(self.update.update(&wish).await?));
         Ok(Response::new(pb::UpdateSessionResponse { session }))
     }
@@ -215,7 +214,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         request: Request<pb::GetPolicyRequest>,
     ) -> Result<Response<pb::GetPolicyResponse>, Status> {
-        let request = request.into_inner();
+        let request = tenanted(request)?;
         let scope = policy::scope(&request)?;
         let (level, effective, detection) = self.get_policy.get(&scope).await?;
         Ok(Response::new(match request.effective {
@@ -232,7 +231,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         request: Request<pb::UpdatePolicyRequest>,
     ) -> Result<Response<pb::UpdatePolicyResponse>, Status> {
         let (caller, budget) = (principal(&request), deadline::budget(request.metadata()));
-        let wish = policy::update(request.into_inner(), caller)?;
+        let wish = policy::update(tenanted(request)?, caller)?;
         let updated = self.update_policy.update(&wish, budget).await?;
         Ok(Response::new(policy::to_pb_updated(updated)))
     }
@@ -243,11 +242,12 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         request: Request<pb::WatchSessionsRequest>,
     ) -> Result<Response<Self::WatchSessionsStream>, Status> {
-        let deadline = deadline::stated(request.metadata());
-        let request = request.into_inner();
+        let (deadline, standing) = (deadline::stated(request.metadata()), standing(&request));
+        let request = tenanted(request)?;
         let shown = request.filter.clone().unwrap_or_default();
         let (tenant, filter, wish) = convert::watch(request)?;
-        let terms = Terms { scope: scope("WatchSessions", &tenant, &shown), wish, deadline };
+        let terms =
+            Terms { scope: scope("WatchSessions", &tenant, &shown), wish, deadline, standing };
         let from = self.streams.position(&terms)?;
         let watch = self.watch.watch(tenant, filter, from).await?;
         Ok(self.streams.send(watch, terms, convert::to_pb_watched))
@@ -257,7 +257,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         request: Request<pb::GetSessionStatsRequest>,
     ) -> Result<Response<pb::GetSessionStatsResponse>, Status> {
-        let (owner, window) = convert::stats_wish(&request.into_inner(), self.clock.now())?;
+        let (owner, window) = convert::stats_wish(&tenanted(request)?, self.clock.now())?;
         let figures = self.stats.get(&owner, window).await?;
         Ok(Response::new(convert::to_pb_stats(figures)))
     }
@@ -282,8 +282,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         request: Request<Streaming<pb::ValidateSessionsRequest>>,
     ) -> Result<Response<Answers>, Status> {
-        let end = self.streams.end(deadline::stated(request.metadata()));
-        Ok(validate::answer_all(self.validate.clone(), request.into_inner(), end))
+        Ok(validate::answer_all(self, request))
     }
 
     type WatchRevocationsStream = Events<pb::WatchRevocationsResponse>;

@@ -1,15 +1,19 @@
-//! ValidateSessions: many questions over one stream.
+//! ValidateSession, and ValidateSessions: many questions over one stream.
 
 use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, Stream, StreamExt, stream};
-use tonic::{Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::error::Result;
+use crate::grpc::auth::standing;
 use crate::grpc::convert::session as convert;
+use crate::grpc::deadline;
 use crate::grpc::pb::session as pb;
+use crate::grpc::session::SessionApi;
+use crate::model::caller::principal::Caller;
 use crate::session::validate::Validate;
 
 /// The most questions of one stream that are worked on at once.
@@ -23,6 +27,7 @@ type Answer = Pin<Box<dyn Future<Output = pb::ValidateSessionsResponse> + Send>>
 /// A stream under way.
 struct Talk {
     validate: Arc<Validate>,
+    caller: Caller,
     /// `None` = no more questions are taken.
     asked: Option<Streaming<pb::ValidateSessionsRequest>>,
     working: FuturesUnordered<Answer>,
@@ -31,18 +36,30 @@ struct Talk {
     end: Option<Status>,
 }
 
-/// Answers what is asked until the caller closes its side or `stop` says why not; what was taken is answered still.
-/// Nothing is taken that nobody could be answered: the stream is looked at only when there is room for an answer.
+/// ValidateSession.
+pub(super) async fn answer_one(
+    api: &SessionApi,
+    request: Request<pb::ValidateSessionRequest>,
+) -> Result<Response<pb::ValidateSessionResponse>, Status> {
+    let caller = standing(&request).caller;
+    let wish = convert::validation(request.into_inner(), caller)?;
+    Ok(Response::new(convert::to_pb_validated(api.validate.validate(&wish).await?)))
+}
+
+/// ValidateSessions. Answers what is asked until the caller closes its side, or the stream is to end; what was taken is
+/// answered still. Nothing is taken that nobody could be answered: the stream is looked at only when there is room for
+/// an answer.
 pub(super) fn answer_all(
-    validate: Arc<Validate>,
-    asked: Streaming<pb::ValidateSessionsRequest>,
-    stop: impl Future<Output = Status> + Send + 'static,
+    api: &SessionApi,
+    request: Request<Streaming<pb::ValidateSessionsRequest>>,
 ) -> Response<Answers> {
+    let standing = standing(&request);
     let talk = Talk {
-        validate,
-        asked: Some(asked),
+        validate: api.validate.clone(),
+        caller: standing.caller.clone(),
+        stop: Box::pin(api.streams.end(deadline::stated(request.metadata()), standing)),
+        asked: Some(request.into_inner()),
         working: FuturesUnordered::new(),
-        stop: Box::pin(stop),
         end: None,
     };
     Response::new(Box::pin(stream::unfold(talk, next)))
@@ -58,12 +75,15 @@ async fn next(mut talk: Talk) -> Option<(Result<pb::ValidateSessionsResponse, St
         };
         let has_room = talk.working.len() < AT_ONCE;
         tokio::select! {
+            // First whether it is to end: nobody is answered who may not ask any more.
+            biased;
+            end = &mut talk.stop => (talk.asked, talk.end) = (None, Some(end)),
             Some(answer) = talk.working.next(), if !talk.working.is_empty() => {
                 return Some((Ok(answer), talk));
             }
             question = asked.next(), if has_room => match question {
                 Some(Ok(question)) => {
-                    let mut answer = Box::pin(answer(talk.validate.clone(), question));
+                    let mut answer = Box::pin(answer(talk.validate.clone(), talk.caller.clone(), question));
                     // Most are known by heart, and wait for nothing.
                     match answer.as_mut().now_or_never() {
                         Some(answer) => return Some((Ok(answer), talk)),
@@ -73,19 +93,19 @@ async fn next(mut talk: Talk) -> Option<(Result<pb::ValidateSessionsResponse, St
                 Some(Err(status)) => (talk.asked, talk.end) = (None, Some(status)),
                 None => talk.asked = None,
             },
-            end = &mut talk.stop => (talk.asked, talk.end) = (None, Some(end)),
         }
     }
 }
 
 async fn answer(
     validate: Arc<Validate>,
+    caller: Caller,
     question: pb::ValidateSessionsRequest,
 ) -> pb::ValidateSessionsResponse {
     use pb::validate_sessions_response::Result as PbResult;
     let pb::ValidateSessionsRequest { correlation_id, request } = question;
     let judging = async {
-        let wish = convert::correlated_validation(&correlation_id, request)?;
+        let wish = convert::correlated_validation(&correlation_id, request, caller)?;
         validate.validate(&wish).await
     };
     let result = match judging.await {

@@ -14,6 +14,7 @@ use tracing::Instrument;
 use crate::cache::feed::{Watch, WatchSettings};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::grpc::auth::Standing;
 use crate::grpc::convert::watch::Wish;
 use crate::model::feed::Position;
 use crate::token::cursor::Cursors;
@@ -39,6 +40,8 @@ pub struct Terms {
     pub wish: Wish,
     /// How long the caller waits; `None` = for ever.
     pub deadline: Option<Duration>,
+    /// Whose stream it is.
+    pub standing: Standing,
 }
 
 impl Streams {
@@ -52,12 +55,17 @@ impl Streams {
         Streams { cursors, settings, clock, drain }
     }
 
-    /// Why a stream ends that neither side closes: a stop, or the caller's deadline.
-    pub fn end(&self, wait: Option<Duration>) -> impl Future<Output = Status> + Send + 'static {
+    /// Why a stream ends that neither side closes: a stop, the caller's deadline, or that the caller may not any more.
+    pub fn end(
+        &self,
+        wait: Option<Duration>,
+        standing: Standing,
+    ) -> impl Future<Output = Status> + Send + 'static {
         let (drain, deadline) = (self.drain.clone(), wait.map(|wait| Instant::now() + wait));
         async move {
             tokio::select! {
                 () = drain.cancelled() => Error::Stopping.into(),
+                lost = standing.lost() => lost,
                 () = passed(deadline) => Status::deadline_exceeded("the stream is at its deadline"),
             }
         }
@@ -86,7 +94,7 @@ impl Streams {
         T: Send + 'static,
     {
         let streams = self.clone();
-        self.open(terms.deadline, async move |room| {
+        self.open(terms.deadline, terms.standing.clone(), async move |room| {
             streams.pump(watch, &terms, encode, &room).await
         })
     }
@@ -95,6 +103,7 @@ impl Streams {
     pub fn open<T, F>(
         &self,
         deadline: Option<Duration>,
+        standing: Standing,
         pump: impl FnOnce(mpsc::Sender<T>) -> F,
     ) -> Response<Events<T>>
     where
@@ -102,7 +111,7 @@ impl Streams {
         F: Future<Output = Status> + Send + 'static,
     {
         let (room, messages) = mpsc::channel(WAITING);
-        let (pumping, stop) = (pump(room.clone()), self.end(deadline));
+        let (pumping, stop) = (pump(room.clone()), self.end(deadline, standing));
         let sending = async move {
             let end = tokio::select! {
                 end = pumping => end,

@@ -1,5 +1,8 @@
 //! Who calls.
 
+pub mod principal;
+pub mod scope;
+
 use std::net::SocketAddr;
 
 /// The other end of a connection.

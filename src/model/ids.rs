@@ -35,6 +35,15 @@ pub struct DeviceKey {
     pub device: Uuid,
 }
 
+impl SessionKey {
+    /// The key of no session, in the place of this one, for a caller who may not know of it: looking it up takes the
+    /// same way as any id that is not there, and what is said then is the same.
+    pub fn nowhere(&self) -> SessionKey {
+        // Sessions have UUIDv7; with all bits turned over, it is of another version.
+        SessionKey { session: Uuid::from_u128(!self.session.as_u128()), ..self.clone() }
+    }
+}
+
 impl TenantId {
     /// Parses a tenant id; empty means [`DEFAULT_TENANT`]. The error is the rule.
     pub fn parse(text: &str) -> Result<TenantId, String> {
@@ -113,6 +122,21 @@ mod tests {
         assert!(TenantId::parse(&"a".repeat(64)).is_ok());
         assert!(TenantId::parse(&"a".repeat(65)).is_err());
         assert!(TenantId::parse("a b").is_err());
+    }
+
+    #[test]
+    fn nowhere_is_no_session_and_its_own_for_each() {
+        let key = |id: u128| SessionKey {
+            tenant: TenantId::default(),
+            user: UserId::parse("ada").unwrap(),
+            session: Uuid::from_u128(id),
+        };
+        // Of a UUIDv7, and its neighbour.
+        let here = key(0x0195_d6a0_0000_7000_8000_0000_0000_0001);
+        let there = here.nowhere();
+        assert_eq!((&there.tenant, &there.user), (&here.tenant, &here.user));
+        assert_ne!(there.session.get_version_num(), 7);
+        assert_ne!(there, key(0x0195_d6a0_0000_7000_8000_0000_0000_0002).nowhere());
     }
 
     #[test]

@@ -4,14 +4,15 @@ use std::net::SocketAddr;
 
 use anyhow::bail;
 
+use crate::caller::admission::Callers;
 use crate::config::tls::TlsFiles;
 use crate::error::Result;
 use crate::store::durability::{self, Durability};
 use crate::store::pool::Database;
 
-/// Whether whoever calls is known. So far only a certificate that is asked of everyone makes it so.
-pub fn callers_known(tls: Option<&TlsFiles>) -> bool {
-    tls.is_some_and(|files| files.client_required)
+/// Whether whoever calls is known: by what every call must show, or by a certificate that is asked of everyone.
+pub fn callers_known(callers: Callers, tls: Option<&TlsFiles>) -> bool {
+    callers == Callers::Authenticated || tls.is_some_and(|files| files.client_required)
 }
 
 /// Refuses to listen where others could reach the port, unless they must speak TLS (`tls`) and are `callers` that are
@@ -31,7 +32,8 @@ pub fn address(listen: SocketAddr, tls: bool, callers: bool, insecure: bool) -> 
         }
         (true, false) => {
             "is no loopback address, and whoever reaches it could end any session, since callers \
-             are not authenticated: give --tls-client-ca and --tls-client-required"
+             are not authenticated: give --callers authenticated, for API keys and certificates, or \
+             --tls-client-ca and --tls-client-required"
         }
     };
     bail!(

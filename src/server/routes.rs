@@ -7,10 +7,12 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_reflection::server::Builder;
 use tower::Layer;
 
+use crate::caller::admission::Admission;
 use crate::clock::Clock;
-use crate::config::edge::Limits;
 use crate::grpc::admit::{Admit, AdmitLayer};
 use crate::grpc::alert::AlertApi;
+use crate::grpc::auth::table::Table;
+use crate::grpc::auth::{Auth, AuthLayer};
 use crate::grpc::meters::Calls;
 use crate::grpc::observe::{Observe, ObserveLayer};
 use crate::grpc::pb;
@@ -18,9 +20,10 @@ use crate::grpc::pb::alert::alert_service_server::AlertServiceServer;
 use crate::grpc::pb::session::session_service_server::SessionServiceServer;
 use crate::grpc::session::SessionApi;
 use crate::metrics::Metrics;
+use crate::server::settings::Settings;
 
 /// What answers the requests of a connection.
-pub(super) type Service = Observe<Admit<Router>>;
+pub(super) type Service = Observe<Admit<Auth<Router>>>;
 
 /// The most that health and reflection are asked in one message, in bytes.
 const SMALL: usize = 64 << 10;
@@ -34,25 +37,29 @@ pub(super) struct Routes<H> {
 
 impl<H: Health> Routes<H> {
     /// All services within their layers. Observing comes first, so that what is refused is counted as well; then
-    /// whether there is room, before anything is done for a call.
+    /// whether there is room, before anything is done for a call; then who calls, before any handler.
     pub fn service(
         self,
-        limits: &Limits,
+        settings: &Settings,
+        admission: Admission,
         clock: Clock,
-        traced: bool,
         metrics: &Metrics,
     ) -> anyhow::Result<Service> {
+        let (limits, traced) = (&settings.edge, settings.traced);
         let most = limits.message_bytes();
         let sessions = SessionServiceServer::new(self.sessions).max_decoding_message_size(most);
         let alerts = AlertServiceServer::new(self.alerts).max_decoding_message_size(most);
-        let router = Router::new(self.health.max_decoding_message_size(SMALL))
-            .add_service(reflection().build_v1()?.max_decoding_message_size(SMALL))
-            .add_service(reflection().build_v1alpha()?.max_decoding_message_size(SMALL))
+        let mut router = Router::new(self.health.max_decoding_message_size(SMALL))
             .add_service(sessions)
-            .add_service(alerts)
-            .prepare();
+            .add_service(alerts);
+        if settings.reflection {
+            router = router
+                .add_service(reflection().build_v1()?.max_decoding_message_size(SMALL))
+                .add_service(reflection().build_v1alpha()?.max_decoding_message_size(SMALL));
+        }
+        let authorised = AuthLayer(admission, Arc::new(Table::new()?)).layer(router.prepare());
         let admitted =
-            AdmitLayer::new(limits.max_requests, limits.request_timeout, metrics).layer(router);
+            AdmitLayer::new(limits.max_requests, limits.request_timeout, metrics).layer(authorised);
         Ok(ObserveLayer { clock, calls: Arc::new(Calls::new(metrics)), traced }.layer(admitted))
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::cache::feed::WatchSettings;
+use crate::caller::admission::Callers;
 use crate::config::edge::Limits;
 use crate::config::tls::TlsFiles;
 use crate::model::detection::DetectionSettings;
@@ -23,6 +24,10 @@ pub struct Settings {
     pub edge: Limits,
     /// Of metrics, health and keys; a loopback address. `None` = no such port.
     pub http_listen: Option<SocketAddr>,
+    /// Who is let in.
+    pub callers: Callers,
+    /// Whether the protocol is told to whoever asks.
+    pub reflection: bool,
     /// As `store/tls.rs` reads it.
     pub database_url: String,
     /// The most connections, 2 or more.

@@ -10,7 +10,9 @@ use crate::cache::policies::Policies;
 use crate::cache::seen::Seen;
 use crate::cache::sessions::SessionReader;
 use crate::cache::tail::Tail;
-use crate::cache::whole::Changes;
+use crate::cache::whole::{Changes, Whole};
+use crate::caller::admission::Admission;
+use crate::caller::directory::Directory;
 use crate::clock::Clock;
 use crate::edge::tls::Certificates;
 use crate::grpc::activity::Activities;
@@ -62,6 +64,8 @@ pub(super) struct Wired {
     pub sessions: SessionApi,
     pub alerts: AlertApi,
     pub jobs: jobs::Jobs,
+    /// Who is let in.
+    pub admission: Admission,
 }
 
 impl Wired {
@@ -87,6 +91,7 @@ impl Wired {
         let bound = settings.staleness_bound;
         let reader = SessionReader::new(db.clone(), seen.clone(), bound, for_sessions, metrics);
         let changes = Changes::default();
+        let admission = admission(settings, db, clock, &seen, &changes);
         let tail = Tail::new(db.clone(), reader.clone(), changes, seen, clock.clone(), metrics);
         let conflicts = ConflictTokens::new(&keyring);
         let locator = &settings.locator;
@@ -203,6 +208,24 @@ impl Wired {
             insecure: settings.dangerously_insecure,
             intervals: settings.intervals,
         };
-        Wired { sessions, alerts, jobs }
+        Wired { sessions, alerts, jobs, admission }
     }
+}
+
+/// By the callers as they are known here.
+fn admission(
+    settings: &Settings,
+    db: &Database,
+    clock: &Clock,
+    seen: &Seen,
+    changes: &Changes,
+) -> Admission {
+    let own = clock.clone();
+    let read = move |db: Database| {
+        let clock = own.clone();
+        async move { Directory::read(&db, clock.now()).await }
+    };
+    let bound = settings.staleness_bound;
+    let directory = Whole::of_callers(db.clone(), seen.clone(), bound, changes, read);
+    Admission::new(settings.callers, directory, clock.clone())
 }

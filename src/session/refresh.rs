@@ -8,6 +8,7 @@ use crate::cache::policies::Policies;
 use crate::cache::sessions::SessionReader;
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Reason, Result};
+use crate::model::caller::principal::Caller;
 use crate::model::device::ClientContext;
 use crate::model::session::Session;
 use crate::model::token::TokenPair;
@@ -58,7 +59,7 @@ impl Refresh {
         Refresh { lanes: Lanes::start(LANES, &batch.db.clone(), batch), issuer }
     }
 
-    /// Exchanges `token`. What `client` states replaces what the session knew of its client.
+    /// Exchanges `token` for `caller`, to whom one of another's tenant is none of ours. What `client` states replaces what the session knew of its client.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] for a token that cannot be honoured, [`Error::RateLimited`], [`Error::Overloaded`],
@@ -67,9 +68,13 @@ impl Refresh {
         &self,
         token: &str,
         client: Option<ClientContext>,
-        principal: String,
+        caller: &Caller,
     ) -> Result<Refreshed> {
-        let presented = refresh::decode(token).ok_or_else(invalid)?;
+        let mut presented = refresh::decode(token).ok_or_else(invalid)?;
+        if !caller.may_know(&presented.claims.key.tenant) {
+            presented.claims.key = presented.claims.key.nowhere();
+        }
+        let principal = caller.name.clone();
         let (session, at, ttl) = self.lanes.submit(Job { presented, client, principal }).await?;
         let tokens = self.issuer.pair(&session, at, ttl)?;
         Ok(Refreshed { session, at, tokens })

@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Outage, Result};
+use crate::model::caller::principal::Caller;
 use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::request::{Remembered, RequestId};
 use crate::model::session::{End, EndReason, Session, State};
@@ -33,8 +34,8 @@ pub struct Termination {
     /// At most 512 characters.
     pub note: Option<String>,
     pub request: Option<RequestId>,
-    /// Who calls.
-    pub principal: String,
+    /// Who calls. A token of a tenant that is not the caller's names no session.
+    pub caller: Caller,
 }
 
 /// What became of it.
@@ -57,7 +58,15 @@ pub enum Target {
 
 impl Termination {
     fn end(&self, at: Time) -> End {
-        End { reason: self.reason, at, by: Some(self.principal.clone()), note: self.note.clone() }
+        End { reason: self.reason, at, by: Some(self.caller.name.clone()), note: self.note.clone() }
+    }
+}
+
+impl Termination {
+    /// What stands for a session of a tenant that is not the caller's: one of the caller's own that is not there.
+    fn foreign(&self, key: &SessionKey) -> Option<Named> {
+        let nowhere = || Named::Key(SessionKey { tenant: self.tenant.clone(), ..key.nowhere() });
+        (!self.caller.may_know(&key.tenant)).then(nowhere)
     }
 }
 
@@ -157,10 +166,13 @@ impl Terminate {
                 session: *session,
             })),
             Target::AccessToken(token) => {
-                self.issuer.verify(token).ok().map(|claims| Named::Key(claims.key.clone()))
+                let claims = self.issuer.verify(token).ok()?;
+                Some(wish.foreign(&claims.key).unwrap_or_else(|| Named::Key(claims.key.clone())))
             }
             Target::RefreshToken(token) => {
-                refresh::decode(token).map(|presented| Named::Presented(Box::new(presented)))
+                let presented = refresh::decode(token)?;
+                let foreign = wish.foreign(&presented.claims.key);
+                Some(foreign.unwrap_or_else(|| Named::Presented(Box::new(presented))))
             }
         }
     }

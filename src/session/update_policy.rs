@@ -88,6 +88,7 @@ impl UpdatePolicy {
         let level = levels.own().clone();
         if level.revision != before.revision {
             tracing::info!(
+                target: "audit",
                 principal = wish.principal, scope = ?level.scope, revision = level.revision,
                 before = ?before.overrides, after = ?level.overrides, "policy updated"
             );

@@ -1,5 +1,6 @@
 //! ValidateSession: is this access token good now? Reads, and never writes on the way.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use chrono::Duration;
@@ -8,8 +9,10 @@ use crate::cache::policies::Policies;
 use crate::cache::sessions::{Reading, SessionReader};
 use crate::clock::{Clock, Time};
 use crate::error::Result;
+use crate::model::caller::principal::Caller;
 use crate::model::device::ClientContext;
 use crate::model::freshness::Freshness;
+use crate::model::ids::SessionKey;
 use crate::model::session::{EndReason, Session, State};
 use crate::model::token::{AccessClaims, InactiveReason, StepUpReason};
 use crate::model::watermark::Watermark;
@@ -37,6 +40,8 @@ pub struct Validation {
     pub audience: Option<String>,
     pub required: Requirements,
     pub freshness: Freshness,
+    /// Who asks. Of tenants that are not the caller's it hears nothing, as of sessions that are not there.
+    pub caller: Caller,
 }
 
 /// A judgement about a token, made at `checked_at`.
@@ -77,8 +82,10 @@ impl Validate {
     /// Judges a token. Being inactive is an answer, not an error.
     ///
     /// # Errors
+    /// [`crate::error::Error::NotPermitted`] for an audience that is not the caller's;
     /// [`crate::error::Error::Unavailable`]: it cannot be told.
     pub async fn validate(&self, wish: &Validation) -> Result<Validated> {
+        wish.caller.check_audience(wish.audience.as_deref())?;
         let now = self.clock.now();
         let claims = match self.issuer.verify(&wish.token) {
             Ok(claims) => claims,
@@ -87,12 +94,15 @@ impl Validate {
                 return Ok(Validated::of_token(reason, now));
             }
         };
-        let known = self.reader.by_heart(&claims.key, wish.freshness);
+        let allowed = wish.caller.may_know(&claims.key.tenant);
+        let key =
+            if allowed { Cow::Borrowed(&claims.key) } else { Cow::Owned(claims.key.nowhere()) };
+        let known = self.reader.by_heart(&key, wish.freshness);
         let freshness = if known.is_some() { Freshness::Strong } else { wish.freshness };
         let (reading, session) = match known.and_then(|known| self.overlaid(known, &claims, now)) {
             Some(decided) => decided,
             // Boxed, as is all that waits: a hit does not, and should be moved from layer to layer as little.
-            None => Box::pin(self.read(&claims, freshness, now)).await?,
+            None => Box::pin(self.read(&key, &claims, freshness, now)).await?,
         };
         let checked_at = now - age(reading.true_at);
         let judged = |outcome, session| Validated {
@@ -105,7 +115,7 @@ impl Validate {
         let Some(mut session) = session else {
             return Ok(judged(Outcome::Inactive(InactiveReason::SessionUnknown), None));
         };
-        let outcome = match judge(&claims, &session, wish.audience.as_deref(), now) {
+        let outcome = match judge(&claims, &session, wish, now) {
             Err(reason) => Outcome::Inactive(reason),
             Ok(()) => match Box::pin(self.unmet(&wish.required, &session, now)).await? {
                 unmet if unmet.is_empty() => Outcome::Active,
@@ -131,15 +141,16 @@ impl Validate {
     /// decide.
     async fn read(
         &self,
+        key: &SessionKey,
         claims: &AccessClaims,
         freshness: Freshness,
         now: Time,
     ) -> Result<(Reading, Option<Session>)> {
-        let reading = self.reader.get(&claims.key, freshness).await?;
+        let reading = self.reader.get(key, freshness).await?;
         if let Some(decided) = self.overlaid(reading, claims, now) {
             return Ok(decided);
         }
-        let reading = self.reader.get(&claims.key, Freshness::Strong).await?;
+        let reading = self.reader.get(key, Freshness::Strong).await?;
         Ok(self.overlaid(reading, claims, now).expect("what the database says decides"))
     }
 
@@ -212,7 +223,7 @@ fn age(true_at: Instant) -> Duration {
 fn judge(
     claims: &AccessClaims,
     session: &Session,
-    audience: Option<&str>,
+    wish: &Validation,
     now: Time,
 ) -> Result<(), InactiveReason> {
     if let State::Ended(end) = session.state_at(now) {
@@ -225,5 +236,6 @@ fn judge(
     if claims.generation < session.chain.min_generation {
         return Err(InactiveReason::Superseded);
     }
-    claims.check(now, audience)
+    claims.check(now, wish.audience.as_deref())?;
+    if wish.caller.accepts(&claims.audiences) { Ok(()) } else { Err(InactiveReason::WrongAudience) }
 }

@@ -172,3 +172,26 @@ diesel::table! {
         detection -> Nullable<Jsonb>,
     }
 }
+
+diesel::table! {
+    principals (name) {
+        name -> Text,
+        roles -> Array<Text>,
+        scopes -> Array<Text>,
+        tenants -> Array<Text>,
+        audiences -> Array<Text>,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    api_keys (key_id) {
+        key_id -> Text,
+        principal -> Text,
+        secret_sha256 -> Binary,
+        created_at -> Timestamptz,
+        expires_at -> Timestamptz,
+        revoked_at -> Nullable<Timestamptz>,
+    }
+}

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod bystander;
+pub mod callers;
 pub mod calls;
 pub mod cluster;
 pub mod collector;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 use chrono::{TimeZone, Utc};
 use sessiond::cache::feed::WatchSettings;
+use sessiond::caller::admission::Callers;
 use sessiond::clock::Clock;
 use sessiond::config::edge;
 use sessiond::grpc::pb::alert::alert_service_client::AlertServiceClient;
@@ -104,6 +106,8 @@ pub fn settings(database_url: String) -> Settings {
         dangerously_insecure: false,
         edge: edge::Limits::default(),
         http_listen: None,
+        callers: Callers::Open,
+        reflection: true,
         database_url,
         database_connections: 6,
         master_key: MasterKey::parse(&MASTER_KEY).expect("32 bytes"),

@@ -4,6 +4,7 @@ mod activities;
 mod alert_raise;
 mod alert_verdicts;
 mod alerts;
+mod callers;
 mod canary;
 mod claims;
 mod client_limits;

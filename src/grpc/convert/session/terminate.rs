@@ -6,6 +6,7 @@ use crate::grpc::convert::request::request_id;
 use crate::grpc::convert::session::{optional_user, to_pb_session};
 use crate::grpc::pb::session as pb;
 use crate::grpc::pb::session::terminate_session_request::Target as PbTarget;
+use crate::model::caller::principal::Caller;
 use crate::model::ids::TenantId;
 use crate::model::session::EndReason;
 use crate::session::terminate::{Target, Terminated, Termination};
@@ -16,7 +17,7 @@ use crate::session::terminate::{Target, Terminated, Termination};
 /// [`crate::error::Error::Invalid`].
 pub fn termination(
     mut request: pb::TerminateSessionRequest,
-    principal: String,
+    caller: Caller,
 ) -> Result<Termination> {
     let mut check = Check::default();
     let id = std::mem::take(&mut request.request_id);
@@ -38,7 +39,7 @@ pub fn termination(
     let note = check.note("note", request.note, 512);
     let (Some(tenant), Some(target)) = (tenant, target) else { return Err(check.failed()) };
     check.done()?;
-    Ok(Termination { tenant, target, reason, note, request: remember, principal })
+    Ok(Termination { tenant, target, reason, note, request: remember, caller })
 }
 
 /// What became of it, as the protocol writes it.

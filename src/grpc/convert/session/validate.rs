@@ -9,6 +9,7 @@ use crate::grpc::convert::session::to_pb_session;
 use crate::grpc::convert::time::{duration, to_pb};
 use crate::grpc::pb::session as pb;
 use crate::grpc::pb::session::validate_session_request::Freshness as Wish;
+use crate::model::caller::principal::Caller;
 use crate::model::freshness::Freshness;
 use crate::model::token::{InactiveReason, StepUpReason};
 use crate::session::step_up::Requirements;
@@ -18,7 +19,7 @@ use crate::session::validate::{Outcome, Validated, Validation};
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
-pub fn validation(request: pb::ValidateSessionRequest) -> Result<Validation> {
+pub fn validation(request: pb::ValidateSessionRequest, caller: Caller) -> Result<Validation> {
     let mut check = Check::default();
     let client = client::context(&mut check, request.client);
     check.token_text("audience", &request.audience, 0, 256);
@@ -37,6 +38,7 @@ pub fn validation(request: pb::ValidateSessionRequest) -> Result<Validation> {
         audience: given(request.audience),
         required,
         freshness,
+        caller,
     })
 }
 

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::session::validation;
 use crate::grpc::pb::session as pb;
+use crate::model::caller::principal::Caller;
 use crate::model::ids::text_of;
 use crate::session::validate::Validation;
 
@@ -17,6 +18,7 @@ use crate::session::validate::Validation;
 pub fn correlated_validation(
     correlation_id: &str,
     request: Option<pb::ValidateSessionRequest>,
+    caller: Caller,
 ) -> Result<Validation> {
     let mut check = Check::default();
     check.take("correlation_id", text_of(correlation_id, 1, 128));
@@ -24,7 +26,7 @@ pub fn correlated_validation(
         check.broken("request", "is required");
         return Err(check.failed());
     };
-    match validation(request) {
+    match validation(request, caller) {
         Ok(wish) => check.done().map(|()| wish),
         Err(Error::Invalid(violations)) => {
             for violation in violations {

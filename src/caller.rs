@@ -1,0 +1,7 @@
+//! Who may call: API keys and principals, what they may do, and who calls now.
+
+pub mod admission;
+pub mod directory;
+pub mod key;
+pub mod manage;
+pub mod permissions;

@@ -1,0 +1,124 @@
+//! All principals and the keys that are good, as every replica knows them; and who stands behind credentials.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::caller::key::{KeyId, PresentedKey, SecretHash};
+use crate::caller::permissions::Role;
+use crate::clock::Time;
+use crate::error::{Error, Result};
+use crate::model::caller::Identity;
+use crate::model::caller::principal::{Caller, Principal, Tenants};
+use crate::model::caller::scope::{Scope, Scopes};
+use crate::model::ids::TenantId;
+use crate::store::callers::{self, ALL_TENANTS, Known, StoredPrincipal};
+use crate::store::pool::Database;
+
+/// The most principals, and the most live keys of all of them.
+pub const MOST: usize = 10_000;
+
+/// What a call shows of who makes it. Has no `Debug`.
+#[derive(Clone)]
+pub struct Credentials {
+    pub identity: Identity,
+    pub key: Option<PresentedKey>,
+}
+
+/// Everybody who may call.
+#[derive(Default)]
+pub struct Directory {
+    principals: HashMap<String, Arc<Principal>>,
+    keys: HashMap<KeyId, LiveKey>,
+}
+
+struct LiveKey {
+    principal: Arc<Principal>,
+    hash: SecretHash,
+    expires_at: Time,
+}
+
+impl Credentials {
+    /// True if nothing is shown.
+    pub fn is_empty(&self) -> bool {
+        self.identity == Identity::Unknown && self.key.is_none()
+    }
+}
+
+impl Directory {
+    /// Reads it; keys that had expired at `now` are left out.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn read(db: &Database, now: Time) -> Result<Directory> {
+        let mut conn = db.acquire().await?;
+        // As many as there may be; beyond, somebody wrote them past us.
+        let most = i64::try_from(2 * MOST).unwrap_or(i64::MAX);
+        let known = callers::known(&mut conn, now, most + 1).await?;
+        if known.len() > 2 * MOST {
+            tracing::error!(most, "more principals and keys than there may be; some are not known");
+        }
+        Ok(Directory::of(known))
+    }
+
+    fn of(known: Vec<Known>) -> Directory {
+        let mut directory = Directory::default();
+        for Known { principal, key } in known {
+            let name = principal.name.clone();
+            let principals = &mut directory.principals;
+            let principal =
+                principals.entry(name).or_insert_with(|| Arc::new(understood(principal))).clone();
+            let Some((id, hash, expires_at)) = key else { continue };
+            if let (Some(id), Some(hash)) = (KeyId::parse(&id), SecretHash::from_bytes(&hash)) {
+                directory.keys.insert(id, LiveKey { principal, hash, expires_at });
+            }
+        }
+        directory
+    }
+
+    /// The caller that these credentials prove at `now`. Where both a certificate and a key are shown, they name the
+    /// same principal.
+    ///
+    /// # Errors
+    /// [`Error::UnknownCaller`].
+    pub fn caller(&self, credentials: &Credentials, now: Time) -> Result<Caller> {
+        let by_key = match &credentials.key {
+            None => None,
+            Some(key) => Some(self.holder(key, now).ok_or(Error::UnknownCaller)?),
+        };
+        let named = match &credentials.identity {
+            Identity::Unknown => None,
+            Identity::Nameless(_) => return Err(Error::UnknownCaller),
+            Identity::Certificate(name) => {
+                Some(self.principals.get(name).ok_or(Error::UnknownCaller)?)
+            }
+        };
+        match (by_key, named) {
+            (Some(one), Some(other)) if one.name != other.name => Err(Error::UnknownCaller),
+            (Some(principal), _) | (None, Some(principal)) => Ok(Caller::new(principal.clone())),
+            (None, None) => Err(Error::UnknownCaller),
+        }
+    }
+
+    fn holder(&self, key: &PresentedKey, now: Time) -> Option<&Arc<Principal>> {
+        let live = self.keys.get(&key.id)?;
+        (live.hash.matches(&key.hash) && now < live.expires_at).then_some(&live.principal)
+    }
+}
+
+/// What the rows say, as far as it is understood here: an unknown name grants nothing.
+fn understood(stored: StoredPrincipal) -> Principal {
+    let roles = stored.roles.iter().filter_map(|name| Role::parse(name));
+    let scopes: Vec<Scope> = stored.scopes.iter().filter_map(|name| Scope::parse(name)).collect();
+    let scopes = roles.fold(Scopes::of(&scopes), |all, role| all.with(role.scopes()));
+    let tenants = match stored.tenants.iter().any(|tenant| tenant == ALL_TENANTS) {
+        true => Tenants::All,
+        false => {
+            let tenants = stored.tenants.iter().filter(|tenant| !tenant.is_empty());
+            Tenants::Named(tenants.filter_map(|tenant| TenantId::parse(tenant).ok()).collect())
+        }
+    };
+    Principal { name: stored.name, scopes, tenants, audiences: stored.audiences }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+//! `sessiond api-key`: the keys by which principals call.
+
+use std::time::Duration;
+
+use clap::Subcommand;
+
+use super::database::Opened;
+use super::principal::GrantArgs;
+use crate::caller::manage::Manage;
+use crate::config::{Config, within};
+use crate::model::policy::ranges::Range;
+
+const LIFE: Range = Range::new("1s to 366d", 1, 366 * 86_400, false);
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Make a key and print it, once; a principal may have two live ones. With --role or --scope and --tenant a
+    /// principal that is not there is added
+    Create {
+        /// Whose
+        principal: String,
+        /// How long it lasts, 1s to 366d
+        #[arg(long, value_parser = within(&LIFE), value_name = "DURATION")]
+        expires_in: Duration,
+        #[command(flatten)]
+        grant: GrantArgs,
+    },
+    /// List all keys, without their secrets; ended ones for 90 days or longer
+    List,
+    /// Revoke a key: it is refused everywhere within the staleness bound
+    Revoke {
+        /// Its id, as listed: what stands between the first two _ of the key
+        id: String,
+    },
+}
+
+/// Does it.
+///
+/// # Errors
+/// A sentence that says what to do.
+pub async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
+    let opened = Opened::open(config).await?;
+    let manage = Manage::new(opened.db.clone(), opened.clock.clone());
+    match command {
+        Command::Create { principal, expires_in, grant } => {
+            let grant = (!grant.is_empty()).then(|| grant.grant());
+            let key = manage.create_key(&principal, expires_in, grant.as_ref()).await?;
+            tracing::info!(
+                target: "audit",
+                principal = %principal.escape_debug(), key = key.id, expires_at = %key.expires_at,
+                ?grant, "API key created"
+            );
+            println!("{}", key.text);
+        }
+        Command::List => list(&manage).await?,
+        Command::Revoke { id } => {
+            let principal = manage.revoke_key(&id).await?;
+            tracing::info!(
+                target: "audit", principal = %principal.escape_debug(), key = id, "API key revoked"
+            );
+            println!("{id} of {principal} is revoked.");
+        }
+    }
+    opened.close().await
+}
+
+async fn list(manage: &Manage) -> anyhow::Result<()> {
+    println!("ID\tPRINCIPAL\tCREATED\tEXPIRES\tSTATE");
+    for (key, state) in manage.keys().await? {
+        let written = |time: crate::clock::Time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+        println!(
+            "{}\t{}\t{}\t{}\t{}",
+            key.key_id,
+            key.principal,
+            written(key.created_at),
+            written(key.expires_at),
+            state.name()
+        );
+    }
+    Ok(())
+}

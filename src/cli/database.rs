@@ -1,0 +1,73 @@
+//! The database that a command works on.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Context;
+
+use super::data_dir;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::dev_postgres::{self, DevPostgres};
+use crate::store::pool::Database;
+use crate::store::{migrations, time};
+
+/// A database that is up to date, with its time, for a command that does one thing and ends.
+pub struct Opened {
+    pub db: Database,
+    pub clock: Clock,
+    /// Started for this command; goes with it.
+    postgres: Option<DevPostgres>,
+}
+
+/// The database to use, and the private Postgres it lies in if none was given: started here, and nobody else's.
+///
+/// # Errors
+/// A sentence that says what to do.
+pub async fn own(config: &Config) -> anyhow::Result<(String, Option<DevPostgres>)> {
+    if let Some(url) = config.database_url()? {
+        return Ok((url, None));
+    }
+    let options = dev_postgres::Options {
+        data_dir: data_dir(config),
+        pg_bin: config.pg_bin.clone(),
+        fsync: true,
+    };
+    let postgres = tokio::task::spawn_blocking(|| DevPostgres::start(options)).await??;
+    Ok((postgres.url("sessiond"), Some(postgres)))
+}
+
+/// The URL of the private Postgres in `data_dir` that a server is running, if one is.
+fn running(data_dir: &Path) -> Option<String> {
+    dev_postgres::running(data_dir, "sessiond")
+}
+
+impl Opened {
+    /// The database of `config`, brought up to date; also the one that a server on this machine is running just now.
+    ///
+    /// # Errors
+    /// A sentence that says what to do.
+    pub async fn open(config: &Config) -> anyhow::Result<Opened> {
+        let (url, postgres) = match (config.database_url()?, running(&data_dir(config))) {
+            (None, Some(url)) => (url, None),
+            _ => own(config).await?,
+        };
+        let db = Database::new(&url, 2)?;
+        let clock = Clock::system();
+        let mut conn = db.acquire().await.context("the database")?;
+        let before = Instant::now();
+        clock.follow(before, time::now(&mut conn).await?, Instant::now());
+        drop(conn);
+        migrations::run(&db, clock.now()).await.context("the database")?;
+        Ok(Opened { db, clock, postgres })
+    }
+
+    /// Ends it in good order.
+    ///
+    /// # Errors
+    /// What was started does not stop.
+    pub async fn close(self) -> anyhow::Result<()> {
+        let postgres = self.postgres;
+        tokio::task::spawn_blocking(move || drop(postgres)).await.context("stopping Postgres")
+    }
+}

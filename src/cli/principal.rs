@@ -1,0 +1,114 @@
+//! `sessiond principal`: who may call, and what.
+
+use clap::{Args, Subcommand};
+
+use super::database::Opened;
+use crate::caller::manage::{Grant, Manage};
+use crate::caller::permissions::Role;
+use crate::config::Config;
+use crate::model::caller::scope::Scope;
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Add a principal, or replace what it may do
+    Set {
+        /// Its name: the URI or DNS name of its certificates, or any other; 1 to 256 visible ASCII characters except "
+        /// and \
+        name: String,
+        #[command(flatten)]
+        grant: GrantArgs,
+    },
+    /// List all principals
+    List,
+    /// Remove a principal and its keys
+    Remove {
+        /// Its name
+        name: String,
+    },
+}
+
+/// What a principal may do, as flags.
+#[derive(Args)]
+pub struct GrantArgs {
+    /// A role: gateway, login, support, security or admin. May be repeated
+    #[arg(long = "role", value_parser = role, value_name = "ROLE")]
+    roles: Vec<Role>,
+    /// A scope besides those of the roles, such as session.terminate. May be repeated
+    #[arg(long = "scope", value_parser = scope, value_name = "SCOPE")]
+    scopes: Vec<Scope>,
+    /// A tenant that it may work for; * = all of them. May be repeated
+    #[arg(long = "tenant", value_name = "TENANT")]
+    tenants: Vec<String>,
+    /// An audience for which it may validate tokens [default: any]. May be repeated
+    #[arg(long = "audience", value_name = "AUDIENCE")]
+    audiences: Vec<String>,
+}
+
+impl GrantArgs {
+    /// True if nothing was said.
+    pub fn is_empty(&self) -> bool {
+        let GrantArgs { roles, scopes, tenants, audiences } = self;
+        roles.is_empty() && scopes.is_empty() && tenants.is_empty() && audiences.is_empty()
+    }
+
+    /// What was said.
+    pub fn grant(self) -> Grant {
+        let GrantArgs { roles, scopes, tenants, audiences } = self;
+        Grant { roles, scopes, tenants, audiences }
+    }
+}
+
+fn role(name: &str) -> Result<Role, String> {
+    let names = || Role::ALL.iter().map(|role| role.name()).collect::<Vec<_>>().join(", ");
+    Role::parse(name).ok_or_else(|| format!("must be one of {}", names()))
+}
+
+fn scope(name: &str) -> Result<Scope, String> {
+    let names = || Scope::ALL.iter().map(|scope| scope.name()).collect::<Vec<_>>().join(", ");
+    Scope::parse(name).ok_or_else(|| format!("must be one of {}", names()))
+}
+
+/// Does it.
+///
+/// # Errors
+/// A sentence that says what to do.
+pub async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
+    let opened = Opened::open(config).await?;
+    let manage = Manage::new(opened.db.clone(), opened.clock.clone());
+    match command {
+        Command::Set { name, grant } => {
+            let grant = grant.grant();
+            manage.set_principal(&name, &grant).await?;
+            tracing::info!(target: "audit", principal = %name.escape_debug(), ?grant, "principal set");
+            println!("{name} is set.");
+        }
+        Command::List => list(&manage).await?,
+        Command::Remove { name } => {
+            manage.remove_principal(&name).await?;
+            tracing::info!(target: "audit", principal = %name.escape_debug(), "principal removed");
+            println!("{name} is removed, with its keys.");
+        }
+    }
+    opened.close().await
+}
+
+async fn list(manage: &Manage) -> anyhow::Result<()> {
+    println!("NAME\tROLES\tSCOPES\tTENANTS\tAUDIENCES\tCREATED");
+    for principal in manage.principals().await? {
+        let joined = |list: &[String]| match list {
+            [] => "-".to_owned(),
+            list => list.join(","),
+        };
+        println!(
+            "{}\t{}\t{}\t{}\t{}\t{}",
+            principal.name,
+            joined(&principal.roles),
+            joined(&principal.scopes),
+            joined(&principal.tenants),
+            joined(&principal.audiences),
+            principal.created_at.format("%Y-%m-%dT%H:%M:%SZ")
+        );
+    }
+    Ok(())
+}

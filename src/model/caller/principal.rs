@@ -1,0 +1,158 @@
+//! Those who may call, and for whom.
+
+use std::ops::Deref;
+use std::sync::{Arc, LazyLock};
+
+use crate::error::{Error, Reason, Result};
+use crate::model::activity::SYSTEM;
+use crate::model::caller::scope::{Scope, Scopes};
+use crate::model::ids::{DEFAULT_TENANT, TenantId};
+
+/// The name of callers without credentials.
+pub const ANONYMOUS: &str = "anonymous";
+
+/// A service or a person that may call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// As [`check_name`] allows, or [`ANONYMOUS`].
+    pub name: String,
+    pub scopes: Scopes,
+    pub tenants: Tenants,
+    /// Whom the tokens that it validates must be meant for; empty = anybody.
+    pub audiences: Vec<String>,
+}
+
+/// The tenants that a principal may work for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tenants {
+    All,
+    /// Never none.
+    Named(Vec<TenantId>),
+}
+
+/// Who makes a call: a principal whose credentials were checked. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller(Arc<Principal>);
+
+impl Deref for Caller {
+    type Target = Principal;
+    fn deref(&self) -> &Principal {
+        &self.0
+    }
+}
+
+impl Caller {
+    /// This principal.
+    pub fn new(principal: Arc<Principal>) -> Caller {
+        Caller(principal)
+    }
+
+    /// A caller without credentials, where these are not asked for: it may do everything.
+    pub fn anonymous() -> Caller {
+        static ANYBODY: LazyLock<Arc<Principal>> = LazyLock::new(|| {
+            Arc::new(Principal {
+                name: ANONYMOUS.to_owned(),
+                scopes: Scopes::of(Scope::ALL),
+                tenants: Tenants::All,
+                audiences: Vec::new(),
+            })
+        });
+        Caller(ANYBODY.clone())
+    }
+}
+
+impl Principal {
+    /// The tenant of a request that states `stated`; empty = none.
+    ///
+    /// # Errors
+    /// [`Error::NotPermitted`] for another's, whether it exists or not; `Ok(None)` if none is stated and it could be
+    /// several.
+    pub fn tenant<'a>(&'a self, stated: &'a str) -> Result<Option<&'a str>> {
+        match &self.tenants {
+            Tenants::All if stated.is_empty() => Ok(Some(DEFAULT_TENANT)),
+            // Its form is for others to judge.
+            Tenants::All => Ok(Some(stated)),
+            Tenants::Named(named) if stated.is_empty() => Ok(match named.as_slice() {
+                [only] => Some(only.as_str()),
+                several => several.iter().map(TenantId::as_str).find(|id| *id == DEFAULT_TENANT),
+            }),
+            Tenants::Named(named) if named.iter().any(|id| id.as_str() == stated) => {
+                Ok(Some(stated))
+            }
+            Tenants::Named(_) => Err(Error::NotPermitted {
+                reason: Reason::TenantNotPermitted,
+                message: "the caller may not work for this tenant".to_owned(),
+                metadata: Vec::new(),
+            }),
+        }
+    }
+
+    /// True if it may know of what is this tenant's.
+    pub fn may_know(&self, tenant: &TenantId) -> bool {
+        match &self.tenants {
+            Tenants::All => true,
+            Tenants::Named(named) => named.contains(tenant),
+        }
+    }
+
+    /// Any of its tenants, for what names its own.
+    pub fn any_tenant(&self) -> &str {
+        match &self.tenants {
+            Tenants::All => DEFAULT_TENANT,
+            Tenants::Named(named) => named.first().map_or(DEFAULT_TENANT, TenantId::as_str),
+        }
+    }
+
+    /// Checks that it may do what needs `scope`.
+    ///
+    /// # Errors
+    /// [`Error::NotPermitted`], which names the scope.
+    pub fn check_scope(&self, scope: Scope) -> Result<()> {
+        if self.scopes.has(scope) {
+            return Ok(());
+        }
+        let name = scope.name();
+        Err(Error::NotPermitted {
+            reason: Reason::CallerNotPermitted,
+            message: format!("the caller lacks the scope {name}"),
+            metadata: vec![("scope", name.to_owned())],
+        })
+    }
+
+    /// Checks that it may ask about tokens that are meant for `audience`.
+    ///
+    /// # Errors
+    /// [`Error::NotPermitted`].
+    pub fn check_audience(&self, audience: Option<&str>) -> Result<()> {
+        match audience {
+            Some(asked)
+                if !self.audiences.is_empty() && !self.audiences.iter().any(|a| a == asked) =>
+            {
+                Err(Error::NotPermitted {
+                    reason: Reason::AudienceNotPermitted,
+                    message: "the caller may not ask for this audience".to_owned(),
+                    metadata: Vec::new(),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// True if a token meant for `audiences` is meant for one of its own.
+    pub fn accepts(&self, audiences: &[String]) -> bool {
+        self.audiences.is_empty() || self.audiences.iter().any(|own| audiences.contains(own))
+    }
+}
+
+/// Checks the name of a principal: 1 to 256 visible ASCII characters except `"` and `\`, and none that stands for
+/// somebody else. The error is the rule.
+pub fn check_name(name: &str) -> Result<(), String> {
+    let plain = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
+    if !(1..=256).contains(&name.len()) || !name.bytes().all(plain) {
+        return Err("must be 1 to 256 visible ASCII characters except \" and \\".to_owned());
+    }
+    if [ANONYMOUS, SYSTEM].contains(&name) {
+        return Err(format!("must not be {name}, which stands for somebody else"));
+    }
+    Ok(())
+}

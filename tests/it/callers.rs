@@ -1,0 +1,224 @@
+//! Every method by every kind of caller, against the table of permissions.
+
+mod audit_log;
+mod command_line;
+mod foreign;
+mod keys;
+mod streams;
+mod tenants;
+mod well_formed;
+
+use prost::Message;
+use prost_types::FileDescriptorSet;
+use sessiond::caller::manage::Grant;
+use sessiond::caller::permissions::{METHODS, Need, Role};
+use sessiond::grpc::auth::table::DESCRIPTORS;
+use sessiond::grpc::pb::session as pb;
+use sessiond::model::caller::scope::Scope;
+use tonic::{Code, Status};
+
+use crate::harness::callers::{authenticated, grant};
+use crate::harness::calls::{metadata, parts, reason};
+use crate::harness::{TestServer, start, start_with};
+use well_formed::well_formed;
+
+/// Every method that is served, by the descriptors alone.
+fn methods() -> Vec<String> {
+    let sets = DESCRIPTORS.map(|set| FileDescriptorSet::decode(set).expect("a descriptor"));
+    let files = sets.iter().flat_map(|set| &set.file);
+    let mut names = Vec::new();
+    for file in files {
+        for service in &file.service {
+            let of = |m: &prost_types::MethodDescriptorProto| {
+                format!("{}.{}/{}", file.package(), service.name(), m.name())
+            };
+            names.extend(service.method.iter().map(of));
+        }
+    }
+    names
+}
+
+/// What the table says.
+fn need(method: &str) -> Need {
+    METHODS.iter().find(|(name, _)| *name == method).expect("a row").1
+}
+
+/// What became of a call, as far as the caller is concerned: `None` = it was let through.
+fn denied(answer: Result<Vec<u8>, Status>) -> Option<(Code, String)> {
+    let status = answer.err()?;
+    // Of health and reflection, which have no reasons.
+    if !matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied) {
+        return None;
+    }
+    let reason = reason(&status);
+    let about_the_caller =
+        ["CALLER_UNAUTHENTICATED", "CALLER_NOT_PERMITTED", "TENANT_NOT_PERMITTED"];
+    about_the_caller.contains(&reason.as_str()).then_some((status.code(), reason))
+}
+
+/// All that calls can change.
+async fn changes(server: &TestServer) -> i64 {
+    let count = "SELECT (SELECT count(*) FROM session_activities) + (SELECT count(*) FROM requests)
+        + (SELECT count(*) FROM user_sessions WHERE state <> 1) + (SELECT count(*) FROM policies)";
+    server.db.count(count).await
+}
+
+/// Both bodies of a method: an empty one, and one that is in order.
+fn bodies(method: &str) -> [Vec<u8>; 2] {
+    [Vec::new(), well_formed(method)]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gets_through_without_good_credentials_and_all_hear_the_same() {
+    let server = start_with(authenticated).await;
+    let admin = grant(Role::Admin, &["*"]);
+    let expired = server.key("expired", &admin).await.text;
+    server.advance(chrono::Duration::days(1));
+    let revoked = server.key("revoked", &admin).await;
+    server.manage().revoke_key(&revoked.id).await.expect("a key to revoke");
+    let good = server.key("good", &admin).await.text;
+    // Both ids are known, the secrets are not theirs; and one that was never made.
+    let mixed = format!("{}{}", &good[..21], &revoked.text[21..]);
+    let unknown = format!("ssk_0123456789abcdef_{}", &good[21..]);
+    let longer = format!("{good}A");
+    let cut = &good[..good.len() - 1];
+    let odd = ["", "ssk_", "x", cut, &longer, &mixed, &unknown, &expired, &revoked.text];
+    let before = changes(&server).await;
+    let mut said = Vec::new();
+    for method in methods() {
+        for body in bodies(&method) {
+            for key in odd.iter().map(|key| Some(*key)).chain([None]) {
+                let answer = server.call(&method, body.clone(), key).await;
+                if need(&method) == Need::Nothing {
+                    assert_eq!(denied(answer), None, "{method} {key:?}");
+                    continue;
+                }
+                let status = answer.expect_err(&method);
+                assert_eq!(status.code(), Code::Unauthenticated, "{method} {key:?}");
+                said.push((status.message().to_owned(), status.details().to_vec()));
+            }
+        }
+    }
+    assert!(said.len() > 500, "{} calls", said.len());
+    assert!(said.iter().all(|one| *one == said[0]), "a refusal tells more than another");
+    assert_eq!(changes(&server).await, before);
+    assert_eq!(denied(server.call("grpc.health.v1.Health/Check", Vec::new(), None).await), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_role_may_call_what_the_table_says_and_nothing_else() {
+    let server = start_with(authenticated).await;
+    for role in Role::ALL {
+        let key = server.key(role.name(), &grant(*role, &["*"])).await.text;
+        let (mut passed, before) = (0, changes(&server).await);
+        let mut changed = before;
+        for method in methods() {
+            let Need::Scope(scope) = need(&method) else { continue };
+            for body in bodies(&method) {
+                let answer = server.call(&method, body, Some(&key)).await;
+                if role.scopes().has(scope) {
+                    assert_eq!(denied(answer), None, "{role:?} {method}");
+                    passed += 1;
+                    changed = changes(&server).await;
+                    continue;
+                }
+                let status = answer.expect_err(&method);
+                assert_eq!(status.code(), Code::PermissionDenied, "{role:?} {method}");
+                assert_eq!(reason(&status), "CALLER_NOT_PERMITTED");
+                assert_eq!(metadata(&status, "scope").as_deref(), Some(scope.name()));
+                assert_eq!(changes(&server).await, changed, "{role:?} {method} did something");
+            }
+        }
+        assert!(passed > 0, "{role:?} may do nothing");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_scope_alone_opens_its_methods_only() {
+    let server = start_with(authenticated).await;
+    for scope in Scope::ALL {
+        let grant =
+            Grant { scopes: vec![*scope], tenants: vec!["default".to_owned()], ..Grant::default() };
+        let key = server.key(scope.name(), &grant).await.text;
+        for method in methods() {
+            let Need::Scope(needed) = need(&method) else { continue };
+            let answer = server.call(&method, Vec::new(), Some(&key)).await;
+            assert_eq!(denied(answer).is_none(), needed == *scope, "{scope:?} {method}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_callers_may_do_everything_as_anonymous_and_a_key_binds_all_the_same() {
+    let server = start().await;
+    let gateway = server.key("edge", &grant(Role::Gateway, &["*"])).await.text;
+    let mut not_in_order = Vec::new();
+    for method in methods() {
+        assert_eq!(denied(server.call(&method, Vec::new(), None).await), None, "{method}");
+        let answer = server.call(&method, well_formed(&method), None).await;
+        let code = answer.as_ref().err().map(Status::code);
+        let reflects = method.contains("reflection");
+        if !reflects && code == Some(Code::InvalidArgument) {
+            not_in_order.push(format!("{method}: {answer:?}"));
+        }
+        assert_eq!(denied(answer), None, "{method}");
+        let Need::Scope(scope) = need(&method) else { continue };
+        let answer = denied(server.call(&method, Vec::new(), Some(&gateway)).await);
+        assert_eq!(answer.is_none(), Role::Gateway.scopes().has(scope), "{method}");
+        let answer = denied(server.call(&method, Vec::new(), Some("ssk_")).await);
+        assert_eq!(answer.map(|(code, _)| code), Some(Code::Unauthenticated), "{method}");
+    }
+    assert!(not_in_order.is_empty(), "{not_in_order:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_paths_reach_no_handler() {
+    let server = start().await;
+    for path in [
+        "session.v1.SessionService/getSession",
+        "session.v1.SessionService/GetSession/",
+        "session.v1.SessionService/%47etSession",
+        "/session.v1.SessionService/GetSession",
+        "session.v1.SessionService/",
+        "session.v1.Sessionservice/GetSession",
+        "session.v1.SessionService/GetSession?x=1%20/x",
+        "no.such.Service/Method",
+    ] {
+        let refused = server.call(path, Vec::new(), None).await.expect_err(path);
+        // What follows a `?` is no part of a path: that one is a method.
+        let code = if path.contains('?') { Code::InvalidArgument } else { Code::Unimplemented };
+        assert_eq!(refused.code(), code, "{path}: {refused:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reflection_is_served_where_it_is_wanted_and_health_always() {
+    let server = start_with(|settings| {
+        authenticated(settings);
+        settings.reflection = false;
+    });
+    let server = server.await;
+    for method in methods().into_iter().filter(|method| method.contains("reflection")) {
+        let refused = server.call(&method, Vec::new(), None).await.expect_err(&method);
+        assert_eq!(refused.code(), Code::Unimplemented, "{method}");
+    }
+    server.call("grpc.health.v1.Health/Check", Vec::new(), None).await.expect("health is open");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_done_bears_the_name_of_the_principal() {
+    let server = start_with(authenticated).await;
+    let login = server.key("spiffe://example.org/login", &grant(Role::Login, &["default"])).await;
+    let support = server.key("support.example.org", &grant(Role::Support, &["default"])).await;
+    let new = crate::harness::calls::new_session("ada");
+    let created = server.sessions_as(&login.text).create_session(new).await.expect("a session");
+    let (session_id, ..) = parts(created.get_ref());
+    let target = Some(pb::terminate_session_request::Target::SessionId(session_id));
+    let request = pb::TerminateSessionRequest { target, ..Default::default() };
+    let ended = server.sessions_as(&support.text).terminate_session(request).await.expect("an end");
+    let session = ended.into_inner().session.expect("a session");
+    assert_eq!(session.terminated_by, "support.example.org");
+    let by = "SELECT count(*) FROM session_activities
+        WHERE principal IN ('spiffe://example.org/login', 'support.example.org')";
+    assert_eq!(server.db.count(by).await, 2);
+}
