@@ -139,7 +139,8 @@ impl Wire {
     pub async fn until(&mut self, kind: u8) -> Frame {
         loop {
             let frame = self.next().await.expect("not closed yet");
-            if frame.kind == kind && frame.flags & ACK == 0 || frame.kind == kind && kind < 4 {
+            let acknowledges = [SETTINGS, PING].contains(&kind) && frame.flags & ACK != 0;
+            if frame.kind == kind && !acknowledges {
                 return frame;
             }
             self.answer(&frame).await;
