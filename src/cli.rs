@@ -110,6 +110,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         activity_retention: config.activity_retention,
         staleness_bound: config.staleness_bound,
         cache_bytes: u64::from(config.cache_memory) << 20,
+        rate_limit: config.rate_limit,
         refresh_limit: config.refresh_limit,
         traced,
         drain_timeout: config.drain_timeout,

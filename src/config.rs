@@ -154,6 +154,11 @@ pub struct Config {
     #[arg(value_parser = clap::value_parser!(u32).range(8..=1_048_576), value_name = "MIB")]
     pub cache_memory: u32,
 
+    /// How often a principal may call a method a second, up to 1000000; 0 = as often as it likes
+    #[arg(long, env = "SESSIOND_RATE_LIMIT", global = true, default_value_t = 50_000)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000), value_name = "NUMBER")]
+    pub rate_limit: u32,
+
     /// How often a session may be refreshed a minute, up to 100000; 0 = as often as it likes
     #[arg(long, env = "SESSIOND_REFRESH_LIMIT", global = true, default_value_t = 100)]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=100_000), value_name = "NUMBER")]

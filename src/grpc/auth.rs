@@ -3,6 +3,7 @@
 
 mod audit;
 mod credentials;
+pub mod rate;
 pub mod table;
 pub mod tenants;
 
@@ -17,20 +18,24 @@ use tower::{Layer, Service};
 use crate::caller::admission::Admission;
 use crate::caller::directory::Credentials;
 use crate::caller::permissions::Need;
-use crate::model::caller::principal::Caller;
+use crate::model::caller::principal::{ANONYMOUS, Caller};
 use crate::model::caller::scope::Scope;
+use rate::Rates;
 use table::Table;
 
 /// Makes [`Auth`].
 #[derive(Clone)]
-pub struct AuthLayer(pub Admission, pub Arc<Table>);
+pub struct AuthLayer {
+    pub admission: Admission,
+    pub table: Arc<Table>,
+    pub rates: Arc<Rates>,
+}
 
 /// Lets through to `inner` who may.
 #[derive(Clone)]
 pub struct Auth<S> {
     inner: S,
-    admission: Admission,
-    table: Arc<Table>,
+    layer: AuthLayer,
 }
 
 /// A caller that was let in, in the extensions of its request.
@@ -69,7 +74,7 @@ pub fn principal<T>(request: &tonic::Request<T>) -> String {
 impl<S> Layer<S> for AuthLayer {
     type Service = Auth<S>;
     fn layer(&self, inner: S) -> Auth<S> {
-        Auth { inner, admission: self.0.clone(), table: self.1.clone() }
+        Auth { inner, layer: self.clone() }
     }
 }
 
@@ -90,7 +95,7 @@ where
     }
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
-        let scope = match self.table.need(request.uri().path()) {
+        let scope = match self.layer.table.need(request.uri().path()) {
             None => return refuse(Status::unimplemented("there is no such method")),
             Some(Need::Nothing) => return Box::pin(self.inner.call(request)),
             Some(Need::Scope(scope)) => scope,
@@ -99,11 +104,11 @@ where
             Ok(credentials) => credentials,
             Err(error) => return refuse(error.into()),
         };
-        let admission = self.admission.clone();
+        let AuthLayer { admission, rates, .. } = self.layer.clone();
         match admission.admit_now(&credentials) {
             Some(Ok(caller)) => {
                 let standing = Standing { caller, admission, credentials, scope };
-                pass(&mut self.inner, request, standing)
+                pass(&mut self.inner, request, standing, &rates)
             }
             Some(Err(error)) => refuse(error.into()),
             // The one that is ready makes the call, and leaves its clone in its place.
@@ -116,18 +121,19 @@ where
                         Err(error) => return Ok(Status::from(error).into_http()),
                     };
                     let standing = Standing { caller, admission, credentials, scope };
-                    pass(&mut inner, request, standing).await
+                    pass(&mut inner, request, standing, &rates).await
                 })
             }
         }
     }
 }
 
-/// Makes the call if its caller may, and has it in the log if it is an administrative one.
+/// Makes the call if its caller may, now, and has it in the log if it is an administrative one.
 fn pass<S, A, B>(
     inner: &mut S,
     mut request: Request<A>,
     standing: Standing,
+    rates: &Rates,
 ) -> BoxFuture<'static, Result<Response<B>, S::Error>>
 where
     S: Service<Request<A>, Response = Response<B>>,
@@ -141,7 +147,13 @@ where
             entry.end(response.headers());
         }
     };
-    if let Err(error) = standing.caller.check_scope(standing.scope) {
+    let Standing { caller, scope, .. } = &standing;
+    // Whoever is anonymous is everybody at once, where callers are open.
+    let count = || match caller.name.as_str() {
+        ANONYMOUS => Ok(()),
+        name => rates.count(name, request.uri().path()),
+    };
+    if let Err(error) = caller.check_scope(*scope).and_then(|()| count()) {
         let response = Status::from(error).into_http();
         note(&response);
         return Box::pin(std::future::ready(Ok(response)));

@@ -11,6 +11,7 @@ use crate::caller::admission::Admission;
 use crate::clock::Clock;
 use crate::grpc::admit::{Admit, AdmitLayer};
 use crate::grpc::alert::AlertApi;
+use crate::grpc::auth::rate::Rates;
 use crate::grpc::auth::table::Table;
 use crate::grpc::auth::{Auth, AuthLayer};
 use crate::grpc::meters::Calls;
@@ -57,7 +58,9 @@ impl<H: Health> Routes<H> {
                 .add_service(reflection().build_v1()?.max_decoding_message_size(SMALL))
                 .add_service(reflection().build_v1alpha()?.max_decoding_message_size(SMALL));
         }
-        let authorised = AuthLayer(admission, Arc::new(Table::new()?)).layer(router.prepare());
+        let rates = Arc::new(Rates::per_second(settings.rate_limit));
+        let auth = AuthLayer { admission, table: Arc::new(Table::new()?), rates };
+        let authorised = auth.layer(router.prepare());
         let admitted =
             AdmitLayer::new(limits.max_requests, limits.request_timeout, metrics).layer(authorised);
         Ok(ObserveLayer { clock, calls: Arc::new(Calls::new(metrics)), traced }.layer(admitted))

@@ -49,6 +49,8 @@ pub struct Settings {
     pub cache_bytes: u64,
     /// Every call gets a span, since traces are sent.
     pub traced: bool,
+    /// How often a principal may call a method a second; 0 = as often as it likes.
+    pub rate_limit: u32,
     /// How often a session may be refreshed a minute; 0 = as often as it likes.
     pub refresh_limit: u32,
     /// How long calls in progress may take to end at a stop.

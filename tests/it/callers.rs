@@ -1,9 +1,11 @@
 //! Every method by every kind of caller, against the table of permissions.
 
 mod audit_log;
+mod certificates;
 mod command_line;
 mod foreign;
 mod keys;
+mod rate;
 mod streams;
 mod tenants;
 mod well_formed;

@@ -141,9 +141,12 @@ async fn callers_whose_authority_is_taken_away_are_sent_away() {
         (Authority::new("server"), Authority::new("before"), Authority::new("after"));
     let files = Files::new(&authority.server(), Some(&before));
     let mut server = start_with(|settings| settings.tls = Some(files.settings(true))).await;
-    let leaf = before.client(&[uri("spiffe://example/gateway")]);
+    let leaf = before.client(&[uri(NAME)]);
     let config = || client_config(&[&authority], Some(&leaf), &[&TLS13]);
     server.speak_over(channel(server.addr, config()));
+    let everything = grant(Role::Admin, &["*"]);
+    server.manage().set_principal(NAME, &everything).await.expect("a principal");
+    wait::until(async || server.try_create(new_session("eve")).await.is_ok()).await;
     let (_, token, _) = parts(&server.create("ada").await);
     server.validate(&token).await;
     let stream = connect(server.addr, config()).await.expect("let in");
@@ -155,7 +158,7 @@ async fn callers_whose_authority_is_taken_away_are_sent_away() {
     ended.expect("an end").expect("no panic").expect("in good order");
     drop(client);
     wait::until(async || server.try_validate(&token).await.is_err()).await;
-    let leaf = after.client(&[uri("spiffe://example/gateway")]);
+    let leaf = after.client(&[uri(NAME)]);
     let config = client_config(&[&authority], Some(&leaf), &[&TLS13]);
     server.speak_over(channel(server.addr, config));
     server.validate(&token).await;

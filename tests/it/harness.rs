@@ -127,6 +127,7 @@ pub fn settings(database_url: String) -> Settings {
         activity_retention: Duration::from_secs(400 * 86_400),
         staleness_bound: Duration::from_secs(1),
         cache_bytes: 8 << 20,
+        rate_limit: 0,
         refresh_limit: 0,
         traced: false,
         drain_timeout: Duration::from_secs(5),

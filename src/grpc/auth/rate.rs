@@ -1,0 +1,115 @@
+//! How often a principal calls a method: a token bucket for each of both, in bounded memory.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use governor::clock::{Clock, MonotonicClock};
+use governor::middleware::NoOpMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{NotUntil, Quota, RateLimiter};
+
+use crate::caller::permissions::METHODS;
+use crate::error::{Error, Result};
+
+/// The most principals with buckets of their own, some 10 MB. All further ones share theirs.
+const MOST: usize = 2048;
+
+/// The buckets of all principals.
+pub struct Rates(Option<Inner>);
+
+struct Inner {
+    quota: Quota,
+    principals: RwLock<HashMap<String, Arc<Row>>>,
+    /// Of those for whom there was no room.
+    others: Arc<Row>,
+}
+
+/// The buckets of a principal, by path.
+type Row = HashMap<String, Bucket>;
+
+type Bucket =
+    RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<std::time::Instant>>;
+
+impl Rates {
+    /// So many calls a second of a principal to a method, all at once or one by one; 0 = any number.
+    pub fn per_second(most: u32) -> Rates {
+        Rates(NonZeroU32::new(most).map(|most| {
+            let quota = Quota::per_second(most);
+            Inner { quota, principals: RwLock::default(), others: Arc::new(row(quota)) }
+        }))
+    }
+
+    /// Counts a call.
+    ///
+    /// # Errors
+    /// [`Error::RateLimited`]: the bucket is empty.
+    pub fn count(&self, principal: &str, path: &str) -> Result<()> {
+        let Some(inner) = &self.0 else { return Ok(()) };
+        let row = inner.row(principal);
+        // Every path that needs a principal has one.
+        let Some(bucket) = row.get(path) else { return Ok(()) };
+        let wait = |until: NotUntil<_>| until.wait_time_from(MonotonicClock.now());
+        bucket.check().map_err(|until| Error::RateLimited(wait(until)))
+    }
+}
+
+impl Inner {
+    fn row(&self, principal: &str) -> Arc<Row> {
+        let known = self.principals.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(row) = known.get(principal) {
+            return row.clone();
+        }
+        drop(known);
+        let mut known = self.principals.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST && !known.contains_key(principal) {
+            return self.others.clone();
+        }
+        known.entry(principal.to_owned()).or_insert_with(|| Arc::new(row(self.quota))).clone()
+    }
+}
+
+fn row(quota: Quota) -> Row {
+    let bucket = || RateLimiter::direct_with_clock(quota, MonotonicClock);
+    METHODS.iter().map(|(method, _)| (format!("/{method}"), bucket())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VALIDATE: &str = "/session.v1.SessionService/ValidateSession";
+    const CREATE: &str = "/session.v1.SessionService/CreateSession";
+
+    #[test]
+    fn a_principal_has_a_bucket_for_each_method() {
+        let rates = Rates::per_second(2);
+        let counted = |principal, path| rates.count(principal, path).is_ok();
+        assert!(counted("a", VALIDATE) && counted("a", VALIDATE));
+        let Err(Error::RateLimited(wait)) = rates.count("a", VALIDATE) else {
+            panic!("it is empty");
+        };
+        assert!(wait <= std::time::Duration::from_millis(500), "{wait:?}");
+        assert!(counted("a", CREATE), "another method");
+        assert!(counted("b", VALIDATE), "another principal");
+    }
+
+    #[test]
+    fn those_for_whom_there_is_no_room_share_one() {
+        let rates = Rates::per_second(1);
+        for number in 0..MOST {
+            assert!(rates.count(&number.to_string(), VALIDATE).is_ok());
+        }
+        assert!(rates.count("one more", VALIDATE).is_ok());
+        assert!(rates.count("another", VALIDATE).is_err());
+        assert!(rates.count("0", CREATE).is_ok(), "who has one keeps it");
+        let inner = rates.0.as_ref().unwrap();
+        assert_eq!(inner.principals.read().unwrap().len(), MOST);
+    }
+
+    #[test]
+    fn none_is_no_limit() {
+        let rates = Rates::per_second(0);
+        assert!((0..1000).all(|_| rates.count("a", VALIDATE).is_ok()));
+    }
+}
