@@ -66,6 +66,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         policy,
         detection: DetectionSettings::default(),
         locator,
+        key_rotation: config.key_rotation,
+        key_publish_ahead: config.key_publish_ahead,
         activity_retention: config.activity_retention,
         staleness_bound: config.staleness_bound,
         cache_bytes: u64::from(config.cache_memory) << 20,

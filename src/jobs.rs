@@ -11,6 +11,7 @@ pub mod probe;
 pub mod reload_locations;
 pub mod retain;
 pub mod roll_up;
+pub mod rotate_keys;
 
 use std::time::Duration;
 

@@ -28,7 +28,6 @@ use crate::metrics::Metrics;
 use crate::session::device;
 use crate::store::migrations;
 use crate::store::pool::Database;
-use crate::token::keyring::Keyring;
 use wiring::Wired;
 
 pub use settings::{Intervals, Settings};
@@ -66,18 +65,17 @@ impl Server {
         if !applied.is_empty() {
             tracing::info!(migrations = ?applied, "database brought up to date");
         }
-        let keyring = Arc::new(Keyring::open(&db, &settings.master_key, &clock).await?);
         let listener = TcpListener::bind(settings.listen)
             .await
             .with_context(|| format!("--listen {}", settings.listen))?;
 
         let metrics = Metrics::default();
+        let drain = CancellationToken::new();
+        let wired = Wired::new(&settings, &db, &clock, &metrics, &drain).await?;
         let http = match settings.http_listen {
-            Some(addr) => Some(Http::bind(addr, metrics.clone(), keyring.clone()).await?),
+            Some(addr) => Some(Http::bind(addr, metrics.clone(), wired.keys, clock.clone()).await?),
             None => None,
         };
-        let drain = CancellationToken::new();
-        let wired = Wired::new(&settings, &db, &clock, keyring, &metrics, &drain);
         let (reporter, health) = tonic_health::server::health_reporter();
         let reflection = || {
             tonic_reflection::server::Builder::configure()

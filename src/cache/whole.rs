@@ -14,6 +14,10 @@ use crate::store::pool::Database;
 /// The bound where validation always reads the database: a table need not be read at every call.
 const BOUND: Duration = Duration::from_secs(1);
 
+/// Between two reads for who asks for something newer than is known: what callers make up must not keep the database
+/// busy.
+const PACE: Duration = Duration::from_millis(20);
+
 /// Counts what was heard about the tables. Cheap to clone; clones share it.
 #[derive(Clone, Default)]
 pub struct Changes {
@@ -123,14 +127,44 @@ impl<T> Whole<T> {
             return Ok(known);
         }
         let _turn = self.0.reading.lock().await;
-        if let Some(known) = self.known() {
-            return Ok(known);
+        match self.known() {
+            Some(known) => Ok(known),
+            None => self.read().await,
         }
+    }
+
+    /// The table, true of a moment from now on. Who asks together shares a read, and waits for it a little.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn anew(&self) -> Result<Arc<T>> {
+        let asked = Instant::now();
+        let _turn = self.0.reading.lock().await;
+        if let Some((value, read_at)) = self.last() {
+            if read_at >= asked {
+                return Ok(value);
+            }
+            tokio::time::sleep(PACE.saturating_sub(read_at.elapsed())).await;
+        }
+        self.read().await
+    }
+
+    /// What was read last, however long ago.
+    pub fn latest(&self) -> Option<Arc<T>> {
+        self.last().map(|(value, _)| value)
+    }
+
+    async fn read(&self) -> Result<Arc<T>> {
         let (read_at, changes) = (Instant::now(), self.0.changes.load(Ordering::Acquire));
         let value = Arc::new(self.0.db.within((self.0.read)(self.0.db.clone())).await?);
         let known = Known { value: value.clone(), read_at, changes };
         *self.0.known.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(known);
         Ok(value)
+    }
+
+    fn last(&self) -> Option<(Arc<T>, Instant)> {
+        let known = self.0.known.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        known.as_ref().map(|known| (known.value.clone(), known.read_at))
     }
 
     /// What is known recently enough.

@@ -1,5 +1,7 @@
 //! The jobs that run beside the requests.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +18,7 @@ use crate::session::notice::Notices;
 use crate::session::retain::Retain;
 use crate::session::roll_up::RollUp;
 use crate::session::touch::Touches;
+use crate::token::key_work::KeyWork;
 
 /// What the jobs work with.
 pub(super) struct Jobs {
@@ -29,13 +32,15 @@ pub(super) struct Jobs {
     pub locator: Locator,
     pub detect: Detect,
     pub roll_up: RollUp,
+    pub key_work: KeyWork,
+    pub key_rotation: Duration,
     pub intervals: Intervals,
 }
 
 impl Jobs {
     /// Starts them all; each ends soon after `stop`.
     pub fn start(self, up: watch::Sender<bool>, stop: &CancellationToken) -> JoinSet<()> {
-        let Intervals { flush, sweep, probe, retain, apply, detect, locations, roll_up } =
+        let Intervals { flush, sweep, probe, retain, apply, detect, locations, roll_up, rotate } =
             self.intervals;
         let mut jobs = JoinSet::new();
         jobs.spawn(jobs::expire::run(self.expire, sweep, stop.clone()));
@@ -48,6 +53,8 @@ impl Jobs {
         jobs.spawn(jobs::reload_locations::run(self.locator, locations, stop.clone()));
         jobs.spawn(jobs::detect::run(self.detect, detect, stop.clone()));
         jobs.spawn(jobs::roll_up::run(self.roll_up, roll_up, stop.clone()));
+        let rotation = self.key_rotation;
+        jobs.spawn(jobs::rotate_keys::run(self.key_work, rotation, rotate, stop.clone()));
         jobs
     }
 }

@@ -54,7 +54,7 @@ pub struct Reauthentication {
 /// What came of it.
 pub struct Reauthenticated {
     pub session: Session,
-    /// `None` where a repeated request comes after they were exchanged, superseded or ended.
+    /// `None` where a repeated request comes after they were exchanged, superseded or ended, or their key was removed.
     pub tokens: Option<TokenPair>,
 }
 
@@ -87,12 +87,16 @@ impl Reauthenticate {
         let (session, policy, current) = self.db.within(twice).await?;
         // As of the rotation, so that a repetition gets the same tokens.
         let (at, ttl) = (session.chain.rotated_at, policy.access_token_ttl);
-        let tokens = current.then(|| self.issuer.pair(&session, at, ttl)).transpose()?;
+        let tokens = match current {
+            true => self.issuer.pair(&session, at, ttl, self.clock.now()).await?,
+            false => None,
+        };
         Ok(Reauthenticated { session, tokens })
     }
 
     /// The session, its policy, and whether its present tokens are those of this request.
     async fn attempt(&self, wish: &Reauthentication) -> Result<(Session, Arc<Policy>, bool)> {
+        let keys = self.issuer.ready().await?;
         let mut tx = self.db.begin().await?;
         let Some(mut session) = self.lock(&mut tx, wish).await? else {
             return Err(tx.refuse(not_found(wish.session)).await);
@@ -115,7 +119,7 @@ impl Reauthenticate {
         if let State::Ended(end) = session.state_at(now) {
             return Err(tx.refuse(Error::SessionEnded(end.reason)).await);
         }
-        renew(&mut session, wish, &policy, now, self.issuer.current_mac());
+        renew(&mut session, wish, &policy, now, keys.current_mac(now)?);
         let mut changes = Changes::default();
         let look_up = |ip| self.locator.locate(ip);
         if wish.client.as_ref().is_some_and(|client| session.locate(client, look_up)) {

@@ -63,7 +63,8 @@ impl Refresh {
     ) -> Result<Refreshed> {
         let presented = refresh::decode(token).ok_or_else(invalid)?;
         let (session, at, ttl) = self.lanes.submit(Job { presented, client, principal }).await?;
-        let tokens = self.issuer.pair(&session, at, ttl)?;
+        // Without the key of its generation there is nothing to hand out.
+        let tokens = self.issuer.pair(&session, at, ttl, at).await?.ok_or_else(invalid)?;
         Ok(Refreshed { session, at, tokens })
     }
 }

@@ -80,7 +80,7 @@ impl Validate {
     /// [`crate::error::Error::Unavailable`]: it cannot be told.
     pub async fn validate(&self, wish: &Validation) -> Result<Validated> {
         let now = self.clock.now();
-        let claims = match self.issuer.verify(&wish.token) {
+        let claims = match self.issuer.verify(&wish.token, now).await? {
             Ok(claims) => claims,
             Err(reason) => {
                 self.notices.forged(&wish.token, reason, &wish.client, now);

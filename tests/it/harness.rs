@@ -108,6 +108,8 @@ pub fn settings(database_url: String) -> Settings {
         // Most tests do what a rule would find.
         detection: DetectionSettings::off(),
         locator: Locator::default(),
+        key_rotation: Duration::ZERO,
+        key_publish_ahead: Duration::from_secs(600),
         activity_retention: Duration::from_secs(400 * 86_400),
         staleness_bound: Duration::from_secs(1),
         cache_bytes: 8 << 20,
@@ -121,6 +123,7 @@ pub fn settings(database_url: String) -> Settings {
             detect: Duration::from_millis(30),
             locations: Duration::from_millis(30),
             roll_up: Duration::from_millis(30),
+            rotate: Duration::from_millis(50),
         },
         watch: WatchSettings {
             look: Duration::from_millis(20),
