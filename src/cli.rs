@@ -1,6 +1,7 @@
 //! The command line: parses, prepares, dispatches.
 
 mod banner;
+mod keys;
 mod master_key;
 
 use std::net::SocketAddr;
@@ -35,6 +36,8 @@ enum Command {
     Serve,
     /// Bring the database up to date and exit
     Migrate,
+    /// Make, show, rotate and retire the keys that sign tokens
+    Keys(keys::Keys),
 }
 
 /// Does what the command line says.
@@ -46,6 +49,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(cli.config).await,
         Command::Migrate => migrate(cli.config).await,
+        Command::Keys(keys) => keys::run(keys, cli.config).await,
     }
 }
 
@@ -110,6 +114,18 @@ async fn database(config: &Config) -> anyhow::Result<(String, Option<DevPostgres
     };
     let postgres = tokio::task::spawn_blocking(|| DevPostgres::start(options)).await??;
     Ok((postgres.url("sessiond"), Some(postgres)))
+}
+
+/// The same for a command that works beside a server: where one runs on the private Postgres, on that.
+async fn shared_database(config: &Config) -> anyhow::Result<(String, Option<DevPostgres>)> {
+    if config.database_url()?.is_none() {
+        let dir = data_dir(config);
+        let running = tokio::task::spawn_blocking(move || dev_postgres::running(&dir)).await??;
+        if let Some(url) = running {
+            return Ok((url, None));
+        }
+    }
+    database(config).await
 }
 
 fn data_dir(config: &Config) -> std::path::PathBuf {

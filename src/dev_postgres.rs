@@ -64,6 +64,22 @@ pub fn default_data_dir() -> PathBuf {
     home::user_dir("/var/lib/sessiond", "XDG_DATA_HOME", ".local/share")
 }
 
+/// The URL of the `sessiond` database on the server that another process runs in this data home, once it accepts
+/// connections; `None` if no process uses the data home. The server goes when that process does. Blocks.
+///
+/// # Errors
+///
+/// When the server does not come up, or the data home is out of reach.
+pub fn running(data_dir: &Path) -> Result<Option<String>> {
+    let Ok(home) = data_dir.canonicalize() else { return Ok(None) };
+    if !Lock::is_taken(&home)? {
+        return Ok(None);
+    }
+    let dir = SocketDir::of(&home)?;
+    wait_until_ready(&home::socket_in(&dir), &home)?;
+    Ok(Some(url(&dir, NAME)))
+}
+
 /// A running server. Dropping it stops the server: SIGINT, after 10 s SIGQUIT, after 20 s SIGKILL.
 ///
 /// A server that dies is started again, after 100 ms at first and up to 5 s if it keeps dying.
@@ -115,9 +131,7 @@ impl DevPostgres {
 
     /// The connection URL of a database; the one made with the cluster is called `sessiond`.
     pub fn url(&self, database: &str) -> String {
-        let host = percent_encode(self.socket_dir.path().as_os_str().as_encoded_bytes());
-        let database = percent_encode(database.as_bytes());
-        format!("postgresql:///{database}?host={host}&user={NAME}")
+        url(self.socket_dir.path(), database)
     }
 
     /// A shell line that opens `psql` on the `sessiond` database.
@@ -158,22 +172,31 @@ impl DevPostgres {
     }
 
     fn wait_until_ready(&self) -> Result<()> {
-        let begun = Instant::now();
-        let socket = self.socket_dir.socket();
-        loop {
-            let (patience, answer) = match ready::ask(&socket, NAME) {
-                Answer::Ready => return Ok(()),
-                Answer::Starting(why) => (RECOVERY_PATIENCE, why),
-                Answer::Not(why) => (START_PATIENCE, why),
-            };
-            if begun.elapsed() > patience {
-                let log = self.home.join(server::LOG);
-                let said = server::last_lines(&log).unwrap_or_default();
-                bail!("Postgres does not come up ({answer}). {} ends with:\n{said}", log.display());
-            }
-            std::thread::sleep(POLL);
-        }
+        wait_until_ready(&self.socket_dir.socket(), &self.home)
     }
+}
+
+fn wait_until_ready(socket: &Path, home: &Path) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let (patience, answer) = match ready::ask(socket, NAME) {
+            Answer::Ready => return Ok(()),
+            Answer::Starting(why) => (RECOVERY_PATIENCE, why),
+            Answer::Not(why) => (START_PATIENCE, why),
+        };
+        if begun.elapsed() > patience {
+            let log = home.join(server::LOG);
+            let said = server::last_lines(&log).unwrap_or_default();
+            bail!("Postgres does not come up ({answer}). {} ends with:\n{said}", log.display());
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+fn url(socket_dir: &Path, database: &str) -> String {
+    let host = percent_encode(socket_dir.as_os_str().as_encoded_bytes());
+    let database = percent_encode(database.as_bytes());
+    format!("postgresql:///{database}?host={host}&user={NAME}")
 }
 
 /// Keeps only what RFC 3986 calls unreserved.

@@ -31,6 +31,7 @@ use crate::store::pool::Database;
 use wiring::Wired;
 
 pub use settings::{Intervals, Settings};
+pub use synchronise::synchronise;
 
 /// A server that has its port, its database up to date and its keys.
 pub struct Server {
