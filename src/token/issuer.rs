@@ -73,20 +73,20 @@ impl Issuer {
         if token.len() > access::MAX_LEN {
             return Ok(Err(InactiveReason::Malformed));
         }
-        let keyring = self.keys.get().await?;
         if let Some(Proven { claims, kid }) = self.verified.get(token) {
-            let counts = keyring.verifying(&kid, now).is_some();
+            let counts = self.keys.get().await?.verifying(&kid, now).is_some();
             return Ok(if counts { Ok(claims) } else { Err(InactiveReason::SignatureInvalid) });
         }
         let kid = match access::key_of(token) {
             Ok(kid) => kid,
             Err(reason) => return Ok(Err(reason)),
         };
-        if keyring.verifying(&kid, now).is_some() {
-            return Ok(self.prove(&keyring, &kid, token, now));
+        let mut keyring = self.keys.get().await?;
+        if keyring.verifying(&kid, now).is_none() {
+            // It may be newer than what is known.
+            keyring = self.keys.anew().await?;
         }
-        // It may be newer than what is known.
-        Ok(self.prove(&*self.keys.anew().await?, &kid, token, now))
+        Ok(self.prove(&keyring, &kid, token, now))
     }
 
     /// The tokens of the session's present generation as of `from`, the access token valid from then for `ttl` at most.

@@ -8,6 +8,7 @@ pub mod creates;
 pub mod devices;
 pub mod forge;
 pub mod health;
+pub mod keys;
 pub mod load;
 pub mod policies;
 pub mod process;
@@ -123,7 +124,7 @@ pub fn settings(database_url: String) -> Settings {
             detect: Duration::from_millis(30),
             locations: Duration::from_millis(30),
             roll_up: Duration::from_millis(30),
-            rotate: Duration::from_millis(50),
+            rotate: Duration::from_millis(200),
         },
         watch: WatchSettings {
             look: Duration::from_millis(20),
