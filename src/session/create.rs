@@ -106,13 +106,13 @@ impl Create {
             new.audiences.push(self.issuer.name().to_owned());
         }
         let ttl = new.policy.access_token_ttl;
-        let Admitted { session, terminated } = self.lanes.submit(new).await?;
+        let (Admitted { session, terminated }, keys) = self.lanes.submit(new).await?;
         // The first tokens are those of creation, also when a repeated request asks again: they
         // are derived, so they are the same. What a re-authentication proved is not for them.
         let tokens = match session.first_generation() {
             Some(first) => {
                 let now = self.clock.now();
-                self.issuer.pair(&first, first.created_at, ttl, now).await?
+                self.issuer.pair(&keys, &first, first.created_at, ttl, now).await?
             }
             None => None,
         };

@@ -62,9 +62,10 @@ impl Refresh {
         principal: String,
     ) -> Result<Refreshed> {
         let presented = refresh::decode(token).ok_or_else(invalid)?;
-        let (session, at, ttl) = self.lanes.submit(Job { presented, client, principal }).await?;
+        let (session, at, ttl, keys) =
+            self.lanes.submit(Job { presented, client, principal }).await?;
         // Without the key of its generation there is nothing to hand out.
-        let tokens = self.issuer.pair(&session, at, ttl, at).await?.ok_or_else(invalid)?;
+        let tokens = self.issuer.pair(&keys, &session, at, ttl, at).await?.ok_or_else(invalid)?;
         Ok(Refreshed { session, at, tokens })
     }
 }

@@ -23,7 +23,8 @@ pub struct Issuer {
     verified: Arc<Verified>,
 }
 
-/// The keys of a moment, for a transaction.
+/// The keys of a moment, for a transaction and what comes of it.
+#[derive(Clone)]
 pub struct Ready(Arc<Keyring>);
 
 impl Issuer {
@@ -90,12 +91,14 @@ impl Issuer {
     }
 
     /// The tokens of the session's present generation as of `from`, the access token valid from then for `ttl` at most.
-    /// `None` if the MAC key of the generation was removed by `now`. Only for sessions that are committed.
+    /// `ready` are the keys of the transaction: its generation may have begun with one that is removed by now. `None` if
+    /// that was so before. Only for sessions that are committed.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
     pub async fn pair(
         &self,
+        ready: &Ready,
         session: &Session,
         from: Time,
         ttl: Duration,
@@ -109,12 +112,13 @@ impl Issuer {
             generation: session.chain.generation,
             key_id: session.chain.key_id,
         };
-        let mut keyring = self.keys.get().await?;
-        if keyring.mac(claims.key_id, now).is_none() {
+        let mut macs = ready.0.clone();
+        if macs.mac(claims.key_id, now).is_none() {
             // Another replica may have begun the generation with a newer one.
-            keyring = self.keys.anew().await?;
+            macs = self.keys.anew().await?;
         }
-        let Some(mac) = keyring.mac(claims.key_id, now) else { return Ok(None) };
+        let Some(mac) = macs.mac(claims.key_id, now) else { return Ok(None) };
+        let keyring = self.keys.get().await?;
         let signing = keyring.signing(now)?;
         let (access_token, claims_made) =
             access::sign(signing, &self.name, session, from, access_expires_at);

@@ -71,9 +71,8 @@ impl KeyWork {
     /// An outage, or keys that the master key does not open.
     pub async fn begin(&self) -> Result<()> {
         let now = self.clock.now();
-        let signs = |keys: &[Shown], purpose| keys.iter().any(|key| key.signs(purpose));
         let keys = list(&self.db, now).await?;
-        if Purpose::ALL.into_iter().all(|purpose| signs(&keys, purpose)) {
+        if Purpose::ALL.into_iter().all(|purpose| keys.iter().any(|key| key.signs(purpose))) {
             return Ok(());
         }
         let beginning = async {
@@ -127,7 +126,9 @@ impl KeyWork {
         let rotating = async {
             let rows = Rows::lock(&self.db, &self.master).await?;
             let now = self.clock.now();
-            if let Some(waiting) = waiting(&rows, purpose, now)? {
+            // A standby for later does not count.
+            let waiting = waiting(&rows, purpose, now)?;
+            if let Some(waiting) = waiting.filter(|key| key.life.begins() <= now + self.ahead) {
                 rows.leave().await?;
                 return Ok(Err(Refusal(format!(
                     "{} is published already and takes over at {}",
@@ -147,7 +148,7 @@ impl KeyWork {
     pub async fn rotate_if_older(&self, purpose: Purpose, age: Length) -> Result<Option<Shown>> {
         let keys = list(&self.db, self.clock.now()).await?;
         let keys = keys.iter().map(|key| key.life).filter(|life| life.purpose == purpose);
-        if !is_due(&keys.collect::<Vec<_>>(), age, self.clock.now()) {
+        if !self.is_due(&keys.collect::<Vec<_>>(), age) {
             return Ok(None);
         }
         let algorithm = self.present_algorithm(purpose).await?;
@@ -155,7 +156,7 @@ impl KeyWork {
         let rotating = async {
             let rows = Rows::lock(&self.db, &self.master).await?;
             // Another replica may have been first.
-            if !is_due(&rows.lives(purpose)?, age, self.clock.now()) {
+            if !self.is_due(&rows.lives(purpose)?, age) {
                 rows.leave().await?;
                 return Ok(None);
             }
@@ -247,20 +248,20 @@ impl KeyWork {
         Ok(Some(made.map_err(|error| anyhow::anyhow!("making a key: {error}"))??))
     }
 
+    /// True if the newest of the keys signs for `age` already. One that waits for longer than usual is a standby.
+    fn is_due(&self, lives: &[Life], age: Length) -> bool {
+        let now = self.clock.now();
+        let there = lives.iter().filter(|life| life.removed_at.is_none());
+        let usual = there.filter(|life| life.begins() <= now + self.ahead);
+        usual.map(Life::since).max().is_none_or(|since| since + age <= now)
+    }
+
     async fn present_algorithm(&self, purpose: Purpose) -> Result<SigningAlgorithm> {
         let keys = list(&self.db, self.clock.now()).await?;
-        let present = keys.iter().rev().find(|key| {
-            key.life.purpose == purpose && matches!(key.state, State::Signing | State::Published)
-        });
+        let present = keys.iter().find(|key| key.signs(purpose));
         let named = present.and_then(|key| SigningAlgorithm::named(&key.algorithm));
         Ok(named.unwrap_or(SigningAlgorithm::EdDsa))
     }
-}
-
-/// True if the newest of the keys signs for `age` by `now`.
-pub fn is_due(lives: &[Life], age: Length, now: Time) -> bool {
-    let there = lives.iter().filter(|life| life.removed_at.is_none());
-    there.map(Life::since).max().is_none_or(|since| since + age <= now)
 }
 
 /// All keys, oldest first, as of `now`. Needs no master key.

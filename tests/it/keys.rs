@@ -195,6 +195,13 @@ async fn of_many_who_rotate_at_once_one_does() {
     assert_eq!(server.keys().await.len(), 4);
     let soon = server.key_work().rotate_if_older(Purpose::Access, Length::days(90)).await;
     assert_eq!(soon.expect("ok"), None);
+    // A standby keeps nobody from rotating.
+    let (standby, days) = (Length::days(3650), Length::days(90));
+    let work = server.key_work();
+    let standby = work.publish(Purpose::Access, SigningAlgorithm::Es256, standby).await;
+    server.advance(days + AHEAD);
+    let next = work.rotate_if_older(Purpose::Access, days).await.expect("ok").expect("one");
+    assert_eq!(next.life.retires_at, standby.expect("one").life.signs_from);
 }
 
 #[tokio::test(flavor = "multi_thread")]

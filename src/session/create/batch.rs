@@ -21,7 +21,7 @@ use crate::session::touch::Touches;
 use crate::store::pool::{Database, Transaction};
 use crate::store::{requests, sessions, users};
 use crate::token::conflict::ConflictTokens;
-use crate::token::issuer::Issuer;
+use crate::token::issuer::{Issuer, Ready};
 
 /// A session that is committed, with those that ended for it.
 #[derive(Clone)]
@@ -79,13 +79,14 @@ impl Demand {
 
 impl Work for Batch {
     type Job = NewSession;
-    type Answer = Admitted;
+    /// With the keys it began with.
+    type Answer = (Admitted, Ready);
 
     fn user(job: &NewSession) -> (&TenantId, &UserId) {
         (&job.tenant, &job.user)
     }
 
-    async fn run(&self, jobs: &[NewSession]) -> Result<Vec<Result<Admitted>>> {
+    async fn run(&self, jobs: &[NewSession]) -> Result<Vec<Result<Self::Answer>>> {
         let mark = self.reader.mark();
         let keys = self.issuer.ready().await?;
         let mut tx = self.db.begin().await?;
@@ -126,6 +127,7 @@ impl Work for Batch {
         for admitted in answers.iter().flatten() {
             self.reader.keep(mark, &admitted.session, written);
         }
+        let answers = answers.into_iter().map(|answer| Ok((answer?, keys.clone()))).collect();
         for (session, other, code) in &plan.limited {
             self.notices.limited(session, other, code, now);
         }

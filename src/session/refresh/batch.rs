@@ -48,8 +48,8 @@ pub(super) struct Batch {
 
 impl Work for Batch {
     type Job = Job;
-    /// The session, when it was judged, and how long an access token of it lives.
-    type Answer = (Session, Time, Duration);
+    /// The session, when it was judged, how long an access token of it lives, and the keys it was judged by.
+    type Answer = (Session, Time, Duration, Ready);
 
     fn user(job: &Job) -> (&TenantId, &UserId) {
         let key = &job.presented.claims.key;
@@ -67,7 +67,8 @@ impl Work for Batch {
         let locked = sessions::lock(&mut tx, &keys).await?;
         let now = self.clock.now();
         let mac = ready.current_mac(now)?;
-        let mut work = Decisions { batch: self, ready, mac, now, changes: Changes::default() };
+        let mut work =
+            Decisions { batch: self, ready: ready.clone(), mac, now, changes: Changes::default() };
         let scopes: Vec<(&TenantId, &ClientId)> =
             locked.iter().map(|session| (&session.key.tenant, &session.client)).collect();
         let policies = self.policies.all_of(&mut tx, &scopes).await?;
@@ -81,9 +82,9 @@ impl Work for Batch {
         let mut answers = Vec::with_capacity(jobs.len());
         for job in jobs {
             answers.push(match sessions.get_mut(&job.presented.claims.key) {
-                Some(held) => work
-                    .decide(held, job)
-                    .map(|()| (held.session.clone(), work.now, held.policy.access_token_ttl)),
+                Some(held) => work.decide(held, job).map(|()| {
+                    (held.session.clone(), now, held.policy.access_token_ttl, ready.clone())
+                }),
                 None => Err(invalid()),
             });
         }
