@@ -43,7 +43,7 @@ pub struct Config {
     #[arg(value_name = "FILE")]
     pub database_url_file: Option<PathBuf>,
 
-    /// Connections to Postgres, 2 to 1000; one more follows the revocations
+    /// Connections to Postgres, 2 to 1000; two more follow the revocations and read the keys
     #[arg(long, env = "SESSIOND_DATABASE_CONNECTIONS", global = true, default_value_t = 8)]
     #[arg(value_parser = clap::value_parser!(u32).range(2..=1000), value_name = "COUNT")]
     pub database_connections: u32,

@@ -3,11 +3,11 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::cache::seen::Seen;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::revocation::{KNOWN_FOR, Subject};
 use crate::store::pool::Database;
 
@@ -37,6 +37,8 @@ struct Inner<T> {
     known: RwLock<Option<Known<T>>>,
     /// One read at a time; who waited for it takes what it found, if that will do.
     reading: tokio::sync::Mutex<()>,
+    /// The last read that failed, and when it began.
+    failed: Mutex<Option<(Instant, Error)>>,
 }
 
 type Read<T> =
@@ -115,7 +117,8 @@ impl<T> Whole<T> {
         let read: Read<T> = Box::new(move |db| Box::pin(read(db)));
         let bound = if bound.is_zero() { BOUND } else { bound };
         let (known, reading) = (RwLock::default(), tokio::sync::Mutex::default());
-        Whole(Arc::new(Inner { db, read, seen, bound, changes, known, reading }))
+        let failed = Mutex::default();
+        Whole(Arc::new(Inner { db, read, seen, bound, changes, known, reading, failed }))
     }
 
     /// The table, true of a moment not longer ago than the bound. Reads it only if nothing so recent is known.
@@ -126,10 +129,11 @@ impl<T> Whole<T> {
         if let Some(known) = self.known() {
             return Ok(known);
         }
+        let asked = Instant::now();
         let _turn = self.0.reading.lock().await;
         match self.known() {
             Some(known) => Ok(known),
-            None => self.read().await,
+            None => self.read(asked).await,
         }
     }
 
@@ -146,7 +150,7 @@ impl<T> Whole<T> {
             }
             tokio::time::sleep(PACE.saturating_sub(read_at.elapsed())).await;
         }
-        self.read().await
+        self.read(asked).await
     }
 
     /// What was read last, however long ago.
@@ -154,9 +158,21 @@ impl<T> Whole<T> {
         self.last().map(|(value, _)| value)
     }
 
-    async fn read(&self) -> Result<Arc<T>> {
+    /// For who asked then and waited for a turn. A read that failed meanwhile failed for all who waited: one after the
+    /// other they would wait for ever longer.
+    async fn read(&self, asked: Instant) -> Result<Arc<T>> {
+        let failed = || self.0.failed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some((_, error)) = failed().as_ref().filter(|(at, _)| *at >= asked) {
+            return Err(error.again());
+        }
         let (read_at, changes) = (Instant::now(), self.0.changes.load(Ordering::Acquire));
-        let value = Arc::new(self.0.db.within((self.0.read)(self.0.db.clone())).await?);
+        let value = match self.0.db.within((self.0.read)(self.0.db.clone())).await {
+            Ok(value) => Arc::new(value),
+            Err(error) => {
+                *failed() = Some((read_at, error.again()));
+                return Err(error);
+            }
+        };
         let known = Known { value: value.clone(), read_at, changes };
         *self.0.known.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(known);
         Ok(value)

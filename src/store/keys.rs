@@ -1,5 +1,7 @@
 //! `signing_keys`.
 
+use std::sync::{Mutex, MutexGuard};
+
 use diesel::prelude::{ExpressionMethods, Insertable, QueryDsl, Queryable, Selectable};
 use diesel::{SelectableHelper, delete, insert_into, update};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
@@ -7,7 +9,7 @@ use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use crate::clock::Time;
 use crate::error::Result;
 use crate::store::Connection;
-use crate::store::pool::Transaction;
+use crate::store::pool::{Database, Transaction};
 use crate::store::schema::signing_keys;
 
 /// A key as stored: its private part is sealed.
@@ -33,6 +35,43 @@ pub struct StoredKey {
     /// `None` = it signs on.
     pub retires_at: Option<Time>,
     pub removed_at: Option<Time>,
+}
+
+/// Reads the keys over a connection of its own, which it keeps: whoever waits for keys must not stand behind all who wait
+/// for a free connection.
+pub struct KeyReader {
+    db: Database,
+    conn: Mutex<Option<Connection>>,
+}
+
+impl KeyReader {
+    /// Reads those of `db`; connects when first used.
+    pub fn new(db: Database) -> KeyReader {
+        KeyReader { db, conn: Mutex::default() }
+    }
+
+    /// All keys, oldest first. The caller bounds it in time.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn read(&self) -> Result<Vec<StoredKey>> {
+        // A read that breaks off, or is given up, takes its connection with it.
+        let kept = self.kept().take();
+        if let Some(mut conn) = kept
+            && let Ok(keys) = all(&mut conn).await
+        {
+            *self.kept() = Some(conn);
+            return Ok(keys);
+        }
+        let mut conn = self.db.dedicated().await?;
+        let keys = all(&mut conn).await?;
+        *self.kept() = Some(conn);
+        Ok(keys)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.conn.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
 }
 
 /// All keys, oldest first.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cache::seen::Seen;
 use crate::cache::whole::{Changes, Whole};
 use crate::error::Result;
-use crate::store::keys;
+use crate::store::keys::KeyReader;
 use crate::store::pool::Database;
 use crate::token::keyring::Keyring;
 use crate::token::seal::MasterKey;
@@ -29,12 +29,10 @@ impl Keys {
         changes: &Changes,
     ) -> Result<Keys> {
         let master = master.clone();
-        let read = move |db: Database| {
-            let master = master.clone();
-            async move {
-                let stored = keys::all(&mut *db.acquire().await?).await?;
-                Ok(Keyring::load(&stored, &master)?)
-            }
+        let reader = Arc::new(KeyReader::new(db.clone()));
+        let read = move |_| {
+            let (reader, master) = (reader.clone(), master.clone());
+            async move { Ok(Keyring::load(&reader.read().await?, &master)?) }
         };
         let keys = Keys(Whole::of_keys(db.clone(), seen, bound, changes, read));
         keys.get().await?;
