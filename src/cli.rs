@@ -4,6 +4,7 @@ mod api_key;
 mod banner;
 mod database;
 mod descriptors;
+mod keys;
 mod master_key;
 mod principal;
 
@@ -51,6 +52,8 @@ enum Command {
         #[command(subcommand)]
         command: api_key::Command,
     },
+    /// Make, show, rotate and retire the keys that sign tokens
+    Keys(keys::Keys),
 }
 
 /// Does what the command line says.
@@ -62,6 +65,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     let done = match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(cli.config).await,
         Command::Migrate => migrate(cli.config).await,
+        Command::Keys(keys) => keys::run(keys, cli.config).await,
         Command::Principal { command } => principal::run(command, &cli.config).await,
         Command::ApiKey { command } => api_key::run(command, &cli.config).await,
     };
@@ -107,6 +111,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         policy,
         detection: DetectionSettings::default(),
         locator,
+        key_rotation: config.key_rotation,
+        key_publish_ahead: config.key_publish_ahead,
         activity_retention: config.activity_retention,
         staleness_bound: config.staleness_bound,
         cache_bytes: u64::from(config.cache_memory) << 20,

@@ -21,6 +21,9 @@ use tls::Tls;
 pub use parse::within;
 
 const RETENTION: Range = Range::new("31d to 3650d", 31 * 86_400, 3650 * 86_400, false);
+const KEY_ROTATION: Range = Range::new("0s, or 1d to 3650d", 86_400, 3650 * 86_400, true);
+// As long as `http` has verifiers keep a set, and as a replica may know an older one.
+const KEY_PUBLISH_AHEAD: Range = Range::new("6m to 30d", 300 + 60, 30 * 86_400, false);
 const STALENESS: Range = Range::new("0s, or 1s to 60s", 1, 60, true);
 const DRAIN: Range = Range::new("0s to 10m", 0, 600, false);
 
@@ -58,7 +61,7 @@ pub struct Config {
     #[arg(value_name = "FILE")]
     pub database_url_file: Option<PathBuf>,
 
-    /// Connections to Postgres, 2 to 1000; one more follows the revocations
+    /// Connections to Postgres, 2 to 1000; two more follow the revocations and read the keys
     #[arg(long, env = "SESSIOND_DATABASE_CONNECTIONS", global = true, default_value_t = 8)]
     #[arg(value_parser = clap::value_parser!(u32).range(2..=1000), value_name = "COUNT")]
     pub database_connections: u32,
@@ -137,6 +140,16 @@ pub struct Config {
     /// The same (ASN or ISP) that tells the autonomous system [default: no autonomous systems]
     #[arg(long, env = "SESSIOND_GEOIP_ASN_DATABASE", global = true, value_name = "FILE")]
     pub geoip_asn_database: Option<PathBuf>,
+
+    /// How long keys sign until successors are published, 1d to 3650d; 0s = until `sessiond keys rotate`
+    #[arg(long, env = "SESSIOND_KEY_ROTATION", global = true, default_value = "90d")]
+    #[arg(value_parser = within(&KEY_ROTATION), value_name = "DURATION")]
+    pub key_rotation: Duration,
+
+    /// How long a key is published before it signs, 6m to 30d: for verifiers that keep the key set
+    #[arg(long, env = "SESSIOND_KEY_PUBLISH_AHEAD", global = true, default_value = "10m")]
+    #[arg(value_parser = within(&KEY_PUBLISH_AHEAD), value_name = "DURATION")]
+    pub key_publish_ahead: Duration,
 
     /// How long the audit trail is kept, by whole months, 31d to 3650d
     #[arg(long, env = "SESSIOND_ACTIVITY_RETENTION", global = true, default_value = "400d")]

@@ -64,13 +64,20 @@ pub fn default_data_dir() -> PathBuf {
     home::user_dir("/var/lib/sessiond", "XDG_DATA_HOME", ".local/share")
 }
 
-/// The connection URL of a database in the server that another process runs in this data home just now, or `None` if
-/// none does. Starts and makes nothing.
-pub fn running(data_dir: &Path, database: &str) -> Option<String> {
-    let home = data_dir.canonicalize().ok()?;
-    let socket_dir = home::socket_dir(&home).ok()?;
-    let ready = matches!(ready::ask(&home::socket_in(&socket_dir), NAME), Answer::Ready);
-    ready.then(|| url(&socket_dir, database))
+/// The URL of the `sessiond` database on the server that another process runs in this data home, once it accepts
+/// connections; `None` if no process uses the data home. The server goes when that process does. Blocks.
+///
+/// # Errors
+///
+/// When the server does not come up, or the data home is out of reach.
+pub fn running(data_dir: &Path) -> Result<Option<String>> {
+    let Ok(home) = data_dir.canonicalize() else { return Ok(None) };
+    if !Lock::is_taken(&home)? {
+        return Ok(None);
+    }
+    let dir = SocketDir::of(&home)?;
+    wait_until_ready(&home::socket_in(&dir), &home)?;
+    Ok(Some(url(&dir, NAME)))
 }
 
 /// A running server. Dropping it stops the server: SIGINT, after 10 s SIGQUIT, after 20 s SIGKILL.
@@ -165,21 +172,24 @@ impl DevPostgres {
     }
 
     fn wait_until_ready(&self) -> Result<()> {
-        let begun = Instant::now();
-        let socket = self.socket_dir.socket();
-        loop {
-            let (patience, answer) = match ready::ask(&socket, NAME) {
-                Answer::Ready => return Ok(()),
-                Answer::Starting(why) => (RECOVERY_PATIENCE, why),
-                Answer::Not(why) => (START_PATIENCE, why),
-            };
-            if begun.elapsed() > patience {
-                let log = self.home.join(server::LOG);
-                let said = server::last_lines(&log).unwrap_or_default();
-                bail!("Postgres does not come up ({answer}). {} ends with:\n{said}", log.display());
-            }
-            std::thread::sleep(POLL);
+        wait_until_ready(&self.socket_dir.socket(), &self.home)
+    }
+}
+
+fn wait_until_ready(socket: &Path, home: &Path) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let (patience, answer) = match ready::ask(socket, NAME) {
+            Answer::Ready => return Ok(()),
+            Answer::Starting(why) => (RECOVERY_PATIENCE, why),
+            Answer::Not(why) => (START_PATIENCE, why),
+        };
+        if begun.elapsed() > patience {
+            let log = home.join(server::LOG);
+            let said = server::last_lines(&log).unwrap_or_default();
+            bail!("Postgres does not come up ({answer}). {} ends with:\n{said}", log.display());
         }
+        std::thread::sleep(POLL);
     }
 }
 

@@ -1,7 +1,6 @@
 //! The entrance for operators: metrics, health and keys over plain HTTP.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -18,12 +17,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::edge::accept;
 use crate::edge::places::Places;
 use crate::metrics::Metrics;
-use crate::token::keyring::{Keyring, jwks};
+use crate::token::jwk::jwks;
+use crate::token::keys::Keys;
 
-/// How long a key set may be kept: a new key is published for longer before it signs.
+/// How long a key set may be kept: a new key is published for longer before it signs (`--key-publish-ahead`).
 const KEYS_FOR: &str = "public, max-age=300";
 
 /// Connections at once; one more is closed.
@@ -41,32 +42,34 @@ const GRACE: Duration = Duration::from_secs(2);
 pub struct Http {
     listener: TcpListener,
     metrics: Metrics,
-    keyring: Arc<Keyring>,
+    keys: Keys,
+    clock: Clock,
 }
 
 #[derive(Clone)]
 struct Parts {
     metrics: Metrics,
-    jwks: Arc<str>,
-    etag: Arc<str>,
+    keys: Keys,
+    clock: Clock,
     up: watch::Receiver<bool>,
     drain: CancellationToken,
 }
 
 impl Http {
-    /// Takes the port.
+    /// Takes the port, for keys as of `clock`.
     ///
     /// # Errors
     /// A sentence that names the flag.
     pub async fn bind(
         addr: SocketAddr,
         metrics: Metrics,
-        keyring: Arc<Keyring>,
+        keys: Keys,
+        clock: Clock,
     ) -> anyhow::Result<Http> {
         let listener = TcpListener::bind(addr)
             .await
             .with_context(|| format!("--http-listen {addr} (off = none)"))?;
-        Ok(Http { listener, metrics, keyring })
+        Ok(Http { listener, metrics, keys, clock })
     }
 
     /// The address, with the port that was chosen if 0 was asked for.
@@ -84,14 +87,7 @@ impl Http {
         drain: CancellationToken,
         stop: CancellationToken,
     ) {
-        let jwks = jwks(self.keyring.published());
-        let parts = Parts {
-            metrics: self.metrics,
-            etag: format!("\"{}\"", tag(&jwks)).into(),
-            jwks: jwks.into(),
-            up,
-            drain,
-        };
+        let parts = Parts { metrics: self.metrics, keys: self.keys, clock: self.clock, up, drain };
         let routes = Router::new()
             .route("/metrics", get(metrics))
             .route("/healthz", get(|| async { "ok\n" }))
@@ -152,13 +148,30 @@ async fn ready(State(parts): State<Parts>) -> (StatusCode, &'static str) {
 }
 
 async fn keys(State(parts): State<Parts>, asked: HeaderMap) -> Response {
-    let kept = [(header::CACHE_CONTROL, KEYS_FOR), (header::ETAG, &*parts.etag)];
-    let known = asked.get(header::IF_NONE_MATCH).is_some_and(|tag| tag == &*parts.etag);
-    if known {
+    let keyring = match parts.keys.get().await {
+        Ok(keyring) => keyring,
+        Err(error) => {
+            tracing::warn!(%error, "the keys cannot be told");
+            let again = [(header::RETRY_AFTER, "1"), (header::CACHE_CONTROL, "no-store")];
+            return (StatusCode::SERVICE_UNAVAILABLE, again, "the keys cannot be told now\n")
+                .into_response();
+        }
+    };
+    let jwks = jwks(&keyring.published(parts.clock.now()));
+    let etag = format!("\"{}\"", tag(&jwks));
+    let kept = [(header::CACHE_CONTROL, KEYS_FOR), (header::ETAG, &etag)];
+    if asked.get(header::IF_NONE_MATCH).is_some_and(|tags| matches(tags.as_bytes(), &etag)) {
         return (StatusCode::NOT_MODIFIED, kept).into_response();
     }
     let form = [(header::CONTENT_TYPE, "application/jwk-set+json")];
-    (kept, form, parts.jwks.to_string()).into_response()
+    (kept, form, jwks).into_response()
+}
+
+/// Whether `If-None-Match` names the tag (RFC 9110, section 13.1.2): in a list, weak or not, or as `*`.
+fn matches(tags: &[u8], etag: &str) -> bool {
+    let tags = String::from_utf8_lossy(tags);
+    let mut tags = tags.split(',').map(str::trim);
+    tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }
 
 fn tag(text: &str) -> String {

@@ -12,6 +12,7 @@ pub mod reload_certificates;
 pub mod reload_locations;
 pub mod retain;
 pub mod roll_up;
+pub mod rotate_keys;
 pub mod warn_insecure;
 
 use std::time::Duration;

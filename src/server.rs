@@ -10,7 +10,6 @@ mod synchronise;
 mod wiring;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -27,11 +26,11 @@ use crate::metrics::Metrics;
 use crate::session::device;
 use crate::store::migrations;
 use crate::store::pool::Database;
-use crate::token::keyring::Keyring;
 use routes::Service;
 use wiring::Wired;
 
 pub use settings::{Intervals, Settings};
+pub use synchronise::synchronise;
 
 /// A server that has its port, its database up to date and its keys.
 pub struct Server {
@@ -64,7 +63,6 @@ impl Server {
             tracing::info!(migrations = ?applied, "database brought up to date");
         }
         refuse::database(&db).await?;
-        let keyring = Arc::new(Keyring::open(&db, &settings.master_key, &clock).await?);
         let listener = TcpListener::bind(settings.listen)
             .await
             .with_context(|| format!("--listen {}", settings.listen))?;
@@ -74,14 +72,14 @@ impl Server {
             Some(files) => Some(Certificates::open(files, &clock, &metrics)?),
             None => None,
         };
-        let http = match settings.http_listen {
-            Some(addr) => Some(Http::bind(addr, metrics.clone(), keyring.clone()).await?),
-            None => None,
-        };
         let drain = CancellationToken::new();
         let edge = settings.edge.clone();
         let edge = Edge::new(listener, edge, certificates.clone(), &metrics, drain.clone());
-        let wired = Wired::new(&settings, &db, &clock, keyring, &metrics, certificates, &drain);
+        let wired = Wired::new(&settings, &db, &clock, &metrics, certificates, &drain).await?;
+        let http = match settings.http_listen {
+            Some(addr) => Some(Http::bind(addr, metrics.clone(), wired.keys, clock.clone()).await?),
+            None => None,
+        };
         let (reporter, health) = tonic_health::server::health_reporter();
         let routes = routes::Routes { sessions: wired.sessions, alerts: wired.alerts, health };
         let service = routes.service(&settings, wired.admission, clock, &metrics)?;

@@ -4,9 +4,17 @@ pub mod access;
 pub mod conflict;
 pub mod cursor;
 pub mod issuer;
+pub mod jwk;
+pub mod key_life;
+pub mod key_work;
 pub mod keyring;
+pub mod keys;
 pub mod page;
 pub mod refresh;
 pub mod seal;
 
+mod derived;
+mod key_rows;
+mod new_key;
+mod pair;
 mod verified;

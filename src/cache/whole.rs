@@ -14,6 +14,10 @@ use crate::store::pool::Database;
 /// The bound where validation always reads the database: a table need not be read at every call.
 const BOUND: Duration = Duration::from_secs(1);
 
+/// Between two reads for who asks for something newer than is known: what callers make up must not keep the database
+/// busy.
+const PACE: Duration = Duration::from_millis(20);
+
 /// Counts what was heard about the tables. Cheap to clone; clones share it.
 #[derive(Clone, Default)]
 pub struct Changes {
@@ -32,8 +36,11 @@ struct Inner<T> {
     changes: Arc<AtomicU64>,
     known: RwLock<Option<Known<T>>>,
     /// One read at a time; who waited for it takes what it found, if that will do, or how it failed.
-    reading: tokio::sync::Mutex<Option<(Instant, Error)>>,
+    reading: tokio::sync::Mutex<Failed>,
 }
+
+/// The last read that failed, and when it did.
+type Failed = Option<(Instant, Error)>;
 
 type Read<T> =
     Box<dyn Fn(Database) -> Pin<Box<dyn Future<Output = Result<T>> + Send>> + Send + Sync>;
@@ -137,10 +144,36 @@ impl<T> Whole<T> {
             return Ok(known);
         }
         let mut failed = self.0.reading.lock().await;
-        if let Some(known) = self.known_within(bound) {
-            return Ok(known);
+        match self.known_within(bound) {
+            Some(known) => Ok(known),
+            None => self.read(asked, &mut failed).await,
         }
-        // A queue of those who wait must not ask one by one a database that does not answer.
+    }
+
+    /// The table, true of a moment from now on. Who asks together shares a read, and waits for it a little.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn anew(&self) -> Result<Arc<T>> {
+        let asked = Instant::now();
+        let mut failed = self.0.reading.lock().await;
+        if let Some((value, read_at)) = self.last() {
+            if read_at >= asked {
+                return Ok(value);
+            }
+            tokio::time::sleep(PACE.saturating_sub(read_at.elapsed())).await;
+        }
+        self.read(asked, &mut failed).await
+    }
+
+    /// What was read last, however long ago.
+    pub fn latest(&self) -> Option<Arc<T>> {
+        self.last().map(|(value, _)| value)
+    }
+
+    /// For who asked then and waited for a turn. A read that failed meanwhile failed for all who waited: a queue of
+    /// them must not ask one by one a database that does not answer.
+    async fn read(&self, asked: Instant, failed: &mut Failed) -> Result<Arc<T>> {
         if let Some((_, error)) = failed.as_ref().filter(|(at, _)| *at >= asked) {
             return Err(error.again());
         }
@@ -152,6 +185,11 @@ impl<T> Whole<T> {
         let known = Known { value: value.clone(), read_at, changes };
         *self.0.known.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(known);
         Ok(value)
+    }
+
+    fn last(&self) -> Option<(Arc<T>, Instant)> {
+        let known = self.0.known.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        known.as_ref().map(|known| (known.value.clone(), known.read_at))
     }
 
     /// What is known recently enough.

@@ -1,6 +1,5 @@
 //! The database that a command works on.
 
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -37,9 +36,19 @@ pub async fn own(config: &Config) -> anyhow::Result<(String, Option<DevPostgres>
     Ok((postgres.url("sessiond"), Some(postgres)))
 }
 
-/// The URL of the private Postgres in `data_dir` that a server is running, if one is.
-fn running(data_dir: &Path) -> Option<String> {
-    dev_postgres::running(data_dir, "sessiond")
+/// The same for a command that works beside a server: where one runs on the private Postgres, on that.
+///
+/// # Errors
+/// A sentence that says what to do.
+pub async fn shared(config: &Config) -> anyhow::Result<(String, Option<DevPostgres>)> {
+    if config.database_url()?.is_none() {
+        let dir = data_dir(config);
+        let running = tokio::task::spawn_blocking(move || dev_postgres::running(&dir)).await??;
+        if let Some(url) = running {
+            return Ok((url, None));
+        }
+    }
+    own(config).await
 }
 
 impl Opened {
@@ -48,10 +57,7 @@ impl Opened {
     /// # Errors
     /// A sentence that says what to do.
     pub async fn open(config: &Config) -> anyhow::Result<Opened> {
-        let (url, postgres) = match (config.database_url()?, running(&data_dir(config))) {
-            (None, Some(url)) => (url, None),
-            _ => own(config).await?,
-        };
+        let (url, postgres) = shared(config).await?;
         let db = Database::new(&url, 2)?;
         let clock = Clock::system();
         let mut conn = db.acquire().await.context("the database")?;

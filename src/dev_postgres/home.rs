@@ -4,7 +4,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -77,6 +77,28 @@ impl Lock {
     }
 }
 
+impl Lock {
+    /// True if a process uses the data home. Takes nothing, but for a moment.
+    pub(super) fn is_taken(home: &Path) -> Result<bool> {
+        let path = home.join("lock");
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot open {}", path.display()));
+            }
+        };
+        // Shared: two who look at once do not see each other.
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("cannot lock {}", path.display()))
+            }
+        }
+    }
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
         // Closing is not enough: a child that another thread is just starting has the file too.
@@ -93,8 +115,14 @@ pub(super) struct SocketDir {
 }
 
 impl SocketDir {
+    /// Where it is.
+    pub(super) fn of(home: &Path) -> Result<PathBuf> {
+        choose_socket_dir(home, &[&std::env::temp_dir(), Path::new("/tmp")])
+            .context("the temp directory (TMPDIR) has a path too long or odd for a Unix socket")
+    }
+
     pub(super) fn prepare(home: &Path, identity: &Identity) -> Result<SocketDir> {
-        let path = socket_dir(home)?;
+        let path = SocketDir::of(home)?;
         identity.make_private_dir(&path)?;
         let temporary = !path.starts_with(home);
         Ok(SocketDir { path, temporary })
@@ -109,13 +137,7 @@ impl SocketDir {
     }
 }
 
-/// Where the socket of this data home is, or would be.
-pub(super) fn socket_dir(home: &Path) -> Result<PathBuf> {
-    choose_socket_dir(home, &[&std::env::temp_dir(), Path::new("/tmp")])
-        .context("the temp directory (TMPDIR) has a path too long or odd for a Unix socket")
-}
-
-/// The socket in its directory.
+/// The socket in such a directory.
 pub(super) fn socket_in(dir: &Path) -> PathBuf {
     dir.join(SOCKET_NAME)
 }

@@ -148,6 +148,10 @@ impl Follower {
         if told.resync {
             self.anew = Some(Revoked::new(shared.options.revocations));
         }
+        let of_key = |told: &pb::Revocation| told.level() == pb::RevocationLevel::Key;
+        if told.revocations.iter().any(of_key) {
+            shared.keys.doubt();
+        }
         let checked = told.checked_time.as_ref().and_then(time);
         {
             let mut revoked = shared.write();
@@ -205,7 +209,7 @@ impl Follower {
         let mut request = tonic::Request::new(pb::GetJsonWebKeySetRequest {});
         request.set_timeout(BEGIN);
         let set = self.client.get_json_web_key_set(request).await?.into_inner();
-        self.shared.keys.replace(&set);
+        self.shared.keys.replace(&set, self.keys_at);
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The service's public keys.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -9,9 +9,10 @@ use tokio::sync::Notify;
 use crate::grpc::pb::session as pb;
 use crate::model::token::{AccessClaims, InactiveReason};
 use crate::token::access;
-use crate::token::keyring::VerifyingKey;
+use crate::token::jwk::{PublicKey, VerifyingKey};
 
-/// A key that was not among those fetched so recently is not one of the service.
+/// A key that was not among those fetched so recently is not one of the service: keys are published before they sign. Not
+/// so if a key was removed since, for which another may have taken over at once.
 const SURE_FOR: Duration = Duration::from_secs(1);
 
 /// By key id.
@@ -24,19 +25,29 @@ pub(super) struct Keys {
 
 #[derive(Default)]
 struct Known {
-    keys: HashMap<String, std::sync::Arc<VerifyingKey>>,
+    keys: HashMap<String, Arc<VerifyingKey>>,
     fetched: Option<Instant>,
+    /// When it was heard last that a key was removed.
+    removed: Option<Instant>,
 }
 
 impl Keys {
-    /// Takes the keys of an answer in place of all others. What is no key of this release's kinds is left out.
-    pub fn replace(&self, set: &pb::GetJsonWebKeySetResponse) {
-        let usable = set.keys.iter().filter(|key| key.kty == "OKP" && key.crv == "Ed25519");
-        let parsed = usable.filter_map(|key| {
-            Some((key.kid.clone(), std::sync::Arc::new(VerifyingKey::ed25519(&key.x).ok()?)))
+    /// Takes the keys of an answer, asked for at `asked`, in place of all others. What is no key of this release's kinds
+    /// is left out.
+    pub fn replace(&self, set: &pb::GetJsonWebKeySetResponse, asked: Instant) {
+        let parsed = set.keys.iter().filter_map(|key| {
+            let verifying = public_key(key)?.verifying().ok()?;
+            Some((key.kid.clone(), Arc::new(verifying)))
         });
         let keys = parsed.collect();
-        *self.lock() = Known { keys, fetched: Some(Instant::now()) };
+        let mut known = self.lock();
+        (known.keys, known.fetched) = (keys, Some(asked));
+    }
+
+    /// A key was removed: there may be another in its place.
+    pub fn doubt(&self) {
+        self.lock().removed = Some(Instant::now());
+        self.wanted.notify_one();
     }
 
     /// Proves a token and says which key did; `None` if it names a key that may be too new to be known.
@@ -51,7 +62,9 @@ impl Keys {
         let kid = access::key_of(token)?;
         let key = {
             let known = self.lock();
-            let sure = known.fetched.is_some_and(|at| at.elapsed() < SURE_FOR);
+            let sure = known.fetched.is_some_and(|at| {
+                at.elapsed() < SURE_FOR && known.removed.is_none_or(|removed| removed < at)
+            });
             match known.keys.get(&kid) {
                 Some(key) => key.clone(),
                 None if sure => return Err(InactiveReason::SignatureInvalid),
@@ -68,5 +81,36 @@ impl Keys {
     fn lock(&self) -> MutexGuard<'_, Known> {
         // Nothing panics while holding it.
         self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// The key of a set; `None` if it is of a kind that this release does not know.
+fn public_key(key: &pb::JsonWebKey) -> Option<PublicKey> {
+    let (x, y) = (key.x.clone(), key.y.clone());
+    Some(match (key.kty.as_str(), key.crv.as_str(), key.alg.as_str()) {
+        ("OKP", "Ed25519", "EdDSA") => PublicKey::Ed25519 { x },
+        ("EC", "P-256", "ES256") => PublicKey::P256 { x, y },
+        ("RSA", "", "RS256") => PublicKey::Rsa { n: key.n.clone(), e: key.e.clone() },
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_key_whose_type_curve_and_algorithm_belong_together_is_one() {
+        let kinds = [("OKP", "Ed25519", "EdDSA"), ("EC", "P-256", "ES256"), ("RSA", "", "RS256")];
+        for (kty, _, _) in kinds {
+            for (_, crv, _) in kinds {
+                for alg in ["EdDSA", "ES256", "RS256", "HS256", "none", ""] {
+                    let (kty, crv, alg) = (kty.to_owned(), crv.to_owned(), alg.to_owned());
+                    let known = kinds.contains(&(&*kty, &*crv, &*alg));
+                    let key = pb::JsonWebKey { kty, crv, alg, ..Default::default() };
+                    assert_eq!(public_key(&key).is_some(), known, "{key:?}");
+                }
+            }
+        }
     }
 }

@@ -10,6 +10,7 @@ use crate::grpc::pb::session as pb;
 use crate::grpc::session::SessionApi;
 use crate::session::list_activities::ListActivities;
 use crate::session::record_activities::RecordActivities;
+use crate::token::page::PageTokens;
 
 /// The verbs.
 pub struct Activities {
@@ -36,7 +37,8 @@ pub(super) async fn list(
     let request = tenanted(request)?;
     let (tenant, filter, size) = convert::filter(&request)?;
     let scope = request.filter.unwrap_or_default();
-    let listing = Listing::new(&api.pages, "ListActivities", &tenant, &scope);
+    let pages = PageTokens::of(&api.keys, api.clock.now()).await?;
+    let listing = Listing::new(pages, "ListActivities", &tenant, &scope);
     let page = listing.page(size, &request.page_token)?;
     let page = api.activities.list.list(&tenant, filter, page).await?;
     Ok(Response::new(pb::ListActivitiesResponse {

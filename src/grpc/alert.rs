@@ -22,6 +22,7 @@ use crate::grpc::deadline;
 use crate::grpc::pb::alert as pb;
 use crate::grpc::watch::{Events, Streams, Terms};
 use crate::session::evaluate::Evaluate;
+use crate::token::keys::Keys;
 use crate::token::page::PageTokens;
 
 /// The service and the verbs behind it.
@@ -32,7 +33,7 @@ pub struct AlertApi {
     pub raise: Raise,
     pub rules: Rules,
     pub evaluate: Evaluate,
-    pub pages: Arc<PageTokens>,
+    pub keys: Keys,
     pub watch: Watch,
     pub streams: Arc<Streams>,
     pub stats: Stats,
@@ -48,7 +49,8 @@ impl pb::alert_service_server::AlertService for AlertApi {
         let request = tenanted(request)?;
         let (tenant, filter, size) = convert::filter(&request)?;
         let scope = request.filter.unwrap_or_default();
-        let listing = Listing::new(&self.pages, "ListAlerts", &tenant, &scope);
+        let pages = PageTokens::of(&self.keys, self.clock.now()).await?;
+        let listing = Listing::new(pages, "ListAlerts", &tenant, &scope);
         let page = listing.page(size, &request.page_token)?;
         let page = self.read.list(&tenant, &filter, page).await?;
         Ok(Response::new(pb::ListAlertsResponse {
@@ -130,7 +132,7 @@ impl pb::alert_service_server::AlertService for AlertApi {
         let (tenant, filter, wish) = convert::watch(request)?;
         let terms =
             Terms { scope: scope("WatchAlerts", &tenant, &shown), wish, deadline, standing };
-        let from = self.streams.position(&terms)?;
+        let from = self.streams.position(&terms).await?;
         let watch = self.watch.watch(tenant, filter, from).await?;
         Ok(self.streams.send(watch, terms, convert::to_pb_watched))
     }

@@ -10,6 +10,7 @@ use crate::grpc::deadline;
 use crate::grpc::pb::session as pb;
 use crate::grpc::session::SessionApi;
 use crate::session::devices::{read::Read, revoke::Revoke, update::Update};
+use crate::token::page::PageTokens;
 
 /// The verbs.
 pub struct Devices {
@@ -26,7 +27,8 @@ pub(super) async fn list(
     let request = tenanted(request)?;
     let (tenant, user, size) = convert::list(&request)?;
     let scope = pb::ListDevicesRequest { user_id: user.to_string(), ..Default::default() };
-    let listing = Listing::new(&api.pages, "ListDevices", &tenant, &scope);
+    let pages = PageTokens::of(&api.keys, api.clock.now()).await?;
+    let listing = Listing::new(pages, "ListDevices", &tenant, &scope);
     let page = listing.page(size, &request.page_token)?;
     let page = api.devices.read.list(&tenant, &user, page).await?;
     Ok(Response::new(pb::ListDevicesResponse {

@@ -29,11 +29,13 @@ pub(super) async fn watch(
     let (deadline, standing) = (deadline::stated(request.metadata()), standing(&request));
     let (tenant, cursor, heartbeat) = convert::watch(tenanted(request)?)?;
     let scope = format!("WatchRevocations\0{tenant}\0").into_bytes();
-    let from = match api.streams.cursors().read(&scope, &cursor, api.clock.now()) {
-        _ if cursor.is_empty() => None,
-        Ok(position) => Some(position.end().clone()),
-        Err(Error::CursorExpired) => None,
-        Err(error) => return Err(error.into()),
+    let from = match cursor.as_str() {
+        "" => None,
+        cursor => match api.streams.cursors().read(&scope, cursor, api.clock.now()).await {
+            Ok(position) => Some(position.end().clone()),
+            Err(Error::CursorExpired) => None,
+            Err(error) => return Err(error.into()),
+        },
     };
     let following = api.watch_revocations.follow(tenant, from)?;
     let streams = api.streams.clone();
@@ -73,7 +75,11 @@ async fn tell(
         let cursor = told.through.as_ref().map(|(to, at)| {
             streams.cursors().write(scope, &Position::After(to.clone().bounded()), *at)
         });
-        let message = convert::to_pb_told(told, cursor.unwrap_or_default());
+        let cursor = match cursor.transpose() {
+            Ok(cursor) => cursor.unwrap_or_default(),
+            Err(error) => return error.into(),
+        };
+        let message = convert::to_pb_told(told, cursor);
         if let Err(end) = send(streams, message, room).await {
             return end;
         }

@@ -21,7 +21,7 @@ use crate::session::{
     terminate_many::TerminateMany, update::Update, update_policy::UpdatePolicy, validate::Validate,
     watch::Watch, watch_revocations::WatchRevocations,
 };
-use crate::token::keyring::Keyring;
+use crate::token::keys::Keys;
 use crate::token::page::PageTokens;
 
 /// The service and the verbs behind it.
@@ -44,8 +44,7 @@ pub struct SessionApi {
     pub activities: Activities,
     pub streams: Arc<Streams>,
     pub stats: Stats,
-    pub keyring: Arc<Keyring>,
-    pub pages: Arc<PageTokens>,
+    pub keys: Keys,
     pub clock: Clock,
 }
 
@@ -156,7 +155,8 @@ impl pb::session_service_server::SessionService for SessionApi {
         let request = tenanted(request)?;
         let (tenant, filter, size) = convert::filter(&request)?;
         let scope = request.filter.unwrap_or_default();
-        let listing = Listing::new(&self.pages, "ListSessions", &tenant, &scope);
+        let pages = PageTokens::of(&self.keys, self.clock.now()).await?;
+        let listing = Listing::new(pages, "ListSessions", &tenant, &scope);
         let page = listing.page(size, &request.page_token)?;
         let page = self.list.list(&tenant, &filter, page).await?;
         Ok(Response::new(pb::ListSessionsResponse {
@@ -169,7 +169,9 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         _request: Request<pb::GetJsonWebKeySetRequest>,
     ) -> Result<Response<pb::GetJsonWebKeySetResponse>, Status> {
-        Ok(Response::new(keys::key_set(self.keyring.published())))
+        // Whoever asks may have met a key that is newer than what is known here.
+        let published = self.keys.anew().await?.published(self.clock.now());
+        Ok(Response::new(keys::key_set(&published)))
     }
 
     async fn list_devices(
@@ -248,7 +250,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         let (tenant, filter, wish) = convert::watch(request)?;
         let terms =
             Terms { scope: scope("WatchSessions", &tenant, &shown), wish, deadline, standing };
-        let from = self.streams.position(&terms)?;
+        let from = self.streams.position(&terms).await?;
         let watch = self.watch.watch(tenant, filter, from).await?;
         Ok(self.streams.send(watch, terms, convert::to_pb_watched))
     }

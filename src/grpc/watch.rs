@@ -74,11 +74,11 @@ impl Streams {
     /// Where the caller wishes to go on; `None` = now.
     ///
     /// # Errors
-    /// [`Error::InvalidCursor`], [`Error::CursorExpired`].
-    pub fn position(&self, terms: &Terms) -> Result<Option<Position>> {
+    /// [`Error::InvalidCursor`], [`Error::CursorExpired`], [`Error::Unavailable`].
+    pub async fn position(&self, terms: &Terms) -> Result<Option<Position>> {
         match terms.wish.cursor.as_str() {
             "" => Ok(None),
-            cursor => self.cursors.read(&terms.scope, cursor, self.clock.now()).map(Some),
+            cursor => self.cursors.read(&terms.scope, cursor, self.clock.now()).await.map(Some),
         }
     }
 
@@ -156,6 +156,10 @@ impl Streams {
         let mut event = None;
         loop {
             let cursor = self.cursors.write(&terms.scope, &watch.position(), self.clock.now());
+            let cursor = match cursor {
+                Ok(cursor) => cursor,
+                Err(error) => return error.into(),
+            };
             match timeout(self.settings.patience, room.send(encode(event, cursor))).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Status::cancelled("the caller is gone"),

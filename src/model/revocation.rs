@@ -77,6 +77,11 @@ impl Revocation {
         Revocation::new(TenantId::default(), Subject::Key(kid.to_owned()), at)
     }
 
+    /// Of what is known of the keys, among which this one came or changed; no token is concerned.
+    pub fn of_key_set(kid: &str, at: Time) -> Revocation {
+        Revocation::of_knowledge(TenantId::default(), Subject::Key(kid.to_owned()), at)
+    }
+
     /// Of what is known of those who may call; no token is concerned.
     pub fn of_callers(at: Time) -> Revocation {
         Revocation::of_knowledge(TenantId::default(), Subject::Callers, at)

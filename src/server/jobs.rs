@@ -1,6 +1,7 @@
 //! The jobs that run beside the requests.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -19,6 +20,7 @@ use crate::session::notice::Notices;
 use crate::session::retain::Retain;
 use crate::session::roll_up::RollUp;
 use crate::session::touch::Touches;
+use crate::token::key_work::KeyWork;
 
 /// What the jobs work with.
 pub(super) struct Jobs {
@@ -35,6 +37,8 @@ pub(super) struct Jobs {
     pub insecure: bool,
     pub detect: Detect,
     pub roll_up: RollUp,
+    pub key_work: KeyWork,
+    pub key_rotation: Duration,
     pub intervals: Intervals,
 }
 
@@ -52,6 +56,7 @@ impl Jobs {
             certificates,
             insecure,
             roll_up,
+            rotate,
         } = self.intervals;
         let mut jobs = JoinSet::new();
         jobs.spawn(jobs::expire::run(self.expire, sweep, stop.clone()));
@@ -70,6 +75,8 @@ impl Jobs {
         }
         jobs.spawn(jobs::detect::run(self.detect, detect, stop.clone()));
         jobs.spawn(jobs::roll_up::run(self.roll_up, roll_up, stop.clone()));
+        let rotation = self.key_rotation;
+        jobs.spawn(jobs::rotate_keys::run(self.key_work, rotation, rotate, stop.clone()));
         jobs
     }
 }

@@ -41,6 +41,10 @@ pub struct Settings {
     pub detection: DetectionSettings,
     /// Tells the place of an address.
     pub locator: Locator,
+    /// How long a key signs until a successor is published; zero = until somebody rotates it.
+    pub key_rotation: Duration,
+    /// How long a key is published before it signs.
+    pub key_publish_ahead: Duration,
     /// How long the audit trail is kept: by whole months, so up to a month longer.
     pub activity_retention: Duration,
     /// How old the knowledge may be by which a token is judged; zero = the database is asked each time.
@@ -83,6 +87,8 @@ pub struct Intervals {
     pub insecure: Duration,
     /// Looking for activities that the statistics have not counted.
     pub roll_up: Duration,
+    /// Looking whether keys are to be rotated.
+    pub rotate: Duration,
 }
 
 impl Default for Intervals {
@@ -98,6 +104,7 @@ impl Default for Intervals {
             certificates: Duration::from_secs(10),
             insecure: Duration::from_secs(60),
             roll_up: Duration::from_millis(500),
+            rotate: Duration::from_secs(60),
         }
     }
 }

@@ -14,7 +14,7 @@ const QUESTIONS: usize = 4;
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub(super) async fn synchronise(db: &Database, clock: &Clock) -> Result<()> {
+pub async fn synchronise(db: &Database, clock: &Clock) -> Result<()> {
     let asking = async {
         let mut conn = db.acquire().await?;
         for _ in 0..QUESTIONS {

@@ -21,6 +21,7 @@ use crate::grpc::device::Devices;
 use crate::grpc::session::SessionApi;
 use crate::grpc::watch::Streams;
 use crate::metrics::Metrics;
+use crate::model::activity::SYSTEM;
 use crate::server::settings::Settings;
 use crate::server::{jobs, sampled};
 use crate::session::{
@@ -53,57 +54,59 @@ use crate::session::{
     watch_revocations::WatchRevocations,
 };
 use crate::store::pool::Database;
-use crate::token::conflict::ConflictTokens;
 use crate::token::cursor::Cursors;
 use crate::token::issuer::Issuer;
-use crate::token::keyring::Keyring;
-use crate::token::page::PageTokens;
+use crate::token::key_work::KeyWork;
+use crate::token::keys::Keys;
 
 /// The services and the jobs.
 pub(super) struct Wired {
     pub sessions: SessionApi,
     pub alerts: AlertApi,
+    pub keys: Keys,
     pub jobs: jobs::Jobs,
     /// Who is let in.
     pub admission: Admission,
 }
 
 impl Wired {
-    /// Over `db`; streams end when `drain` is cancelled.
-    pub fn new(
+    /// Over `db`, whose first keys it makes; streams end when `drain` is cancelled.
+    ///
+    /// # Errors
+    /// An outage, or keys that the master key does not open.
+    pub async fn new(
         settings: &Settings,
         db: &Database,
         clock: &Clock,
-        keyring: Arc<Keyring>,
         metrics: &Metrics,
         certificates: Option<Arc<Certificates>>,
         drain: &CancellationToken,
-    ) -> Wired {
+    ) -> anyhow::Result<Wired> {
         let policies =
             Policies::new(settings.policy.clone(), settings.detection.clone(), db.clone());
         // A session is worth more bytes than its token.
         let (for_tokens, for_sessions) = (settings.cache_bytes / 3, settings.cache_bytes / 3 * 2);
-        let issuer = Issuer::new(&settings.issuer, keyring.clone(), for_tokens);
-        let pages = Arc::new(PageTokens::new(&keyring));
         let touches = Touches::new(db.clone());
         sampled::register(metrics, db, &touches, settings.dangerously_insecure);
-        let seen = Seen::default();
-        let bound = settings.staleness_bound;
+        let (seen, changes) = (Seen::default(), Changes::default());
+        let (bound, master) = (settings.staleness_bound, &settings.master_key);
+        let ahead = settings.key_publish_ahead;
+        let key_work = KeyWork::new(db.clone(), master.clone(), clock.clone(), ahead, SYSTEM);
+        key_work.begin().await?;
+        let keys = Keys::open(db, master, seen.clone(), bound, &changes).await?;
+        let issuer = Issuer::new(&settings.issuer, keys.clone(), for_tokens);
         let reader = SessionReader::new(db.clone(), seen.clone(), bound, for_sessions, metrics);
-        let changes = Changes::default();
         let admission = admission(settings, db, clock, &seen, &changes);
         let tail = Tail::new(db.clone(), reader.clone(), changes, seen, clock.clone(), metrics);
-        let conflicts = ConflictTokens::new(&keyring);
         let locator = &settings.locator;
         let hub = Hub::new(db.clone(), settings.watch);
-        let cursors = Cursors::new(&keyring);
+        let cursors = Cursors::new(keys.clone());
         let streams = Arc::new(Streams::new(cursors, settings.watch, clock.clone(), drain.clone()));
         let notices = Notices::new(db.clone(), clock.clone(), locator.clone());
         let parts = create::Parts {
             db: db.clone(),
             clock: clock.clone(),
             issuer: issuer.clone(),
-            conflicts,
             touches: touches.clone(),
             notices: notices.clone(),
             locator: locator.clone(),
@@ -176,8 +179,7 @@ impl Wired {
             },
             streams: streams.clone(),
             stats: Stats::new(db.clone(), clock.clone()),
-            keyring,
-            pages: pages.clone(),
+            keys: keys.clone(),
             clock: clock.clone(),
         };
         let alerts = AlertApi {
@@ -188,7 +190,7 @@ impl Wired {
             rules: Rules::new(db.clone(), clock.clone(), policies.clone()),
             watch: alert::watch::Watch::new(hub),
             evaluate: Evaluate::new(db.clone(), policies.clone()),
-            pages,
+            keys: keys.clone(),
             streams,
             stats: alert::stats::Stats::new(db.clone(), clock.clone()),
             clock: clock.clone(),
@@ -199,6 +201,8 @@ impl Wired {
             retain: Retain::new(db.clone(), clock.clone(), settings.activity_retention),
             apply,
             roll_up,
+            key_work,
+            key_rotation: settings.key_rotation,
             touches,
             notices,
             reader,
@@ -208,7 +212,7 @@ impl Wired {
             insecure: settings.dangerously_insecure,
             intervals: settings.intervals,
         };
-        Wired { sessions, alerts, jobs, admission }
+        Ok(Wired { sessions, alerts, keys, jobs, admission })
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::cache::policies::Policies;
-use crate::clock::Time;
+use crate::clock::{Clock, Time};
 use crate::error::{Result, Violation};
 use crate::model::device::ClientContext;
 use crate::model::ids::{ClientId, TenantId, UserId};
@@ -32,6 +32,7 @@ const LANES: usize = 2;
 pub struct Create {
     lanes: Lanes<Parts>,
     issuer: Issuer,
+    clock: Clock,
     /// What new sessions are held to.
     pub policies: Policies,
 }
@@ -68,7 +69,7 @@ pub struct NewSession {
 pub struct Created {
     pub session: Session,
     /// Of generation 1; `None` where a repeated request comes after a re-authentication superseded
-    /// them.
+    /// them, or their key was removed.
     pub tokens: Option<TokenPair>,
     /// The sessions that ended to make room.
     pub terminated: Vec<Session>,
@@ -84,8 +85,8 @@ impl NewSession {
 impl Create {
     /// Creates sessions under `policies`.
     pub fn new(policies: Policies, parts: Parts) -> Create {
-        let (db, issuer) = (parts.db.clone(), parts.issuer.clone());
-        Create { lanes: Lanes::start(LANES, &db, parts), issuer, policies }
+        let (db, issuer, clock) = (parts.db.clone(), parts.issuer.clone(), parts.clock.clone());
+        Create { lanes: Lanes::start(LANES, &db, parts), issuer, clock, policies }
     }
 
     /// Creates a session, or repeats the answer to a `request_id` that did so before.
@@ -105,12 +106,16 @@ impl Create {
             new.audiences.push(self.issuer.name().to_owned());
         }
         let ttl = new.policy.access_token_ttl;
-        let Admitted { session, terminated } = self.lanes.submit(new).await?;
+        let (Admitted { session, terminated }, keys) = self.lanes.submit(new).await?;
         // The first tokens are those of creation, also when a repeated request asks again: they
         // are derived, so they are the same. What a re-authentication proved is not for them.
-        let first = session.first_generation();
-        let tokens =
-            first.map(|first| self.issuer.pair(&first, first.created_at, ttl)).transpose()?;
+        let tokens = match session.first_generation() {
+            Some(first) => {
+                let now = self.clock.now();
+                self.issuer.pair(&keys, &first, first.created_at, ttl, now).await?
+            }
+            None => None,
+        };
         Ok(Created { session, tokens, terminated })
     }
 }

@@ -22,7 +22,7 @@ use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
 use crate::store::{requests, sessions};
-use crate::token::issuer::Issuer;
+use crate::token::issuer::{Issuer, Ready};
 
 /// Re-authenticates sessions.
 pub struct Reauthenticate {
@@ -54,7 +54,7 @@ pub struct Reauthentication {
 /// What came of it.
 pub struct Reauthenticated {
     pub session: Session,
-    /// `None` where a repeated request comes after they were exchanged, superseded or ended.
+    /// `None` where a repeated request comes after they were exchanged, superseded or ended, or their key was removed.
     pub tokens: Option<TokenPair>,
 }
 
@@ -84,15 +84,22 @@ impl Reauthenticate {
                 other => other,
             }
         };
-        let (session, policy, current) = self.db.within(twice).await?;
+        let (session, policy, keys) = self.db.within(twice).await?;
         // As of the rotation, so that a repetition gets the same tokens.
         let (at, ttl) = (session.chain.rotated_at, policy.access_token_ttl);
-        let tokens = current.then(|| self.issuer.pair(&session, at, ttl)).transpose()?;
+        let tokens = match keys {
+            Some(keys) => self.issuer.pair(&keys, &session, at, ttl, self.clock.now()).await?,
+            None => None,
+        };
         Ok(Reauthenticated { session, tokens })
     }
 
-    /// The session, its policy, and whether its present tokens are those of this request.
-    async fn attempt(&self, wish: &Reauthentication) -> Result<(Session, Arc<Policy>, bool)> {
+    /// The session, its policy, and the keys, if its present tokens are those of this request.
+    async fn attempt(
+        &self,
+        wish: &Reauthentication,
+    ) -> Result<(Session, Arc<Policy>, Option<Ready>)> {
+        let keys = self.issuer.ready().await?;
         let mut tx = self.db.begin().await?;
         let Some(mut session) = self.lock(&mut tx, wish).await? else {
             return Err(tx.refuse(not_found(wish.session)).await);
@@ -109,13 +116,13 @@ impl Reauthenticate {
                 tx.commit().await?;
                 let session = session.seen_at(now);
                 let current = repeats(request, &known, &session)?;
-                return Ok((session, policy, current));
+                return Ok((session, policy, current.then_some(keys)));
             }
         }
         if let State::Ended(end) = session.state_at(now) {
             return Err(tx.refuse(Error::SessionEnded(end.reason)).await);
         }
-        renew(&mut session, wish, &policy, now, self.issuer.current_mac());
+        renew(&mut session, wish, &policy, now, keys.current_mac(now)?);
         let mut changes = Changes::default();
         let look_up = |ip| self.locator.locate(ip);
         if wish.client.as_ref().is_some_and(|client| session.locate(client, look_up)) {
@@ -128,7 +135,7 @@ impl Reauthenticate {
         changes.remembered.extend(remembered);
         changes.write(&mut tx).await?;
         tx.commit().await?;
-        Ok((session, policy, true))
+        Ok((session, policy, Some(keys)))
     }
 
     async fn lock(&self, tx: &mut Transaction, wish: &Reauthentication) -> Result<Option<Session>> {

@@ -75,8 +75,10 @@ impl Refresh {
             presented.claims.key = presented.claims.key.nowhere();
         }
         let principal = caller.name.clone();
-        let (session, at, ttl) = self.lanes.submit(Job { presented, client, principal }).await?;
-        let tokens = self.issuer.pair(&session, at, ttl)?;
+        let (session, at, ttl, keys) =
+            self.lanes.submit(Job { presented, client, principal }).await?;
+        // Without the key of its generation there is nothing to hand out.
+        let tokens = self.issuer.pair(&keys, &session, at, ttl, at).await?.ok_or_else(invalid)?;
         Ok(Refreshed { session, at, tokens })
     }
 }

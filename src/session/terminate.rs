@@ -86,6 +86,10 @@ impl Named {
             Named::Id(_) => None,
         }
     }
+
+    fn presented(&self) -> Option<&Presented> {
+        if let Named::Presented(presented) = self { Some(presented) } else { None }
+    }
 }
 
 impl Terminate {
@@ -111,9 +115,11 @@ impl Terminate {
     }
 
     async fn attempt(&self, wish: &Termination) -> Result<Terminated> {
-        let mut tx = self.db.begin().await?;
         let now = self.clock.now();
-        let named = self.name(wish);
+        let named = self.name(wish, now).await?;
+        let presented = named.as_ref().and_then(Named::presented);
+        let keys = self.issuer.ready_for(presented.into_iter(), now).await?;
+        let mut tx = self.db.begin().await?;
         let tenant = named.as_ref().and_then(Named::tenant).unwrap_or(&wish.tenant).clone();
         if let Some(request) = wish.request {
             let known = requests::find(&mut tx, &[(&tenant, request.id)]).await?;
@@ -125,7 +131,12 @@ impl Terminate {
             }
         }
         let mut session = match named {
-            Some(named) => self.lock(&mut tx, &tenant, named).await?,
+            Some(named) => {
+                lock(&mut tx, &tenant, named, |presented, session| {
+                    keys.is_genuine(presented, session, now)
+                })
+                .await?
+            }
             None => None,
         };
         let mut changes = Changes::default();
@@ -157,8 +168,8 @@ impl Terminate {
 
     /// What the target says before anything is read. An expired access token still names its
     /// session: logging out must work with the token at hand.
-    fn name(&self, wish: &Termination) -> Option<Named> {
-        match &wish.target {
+    async fn name(&self, wish: &Termination, now: Time) -> Result<Option<Named>> {
+        Ok(match &wish.target {
             Target::Id { user: None, session } => Some(Named::Id(*session)),
             Target::Id { user: Some(user), session } => Some(Named::Key(SessionKey {
                 tenant: wish.tenant.clone(),
@@ -166,35 +177,16 @@ impl Terminate {
                 session: *session,
             })),
             Target::AccessToken(token) => {
-                let claims = self.issuer.verify(token).ok()?;
-                Some(wish.foreign(&claims.key).unwrap_or_else(|| Named::Key(claims.key.clone())))
+                let claims = self.issuer.verify(token, now).await?.ok();
+                claims.map(|claims| {
+                    wish.foreign(&claims.key).unwrap_or_else(|| Named::Key(claims.key.clone()))
+                })
             }
-            Target::RefreshToken(token) => {
-                let presented = refresh::decode(token)?;
+            Target::RefreshToken(token) => refresh::decode(token).map(|presented| {
                 let foreign = wish.foreign(&presented.claims.key);
-                Some(foreign.unwrap_or_else(|| Named::Presented(Box::new(presented))))
-            }
-        }
-    }
-
-    async fn lock(
-        &self,
-        tx: &mut Transaction,
-        tenant: &TenantId,
-        named: Named,
-    ) -> Result<Option<Session>> {
-        let (key, presented) = match named {
-            Named::Key(key) => (key, None),
-            Named::Presented(presented) => (presented.claims.key.clone(), Some(presented)),
-            Named::Id(id) => match sessions::find_by_id(tx, tenant, id).await? {
-                Some(session) => (session.key, None),
-                None => return Ok(None),
-            },
-        };
-        let session = sessions::lock(tx, &[&key]).await?.pop();
-        Ok(session.filter(|session| {
-            presented.is_none_or(|presented| self.issuer.is_genuine(&presented, session))
-        }))
+                foreign.unwrap_or_else(|| Named::Presented(Box::new(presented)))
+            }),
+        })
     }
 
     async fn repeat(
@@ -211,4 +203,22 @@ impl Terminate {
         let key = SessionKey { tenant: known.tenant, user, session };
         Ok(sessions::find(tx, &key).await?.map(|session| session.seen_at(now)))
     }
+}
+
+async fn lock(
+    tx: &mut Transaction,
+    tenant: &TenantId,
+    named: Named,
+    is_genuine: impl Fn(&Presented, &Session) -> bool,
+) -> Result<Option<Session>> {
+    let (key, presented) = match named {
+        Named::Key(key) => (key, None),
+        Named::Presented(presented) => (presented.claims.key.clone(), Some(presented)),
+        Named::Id(id) => match sessions::find_by_id(tx, tenant, id).await? {
+            Some(session) => (session.key, None),
+            None => return Ok(None),
+        },
+    };
+    let session = sessions::lock(tx, &[&key]).await?.pop();
+    Ok(session.filter(|session| presented.is_none_or(|presented| is_genuine(&presented, session))))
 }

@@ -87,7 +87,7 @@ impl Validate {
     pub async fn validate(&self, wish: &Validation) -> Result<Validated> {
         wish.caller.check_audience(wish.audience.as_deref())?;
         let now = self.clock.now();
-        let claims = match self.issuer.verify(&wish.token) {
+        let claims = match self.issuer.verify(&wish.token, now).await? {
             Ok(claims) => claims,
             Err(reason) => {
                 self.notices.forged(&wish.token, reason, &wish.client, now);

@@ -1,31 +1,77 @@
 //! `signing_keys`.
 
-use diesel::SelectableHelper;
-use diesel::prelude::{Insertable, QueryDsl, Queryable, Selectable};
-use diesel_async::RunQueryDsl;
+use std::sync::{Mutex, MutexGuard};
+
+use diesel::prelude::{ExpressionMethods, Insertable, QueryDsl, Queryable, Selectable};
+use diesel::{SelectableHelper, delete, insert_into, update};
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 
 use crate::clock::Time;
 use crate::error::Result;
 use crate::store::Connection;
+use crate::store::pool::{Database, Transaction};
 use crate::store::schema::signing_keys;
 
 /// A key as stored: its private part is sealed.
-#[derive(Clone, Queryable, Selectable, Insertable)]
+#[derive(Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = signing_keys, check_for_backend(diesel::pg::Pg))]
 pub struct StoredKey {
     /// RFC 7638 thumbprint, or `refresh-<number>`.
     pub kid: String,
     /// 1 access tokens, 2 refresh tokens.
     pub purpose: i16,
-    /// From 1, within the purpose; the highest is the current one.
+    /// From 1, within the purpose; none is given twice.
     pub key_number: i16,
-    /// `EdDSA` or `HS256`.
+    /// `EdDSA`, `ES256` or `RS256`; `HS256` for a MAC key.
     pub algorithm: String,
-    /// The 32 bytes of the Ed25519 point; empty for a MAC key.
+    /// The 32 bytes of the Ed25519 point, the P-256 point (SEC 1, uncompressed), the RSA key (PKCS #1); empty for a
+    /// MAC key.
     pub public_key: Vec<u8>,
-    /// Nonce, ciphertext, tag: `token/seal.rs`.
+    /// Nonce, ciphertext, tag: `token/seal.rs`. Empty once the key is removed.
     pub sealed_private_key: Vec<u8>,
     pub created_at: Time,
+    /// `None` = from the beginning.
+    pub signs_from: Option<Time>,
+    /// `None` = it signs on.
+    pub retires_at: Option<Time>,
+    pub removed_at: Option<Time>,
+}
+
+/// Reads the keys over a connection of its own, which it keeps: whoever waits for keys must not stand behind all who wait
+/// for a free connection.
+pub struct KeyReader {
+    db: Database,
+    conn: Mutex<Option<Connection>>,
+}
+
+impl KeyReader {
+    /// Reads those of `db`; connects when first used.
+    pub fn new(db: Database) -> KeyReader {
+        KeyReader { db, conn: Mutex::default() }
+    }
+
+    /// All keys, oldest first. The caller bounds it in time.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn read(&self) -> Result<Vec<StoredKey>> {
+        // A read that breaks off, or is given up, takes its connection with it.
+        let kept = self.kept().take();
+        if let Some(mut conn) = kept
+            && let Ok(keys) = all(&mut conn).await
+        {
+            *self.kept() = Some(conn);
+            return Ok(keys);
+        }
+        let mut conn = self.db.dedicated().await?;
+        let keys = all(&mut conn).await?;
+        *self.kept() = Some(conn);
+        Ok(keys)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.conn.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
 }
 
 /// All keys, oldest first.
@@ -40,15 +86,46 @@ pub async fn all(conn: &mut Connection) -> Result<Vec<StoredKey>> {
         .await?)
 }
 
-/// Adds a key unless its number is taken: of replicas that start together, one wins.
+/// All keys, oldest first; until the transaction ends nobody else changes them. Readers do not wait.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn add(conn: &mut Connection, key: &StoredKey) -> Result<()> {
-    diesel::insert_into(signing_keys::table)
-        .values(key)
-        .on_conflict_do_nothing()
-        .execute(conn)
+pub async fn lock(tx: &mut Transaction) -> Result<Vec<StoredKey>> {
+    tx.batch_execute("LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE").await?;
+    all(tx).await
+}
+
+/// Adds a key.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn add(tx: &mut Transaction, key: &StoredKey) -> Result<()> {
+    insert_into(signing_keys::table).values(key).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Writes the times of a key that is there, and the private part that it has by now.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn put(tx: &mut Transaction, key: &StoredKey) -> Result<()> {
+    update(signing_keys::table.find(&key.kid))
+        .set((
+            signing_keys::signs_from.eq(key.signs_from),
+            signing_keys::retires_at.eq(key.retires_at),
+            signing_keys::removed_at.eq(key.removed_at),
+            signing_keys::sealed_private_key.eq(&key.sealed_private_key),
+        ))
+        .execute(&mut **tx)
         .await?;
+    Ok(())
+}
+
+/// Forgets a key.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn forget(tx: &mut Transaction, kid: &str) -> Result<()> {
+    delete(signing_keys::table.find(kid)).execute(&mut **tx).await?;
     Ok(())
 }

@@ -21,6 +21,16 @@ statement! {
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
+/// True if all migrations have run.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn are_done(db: &Database) -> Result<bool> {
+    let mut harness = AsyncMigrationHarness::new(db.dedicated().await?);
+    let pending = harness.has_pending_migration(MIGRATIONS);
+    Ok(!pending.map_err(|error| anyhow::anyhow!("migrations cannot be read: {error}"))?)
+}
+
 /// Brings the database up to date, creates the partitions that `now` needs, and returns the
 /// versions that were applied.
 ///

@@ -110,6 +110,9 @@ diesel::table! {
         public_key -> Binary,
         sealed_private_key -> Binary,
         created_at -> Timestamptz,
+        signs_from -> Nullable<Timestamptz>,
+        retires_at -> Nullable<Timestamptz>,
+        removed_at -> Nullable<Timestamptz>,
     }
 }
 

@@ -1,6 +1,8 @@
 //! Access tokens: JWTs as RFC 9068 profiles them (`typ: at+jwt`).
 
 use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Header, Validation};
 use serde::{Deserialize, Serialize};
@@ -10,7 +12,8 @@ use crate::clock::Time;
 use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::session::Session;
 use crate::model::token::{AccessClaims, InactiveReason};
-use crate::token::keyring::{Keyring, SigningKey, VerifyingKey};
+use crate::token::jwk::VerifyingKey;
+use crate::token::keyring::AccessKey;
 
 /// Longer texts are no tokens of ours.
 pub(super) const MAX_LEN: usize = 8192;
@@ -43,9 +46,9 @@ struct Wire {
 }
 
 /// Signs a token for `session` that is valid from `now` until `expires_at`. The same session,
-/// generation and time give the same token. Also what verifying it will tell.
-pub fn sign(
-    key: &SigningKey,
+/// generation and time give the same claims, and with EdDSA and RS256 the same token. Also what verifying it will tell.
+pub(super) fn sign(
+    key: &AccessKey,
     issuer: &str,
     session: &Session,
     now: Time,
@@ -70,10 +73,13 @@ pub fn sign(
     };
     let header = Header {
         typ: Some(TYPE.to_owned()),
-        kid: Some(key.kid.clone()),
-        ..Header::new(key.algorithm)
+        kid: Some(key.kid.to_string()),
+        ..Header::new(key.verifying.algorithm)
     };
-    let token = jsonwebtoken::encode(&header, &wire, &key.encoding);
+    // Written here, since the library parses the private key for each token.
+    let (header, payload) = (part(&header), part(&wire));
+    let message = format!("{header}.{payload}");
+    let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(key.pair.sign(message.as_bytes())));
     let claims = AccessClaims {
         key: session.key.clone(),
         device: wire.did,
@@ -82,7 +88,11 @@ pub fn sign(
         not_before: wire.nbf,
         expires_at: wire.exp,
     };
-    (token.expect("a key that was checked when loaded"), claims)
+    (token, claims)
+}
+
+fn part(part: &impl Serialize) -> String {
+    URL_SAFE_NO_PAD.encode(serde_json::to_vec(part).expect("plain data"))
 }
 
 /// Unique per session, generation and time, and derived from them: a repeated answer repeats it.
@@ -110,21 +120,8 @@ pub fn key_of(token: &str) -> Result<String, InactiveReason> {
     header.kid.ok_or(InactiveReason::Malformed)
 }
 
-/// Proves form, type, algorithm, signature and issuer, in this order. Times and audience are
-/// [`AccessClaims::check`]'s.
-///
-/// # Errors
-/// Why the token opens nothing.
-pub fn verify(
-    keyring: &Keyring,
-    issuer: &str,
-    token: &str,
-) -> Result<AccessClaims, InactiveReason> {
-    let kid = key_of(token)?;
-    prove(keyring.verifying(&kid).ok_or(InactiveReason::SignatureInvalid)?, issuer, token)
-}
-
-/// Proves a token whose header is read by [`key_of`] already: algorithm, signature, claims and issuer.
+/// Proves a token whose header is read by [`key_of`] already: algorithm, signature, claims and issuer, in this order.
+/// Times and audience are [`AccessClaims::check`]'s.
 ///
 /// # Errors
 /// Why the token opens nothing.

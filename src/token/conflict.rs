@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::clock::Time;
 use crate::model::ids::{ClientId, TenantId, UserId};
 use crate::model::request::RequestId;
+use crate::token::derived::Derived;
 use crate::token::keyring::Keyring;
 
 /// How long a conflict may wait to be settled.
@@ -22,7 +23,7 @@ const BODY_LEN: usize = NONCE_LEN + 8;
 const TAG_LEN: usize = 16;
 
 /// Writes and reads conflict tokens.
-pub struct ConflictTokens(hmac::Key);
+pub struct ConflictTokens(Derived);
 
 /// Whom a token is for.
 pub type Holder<'a> = (&'a TenantId, &'a UserId, &'a ClientId);
@@ -38,16 +39,19 @@ pub struct ConflictToken {
 }
 
 impl ConflictTokens {
-    /// With a key that all replicas share.
-    pub fn new(keyring: &Keyring) -> ConflictTokens {
-        ConflictTokens(keyring.derive("conflict token"))
+    /// With keys that all replicas share, as of now.
+    ///
+    /// # Errors
+    /// Nobody makes MACs now.
+    pub fn of(keyring: &Keyring, now: Time) -> anyhow::Result<ConflictTokens> {
+        Ok(ConflictTokens(keyring.derive("conflict token", now)?))
     }
 
     /// A token for `holder`. `nonce` makes it the only one of its kind.
     pub fn write(&self, holder: Holder, nonce: Uuid, expires_at: Time) -> String {
         let mut bytes = nonce.as_bytes().to_vec();
         bytes.extend(expires_at.timestamp_micros().to_be_bytes());
-        let mac = self.mac(holder, &bytes);
+        let mac = self.0.sign(&message(holder, &bytes));
         bytes.extend(&mac.as_ref()[..TAG_LEN]);
         URL_SAFE_NO_PAD.encode(bytes)
     }
@@ -57,11 +61,10 @@ impl ConflictTokens {
         let mut bytes = [0; BODY_LEN + TAG_LEN];
         let len = URL_SAFE_NO_PAD.decode_slice(token, &mut bytes).ok()?;
         let (body, tag) = bytes.get(..len)?.split_first_chunk::<BODY_LEN>()?;
-        let mac = self.mac(holder, body);
-        let (expected, name) = mac.as_ref().split_at(TAG_LEN);
-        if !bool::from(subtle::ConstantTimeEq::ct_eq(expected, tag)) {
-            return None;
-        }
+        let same =
+            |mac: &hmac::Tag| subtle::ConstantTimeEq::ct_eq(&mac.as_ref()[..TAG_LEN], tag).into();
+        let mac = self.0.find(&message(holder, body), same)?;
+        let name = &mac.as_ref()[TAG_LEN..];
         let micros = body[NONCE_LEN..].try_into().expect("eight bytes");
         Some(ConflictToken {
             request: RequestId {
@@ -71,12 +74,12 @@ impl ConflictTokens {
             expires_at: DateTime::from_timestamp_micros(i64::from_be_bytes(micros))?,
         })
     }
+}
 
-    fn mac(&self, (tenant, user, client): Holder, body: &[u8]) -> hmac::Tag {
-        // None of the parts can hold the separator: control characters are refused.
-        let holder = format!("{tenant}\0{user}\0{client}");
-        hmac::sign(&self.0, &[body, holder.as_bytes()].concat())
-    }
+fn message((tenant, user, client): Holder, body: &[u8]) -> Vec<u8> {
+    // None of the parts can hold the separator: control characters are refused.
+    let holder = format!("{tenant}\0{user}\0{client}");
+    [body, holder.as_bytes()].concat()
 }
 
 fn fingerprint(token: &str) -> [u8; 32] {
@@ -91,7 +94,7 @@ mod tests {
     use super::*;
 
     fn tokens() -> ConflictTokens {
-        ConflictTokens(hmac::Key::new(hmac::HMAC_SHA256, &[9; 32]))
+        ConflictTokens(Derived::of([hmac::Key::new(hmac::HMAC_SHA256, &[9; 32])]))
     }
 
     fn names(user: &str, client: &str) -> (TenantId, UserId, ClientId) {

@@ -8,7 +8,9 @@ use chrono::{DateTime, Duration};
 use crate::clock::Time;
 use crate::error::{Error, Result};
 use crate::model::feed::{Horizon, Place, Position, Span};
+use crate::token::derived::Derived;
 use crate::token::keyring::Keyring;
+use crate::token::keys::Keys;
 
 /// How long a cursor is good for; what follows it must be kept for longer.
 pub const LIFE: Duration = Duration::days(7);
@@ -20,16 +22,47 @@ const TAG_LEN: usize = 16;
 const SEPARATOR: char = '/';
 
 /// Writes and reads cursors.
-pub struct Cursors(hmac::Key);
+pub struct Cursors(Keys);
+
+/// The same with the keys of a moment.
+struct Texts(Derived);
 
 impl Cursors {
-    /// With a key that all replicas share.
-    pub fn new(keyring: &Keyring) -> Cursors {
-        Cursors(keyring.derive("watch cursor"))
+    /// With keys that all replicas share.
+    pub fn new(keys: Keys) -> Cursors {
+        Cursors(keys)
     }
 
-    /// The cursor of `position` at `now`, in the watch described by `scope` (method, tenant, filter).
-    pub fn write(&self, scope: &[u8], position: &Position, now: Time) -> String {
+    /// The cursor of `position` at `now`, in the watch described by `scope` (method, tenant, filter). By what was known
+    /// last of the keys: a watch outlives an outage.
+    ///
+    /// # Errors
+    /// Nobody makes MACs now.
+    pub fn write(&self, scope: &[u8], position: &Position, now: Time) -> Result<String> {
+        Ok(Texts::of(&self.0.latest(), now)?.write(scope, position, now))
+    }
+
+    /// The position of a cursor that was written for this `scope`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCursor`], [`Error::CursorExpired`], [`Error::Unavailable`].
+    pub async fn read(&self, scope: &[u8], cursor: &str, now: Time) -> Result<Position> {
+        match Texts::of(&*self.0.get().await?, now)?.read(scope, cursor, now) {
+            // Another replica may have written it under a newer key.
+            Err(Error::InvalidCursor) => {
+                Texts::of(&*self.0.anew().await?, now)?.read(scope, cursor, now)
+            }
+            other => other,
+        }
+    }
+}
+
+impl Texts {
+    fn of(keyring: &Keyring, now: Time) -> Result<Texts> {
+        Ok(Texts(keyring.derive("watch cursor", now)?))
+    }
+
+    fn write(&self, scope: &[u8], position: &Position, now: Time) -> String {
         let mut text = match position {
             Position::After(seen) => format!("{}/{seen}", now.timestamp_micros()),
             Position::Within(span, Place { at, rank, id }) => format!(
@@ -41,16 +74,12 @@ impl Cursors {
             ),
         }
         .into_bytes();
-        let tag = self.tag(scope, &text);
+        let tag = self.0.sign(&message(scope, &text));
         text.extend(&tag.as_ref()[..TAG_LEN]);
         URL_SAFE_NO_PAD.encode(text)
     }
 
-    /// The position of a cursor that was written for this `scope`.
-    ///
-    /// # Errors
-    /// [`Error::InvalidCursor`], [`Error::CursorExpired`].
-    pub fn read(&self, scope: &[u8], cursor: &str, now: Time) -> Result<Position> {
+    fn read(&self, scope: &[u8], cursor: &str, now: Time) -> Result<Position> {
         let (position, issued) = self.genuine(scope, cursor).ok_or(Error::InvalidCursor)?;
         if issued + LIFE <= now { Err(Error::CursorExpired) } else { Ok(position) }
     }
@@ -59,11 +88,10 @@ impl Cursors {
         let bytes = Some(cursor).filter(|cursor| cursor.len() <= MAX_LEN)?;
         let bytes = URL_SAFE_NO_PAD.decode(bytes).ok()?;
         let (text, tag) = bytes.split_at_checked(bytes.len().checked_sub(TAG_LEN)?)?;
-        let expected = self.tag(scope, text);
-        let same = subtle::ConstantTimeEq::ct_eq(&expected.as_ref()[..TAG_LEN], tag);
-        if !bool::from(same) {
-            return None;
-        }
+        let same = |expected: &hmac::Tag| {
+            subtle::ConstantTimeEq::ct_eq(&expected.as_ref()[..TAG_LEN], tag).into()
+        };
+        self.0.find(&message(scope, text), same)?;
         let mut parts = std::str::from_utf8(text).ok()?.split(SEPARATOR);
         let issued = time(parts.next()?)?;
         let from: Horizon = parts.next()?.parse().ok()?;
@@ -78,11 +106,11 @@ impl Cursors {
         };
         Some((position, issued))
     }
+}
 
-    fn tag(&self, scope: &[u8], text: &[u8]) -> hmac::Tag {
-        // The text has no NUL, so no two pairs of text and scope are the same bytes.
-        hmac::sign(&self.0, &[text, b"\0", scope].concat())
-    }
+fn message(scope: &[u8], text: &[u8]) -> Vec<u8> {
+    // The text has no NUL, so no two pairs of text and scope are the same bytes.
+    [text, b"\0", scope].concat()
 }
 
 fn time(micros: &str) -> Option<Time> {
@@ -96,8 +124,8 @@ mod tests {
 
     use super::*;
 
-    fn cursors() -> Cursors {
-        Cursors(hmac::Key::new(hmac::HMAC_SHA256, &[9; 32]))
+    fn cursors() -> Texts {
+        Texts(Derived::of([hmac::Key::new(hmac::HMAC_SHA256, &[9; 32])]))
     }
 
     fn horizon(text: &str) -> Horizon {

@@ -1,91 +1,48 @@
-//! The keys in use: made on first start, shared through the database, sealed there.
+//! All keys, as the table holds them at one moment. Shared by `keys`, which reads it anew when it changes.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 
-use crate::clock::Clock;
-use crate::error::Result;
-use crate::store::keys::{self, StoredKey};
-use crate::store::pool::Database;
+use crate::clock::Time;
+use crate::store::keys::StoredKey;
+use crate::token::derived::Derived;
+use crate::token::jwk::{Jwk, SigningAlgorithm, VerifyingKey};
+use crate::token::key_life::{Life, Purpose, signing};
+use crate::token::pair::Pair;
 use crate::token::seal::MasterKey;
-
-const ACCESS: i16 = 1;
-const REFRESH: i16 = 2;
 
 /// All keys of the service. Nothing in it can be printed.
 pub struct Keyring {
-    signing: SigningKey,
-    verifying: HashMap<String, VerifyingKey>,
-    published: Vec<PublicKey>,
-    macs: HashMap<i16, hmac::Key>,
-    current_mac: i16,
+    /// Oldest first; few, so they are looked through.
+    access: Vec<AccessKey>,
+    macs: Vec<MacKey>,
 }
 
-/// What signs access tokens.
-pub struct SigningKey {
-    pub(super) kid: String,
-    pub(super) algorithm: Algorithm,
-    pub(super) encoding: EncodingKey,
+/// What signs and verifies access tokens.
+pub(super) struct AccessKey {
+    pub kid: Arc<str>,
+    pub life: Life,
+    pub pair: Pair,
+    pub verifying: VerifyingKey,
+    jwk: Jwk,
 }
 
-/// What verifies them.
-pub struct VerifyingKey {
-    pub(super) algorithm: Algorithm,
-    pub(super) decoding: DecodingKey,
-}
-
-impl VerifyingKey {
-    /// An Ed25519 key by its point, base64url.
-    ///
-    /// # Errors
-    /// It is no base64url.
-    pub fn ed25519(x: &str) -> anyhow::Result<VerifyingKey> {
-        let decoding = DecodingKey::from_ed_components(x).context("a public key")?;
-        Ok(VerifyingKey { algorithm: Algorithm::EdDSA, decoding })
-    }
-}
-
-/// A public key as RFC 8037 writes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PublicKey {
-    /// RFC 7638 thumbprint.
-    pub kid: String,
-    /// The 32 bytes of the Ed25519 point, base64url.
-    pub x: String,
+struct MacKey {
+    number: i16,
+    life: Life,
+    key: hmac::Key,
 }
 
 impl Keyring {
-    /// Loads the keys, making the first ones if there are none.
+    /// Opens the keys of the table. Those that were removed are left out.
     ///
     /// # Errors
-    /// An outage, or keys that `master` does not open.
-    pub async fn open(db: &Database, master: &MasterKey, clock: &Clock) -> Result<Keyring> {
-        let mut conn = db.acquire().await?;
-        let mut stored = keys::all(&mut conn).await?;
-        if !stored.iter().any(|key| key.purpose == ACCESS) {
-            keys::add(&mut conn, &new_signing_key(master, clock)?).await?;
-        }
-        if !stored.iter().any(|key| key.purpose == REFRESH) {
-            keys::add(&mut conn, &new_mac_key(master, clock)?).await?;
-        }
-        // Another replica may have been first: what counts is what the table holds.
-        stored = keys::all(&mut conn).await?;
-        Ok(Keyring::load(&stored, master)?)
-    }
-
-    fn load(stored: &[StoredKey], master: &MasterKey) -> anyhow::Result<Keyring> {
-        let mut signing = None;
-        let mut verifying = HashMap::new();
-        let mut published = Vec::new();
-        let mut macs = HashMap::new();
-        for key in stored {
+    /// `master` does not open one, or it is damaged.
+    pub fn load(stored: &[StoredKey], master: &MasterKey) -> anyhow::Result<Keyring> {
+        let mut keyring = Keyring { access: Vec::new(), macs: Vec::new() };
+        for key in stored.iter().filter(|key| key.removed_at.is_none()) {
             let secret = master.open(&key.kid, &key.sealed_private_key).ok_or_else(|| {
                 anyhow!(
                     "the master key does not open signing key {}: this database was set up with \
@@ -94,125 +51,155 @@ impl Keyring {
                     key.kid
                 )
             })?;
-            if key.purpose == REFRESH {
-                macs.insert(key.key_number, hmac::Key::new(hmac::HMAC_SHA256, &secret));
-                continue;
+            let life = life(key)?;
+            match life.purpose {
+                Purpose::Refresh => {
+                    let mac = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+                    keyring.macs.push(MacKey { number: key.key_number, life, key: mac });
+                }
+                Purpose::Access => {
+                    let opened = AccessKey::open(key, life, &secret);
+                    let opened = opened.with_context(|| format!("signing key {}", key.kid))?;
+                    keyring.access.push(opened);
+                }
             }
-            Ed25519KeyPair::from_pkcs8(&secret)
-                .map_err(|_| anyhow!("signing key {} is damaged", key.kid))?;
-            let x = URL_SAFE_NO_PAD.encode(&key.public_key);
-            let algorithm = Algorithm::EdDSA;
-            verifying.insert(key.kid.clone(), VerifyingKey::ed25519(&x)?);
-            published.push(PublicKey { kid: key.kid.clone(), x });
-            let encoding = EncodingKey::from_ed_der(&secret);
-            signing = Some(SigningKey { kid: key.kid.clone(), algorithm, encoding });
         }
-        let current_mac = macs.keys().copied().max().context("no key for refresh tokens")?;
-        let signing = signing.context("no key for access tokens")?;
-        Ok(Keyring { signing, verifying, published, macs, current_mac })
+        Ok(keyring)
     }
 
-    /// The key that signs now.
-    pub fn signing(&self) -> &SigningKey {
-        &self.signing
+    /// The key that signs access tokens at `now`; none only if somebody meddled with the table.
+    pub(super) fn signing(&self, now: Time) -> anyhow::Result<&AccessKey> {
+        let which = signing(self.access.iter().map(|key| &key.life), now);
+        let which = which.context("no key signs access tokens: run `sessiond keys rotate`")?;
+        Ok(&self.access[which])
     }
 
-    /// The key with this id, if it may still verify.
-    pub fn verifying(&self, kid: &str) -> Option<&VerifyingKey> {
-        self.verifying.get(kid)
+    /// The key with this id, if it may still verify at `now`.
+    pub(super) fn verifying(&self, kid: &str, now: Time) -> Option<&AccessKey> {
+        self.access.iter().find(|key| &*key.kid == kid).filter(|key| key.life.verifies(now))
     }
 
-    /// The public keys, oldest first.
-    pub fn published(&self) -> &[PublicKey] {
-        &self.published
+    /// The public keys that verify at `now` or will, oldest first.
+    pub fn published(&self, now: Time) -> Vec<Jwk> {
+        let known = self.access.iter().filter(|key| key.life.verifies(now));
+        known.map(|key| key.jwk.clone()).collect()
     }
 
-    /// The id of the MAC key of new generations.
-    pub fn current_mac(&self) -> i16 {
-        self.current_mac
+    /// The number of the MAC key of generations that begin at `now`.
+    pub(super) fn current_mac(&self, now: Time) -> anyhow::Result<i16> {
+        let which = signing(self.macs.iter().map(|key| &key.life), now);
+        let which = which
+            .context("no key for refresh tokens: run `sessiond keys rotate --purpose refresh`")?;
+        Ok(self.macs[which].number)
     }
 
-    /// The MAC key with this id.
-    pub fn mac(&self, id: i16) -> Option<&hmac::Key> {
-        self.macs.get(&id)
+    /// The MAC key with this number, unless it is gone at `now`.
+    pub(super) fn mac(&self, number: i16, now: Time) -> Option<&hmac::Key> {
+        let found = self.macs.iter().find(|key| key.number == number);
+        found.filter(|key| key.life.verifies(now)).map(|key| &key.key)
     }
 
-    /// A key for `purpose`, derived from the oldest MAC key, so the same on every replica.
-    pub(super) fn derive(&self, purpose: &str) -> hmac::Key {
-        let oldest = self.macs.keys().min().and_then(|id| self.macs.get(id));
-        let oldest = oldest.expect("load demands a MAC key");
-        hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(oldest, purpose.as_bytes()).as_ref())
+    /// Keys for `purpose`, derived from the MAC keys, so the same on every replica: the present one writes, and each
+    /// that is not gone at `now` reads.
+    pub(super) fn derive(&self, purpose: &str, now: Time) -> anyhow::Result<Derived> {
+        let current = self.current_mac(now)?;
+        let mut macs: Vec<&MacKey> =
+            self.macs.iter().filter(|key| key.life.verifies(now)).collect();
+        macs.sort_by_key(|key| (key.number != current, -key.number));
+        let derive = |mac: &MacKey| hmac::sign(&mac.key, purpose.as_bytes());
+        let derived = macs.into_iter().map(derive);
+        Ok(Derived::of(derived.map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref()))))
     }
 }
 
-/// The keys as a JWK set (RFC 7517, section 5; members as RFC 8037).
-pub fn jwks(keys: &[PublicKey]) -> String {
-    let key = |key: &PublicKey| {
-        serde_json::json!({
-            "kid": key.kid, "kty": "OKP", "crv": "Ed25519",
-            "alg": "EdDSA", "use": "sig", "x": key.x,
-        })
-    };
-    serde_json::json!({ "keys": keys.iter().map(key).collect::<Vec<_>>() }).to_string()
+impl AccessKey {
+    fn open(key: &StoredKey, life: Life, secret: &[u8]) -> anyhow::Result<AccessKey> {
+        let algorithm = SigningAlgorithm::named(&key.algorithm);
+        let algorithm = algorithm.with_context(|| format!("algorithm {}", key.algorithm))?;
+        let pair = Pair::open(algorithm, secret).context("it is damaged")?;
+        let (_, public) = pair.public()?;
+        let verifying = public.verifying()?;
+        let jwk = Jwk { kid: key.kid.clone(), key: public };
+        Ok(AccessKey { kid: key.kid.as_str().into(), life, pair, verifying, jwk })
+    }
 }
 
-fn new_signing_key(master: &MasterKey, clock: &Clock) -> anyhow::Result<StoredKey> {
-    let pair = Ed25519KeyPair::generate().map_err(|_| anyhow!("cannot make a signing key"))?;
-    let secret = pair.to_pkcs8().map_err(|_| anyhow!("cannot write a signing key"))?;
-    let public_key = pair.public_key().as_ref().to_vec();
-    let kid = thumbprint(&URL_SAFE_NO_PAD.encode(&public_key));
-    Ok(StoredKey {
-        sealed_private_key: master.seal(&kid, secret.as_ref()),
-        kid,
-        purpose: ACCESS,
-        key_number: 1,
-        algorithm: "EdDSA".to_owned(),
-        public_key,
-        created_at: clock.now(),
+/// When a stored key does what.
+///
+/// # Errors
+/// A purpose that this release does not know.
+pub(super) fn life(key: &StoredKey) -> anyhow::Result<Life> {
+    let purpose = Purpose::of(key.purpose);
+    Ok(Life {
+        purpose: purpose.with_context(|| format!("key {}: purpose {}", key.kid, key.purpose))?,
+        created_at: key.created_at,
+        signs_from: key.signs_from,
+        retires_at: key.retires_at,
+        removed_at: key.removed_at,
     })
-}
-
-fn new_mac_key(master: &MasterKey, clock: &Clock) -> anyhow::Result<StoredKey> {
-    let mut secret = [0; 32];
-    aws_lc_rs::rand::fill(&mut secret).map_err(|_| anyhow!("cannot make a MAC key"))?;
-    let kid = "refresh-1".to_owned();
-    Ok(StoredKey {
-        sealed_private_key: master.seal(&kid, &secret),
-        kid,
-        purpose: REFRESH,
-        key_number: 1,
-        algorithm: "HS256".to_owned(),
-        public_key: Vec::new(),
-        created_at: clock.now(),
-    })
-}
-
-/// The JWK thumbprint of an Ed25519 key (RFC 7638, section 3; members as RFC 8037, appendix A.3).
-fn thumbprint(x: &str) -> String {
-    let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
-    URL_SAFE_NO_PAD.encode(digest(&SHA256, members.as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use chrono::{DateTime, Duration};
 
-    #[test]
-    fn the_thumbprint_is_the_one_of_rfc_8037() {
-        // RFC 8037, appendix A.3.
-        let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
-        assert_eq!(thumbprint(x), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+    use super::*;
+    use crate::token::new_key::new_key;
+
+    fn now() -> Time {
+        DateTime::from_timestamp(1_700_000_000, 0).unwrap()
+    }
+
+    fn master() -> MasterKey {
+        MasterKey::parse(&MasterKey::generate()).unwrap()
+    }
+
+    fn key(master: &MasterKey, purpose: Purpose, algorithm: SigningAlgorithm) -> StoredKey {
+        new_key(purpose, algorithm, 1, now(), master).unwrap()
     }
 
     #[test]
     fn another_master_key_is_refused_with_advice() {
-        let clock = Clock::system();
-        let right = MasterKey::parse(&MasterKey::generate()).unwrap();
-        let wrong = MasterKey::parse(&MasterKey::generate()).unwrap();
-        let stored =
-            [new_signing_key(&right, &clock).unwrap(), new_mac_key(&right, &clock).unwrap()];
+        let (right, wrong) = (master(), master());
+        let stored = Purpose::ALL.map(|purpose| key(&right, purpose, SigningAlgorithm::EdDsa));
         assert!(Keyring::load(&stored, &right).is_ok());
         let error = Keyring::load(&stored, &wrong).err().unwrap().to_string();
         assert!(error.contains("SESSIOND_MASTER_KEY"), "{error}");
+    }
+
+    #[test]
+    fn each_algorithm_signs_and_its_public_key_alone_verifies() {
+        let master = master();
+        for algorithm in SigningAlgorithm::ALL {
+            let stored = key(&master, Purpose::Access, algorithm);
+            let keyring = Keyring::load(&[stored], &master).unwrap();
+            let signing = keyring.signing(now()).unwrap();
+            let published = keyring.published(now()).pop().unwrap();
+            assert_eq!((&*published.kid, published.key.algorithm()), (&*signing.kid, algorithm));
+            assert_eq!(published.kid, published.key.thumbprint());
+        }
+    }
+
+    #[test]
+    fn derived_texts_are_read_until_their_mac_key_is_gone() {
+        let master = master();
+        let mut first = key(&master, Purpose::Refresh, SigningAlgorithm::EdDsa);
+        let before = Keyring::load(std::slice::from_ref(&first), &master).unwrap();
+        let written = before.derive("text", now()).unwrap().sign(b"text");
+        let switch = now() + Duration::minutes(10);
+        first.retires_at = Some(switch);
+        let mut second =
+            new_key(Purpose::Refresh, SigningAlgorithm::EdDsa, 2, now(), &master).unwrap();
+        second.signs_from = Some(switch);
+        let after = Keyring::load(&[first.clone(), second.clone()], &master).unwrap();
+        assert_eq!(after.derive("text", now()).unwrap().sign(b"text").as_ref(), written.as_ref());
+        let derived = after.derive("text", switch).unwrap();
+        assert_ne!(derived.sign(b"text").as_ref(), written.as_ref());
+        assert!(derived.find(b"text", |mac| mac.as_ref() == written.as_ref()).is_some());
+        let gone = switch + Duration::days(366);
+        let later = after.derive("text", gone).unwrap();
+        assert!(later.find(b"text", |mac| mac.as_ref() == written.as_ref()).is_none());
+        assert!(after.mac(1, switch).is_some() && after.mac(1, gone).is_none());
+        assert_eq!((after.current_mac(now()).unwrap(), after.current_mac(switch).unwrap()), (1, 2));
     }
 }

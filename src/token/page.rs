@@ -4,27 +4,33 @@ use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::clock::Time;
+use crate::error::Result;
 use crate::model::page::Position;
-use crate::token::keyring::Keyring;
+use crate::token::derived::Derived;
+use crate::token::keys::Keys;
 
 const TAG_LEN: usize = 16;
 /// The bytes of a token: a time, an id and the tag.
 const MOST: usize = 8 + 16 + TAG_LEN;
 
 /// Writes and reads page tokens.
-pub struct PageTokens(hmac::Key);
+pub struct PageTokens(Derived);
 
 impl PageTokens {
-    /// With a key that all replicas share.
-    pub fn new(keyring: &Keyring) -> PageTokens {
-        PageTokens(keyring.derive("page token"))
+    /// With keys that all replicas share, as of now.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn of(keys: &Keys, now: Time) -> Result<PageTokens> {
+        Ok(PageTokens(keys.get().await?.derive("page token", now)?))
     }
 
     /// The token of the page after the row `last`, in the list described by `scope` (method,
     /// tenant, filter).
     pub fn encode(&self, scope: &[u8], last: impl Position) -> String {
         let last = last.to_bytes();
-        let tag = self.tag(scope, &last);
+        let tag = self.0.sign(&[&last, scope].concat());
         URL_SAFE_NO_PAD.encode([&last, &tag.as_ref()[..TAG_LEN]].concat())
     }
 
@@ -33,14 +39,10 @@ impl PageTokens {
         let mut bytes = [0; MOST];
         let len = URL_SAFE_NO_PAD.decode_slice(token, &mut bytes).ok()?;
         let (last, tag) = bytes.get(..len)?.split_last_chunk::<TAG_LEN>()?;
-        let expected = self.tag(scope, last);
-        bool::from(subtle::ConstantTimeEq::ct_eq(&expected.as_ref()[..TAG_LEN], tag.as_slice()))
-            .then(|| P::from_bytes(last))
-            .flatten()
-    }
-
-    fn tag(&self, scope: &[u8], last: &[u8]) -> hmac::Tag {
-        hmac::sign(&self.0, &[last, scope].concat())
+        let same = |expected: &hmac::Tag| {
+            subtle::ConstantTimeEq::ct_eq(&expected.as_ref()[..TAG_LEN], tag.as_slice()).into()
+        };
+        self.0.find(&[last, scope].concat(), same).and_then(|_| P::from_bytes(last))
     }
 }
 
@@ -52,7 +54,7 @@ mod tests {
     use super::*;
 
     fn tokens() -> PageTokens {
-        PageTokens(hmac::Key::new(hmac::HMAC_SHA256, &[9; 32]))
+        PageTokens(Derived::of([hmac::Key::new(hmac::HMAC_SHA256, &[9; 32])]))
     }
 
     proptest! {

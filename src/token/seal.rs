@@ -1,12 +1,15 @@
 //! Keys at rest: sealed with a master key that never enters the database.
 
+use std::sync::Arc;
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 /// 256 bits that seal private keys (AES-256-GCM, NIST SP 800-38D, random 96-bit nonces: a handful
-/// of seals per master key is far below the limit of 2^32).
-pub struct MasterKey(RandomizedNonceKey);
+/// of seals per master key is far below the limit of 2^32). Cheap to clone.
+#[derive(Clone)]
+pub struct MasterKey(Arc<RandomizedNonceKey>);
 
 impl MasterKey {
     /// Reads a master key: 32 bytes as base64.
@@ -19,7 +22,8 @@ impl MasterKey {
         if bytes.len() != 32 {
             return Err(rule());
         }
-        Ok(MasterKey(RandomizedNonceKey::new(&AES_256_GCM, &bytes).map_err(|_| rule())?))
+        let key = RandomizedNonceKey::new(&AES_256_GCM, &bytes).map_err(|_| rule())?;
+        Ok(MasterKey(Arc::new(key)))
     }
 
     /// A new random master key, as [`MasterKey::parse`] reads it.

@@ -8,22 +8,30 @@ use quick_cache::sync::Cache;
 
 use crate::model::token::AccessClaims;
 
-/// What an entry costs besides the texts of its claims: the claims, their counts, the place in the cache.
-const OVERHEAD: u64 = 320;
+/// What an entry costs besides the texts of its claims: the claims, their counts, the place in the cache. The key's id is
+/// shared.
+const OVERHEAD: u64 = 336;
 /// A guess at the size of an entry, to make room for as many from the start.
 const USUAL: u64 = 400;
 
 /// Claims by the SHA-256 of the whole token. Only genuine tokens have a place, so whoever fills it holds them all; what
 /// is dropped is checked once more.
-pub(super) struct Verified(Cache<Hash, Arc<AccessClaims>, Bytes>);
+pub(super) struct Verified(Cache<Hash, Proven, Bytes>);
+
+/// What a token says, and the key that proves it: it counts while that verifies.
+#[derive(Clone)]
+pub(super) struct Proven {
+    pub claims: Arc<AccessClaims>,
+    pub kid: Arc<str>,
+}
 
 type Hash = [u8; 32];
 
 #[derive(Clone)]
 struct Bytes;
 
-impl Weighter<Hash, Arc<AccessClaims>> for Bytes {
-    fn weight(&self, _: &Hash, claims: &Arc<AccessClaims>) -> u64 {
+impl Weighter<Hash, Proven> for Bytes {
+    fn weight(&self, _: &Hash, Proven { claims, .. }: &Proven) -> u64 {
         let audiences = claims.audiences.iter().map(|audience| audience.len() + 24);
         let names = claims.key.tenant.as_str().len() + claims.key.user.as_str().len();
         OVERHEAD + (audiences.sum::<usize>() + names) as u64
@@ -37,27 +45,16 @@ impl Verified {
         Verified(Cache::with_weighter(items, bytes, Bytes))
     }
 
-    /// The claims of a token that was proven before, or whatever `prove` says of it.
-    ///
-    /// # Errors
-    /// Those of `prove`, which are not remembered.
-    pub fn claims<E>(
-        &self,
-        token: &str,
-        prove: impl FnOnce() -> Result<AccessClaims, E>,
-    ) -> Result<Arc<AccessClaims>, E> {
-        let hash = hash(token);
-        if let Some(claims) = self.0.get(&hash) {
-            return Ok(claims);
-        }
-        let claims = Arc::new(prove()?);
-        self.0.insert(hash, claims.clone());
-        Ok(claims)
+    /// What a token says that was proven before.
+    pub fn get(&self, token: &str) -> Option<Proven> {
+        self.0.get(&hash(token))
     }
 
-    /// Notes a token that was made here.
-    pub fn note(&self, token: &str, claims: AccessClaims) {
-        self.0.insert(hash(token), Arc::new(claims));
+    /// Notes a token that was proven, or made, here.
+    pub fn note(&self, token: &str, kid: &Arc<str>, claims: AccessClaims) -> Arc<AccessClaims> {
+        let claims = Arc::new(claims);
+        self.0.insert(hash(token), Proven { claims: claims.clone(), kid: kid.clone() });
+        claims
     }
 }
 

@@ -13,7 +13,7 @@ use crate::harness::scrape::{scrape, until, until_calm, with_port};
 use crate::harness::wire::{
     END_HEADERS, HEADERS, REFUSED_STREAM, RST_STREAM, SETTINGS, VALIDATE, Wire, call,
 };
-use crate::harness::{start, start_with};
+use crate::harness::{start, start_with, wait};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_calls_at_once_on_one_connection_are_served() {

@@ -7,14 +7,19 @@ use futures_util::future::join_all;
 use rcgen::date_time_ymd;
 use rustls::pki_types::CertificateDer;
 use rustls::version::{TLS12, TLS13};
+use sessiond::caller::permissions::Role;
 use sessiond::grpc::pb::session as pb;
 use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
 use tonic::transport::Channel;
 
-use crate::harness::calls::parts;
+use crate::harness::callers::grant;
+use crate::harness::calls::{new_session, parts};
 use crate::harness::pki::{Authority, Files, channel, client_config, connect, uri};
 use crate::harness::scrape::{scrape, with_port};
 use crate::harness::{TestServer, start_with, wait};
+
+/// Of a caller.
+const NAME: &str = "spiffe://example/gateway";
 
 /// The certificate that new connections are shown.
 async fn shown(addr: SocketAddr, roots: &[&Authority]) -> CertificateDer<'static> {

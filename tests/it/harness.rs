@@ -11,6 +11,7 @@ pub mod creates;
 pub mod devices;
 pub mod forge;
 pub mod health;
+pub mod keys;
 pub mod load;
 pub mod pki;
 pub mod policies;
@@ -124,6 +125,8 @@ pub fn settings(database_url: String) -> Settings {
         // Most tests do what a rule would find.
         detection: DetectionSettings::off(),
         locator: Locator::default(),
+        key_rotation: Duration::ZERO,
+        key_publish_ahead: Duration::from_secs(600),
         activity_retention: Duration::from_secs(400 * 86_400),
         staleness_bound: Duration::from_secs(1),
         cache_bytes: 8 << 20,
@@ -142,6 +145,7 @@ pub fn settings(database_url: String) -> Settings {
             certificates: Duration::from_millis(20),
             insecure: Duration::from_secs(60),
             roll_up: Duration::from_millis(30),
+            rotate: Duration::from_millis(200),
         },
         watch: WatchSettings {
             look: Duration::from_millis(20),

@@ -42,6 +42,7 @@ async fn spent_on(db: &Db, looker: &Client, validations: i64) -> i64 {
             &mut intervals.detect,
             &mut intervals.locations,
             &mut intervals.roll_up,
+            &mut intervals.rotate,
         ] {
             *interval = SELDOM;
         }

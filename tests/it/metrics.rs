@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sessiond::grpc::pb::session as pb;
+use sessiond::token::jwk::SigningAlgorithm;
+use sessiond::token::key_life::Purpose;
 
 use crate::harness::calls::parts;
 use crate::harness::cluster::{Db, own_cluster};
@@ -115,4 +119,45 @@ async fn the_keys_are_those_of_the_rpc_and_may_be_kept() {
     ] {
         assert_eq!(request(server.http.expect("a port"), asked).await.0, expected, "{asked}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keys_change_their_tag_with_them_and_are_not_told_when_they_are_not_known() {
+    let (postgres, _dir) = own_cluster().await;
+    let server = start_on(Db::of(&postgres), clock(), with_port).await;
+    let etag = |head: &str| {
+        let line = head.lines().find_map(|line| line.strip_prefix("etag: "));
+        line.expect("an etag").to_owned()
+    };
+    // Heads are told in lower case, tags are not so written.
+    let tag = |body: &str| {
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body.as_bytes());
+        format!("\"{}\"", URL_SAFE_NO_PAD.encode(&hash.as_ref()[..12]))
+    };
+    let asking = async |tag: &str| {
+        let head = format!("GET /.well-known/jwks.json HTTP/1.1\r\nIf-None-Match: {tag}");
+        request(server.http.expect("a port"), &head).await
+    };
+    let (_, head, body) = get(&server, "/.well-known/jwks.json").await;
+    let (before, written) = (etag(&head), tag(&body));
+    assert_eq!(before, written.to_lowercase());
+    for known in
+        [written.clone(), format!("W/{written}"), format!("\"a\", {written}"), "*".to_owned()]
+    {
+        let (status, head, body) = asking(&known).await;
+        assert_eq!((status, etag(&head), body.as_str()), (304, before.clone(), ""), "{known}");
+    }
+    let rotated = server.key_work().rotate(Purpose::Access, Some(SigningAlgorithm::Rs256)).await;
+    let new = rotated.expect("ok").expect("a successor");
+    wait::until(async || asking(&written).await.0 == 200).await;
+    let (_, head, body) = asking(&written).await;
+    assert_ne!(etag(&head), before);
+    assert!(body.contains(&new.kid) && body.contains("\"kty\":\"RSA\""), "{body}");
+    tokio::task::block_in_place(|| postgres.halt());
+    wait::until(async || {
+        let (status, head, _) = get(&server, "/.well-known/jwks.json").await;
+        assert!(status == 200 || head.contains("retry-after: 1"), "{head}");
+        status == 503
+    })
+    .await;
 }

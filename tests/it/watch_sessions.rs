@@ -1,11 +1,12 @@
 //! WatchSessions: each committed event once, in order, from wherever the caller left off.
 
 use chrono::Duration;
+use sessiond::cache::{seen::Seen, whole::Changes};
 use sessiond::grpc::pb::session as pb;
 use sessiond::model::feed::Position;
 use sessiond::store::pool::Database;
 use sessiond::token::cursor::Cursors;
-use sessiond::token::keyring::Keyring;
+use sessiond::token::keys::Keys;
 use sessiond::token::seal::MasterKey;
 use tonic::Code;
 
@@ -232,10 +233,13 @@ async fn a_cursor_that_is_foreign_forged_old_or_ahead_is_refused() {
     // As a database that was restored from an older backup would get.
     let db = Database::new(&server.db.url, 2).expect("a URL");
     let master = MasterKey::parse(&MASTER_KEY).expect("32 bytes");
-    let keyring = Keyring::open(&db, &master, &server.clock).await.expect("the keys");
+    let (seen, changes) = (Seen::default(), Changes::default());
+    let keys =
+        Keys::open(&db, &master, seen, Duration::seconds(1).to_std().expect("some"), &changes);
+    let cursors = Cursors::new(keys.await.expect("the keys"));
     let ahead = Position::After("999999999:999999999:".parse().expect("a snapshot"));
     let scope = b"WatchSessions\0default\0";
-    let cursor = Cursors::new(&keyring).write(scope, &ahead, server.clock.now());
+    let cursor = cursors.write(scope, &ahead, server.clock.now()).expect("a cursor");
     assert_eq!(reason(&refused(from(&cursor)).await), "CURSOR_INVALID");
 }
 

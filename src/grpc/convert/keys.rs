@@ -1,21 +1,29 @@
-//! The key set, typed and as JWKS text.
+//! Keys, typed and as JWKS text.
 
 use crate::grpc::pb::session as pb;
-use crate::token::keyring::{PublicKey, jwks};
+use crate::token::jwk::{Jwk, jwks};
 
-/// The set as RFC 7517 writes it, Ed25519 keys as RFC 8037.
-pub fn key_set(published: &[PublicKey]) -> pb::GetJsonWebKeySetResponse {
-    let keys = published
-        .iter()
-        .map(|key| pb::JsonWebKey {
-            kid: key.kid.clone(),
-            kty: "OKP".to_owned(),
-            crv: "Ed25519".to_owned(),
-            alg: "EdDSA".to_owned(),
-            r#use: "sig".to_owned(),
-            x: key.x.clone(),
-        })
-        .collect();
-    let jwks_json = jwks(published);
-    pb::GetJsonWebKeySetResponse { jwks_json, keys }
+/// The set as RFC 7517 writes it.
+pub fn key_set(published: &[Jwk]) -> pb::GetJsonWebKeySetResponse {
+    let keys = published.iter().map(to_pb_key).collect();
+    pb::GetJsonWebKeySetResponse { jwks_json: jwks(published), keys }
+}
+
+fn to_pb_key(jwk: &Jwk) -> pb::JsonWebKey {
+    let members = jwk.key.members();
+    let member = |asked: &str| {
+        let found = members.iter().find(|(name, _)| *name == asked);
+        found.map(|(_, value)| (*value).to_owned()).unwrap_or_default()
+    };
+    pb::JsonWebKey {
+        kid: jwk.kid.clone(),
+        kty: member("kty"),
+        crv: member("crv"),
+        alg: jwk.key.algorithm().name().to_owned(),
+        r#use: "sig".to_owned(),
+        x: member("x"),
+        y: member("y"),
+        n: member("n"),
+        e: member("e"),
+    }
 }

@@ -9,19 +9,19 @@ use crate::model::page::{DEFAULT_SIZE, MAX_SIZE, PageRequest, Position};
 use crate::token::page::PageTokens;
 
 /// A list that is being paged through: method, tenant and filter.
-pub struct Listing<'a> {
-    tokens: &'a PageTokens,
+pub struct Listing {
+    tokens: PageTokens,
     scope: Vec<u8>,
 }
 
-impl<'a> Listing<'a> {
+impl Listing {
     /// The listing that `method` makes of `tenant` with `filter`.
     pub fn new(
-        tokens: &'a PageTokens,
+        tokens: PageTokens,
         method: &str,
         tenant: &TenantId,
         filter: &impl Message,
-    ) -> Listing<'a> {
+    ) -> Listing {
         Listing { tokens, scope: scope(method, tenant, filter) }
     }
 

@@ -21,7 +21,7 @@ use crate::session::touch::Touches;
 use crate::store::pool::{Database, Transaction};
 use crate::store::{requests, sessions, users};
 use crate::token::conflict::ConflictTokens;
-use crate::token::issuer::Issuer;
+use crate::token::issuer::{Issuer, Ready};
 
 /// A session that is committed, with those that ended for it.
 #[derive(Clone)]
@@ -35,7 +35,6 @@ pub struct Batch {
     pub db: Database,
     pub clock: Clock,
     pub issuer: Issuer,
-    pub conflicts: ConflictTokens,
     pub touches: Touches,
     pub notices: Notices,
     pub locator: Locator,
@@ -80,32 +79,35 @@ impl Demand {
 
 impl Work for Batch {
     type Job = NewSession;
-    type Answer = Admitted;
+    /// With the keys it began with.
+    type Answer = (Admitted, Ready);
 
     fn user(job: &NewSession) -> (&TenantId, &UserId) {
         (&job.tenant, &job.user)
     }
 
-    async fn run(&self, jobs: &[NewSession]) -> Result<Vec<Result<Admitted>>> {
+    async fn run(&self, jobs: &[NewSession]) -> Result<Vec<Result<Self::Answer>>> {
         let mark = self.reader.mark();
+        let keys = self.issuer.ready().await?;
         let mut tx = self.db.begin().await?;
         // In the order of the keys.
-        let keys: BTreeSet<(&TenantId, &UserId)> = jobs.iter().map(Self::user).collect();
-        let keys: Vec<(&TenantId, &UserId)> = keys.into_iter().collect();
-        users::lock(&mut tx, &keys, self.clock.now()).await?;
+        let users: BTreeSet<(&TenantId, &UserId)> = jobs.iter().map(Self::user).collect();
+        let users: Vec<(&TenantId, &UserId)> = users.into_iter().collect();
+        users::lock(&mut tx, &users, self.clock.now()).await?;
         // From here on nobody else creates sessions of these users, and whoever did has committed.
         let now = self.clock.now();
-        let known = self.known_requests(&mut tx, jobs).await?;
+        let conflicts = keys.conflicts(now)?;
+        let known = known_requests(&mut tx, jobs, &conflicts).await?;
         let mut born = Vec::with_capacity(jobs.len());
         let mut users: BTreeMap<(&TenantId, &UserId), Demand> = BTreeMap::new();
         for job in jobs {
-            let session = birth::session(job, now, &self.clock, &self.issuer, &self.locator)?;
+            let session = birth::session(job, now, &self.clock, &keys, &self.locator)?;
             users.entry(Self::user(job)).or_default().add(&session, job);
             born.push(session);
         }
         let live = self.live(&mut tx, &users).await?;
 
-        let mut plan = Plan::new(&self.clock, &self.conflicts, now, live, known);
+        let mut plan = Plan::new(&self.clock, &conflicts, now, live, known);
         for (session, job) in born.into_iter().zip(jobs) {
             plan.admit(session, job);
         }
@@ -125,6 +127,7 @@ impl Work for Batch {
         for admitted in answers.iter().flatten() {
             self.reader.keep(mark, &admitted.session, written);
         }
+        let answers = answers.into_iter().map(|answer| Ok((answer?, keys.clone()))).collect();
         for (session, other, code) in &plan.limited {
             self.notices.limited(session, other, code, now);
         }
@@ -133,24 +136,6 @@ impl Work for Batch {
 }
 
 impl Batch {
-    /// What the request ids and the conflict tokens of these creates did before.
-    async fn known_requests(
-        &self,
-        tx: &mut Transaction,
-        jobs: &[NewSession],
-    ) -> Result<Vec<Remembered>> {
-        let requests = jobs.iter().filter_map(|job| Some((&job.tenant, job.request?.id)));
-        let tokens = jobs.iter().filter_map(|job| {
-            let token = self.conflicts.read(job.holder(), job.conflict_token.as_ref()?)?;
-            Some((&job.tenant, token.request.id))
-        });
-        let ids: Vec<_> = requests.chain(tokens).collect();
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        requests::find(tx, &ids).await
-    }
-
     /// What the users have who may reach a limit by these creates, locked. Whoever cannot is not
     /// read: a bounded count from the index says enough.
     async fn live(
@@ -205,4 +190,22 @@ impl Batch {
         };
         Ok(Ok(Admitted { session: session.seen_at(now), terminated }))
     }
+}
+
+/// What the request ids and the conflict tokens of these creates did before.
+async fn known_requests(
+    tx: &mut Transaction,
+    jobs: &[NewSession],
+    conflicts: &ConflictTokens,
+) -> Result<Vec<Remembered>> {
+    let requests = jobs.iter().filter_map(|job| Some((&job.tenant, job.request?.id)));
+    let tokens = jobs.iter().filter_map(|job| {
+        let token = conflicts.read(job.holder(), job.conflict_token.as_ref()?)?;
+        Some((&job.tenant, token.request.id))
+    });
+    let ids: Vec<_> = requests.chain(tokens).collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    requests::find(tx, &ids).await
 }

@@ -9,14 +9,14 @@ use crate::model::session::{Authentication, Chain, Session, State};
 use crate::session::create::NewSession;
 use crate::session::device::{derive, identity};
 use crate::session::location::Locator;
-use crate::token::issuer::Issuer;
+use crate::token::issuer::Ready;
 
 /// The session that `new` asks for, of generation 1, created at `now`.
 pub(super) fn session(
     new: &NewSession,
     now: Time,
     clock: &Clock,
-    issuer: &Issuer,
+    keys: &Ready,
     locator: &Locator,
 ) -> Result<Session> {
     // What is refused is never written, whatever it is.
@@ -53,11 +53,11 @@ pub(super) fn session(
         state: State::Active,
         chain: Chain {
             generation: 1,
-            key_id: issuer.current_mac(),
+            key_id: keys.current_mac(now)?,
             rotated_at: now,
             confirmed: 0,
             min_generation: 1,
-            nonce: issuer.nonce()?,
+            nonce: keys.nonce()?,
         },
     })
 }

@@ -25,7 +25,7 @@ use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::pool::Database;
 use crate::store::sessions;
-use crate::token::issuer::Issuer;
+use crate::token::issuer::{Issuer, Ready};
 use crate::token::refresh::Presented;
 
 /// A well-formed token, not yet proven.
@@ -49,8 +49,8 @@ pub(super) struct Batch {
 
 impl Work for Batch {
     type Job = Job;
-    /// The session, when it was judged, and how long an access token of it lives.
-    type Answer = (Session, Time, Duration);
+    /// The session, when it was judged, how long an access token of it lives, and the keys it was judged by.
+    type Answer = (Session, Time, Duration, Ready);
 
     fn user(job: &Job) -> (&TenantId, &UserId) {
         let key = &job.presented.claims.key;
@@ -62,10 +62,14 @@ impl Work for Batch {
             jobs.iter().map(|job| &job.presented.claims.key).collect();
         let keys: Vec<&SessionKey> = keys.into_iter().collect();
         let mark = self.reader.mark();
+        let presented = jobs.iter().map(|job| &job.presented);
+        let ready = self.issuer.ready_for(presented, self.clock.now()).await?;
         let mut tx = self.db.begin().await?;
         let locked = sessions::lock(&mut tx, &keys).await?;
+        let now = self.clock.now();
+        let mac = ready.current_mac(now)?;
         let mut work =
-            Decisions { batch: self, now: self.clock.now(), changes: Changes::default() };
+            Decisions { batch: self, ready: ready.clone(), mac, now, changes: Changes::default() };
         let scopes: Vec<(&TenantId, &ClientId)> =
             locked.iter().map(|session| (&session.key.tenant, &session.client)).collect();
         let policies = self.policies.all_of(&mut tx, &scopes).await?;
@@ -79,9 +83,9 @@ impl Work for Batch {
         let mut answers = Vec::with_capacity(jobs.len());
         for job in jobs {
             answers.push(match sessions.get_mut(&job.presented.claims.key) {
-                Some(held) => work
-                    .decide(held, job)
-                    .map(|()| (held.session.clone(), work.now, held.policy.access_token_ttl)),
+                Some(held) => work.decide(held, job).map(|()| {
+                    (held.session.clone(), now, held.policy.access_token_ttl, ready.clone())
+                }),
                 None => Err(invalid()),
             });
         }
@@ -112,6 +116,9 @@ struct Held {
 
 struct Decisions<'a> {
     batch: &'a Batch,
+    ready: Ready,
+    /// Of new generations.
+    mac: i16,
     now: Time,
     changes: Changes,
 }
@@ -122,7 +129,7 @@ impl Decisions<'_> {
     fn decide(&mut self, held: &mut Held, job: &Job) -> Result<()> {
         let Held { session, policy, changed } = held;
         let presented = job.presented.claims.generation;
-        if !self.batch.issuer.is_genuine(&job.presented, session) {
+        if !self.ready.is_genuine(&job.presented, session, self.now) {
             return Err(invalid());
         }
         self.batch.touches.overlay(session);
@@ -168,7 +175,7 @@ impl Decisions<'_> {
         // Presenting a generation proves that its answer arrived.
         chain.confirmed = chain.generation;
         chain.generation += 1;
-        chain.key_id = self.batch.issuer.current_mac();
+        chain.key_id = self.mac;
         chain.rotated_at = self.now;
         session.last_active_at = session.last_active_at.max(self.now);
     }

@@ -1,0 +1,222 @@
+//! `sessiond keys`: what operators do to keys, and how they look at them. Prints no secret.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use chrono::SubsecRound;
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{data_dir, database, master_key};
+use crate::clock::{Clock, Time};
+use crate::config::Config;
+use crate::server::synchronise;
+use crate::store::listener;
+use crate::store::migrations;
+use crate::store::pool::Database;
+use crate::token::jwk::SigningAlgorithm;
+use crate::token::key_life::{Purpose, State};
+use crate::token::key_work::{self, KeyWork, Refusal, Retired, Shown};
+
+/// `sessiond keys`
+#[derive(Args)]
+pub struct Keys {
+    #[command(subcommand)]
+    act: Act,
+}
+
+#[derive(Subcommand)]
+enum Act {
+    /// Publish a key, which takes over from the present one after a while
+    Generate {
+        #[arg(long, value_enum, default_value = "access")]
+        purpose: PurposeFlag,
+        /// Of a key of access tokens
+        #[arg(long, value_enum, default_value = "eddsa")]
+        algorithm: AlgorithmFlag,
+        /// When it takes over, from --key-publish-ahead to 3650d from now [default: --key-publish-ahead]
+        #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+        sign_after: Option<Duration>,
+    },
+    /// Show all keys: what each does, and when
+    List,
+    /// Publish a successor, which takes over after --key-publish-ahead; the present key verifies on
+    Rotate {
+        #[arg(long, value_enum, default_value = "access")]
+        purpose: PurposeFlag,
+        /// Of a key of access tokens [default: that of the present key]
+        #[arg(long, value_enum)]
+        algorithm: Option<AlgorithmFlag>,
+    },
+    /// Have a key sign no more as soon as another can take over; what it signed is good to its end
+    Retire {
+        /// As `keys list` shows it
+        kid: String,
+        /// In an emergency: refuse at once, everywhere, whatever the key made, and put another in its place
+        #[arg(long)]
+        now: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PurposeFlag {
+    /// Signs access tokens
+    Access,
+    /// Makes refresh tokens
+    Refresh,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum AlgorithmFlag {
+    /// EdDSA with Ed25519
+    Eddsa,
+    /// ECDSA with P-256
+    Es256,
+    /// RSA with 2048 bits
+    Rs256,
+}
+
+impl From<PurposeFlag> for Purpose {
+    fn from(flag: PurposeFlag) -> Purpose {
+        match flag {
+            PurposeFlag::Access => Purpose::Access,
+            PurposeFlag::Refresh => Purpose::Refresh,
+        }
+    }
+}
+
+impl From<AlgorithmFlag> for SigningAlgorithm {
+    fn from(flag: AlgorithmFlag) -> SigningAlgorithm {
+        match flag {
+            AlgorithmFlag::Eddsa => SigningAlgorithm::EdDsa,
+            AlgorithmFlag::Es256 => SigningAlgorithm::Es256,
+            AlgorithmFlag::Rs256 => SigningAlgorithm::Rs256,
+        }
+    }
+}
+
+/// The longest that a key may wait.
+const LONGEST: Duration = Duration::from_secs(3650 * 86_400);
+
+/// Does it.
+///
+/// # Errors
+/// A sentence that says what to do.
+pub async fn run(keys: Keys, config: Config) -> anyhow::Result<()> {
+    let ahead = config.key_publish_ahead;
+    if let Act::Generate { purpose, sign_after, algorithm } = &keys.act {
+        let after = sign_after.unwrap_or(ahead);
+        if !(ahead..=LONGEST).contains(&after) {
+            bail!(
+                "--sign-after must be from --key-publish-ahead ({}) to 3650d: verifiers may keep \
+                 the key set for so long",
+                humantime::format_duration(ahead)
+            );
+        }
+        if *purpose == PurposeFlag::Refresh && *algorithm != AlgorithmFlag::Eddsa {
+            bail!("--algorithm is for --purpose access: refresh tokens have MACs (HS256)");
+        }
+    }
+    let (url, postgres) = database::shared(&config).await?;
+    let db = Database::new(&url, 2)?;
+    let done = act(keys.act, &db, &config).await;
+    drop(db);
+    tokio::task::spawn_blocking(move || drop(postgres)).await.context("stopping Postgres")?;
+    done
+}
+
+async fn act(act: Act, db: &Database, config: &Config) -> anyhow::Result<()> {
+    let clock = Clock::system();
+    synchronise(db, &clock).await.context("the database")?;
+    if !migrations::are_done(db).await.context("the database")? {
+        bail!("the database is not up to date: run `sessiond migrate`, or start the server, first");
+    }
+    if let Act::List = act {
+        print!("{}", table(&key_work::list(db, clock.now()).await?));
+        return Ok(());
+    }
+    let master = master_key::load(config, &data_dir(config))?;
+    let by = format!("operator (uid {})", rustix::process::geteuid().as_raw());
+    let work = KeyWork::new(db.clone(), master, clock, config.key_publish_ahead, &by);
+    let said = match act {
+        Act::Generate { purpose, algorithm, sign_after } => {
+            let after = sign_after.unwrap_or(config.key_publish_ahead);
+            let after = chrono::Duration::from_std(after).context("--sign-after")?;
+            takes_over(&work.publish(purpose.into(), algorithm.into(), after).await?)
+        }
+        Act::Rotate { purpose, algorithm } => {
+            let algorithm = algorithm.map(SigningAlgorithm::from);
+            takes_over(&granted(work.rotate(purpose.into(), algorithm).await?)?)
+        }
+        Act::Retire { kid, now: false } => retired(&granted(work.retire(&kid).await?)?),
+        Act::Retire { kid, now: true } => retired(&granted(work.remove(&kid).await?)?),
+        Act::List => unreachable!("shown above"),
+    };
+    // Replicas look by themselves as well, a little later.
+    if let Err(error) = listener::tell(db).await {
+        tracing::debug!(%error, "replicas will hear of it by themselves");
+    }
+    println!("{said}");
+    Ok(())
+}
+
+fn granted<T>(done: Result<T, Refusal>) -> anyhow::Result<T> {
+    done.map_err(|Refusal(why)| anyhow::anyhow!(why))
+}
+
+fn takes_over(key: &Shown) -> String {
+    format!("{} is published and signs from {}", key.kid, time(Some(key.life.since())))
+}
+
+fn retired(done: &Retired) -> String {
+    match done {
+        Retired::Replaced(old, new) => format!(
+            "{} signs no more; {} does. It verifies until {}",
+            old.kid,
+            new.kid,
+            time(old.life.gone_at())
+        ),
+        Retired::Until(old, new) => format!(
+            "{} signs until {}, when {} takes over, which is published now",
+            old.kid,
+            time(Some(new.life.since())),
+            new.kid
+        ),
+        Retired::Removed(old, new) => format!(
+            "{} is removed: what it made is refused everywhere within the staleness bound. {} \
+             signs now",
+            old.kid, new.kid
+        ),
+    }
+}
+
+/// One line a key.
+fn table(keys: &[Shown]) -> String {
+    let head =
+        ["KID", "PURPOSE", "ALGORITHM", "STATE", "CREATED", "SIGNS FROM", "SIGNS UNTIL", "GONE AT"];
+    let mut rows = vec![head.map(str::to_owned)];
+    rows.extend(keys.iter().map(|key| {
+        let life = &key.life;
+        let signed = key.state != State::Gone || life.removed_at.is_none_or(|at| at > life.since());
+        [
+            key.kid.clone(),
+            life.purpose.name().to_owned(),
+            key.algorithm.clone(),
+            key.state.name().to_owned(),
+            time(Some(life.created_at)),
+            if signed { time(Some(life.since())) } else { time(None) },
+            time(life.retires_at),
+            time(life.gone_at()),
+        ]
+    }));
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: [usize; 8] = std::array::from_fn(width);
+    let line = |row: &[String; 8]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+fn time(at: Option<Time>) -> String {
+    at.map_or_else(|| "-".to_owned(), |at| at.trunc_subsecs(0).format("%FT%TZ").to_string())
+}

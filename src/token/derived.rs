@@ -1,0 +1,27 @@
+//! Keys for texts that carry no authority: page tokens, cursors, conflict tokens.
+
+use aws_lc_rs::hmac;
+
+/// Keys of one kind of text, derived from the MAC keys: the first writes, all of them read, so a text outlives the
+/// rotation of the key under which it was written.
+pub(super) struct Derived(Vec<hmac::Key>);
+
+impl Derived {
+    /// The one that writes comes first.
+    pub fn of(keys: impl IntoIterator<Item = hmac::Key>) -> Derived {
+        Derived(keys.into_iter().collect())
+    }
+
+    /// The MAC of a message that is written.
+    pub fn sign(&self, message: &[u8]) -> hmac::Tag {
+        hmac::sign(
+            self.0.first().expect("a keyring derives from the present key at least"),
+            message,
+        )
+    }
+
+    /// The MAC under which a message that is read was written, as `is_it` knows it.
+    pub fn find(&self, message: &[u8], is_it: impl Fn(&hmac::Tag) -> bool) -> Option<hmac::Tag> {
+        self.0.iter().map(|key| hmac::sign(key, message)).find(is_it)
+    }
+}

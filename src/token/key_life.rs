@@ -1,0 +1,284 @@
+//! What a key does when: published, signing, verifying, gone. Follows from times, compared at use. Pure.
+//!
+//! The keys of a purpose are a row in time: each signs from its own time until that of the next. Whatever changes the row
+//! keeps it so.
+
+use chrono::Duration;
+
+use crate::clock::Time;
+use crate::model::policy::ranges;
+
+/// What a key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// Signs access tokens.
+    Access,
+    /// Makes the MACs of refresh tokens; page tokens, cursors and conflict tokens are derived from it.
+    Refresh,
+}
+
+/// When a key does what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    pub purpose: Purpose,
+    pub created_at: Time,
+    /// `None` = from the beginning.
+    pub signs_from: Option<Time>,
+    /// From then on it signs nothing; `None` = it signs on.
+    pub retires_at: Option<Time>,
+    /// From then on it verifies nothing.
+    pub removed_at: Option<Time>,
+}
+
+/// What a key does at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Known to everybody, but not in use yet.
+    Published,
+    /// Makes what is made now.
+    Signing,
+    /// Makes nothing any more; what it made may live.
+    Verifying,
+    /// Nothing that it made can live, or it was removed.
+    Gone,
+}
+
+/// Replicas learn late that a key retires, and none has quite the same time.
+const MARGIN: Duration = Duration::hours(1);
+
+impl Purpose {
+    pub const ALL: [Purpose; 2] = [Purpose::Access, Purpose::Refresh];
+
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Purpose::Access => "access",
+            Purpose::Refresh => "refresh",
+        }
+    }
+
+    /// As it is stored.
+    pub fn number(self) -> i16 {
+        match self {
+            Purpose::Access => 1,
+            Purpose::Refresh => 2,
+        }
+    }
+
+    /// The purpose of this number.
+    pub fn of(number: i16) -> Option<Purpose> {
+        Purpose::ALL.into_iter().find(|purpose| purpose.number() == number)
+    }
+
+    /// How long what a key made can live, at most: an access token as long as any policy allows, a refresh token as long
+    /// as a session can without being renewed, and renewing takes the key of then.
+    fn longest(self) -> Duration {
+        Duration::seconds(match self {
+            Purpose::Access => ranges::ACCESS_TOKEN_TTL.max_seconds(),
+            Purpose::Refresh => ranges::ABSOLUTE_TIMEOUT.max_seconds(),
+        })
+    }
+}
+
+impl State {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Published => "published",
+            State::Signing => "signing",
+            State::Verifying => "verifying",
+            State::Gone => "gone",
+        }
+    }
+}
+
+impl Life {
+    /// From when on it signs.
+    pub fn begins(&self) -> Time {
+        self.signs_from.unwrap_or(Time::MIN_UTC)
+    }
+
+    /// How old it counts as: it signs since then, or since it was made.
+    pub fn since(&self) -> Time {
+        self.signs_from.unwrap_or(self.created_at)
+    }
+
+    /// From when on it verifies nothing; `None` = that is not known yet.
+    pub fn gone_at(&self) -> Option<Time> {
+        let outlived = self.retires_at.map(|at| at + self.purpose.longest() + MARGIN);
+        [self.removed_at, outlived].into_iter().flatten().min()
+    }
+
+    /// What it does at `now`.
+    pub fn state(&self, now: Time) -> State {
+        if self.gone_at().is_some_and(|at| at <= now) {
+            State::Gone
+        } else if self.retires_at.is_some_and(|at| at <= now) {
+            State::Verifying
+        } else if self.begins() > now {
+            State::Published
+        } else {
+            State::Signing
+        }
+    }
+
+    /// True unless it is gone.
+    pub fn verifies(&self, now: Time) -> bool {
+        self.gone_at().is_none_or(|at| at > now)
+    }
+}
+
+/// How many of `lives` it is who makes what is made at `now`: the last that began.
+pub fn signing<'a>(lives: impl IntoIterator<Item = &'a Life>, now: Time) -> Option<usize> {
+    let signing =
+        lives.into_iter().enumerate().filter(|(_, life)| life.state(now) == State::Signing);
+    signing.max_by_key(|(at, life)| (life.begins(), *at)).map(|(at, _)| at)
+}
+
+/// How many of `lives` it is who takes over next.
+pub fn next<'a>(lives: impl IntoIterator<Item = &'a Life>, after: Time) -> Option<usize> {
+    let waiting = lives.into_iter().enumerate();
+    let waiting = waiting.filter(|(_, life)| life.removed_at.is_none() && life.begins() > after);
+    waiting.min_by_key(|(at, life)| (life.begins(), *at)).map(|(at, _)| at)
+}
+
+/// Adds a key to those of its purpose: it signs from its time until the next one's, and the one before it until then.
+pub fn add(lives: &mut Vec<Life>, new: Life, now: Time) {
+    lives.push(new);
+    arrange(lives, now);
+}
+
+/// Takes a key out of the row at `now`: who signed before it signs on until the next, or the next takes over at once.
+/// False if then none signs.
+pub fn remove(lives: &mut [Life], which: usize, now: Time) -> bool {
+    lives[which].removed_at = Some(now);
+    take_over(lives, which, now)
+}
+
+/// Retires the key that signs at `now`: the next takes over at once. False if there is none.
+pub fn take_over(lives: &mut [Life], from: usize, now: Time) -> bool {
+    lives[from].retires_at = Some(lives[from].retires_at.map_or(now, |at| at.min(now)));
+    arrange(lives, now);
+    if signing(&*lives, now).is_some() {
+        return true;
+    }
+    let Some(next) = next(&*lives, now) else { return false };
+    lives[next].signs_from = Some(now);
+    arrange(lives, now);
+    true
+}
+
+/// Each of those that are not retired by `now` signs until the next begins. Who is retired stays so.
+fn arrange(lives: &mut [Life], now: Time) {
+    let stays =
+        |life: &Life| life.removed_at.is_none() && life.retires_at.is_none_or(|at| at > now);
+    let mut row: Vec<usize> = (0..lives.len()).filter(|at| stays(&lives[*at])).collect();
+    row.sort_by_key(|at| (lives[*at].begins(), *at));
+    for (place, at) in row.iter().enumerate() {
+        lives[*at].retires_at = row.get(place + 1).map(|next| lives[*next].since());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+
+    use super::*;
+
+    fn at(seconds: i64) -> Time {
+        DateTime::from_timestamp(seconds, 0).expect("a time")
+    }
+
+    fn life(purpose: Purpose) -> Life {
+        Life { purpose, created_at: at(0), signs_from: None, retires_at: None, removed_at: None }
+    }
+
+    fn from(seconds: i64) -> Life {
+        Life { signs_from: Some(at(seconds)), ..life(Purpose::Access) }
+    }
+
+    #[test]
+    fn each_state_begins_and_ends_on_the_microsecond() {
+        let (micro, day, year) =
+            (Duration::microseconds(1), Duration::days(1), Duration::days(365));
+        for (purpose, longest) in [(Purpose::Access, day), (Purpose::Refresh, year)] {
+            let life =
+                Life { signs_from: Some(at(100)), retires_at: Some(at(200)), ..life(purpose) };
+            let gone = at(200) + longest + MARGIN;
+            for (moment, before, then) in [
+                (at(100), State::Published, State::Signing),
+                (at(200), State::Signing, State::Verifying),
+                (gone, State::Verifying, State::Gone),
+            ] {
+                assert_eq!(life.state(moment - micro), before, "{purpose:?}");
+                assert_eq!(life.state(moment), then, "{purpose:?}");
+            }
+            assert!(life.verifies(gone - micro) && !life.verifies(gone));
+            let removed = Life { removed_at: Some(at(150)), ..life };
+            assert_eq!(removed.state(at(150) - micro), State::Signing);
+            assert_eq!(removed.state(at(150)), State::Gone);
+        }
+        assert_eq!(life(Purpose::Access).state(Time::MIN_UTC), State::Signing);
+    }
+
+    #[test]
+    fn a_successor_takes_over_from_whoever_signs_and_one_between_from_both() {
+        let mut lives = vec![life(Purpose::Access)];
+        add(&mut lives, from(100), at(0));
+        add(&mut lives, from(50), at(0));
+        let times: Vec<_> = lives.iter().map(|life| (life.signs_from, life.retires_at)).collect();
+        let (fifty, hundred) = (Some(at(50)), Some(at(100)));
+        assert_eq!(times, [(None, fifty), (hundred, None), (fifty, hundred)]);
+        assert_eq!([49, 50, 99, 100].map(|s| signing(&lives, at(s))), [0, 2, 2, 1].map(Some));
+    }
+
+    #[test]
+    fn a_removed_key_leaves_its_time_to_others() {
+        let mut lives = vec![life(Purpose::Access)];
+        add(&mut lives, from(50), at(0));
+        add(&mut lives, from(100), at(0));
+        // One that waits: the first signs on until the last.
+        let mut waiting = lives.clone();
+        assert!(remove(&mut waiting, 1, at(10)));
+        assert_eq!(waiting[0].retires_at, Some(at(100)));
+        assert_eq!([49, 99, 100].map(|s| signing(&waiting, at(s))), [0, 0, 2].map(Some));
+        // The one that signs: the next takes over at once.
+        assert!(remove(&mut lives, 0, at(10)));
+        assert_eq!([10, 49, 50, 100].map(|s| signing(&lives, at(s))), [1, 1, 1, 2].map(Some));
+        // One that has signed: nothing moves.
+        assert!(remove(&mut lives, 1, at(120)));
+        assert_eq!(signing(&lives, at(120)), Some(2));
+        // The last one.
+        assert!(!remove(&mut lives, 2, at(130)));
+        assert_eq!(signing(&lives, at(130)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_added_and_removed_one_signs_at_any_time_and_none_comes_back(
+            steps in proptest::collection::vec((any::<bool>(), 0usize..8, 0i64..100), 1..20),
+        ) {
+            let mut lives = vec![life(Purpose::Access)];
+            for (now, (adds, which, ahead)) in steps.into_iter().enumerate() {
+                let now = at(10 * i64::try_from(now).unwrap());
+                let before = lives.clone();
+                if adds {
+                    add(&mut lives, from(now.timestamp() + ahead), now);
+                } else if which < lives.len() && !remove(&mut lives, which, now) {
+                    add(&mut lives, from(now.timestamp()), now);
+                }
+                for later in 0..300 {
+                    let later = now + Duration::seconds(later);
+                    let signing = lives.iter().filter(|life| life.state(later) == State::Signing);
+                    prop_assert_eq!(signing.count(), 1);
+                }
+                for (was, is) in before.iter().zip(&lives) {
+                    let (was, is) = (was.state(now), is.state(now));
+                    prop_assert!(was != State::Gone || is == State::Gone);
+                    prop_assert!(was != State::Verifying || is != State::Signing);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The key table in a transaction: read, arranged, written back.
+
+use crate::clock::Time;
+use crate::error::Result;
+use crate::model::revocation::Revocation;
+use crate::store::changes::Changes;
+use crate::store::keys::{self, StoredKey};
+use crate::store::pool::{Database, Transaction};
+use crate::token::key_life::{Life, Purpose};
+use crate::token::keyring::{Keyring, life};
+use crate::token::seal::MasterKey;
+
+/// All keys, locked.
+pub(super) struct Rows {
+    tx: Transaction,
+    before: Vec<StoredKey>,
+    /// As they are to be.
+    pub keys: Vec<StoredKey>,
+}
+
+impl Rows {
+    /// Locks the table, of which `master` must open every key: nothing is added that replicas cannot open, or to what
+    /// they cannot.
+    pub async fn lock(db: &Database, master: &MasterKey) -> Result<Rows> {
+        let mut tx = db.begin().await?;
+        let before = keys::lock(&mut tx).await?;
+        if let Err(error) = Keyring::load(&before, master) {
+            return Err(tx.refuse(error.into()).await);
+        }
+        Ok(Rows { tx, keys: before.clone(), before })
+    }
+
+    /// The number of the next key of a purpose: none is given twice, so the last key of each is never forgotten.
+    pub fn next_number(&self, purpose: Purpose) -> i16 {
+        self.of(purpose).map(|key| key.key_number).max().unwrap_or(0).saturating_add(1)
+    }
+
+    /// The keys of a purpose, oldest first.
+    pub fn of(&self, purpose: Purpose) -> impl Iterator<Item = &StoredKey> {
+        self.keys.iter().filter(move |key| key.purpose == purpose.number())
+    }
+
+    /// When the keys of a purpose do what, in the same order.
+    pub fn lives(&self, purpose: Purpose) -> Result<Vec<Life>> {
+        Ok(self.of(purpose).map(life).collect::<anyhow::Result<_>>()?)
+    }
+
+    /// Takes over what the keys of a purpose do when.
+    pub fn set_lives(&mut self, purpose: Purpose, lives: &[Life]) {
+        let keys = self.keys.iter_mut().filter(|key| key.purpose == purpose.number());
+        for (key, life) in keys.zip(lives) {
+            (key.signs_from, key.retires_at) = (life.signs_from, life.retires_at);
+            key.removed_at = life.removed_at;
+            if life.removed_at.is_some() {
+                // Nobody can want it back.
+                key.sealed_private_key.clear();
+            }
+        }
+    }
+
+    /// Writes what differs, and has every replica read the table again.
+    pub async fn write(mut self, now: Time) -> Result<()> {
+        let mut revoked = Vec::new();
+        for key in &self.keys {
+            let old = self.before.iter().find(|old| old.kid == key.kid);
+            match old {
+                None => keys::add(&mut self.tx, key).await?,
+                Some(old) if old == key => continue,
+                Some(_) => keys::put(&mut self.tx, key).await?,
+            }
+            let removed = old.is_some_and(|old| old.removed_at != key.removed_at);
+            revoked.push(match removed {
+                true => Revocation::of_key(&key.kid, now),
+                false => Revocation::of_key_set(&key.kid, now),
+            });
+        }
+        for old in &self.before {
+            if !self.keys.iter().any(|key| key.kid == old.kid) {
+                keys::forget(&mut self.tx, &old.kid).await?;
+            }
+        }
+        if !revoked.is_empty() {
+            Changes { revoked, ..Changes::default() }.write(&mut self.tx).await?;
+        }
+        self.tx.commit().await
+    }
+
+    /// Lets go of the table as it is.
+    pub async fn leave(self) -> Result<()> {
+        self.tx.commit().await
+    }
+}

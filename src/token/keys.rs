@@ -1,0 +1,63 @@
+//! The keys in use, shared: read as a whole from the table, and true within the staleness bound.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cache::seen::Seen;
+use crate::cache::whole::{Changes, Whole};
+use crate::error::Result;
+use crate::store::keys::KeyReader;
+use crate::store::pool::Database;
+use crate::token::keyring::Keyring;
+use crate::token::seal::MasterKey;
+
+/// All keys. Cheap to clone; clones share what they know.
+#[derive(Clone)]
+pub struct Keys(Whole<Keyring>);
+
+impl Keys {
+    /// The keys of `db`, which are there (`key_work`). What is heard of `changes` counts at once, the rest within
+    /// `bound`.
+    ///
+    /// # Errors
+    /// An outage, or keys that `master` does not open.
+    pub async fn open(
+        db: &Database,
+        master: &MasterKey,
+        seen: Seen,
+        bound: Duration,
+        changes: &Changes,
+    ) -> Result<Keys> {
+        let master = master.clone();
+        let reader = Arc::new(KeyReader::new(db.clone()));
+        let read = move |_| {
+            let (reader, master) = (reader.clone(), master.clone());
+            async move { Ok(Keyring::load(&reader.read().await?, &master)?) }
+        };
+        let keys = Keys(Whole::of_keys(db.clone(), seen, bound, changes, read));
+        keys.get().await?;
+        Ok(keys)
+    }
+
+    /// The keys, true of a moment not longer ago than the bound. From memory as a rule.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn get(&self) -> Result<Arc<Keyring>> {
+        self.0.get().await
+    }
+
+    /// The keys, true of a moment from now on: for who was told of one that is not known. However many ask, the table is
+    /// read at most so often.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn anew(&self) -> Result<Arc<Keyring>> {
+        self.0.anew().await
+    }
+
+    /// What was read last, however long ago: for what carries no authority.
+    pub(super) fn latest(&self) -> Arc<Keyring> {
+        self.0.latest().expect("opening reads them")
+    }
+}

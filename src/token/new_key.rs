@@ -1,0 +1,50 @@
+//! Makes keys.
+
+use anyhow::anyhow;
+
+use crate::clock::Time;
+use crate::store::keys::StoredKey;
+use crate::token::jwk::SigningAlgorithm;
+use crate::token::key_life::Purpose;
+use crate::token::pair::{self, Pair};
+use crate::token::seal::MasterKey;
+
+/// The bits of a MAC key, in bytes: as many as its output (RFC 2104, section 3).
+const MAC_LEN: usize = 32;
+
+/// A key that signs from the beginning; `algorithm` is that of access tokens. An RSA key takes up to a second.
+///
+/// # Errors
+/// The system has no randomness.
+pub(super) fn new_key(
+    purpose: Purpose,
+    algorithm: SigningAlgorithm,
+    number: i16,
+    now: Time,
+    master: &MasterKey,
+) -> anyhow::Result<StoredKey> {
+    let (kid, algorithm, secret, public_key) = match purpose {
+        Purpose::Access => {
+            let secret = pair::generate(algorithm)?;
+            let (stored, public) = Pair::open(algorithm, &secret)?.public()?;
+            (public.thumbprint(), algorithm.name(), secret, stored)
+        }
+        Purpose::Refresh => {
+            let mut secret = vec![0; MAC_LEN];
+            aws_lc_rs::rand::fill(&mut secret).map_err(|_| anyhow!("cannot make a MAC key"))?;
+            (format!("refresh-{number}"), "HS256", secret, Vec::new())
+        }
+    };
+    Ok(StoredKey {
+        sealed_private_key: master.seal(&kid, &secret),
+        kid,
+        purpose: purpose.number(),
+        key_number: number,
+        algorithm: algorithm.to_owned(),
+        public_key,
+        created_at: now,
+        signs_from: None,
+        retires_at: None,
+        removed_at: None,
+    })
+}
