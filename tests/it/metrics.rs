@@ -34,7 +34,7 @@ async fn get(server: &TestServer, path: &str) -> (u16, String, String) {
 }
 
 /// The series and their values.
-async fn scrape(server: &TestServer) -> BTreeMap<String, f64> {
+pub async fn scrape(server: &TestServer) -> BTreeMap<String, f64> {
     let (status, head, body) = get(server, "/metrics").await;
     assert_eq!(status, 200);
     assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
