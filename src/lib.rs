@@ -11,7 +11,7 @@
 //!                 |
 //!        session  |  alert         the rules, one verb a file
 //!                 |
-//!               token              credentials
+//!         token   |  caller        credentials of users; who may call
 //!                 |
 //!               cache              between rules and database
 //!                 |

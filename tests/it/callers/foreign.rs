@@ -12,6 +12,7 @@ use crate::harness::callers::{authenticated, grant};
 use crate::harness::calls::{new_session, parts, reason};
 use crate::harness::requests::NOBODY;
 use crate::harness::{TestServer, start_with};
+use crate::harness::scrape::scrape;
 
 /// What there is in tenant `b`, and the key of a caller that may only work for `a`.
 struct World {
@@ -30,7 +31,11 @@ struct World {
 }
 
 async fn world() -> World {
-    let server = start_with(authenticated).await;
+    let server = start_with(|settings| {
+        authenticated(settings);
+        settings.http_listen = Some("127.0.0.1:0".parse().expect("an address"));
+    });
+    let server = server.await;
     let all = server.key("all", &grant(Role::Admin, &["*"])).await.text;
     let of_a = server.key("of-a", &grant(Role::Admin, &["a"])).await.text;
     let (mut sessions, mut alerts) = (server.sessions_as(&all), server.alerts_as(&all));
@@ -175,6 +180,32 @@ async fn tokens_of_another_tenant_are_those_of_unknown_sessions() {
     }
     assert_eq!(changes(server).await, before, "something was done");
     assert_eq!(outcome(&world).await, pb::Outcome::Active);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_another_tenant_takes_the_way_of_one_whose_session_is_unknown() {
+    let world = world().await;
+    let World { server, of_a, .. } = &world;
+    // Its own tenant has it known by heart.
+    assert_eq!(outcome(&world).await, pb::Outcome::Active);
+    let counts = async || {
+        let series = scrape(server).await;
+        let of_memory =
+            |name: &str| name.starts_with("sessiond_session_cache_") && name.contains("s_total");
+        series.into_iter().filter(|(name, _)| of_memory(name)).collect::<Vec<_>>()
+    };
+    let mut spent = Vec::new();
+    for access_token in [world.access.clone(), world.gone_access.clone()] {
+        let before = counts().await;
+        let request = pb::ValidateSessionRequest { access_token, ..Default::default() };
+        server.sessions_as(of_a).validate_session(request).await.expect("a judgement");
+        let after = counts().await;
+        let less = |((name, now), (_, was)): ((String, f64), (String, f64))| (name, now - was);
+        spent.push(after.into_iter().zip(before).map(less).collect::<Vec<_>>());
+    }
+    let cold = |(name, count): &(String, f64)| name.contains("cold") && *count == 1.0;
+    assert!(spent[0].iter().any(cold), "the database was asked: {:?}", spent[0]);
+    assert_eq!(spent[0], spent[1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

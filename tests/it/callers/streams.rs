@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use sessiond::caller::manage::Grant;
 use sessiond::caller::permissions::Role;
@@ -91,11 +92,11 @@ impl Open {
 
     /// Holds all four to an end with this reason, within the bound after `since`.
     async fn assert_ends(self, since: Instant, code: Code, name: &str) {
-        let ends: [std::pin::Pin<Box<dyn Future<Output = (Status, Instant)> + Send>>; 4] = [
-            Box::pin(end(self.sessions)),
-            Box::pin(end(self.alerts)),
-            Box::pin(end(self.revocations)),
-            Box::pin(end(self.answers)),
+        let ends = [
+            end(self.sessions).boxed(),
+            end(self.alerts).boxed(),
+            end(self.revocations).boxed(),
+            end(self.answers).boxed(),
         ];
         for (number, (status, at)) in join_all(ends).await.into_iter().enumerate() {
             assert_eq!(

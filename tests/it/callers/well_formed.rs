@@ -72,8 +72,7 @@ pub fn of(method: &str, about: About) -> Vec<u8> {
             pb::EraseUserRequest { tenant_id, user_id, ..Default::default() }.encode_to_vec()
         }
         "GetSession" => {
-            pb::GetSessionRequest { tenant_id, session_id, user_id: owner, ..Default::default() }
-                .encode_to_vec()
+            pb::GetSessionRequest { tenant_id, session_id, user_id: owner }.encode_to_vec()
         }
         "ListSessions" => {
             pb::ListSessionsRequest { tenant_id, ..Default::default() }.encode_to_vec()
