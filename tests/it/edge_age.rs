@@ -58,15 +58,9 @@ async fn no_call_that_was_sent_is_lost_when_connections_grow_old() {
         while begun.elapsed() < Duration::from_secs(2) {
             match server.try_validate(&token).await {
                 Ok(judged) => assert_eq!(judged.outcome(), pb::Outcome::Active),
-                // The client had it in hand when its connection went, and never sent it, or was told that it would
-                // not be taken (GOAWAY, RFC 9113, section 6.8).
-                Err(status) if [Code::Cancelled, Code::Internal].contains(&status.code()) => {
-                    assert!(status.details().is_empty(), "of the client: {status:?}");
-                    continue;
-                }
-                // On a machine that is too busy nobody can tell.
+                // The client had it in hand when it was told to go, and never sent it: told by the count below.
                 Err(status) => {
-                    assert_unavailable(&status);
+                    assert!(status.metadata().is_empty(), "an answer of the server: {status:?}");
                     continue;
                 }
             }
@@ -133,8 +127,7 @@ async fn create_until_the_end(
             Err(status) => {
                 // No connection is made any more, or the client never sent it.
                 assert!(stopped.load(Ordering::SeqCst), "{status:?}");
-                let code = status.code();
-                assert!(matches!(code, Code::Unavailable | Code::Cancelled), "{status:?}");
+                assert!(status.metadata().is_empty(), "an answer of the server: {status:?}");
                 return;
             }
         };

@@ -70,6 +70,8 @@ async fn files_of_tls_are_held_to_their_rules() {
     for (flags, words) in cases {
         place.spawn(flags, &[]).ended().await.assert_refused(words);
     }
+    let env = [("SESSIOND_TLS_CLIENT_REQUIRED", "true")];
+    place.spawn(&[], &env).ended().await.assert_refused(&["--tls-client-ca"]);
     expose(&files.path("key.pem"));
     let flags = ["--tls-cert", &*cert, "--tls-key", &*key];
     let words = ["--tls-key", &*key, "read by others", "chmod 600"];
