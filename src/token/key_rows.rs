@@ -58,9 +58,9 @@ impl Rows {
         }
     }
 
-    /// Writes what differs, and has every replica read the table again.
-    pub async fn write(mut self, now: Time) -> Result<()> {
-        let mut revoked = Vec::new();
+    /// Writes what differs, has every replica read the table again, and logs what was done by whom.
+    pub async fn write(mut self, now: Time, by: &str) -> Result<()> {
+        let (mut revoked, mut done) = (Vec::new(), Vec::new());
         for key in &self.keys {
             let old = self.before.iter().find(|old| old.kid == key.kid);
             match old {
@@ -73,20 +73,38 @@ impl Rows {
                 true => Revocation::of_key(&key.kid, now),
                 false => Revocation::of_key_set(&key.kid, now),
             });
+            done.push(match old {
+                None => ("key published", key),
+                Some(_) if removed => ("key removed: what it made is refused", key),
+                Some(_) => ("key rescheduled", key),
+            });
         }
         for old in &self.before {
             if !self.keys.iter().any(|key| key.kid == old.kid) {
                 keys::forget(&mut self.tx, &old.kid).await?;
+                done.push(("key forgotten: nothing of it can live", old));
             }
         }
         if !revoked.is_empty() {
             Changes { revoked, ..Changes::default() }.write(&mut self.tx).await?;
         }
-        self.tx.commit().await
+        self.tx.commit().await?;
+        for (what, key) in done {
+            log(what, key, by);
+        }
+        Ok(())
     }
 
     /// Lets go of the table as it is.
     pub async fn leave(self) -> Result<()> {
         self.tx.commit().await
     }
+}
+
+fn log(what: &'static str, key: &StoredKey, by: &str) {
+    let StoredKey { kid, algorithm, purpose, signs_from, retires_at, .. } = key;
+    let purpose = Purpose::of(*purpose).map(Purpose::name);
+    let time = |at: &Option<Time>| at.map(|at| at.to_rfc3339());
+    let (signs_from, retires_at) = (time(signs_from), time(retires_at));
+    tracing::info!(kid, purpose, algorithm, signs_from, retires_at, by, "{what}");
 }

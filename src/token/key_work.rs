@@ -85,7 +85,7 @@ impl KeyWork {
                     self.place(&mut rows, purpose, key, None)?;
                 }
             }
-            rows.write(now).await
+            rows.write(now, &self.by).await
         };
         self.db.within(beginning).await
     }
@@ -184,11 +184,7 @@ impl KeyWork {
                 forgotten.extend(old.map(|key| key.kid.clone()));
             }
             rows.keys.retain(|key| !forgotten.contains(&key.kid));
-            rows.write(now).await?;
-            for kid in forgotten {
-                tracing::info!(kid, by = self.by, "key forgotten: it is gone");
-            }
-            Ok(())
+            rows.write(now, &self.by).await
         };
         self.db.within(forgetting).await
     }
@@ -209,7 +205,7 @@ impl KeyWork {
         let kid = key.kid.clone();
         self.place(&mut rows, purpose, key, Some(now + after))?;
         let shown = shown(&rows, purpose, now)?.into_iter().find(|shown| shown.kid == kid);
-        rows.write(now).await?;
+        rows.write(now, &self.by).await?;
         Ok(shown.ok_or_else(|| anyhow::anyhow!("the key was just added"))?)
     }
 
@@ -224,10 +220,6 @@ impl KeyWork {
         let now = self.clock.now();
         let mut lives = rows.lives(purpose)?;
         add(&mut lives, Life { signs_from: from, ..life(&key)? }, now);
-        tracing::info!(
-            kid = key.kid, purpose = purpose.name(), algorithm = key.algorithm,
-            signs_from = %from.unwrap_or(now), by = self.by, "key published"
-        );
         rows.keys.push(key);
         rows.set_lives(purpose, &lives);
         Ok(())

@@ -53,8 +53,10 @@ async fn keys_are_worked_on_beside_the_server_that_runs_on_the_private_postgres(
     let waits = place.spawn(&["keys", "retire", &first], &[]).ended().await;
     waits.assert_refused(&["not everybody knows", "--now"]);
 
-    let said = keys(&place, &["retire", &first, "--now"], &[]).await;
-    assert!(said.contains("removed") && said.contains(&next), "{said}");
+    let ended = place.spawn(&["keys", "retire", &first, "--now"], &[]).ended().await;
+    assert!(ended.out.contains("removed") && ended.out.contains(&next), "{}", ended.out);
+    let logged = |line: &str| line.contains("key removed") && line.contains(&first);
+    assert!(ended.err.lines().any(logged), "{}", ended.err);
     wait::until(async || outcome(&mut client, &access).await == pb::Outcome::Inactive).await;
     let created = client.create_session(new_session("ada")).await.expect("a session");
     let (_, access, _) = parts(created.get_ref());

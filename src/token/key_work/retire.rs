@@ -82,8 +82,7 @@ impl KeyWork {
         rows.set_lives(purpose, &lives);
         let old = find(&rows, purpose, &key.kid, now)?.ok_or_else(lost)?;
         let new = find(&rows, purpose, &next.kid, now)?.ok_or_else(lost)?;
-        rows.write(now).await?;
-        tracing::info!(kid = old.kid, successor = new.kid, by = self.by, "key retired");
+        rows.write(now, &self.by).await?;
         Ok(Ok(Retired::Replaced(old, new)))
     }
 
@@ -132,13 +131,7 @@ impl KeyWork {
         let removed = find(&rows, purpose, kid, now)?.ok_or_else(lost)?;
         let mut left = shown(&rows, purpose, now)?.into_iter();
         let signs = left.find(|key| key.state == State::Signing).ok_or_else(lost)?;
-        rows.write(now).await?;
-        tracing::warn!(
-            kid,
-            signs = signs.kid,
-            by = self.by,
-            "key removed: what it made is refused"
-        );
+        rows.write(now, &self.by).await?;
         Ok(Retired::Removed(removed, signs))
     }
 
