@@ -40,10 +40,6 @@ pub struct Refreshed {
 
 impl Refresh {
     /// Refreshes sessions of `db` under `policies`, each no more often than `rate` says.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is a part that it needs, and there is no group of them"
-    )]
     pub fn new(
         db: &Database,
         rate: Rate,
@@ -59,7 +55,8 @@ impl Refresh {
         Refresh { lanes: Lanes::start(LANES, &batch.db.clone(), batch), issuer }
     }
 
-    /// Exchanges `token` for `caller`, to whom one of another's tenant is none of ours. What `client` states replaces what the session knew of its client.
+    /// Exchanges `token` for `caller`, to whom one of another's tenant is none of ours. What `client` states replaces
+    /// what the session knew of its client.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] for a token that cannot be honoured, [`Error::RateLimited`], [`Error::Overloaded`],

@@ -9,7 +9,7 @@ use sessiond::grpc::pb::session as pb;
 use tonic::Code;
 
 use crate::harness::MASTER_KEY;
-use crate::harness::calls::{assert_unavailable, new_session, parts, reason};
+use crate::harness::calls::{new_session, parts, reason};
 use crate::harness::cluster::Db;
 use crate::harness::process::{Place, client};
 use crate::harness::scrape::{calls as calls_of, scrape, until_calm, with_port};

@@ -14,7 +14,7 @@ use crate::harness::scrape::{scrape, until, until_calm, with_port};
 use crate::harness::wire::{
     END_HEADERS, HEADERS, REFUSED_STREAM, RST_STREAM, SETTINGS, VALIDATE, Wire, call,
 };
-use crate::harness::{start, start_with, wait};
+use crate::harness::{start, start_with};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_calls_at_once_on_one_connection_are_served() {

@@ -11,8 +11,8 @@ use super::{changes, methods};
 use crate::harness::callers::{authenticated, grant};
 use crate::harness::calls::{new_session, parts, reason};
 use crate::harness::requests::NOBODY;
-use crate::harness::{TestServer, start_with};
 use crate::harness::scrape::scrape;
+use crate::harness::{TestServer, start_with};
 
 /// What there is in tenant `b`, and the key of a caller that may only work for `a`.
 struct World {
