@@ -2,6 +2,7 @@
 
 use rustix::process::Signal;
 use sessiond::grpc::pb::session as pb;
+use sessiond::token::seal::MasterKey;
 
 use crate::harness::MASTER_KEY;
 use crate::harness::calls::{new_session, parts};
@@ -82,7 +83,7 @@ async fn what_a_command_cannot_do_it_says() {
     let env = [("DATABASE_URL", db.url.as_str()), ("SESSIOND_MASTER_KEY", MASTER_KEY.as_str())];
     let mut process = place.spawn(&[], &env);
     let mut client = client(process.addr().await).await;
-    let other = "YW5vdGhlciBtYXN0ZXIga2V5IG9mIDMyIGJ5dGVzLi4=";
+    let other = &MasterKey::generate();
     let wrong = [("DATABASE_URL", db.url.as_str()), ("SESSIOND_MASTER_KEY", other)];
     for flags in [&["rotate"][..], &["generate"], &["generate", "--algorithm", "rs256"]] {
         let flags: Vec<&str> = ["keys"].iter().chain(flags).copied().collect();
