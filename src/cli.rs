@@ -16,7 +16,8 @@ use clap::{Parser, Subcommand};
 use crate::cache::feed::WatchSettings;
 use crate::caller::admission::Callers;
 use crate::clock::Clock;
-use crate::config::{CallersFlag, Config, ReflectionFlag};
+use crate::config::Config;
+use crate::config::access::{CallersFlag, ReflectionFlag};
 use crate::dev_postgres;
 use crate::edge::tls as certificates;
 use crate::model::detection::DetectionSettings;
@@ -78,7 +79,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let tls = config.tls.files()?;
     let insecure = config.tls.dangerously_insecure;
     // Checked here as well as when binding, so that nothing is set up for an address that is refused.
-    let callers = config.callers;
+    let callers = config.access.callers;
     let known = refuse::callers_known(callers.into(), tls.as_ref());
     refuse::address(config.listen, tls.is_some(), known, insecure)?;
     if let Some(files) = &tls {
@@ -99,7 +100,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         edge: config.edge,
         http_listen: config.http_listen.0,
         callers: callers.into(),
-        reflection: match config.reflection {
+        reflection: match config.access.reflection {
             ReflectionFlag::On => true,
             ReflectionFlag::Off => false,
             ReflectionFlag::Auto => callers == CallersFlag::Open,
@@ -116,8 +117,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         activity_retention: config.activity_retention,
         staleness_bound: config.staleness_bound,
         cache_bytes: u64::from(config.cache_memory) << 20,
-        rate_limit: config.rate_limit,
-        refresh_limit: config.refresh_limit,
+        rate_limit: config.access.rate_limit,
+        refresh_limit: config.access.refresh_limit,
         traced,
         drain_timeout: config.drain_timeout,
         intervals: Intervals::default(),

@@ -1,5 +1,6 @@
 //! Flags and environment: every setting with its rule. `sessiond --help` is the reference.
 
+pub mod access;
 pub mod edge;
 pub mod file;
 mod parse;
@@ -14,6 +15,7 @@ use clap::{Args, ValueEnum};
 
 use crate::model::policy::ranges::{self, Range};
 use crate::model::policy::{Limit, Limits, OnLimit, Policy};
+use access::Access;
 use edge::Limits as EdgeLimits;
 use parse::{acr_levels, http_listen, issuer, listen};
 use tls::Tls;
@@ -43,13 +45,8 @@ pub struct Config {
     #[arg(value_parser = http_listen, value_name = "ADDRESS")]
     pub http_listen: HttpListen,
 
-    /// Who may call. Credentials that are shown are checked and bind in any case
-    #[arg(long, env = "SESSIOND_CALLERS", global = true, default_value = "open", value_enum)]
-    pub callers: CallersFlag,
-
-    /// Whether gRPC reflection tells the protocol to whoever asks
-    #[arg(long, env = "SESSIOND_REFLECTION", global = true, default_value = "auto", value_enum)]
-    pub reflection: ReflectionFlag,
+    #[command(flatten)]
+    pub access: Access,
 
     /// Postgres URL; without it a private Postgres is set up and used. A remote host is verified
     /// in full (sslmode=verify-full) unless the URL says otherwise
@@ -167,16 +164,6 @@ pub struct Config {
     #[arg(value_parser = clap::value_parser!(u32).range(8..=1_048_576), value_name = "MIB")]
     pub cache_memory: u32,
 
-    /// How often a principal may call a method a second, up to 1000000; 0 = as often as it likes
-    #[arg(long, env = "SESSIOND_RATE_LIMIT", global = true, default_value_t = 50_000)]
-    #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000), value_name = "NUMBER")]
-    pub rate_limit: u32,
-
-    /// How often a session may be refreshed a minute, up to 100000; 0 = as often as it likes
-    #[arg(long, env = "SESSIOND_REFRESH_LIMIT", global = true, default_value_t = 100)]
-    #[arg(value_parser = clap::value_parser!(u32).range(0..=100_000), value_name = "NUMBER")]
-    pub refresh_limit: u32,
-
     /// How long calls in progress may take to end when the server stops, 0s to 10m
     #[arg(long, env = "SESSIOND_DRAIN_TIMEOUT", global = true, default_value = "10s")]
     #[arg(value_parser = within(&DRAIN), value_name = "DURATION")]
@@ -208,24 +195,6 @@ pub struct Config {
     /// How to log; auto = text on a terminal, JSON otherwise
     #[arg(long, env = "SESSIOND_LOG_FORMAT", global = true, default_value = "auto", value_enum)]
     pub log_format: LogFormat,
-}
-
-/// `--callers`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum CallersFlag {
-    /// Whoever reaches the port may do everything
-    Open,
-    /// Only principals, with an API key or a certificate, and what they are granted
-    Authenticated,
-}
-
-/// `--reflection`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ReflectionFlag {
-    On,
-    Off,
-    /// On while callers are open
-    Auto,
 }
 
 /// `--http-listen`; `None` = off

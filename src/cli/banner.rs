@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::config::CallersFlag;
+use crate::config::access::CallersFlag;
 use crate::dev_postgres::DevPostgres;
 
 /// Prints where it listens, where the data lies, and lines to try.

@@ -1,0 +1,43 @@
+//! Who may call, and how often.
+
+use clap::{Args, ValueEnum};
+
+/// What is asked of callers, and granted to them.
+#[derive(Args, Debug, Clone)]
+pub struct Access {
+    /// Who may call. Credentials that are shown are checked and bind in any case
+    #[arg(long, env = "SESSIOND_CALLERS", global = true, default_value = "open", value_enum)]
+    pub callers: CallersFlag,
+
+    /// Whether gRPC reflection tells the protocol to whoever asks
+    #[arg(long, env = "SESSIOND_REFLECTION", global = true, default_value = "auto", value_enum)]
+    pub reflection: ReflectionFlag,
+
+    /// How often a principal may call a method a second, up to 1000000; 0 = as often as it likes
+    #[arg(long, env = "SESSIOND_RATE_LIMIT", global = true, default_value_t = 50_000)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000), value_name = "NUMBER")]
+    pub rate_limit: u32,
+
+    /// How often a session may be refreshed a minute, up to 100000; 0 = as often as it likes
+    #[arg(long, env = "SESSIOND_REFRESH_LIMIT", global = true, default_value_t = 100)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=100_000), value_name = "NUMBER")]
+    pub refresh_limit: u32,
+}
+
+/// `--callers`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CallersFlag {
+    /// Whoever reaches the port may do everything
+    Open,
+    /// Only principals, with an API key or a certificate, and what they are granted
+    Authenticated,
+}
+
+/// `--reflection`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReflectionFlag {
+    On,
+    Off,
+    /// On while callers are open
+    Auto,
+}
