@@ -87,7 +87,12 @@ impl Validate {
     pub async fn validate(&self, wish: &Validation) -> Result<Validated> {
         wish.caller.check_audience(wish.audience.as_deref())?;
         let now = self.clock.now();
-        let claims = match self.issuer.verify(&wish.token, now).await? {
+        // Whatever waits is boxed: a hit does not, and should be moved from layer to layer as little.
+        let verified = match self.issuer.verify_now(&wish.token, now) {
+            Some(verified) => verified,
+            None => Box::pin(self.issuer.verify(&wish.token, now)).await?,
+        };
+        let claims = match verified {
             Ok(claims) => claims,
             Err(reason) => {
                 self.notices.forged(&wish.token, reason, &wish.client, now);
@@ -101,7 +106,6 @@ impl Validate {
         let freshness = if known.is_some() { Freshness::Strong } else { wish.freshness };
         let (reading, session) = match known.and_then(|known| self.overlaid(known, &claims, now)) {
             Some(decided) => decided,
-            // Boxed, as is all that waits: a hit does not, and should be moved from layer to layer as little.
             None => Box::pin(self.read(&key, &claims, freshness, now)).await?,
         };
         let checked_at = now - age(reading.true_at);
@@ -117,10 +121,19 @@ impl Validate {
         };
         let outcome = match judge(&claims, &session, wish, now) {
             Err(reason) => Outcome::Inactive(reason),
-            Ok(()) => match Box::pin(self.unmet(&wish.required, &session, now)).await? {
-                unmet if unmet.is_empty() => Outcome::Active,
-                unmet => Outcome::StepUp(unmet),
-            },
+            Ok(()) => {
+                // The order of classes is the policy's; without a class there is nothing to look up.
+                let policy = match wish.required.acr {
+                    Some(_) => {
+                        Box::pin(self.policies.of(&session.key.tenant, &session.client)).await?
+                    }
+                    None => self.policies.builtin(),
+                };
+                match step_up::unmet(&wish.required, &session, &policy.acr_levels, now) {
+                    unmet if unmet.is_empty() => Outcome::Active,
+                    unmet => Outcome::StepUp(unmet),
+                }
+            }
         };
         if outcome == Outcome::Inactive(InactiveReason::TokenExpired) {
             self.notices.expired(&session, &wish.client, now);
@@ -174,20 +187,6 @@ impl Validate {
         let bound = Duration::from_std(self.reader.bound()).unwrap_or(Duration::MAX);
         let expires_at = Time::from_timestamp(claims.expires_at, 0).unwrap_or(checked_at);
         (checked_at + bound).min(expires_at).min(session.deadline())
-    }
-
-    async fn unmet(
-        &self,
-        required: &Requirements,
-        session: &Session,
-        now: Time,
-    ) -> Result<Vec<StepUpReason>> {
-        // The order of classes is the policy's; without a class there is nothing to look up.
-        let policy = match required.acr {
-            Some(_) => self.policies.of(&session.key.tenant, &session.client).await?,
-            None => self.policies.builtin(),
-        };
-        Ok(step_up::unmet(required, session, &policy.acr_levels, now))
     }
 }
 

@@ -47,6 +47,11 @@ impl Keys {
         self.0.get().await
     }
 
+    /// The same, if they are known.
+    pub fn known(&self) -> Option<Arc<Keyring>> {
+        self.0.known()
+    }
+
     /// The keys, true of a moment from now on: for who was told of one that is not known. However many ask, the table is
     /// read at most so often.
     ///

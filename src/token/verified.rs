@@ -6,7 +6,9 @@ use aws_lc_rs::digest::{SHA256, digest};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use crate::model::token::AccessClaims;
+use crate::clock::Time;
+use crate::model::token::{AccessClaims, InactiveReason};
+use crate::token::keyring::Keyring;
 
 /// What an entry costs besides the texts of its claims: the claims, their counts, the place in the cache. The key's id is
 /// shared.
@@ -23,6 +25,17 @@ pub(super) struct Verified(Cache<Hash, Proven, Bytes>);
 pub(super) struct Proven {
     pub claims: Arc<AccessClaims>,
     pub kid: Arc<str>,
+}
+
+impl Proven {
+    /// The claims, if the key still verifies at `now`.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn count(self, keyring: &Keyring, now: Time) -> Result<Arc<AccessClaims>, InactiveReason> {
+        let counts = keyring.verifying(&self.kid, now).is_some();
+        if counts { Ok(self.claims) } else { Err(InactiveReason::SignatureInvalid) }
+    }
 }
 
 type Hash = [u8; 32];
