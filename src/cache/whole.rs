@@ -21,9 +21,13 @@ const PACE: Duration = Duration::from_millis(20);
 /// Counts what was heard about the tables. Cheap to clone; clones share it.
 #[derive(Clone, Default)]
 pub struct Changes {
-    keys: Arc<AtomicU64>,
-    callers: Arc<AtomicU64>,
+    pub keys: Change,
+    pub callers: Change,
 }
+
+/// Counts what was heard about one of them.
+#[derive(Clone, Default)]
+pub struct Change(Arc<AtomicU64>);
 
 /// A table as it was read. Cheap to clone; clones share what they know.
 pub struct Whole<T>(Arc<Inner<T>>);
@@ -33,7 +37,7 @@ struct Inner<T> {
     read: Read<T>,
     seen: Seen,
     bound: Duration,
-    changes: Arc<AtomicU64>,
+    changes: Change,
     known: RwLock<Option<Known<T>>>,
     /// One read at a time; who waited for it takes what it found, if that will do, or how it failed.
     reading: tokio::sync::Mutex<Failed>,
@@ -66,7 +70,7 @@ impl Changes {
             Subject::Callers => &self.callers,
             Subject::Session(_) | Subject::Device(_) | Subject::User(_) | Subject::Tenant => return,
         };
-        changed.fetch_add(1, Ordering::AcqRel);
+        changed.0.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Anything may have changed.
@@ -77,39 +81,12 @@ impl Changes {
 }
 
 impl<T> Whole<T> {
-    /// The keys, as `read` finds them.
-    pub fn of_keys<F>(
+    /// A table as `read` finds it. What is heard of `changes` counts at once, the rest within `bound`.
+    pub fn new<F>(
         db: Database,
         seen: Seen,
         bound: Duration,
-        changes: &Changes,
-        read: impl Fn(Database) -> F + Send + Sync + 'static,
-    ) -> Whole<T>
-    where
-        F: Future<Output = Result<T>> + Send + 'static,
-    {
-        Whole::new(db, seen, bound, changes.keys.clone(), read)
-    }
-
-    /// Who may call, as `read` finds them.
-    pub fn of_callers<F>(
-        db: Database,
-        seen: Seen,
-        bound: Duration,
-        changes: &Changes,
-        read: impl Fn(Database) -> F + Send + Sync + 'static,
-    ) -> Whole<T>
-    where
-        F: Future<Output = Result<T>> + Send + 'static,
-    {
-        Whole::new(db, seen, bound, changes.callers.clone(), read)
-    }
-
-    fn new<F>(
-        db: Database,
-        seen: Seen,
-        bound: Duration,
-        changes: Arc<AtomicU64>,
+        changes: Change,
         read: impl Fn(Database) -> F + Send + Sync + 'static,
     ) -> Whole<T>
     where
@@ -177,7 +154,7 @@ impl<T> Whole<T> {
         if let Some((_, error)) = failed.as_ref().filter(|(at, _)| *at >= asked) {
             return Err(error.again());
         }
-        let (read_at, changes) = (Instant::now(), self.0.changes.load(Ordering::Acquire));
+        let (read_at, changes) = (Instant::now(), self.0.changes.0.load(Ordering::Acquire));
         let reading = self.0.db.within((self.0.read)(self.0.db.clone())).await;
         let value = Arc::new(reading.inspect_err(|error| {
             *failed = Some((Instant::now(), error.again()));
@@ -205,7 +182,7 @@ impl<T> Whole<T> {
         let now = Instant::now();
         let true_at = followed.map_or(known.read_at, |followed| followed.max(known.read_at));
         let age = |since: Instant| now.saturating_duration_since(since);
-        let fresh = known.changes == self.0.changes.load(Ordering::Acquire)
+        let fresh = known.changes == self.0.changes.0.load(Ordering::Acquire)
             && age(true_at) < bound
             && age(known.read_at) < KNOWN_FOR;
         fresh.then(|| known.value.clone())

@@ -230,6 +230,6 @@ fn admission(
         async move { Directory::read(&db, clock.now()).await }
     };
     let bound = settings.staleness_bound;
-    let directory = Whole::of_callers(db.clone(), seen.clone(), bound, changes, read);
+    let directory = Whole::new(db.clone(), seen.clone(), bound, changes.callers.clone(), read);
     Admission::new(settings.callers, directory, clock.clone())
 }

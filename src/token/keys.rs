@@ -34,7 +34,7 @@ impl Keys {
             let (reader, master) = (reader.clone(), master.clone());
             async move { Ok(Keyring::load(&reader.read().await?, &master)?) }
         };
-        let keys = Keys(Whole::of_keys(db.clone(), seen, bound, changes, read));
+        let keys = Keys(Whole::new(db.clone(), seen, bound, changes.keys.clone(), read));
         keys.get().await?;
         Ok(keys)
     }

@@ -1,0 +1,265 @@
+//! The attacks. Each comes from four tasks of one thread, and ends by itself.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use futures_util::future::try_join_all;
+use prost::Message;
+use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tonic::Code;
+use tonic::transport::Channel;
+
+use crate::Args;
+use crate::wire::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frame, GOAWAY, HEADERS,
+    PREFACE, RST_STREAM, VALIDATE, WINDOW_UPDATE, Wire, call, message,
+};
+
+/// Attackers at once.
+const ABREAST: usize = 4;
+/// Calls of a connection before the next one is opened.
+const CALLS: u32 = 500;
+
+/// What is done to the server.
+#[derive(Debug, Clone, Copy)]
+pub enum Attack {
+    RapidReset,
+    ProvokedReset,
+    Continuation,
+    EmptyData,
+    HalfPreface,
+    ByteByByte,
+    Crowd,
+    Metadata,
+    Oversize,
+    Spoilt,
+}
+
+impl Attack {
+    pub const ALL: [Attack; 10] = [
+        Attack::RapidReset,
+        Attack::ProvokedReset,
+        Attack::Continuation,
+        Attack::EmptyData,
+        Attack::HalfPreface,
+        Attack::ByteByByte,
+        Attack::Crowd,
+        Attack::Metadata,
+        Attack::Oversize,
+        Attack::Spoilt,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Attack::RapidReset => "rapid resets",
+            Attack::ProvokedReset => "provoked resets",
+            Attack::Continuation => "headers without an end",
+            Attack::EmptyData => "empty data without an end",
+            Attack::HalfPreface => "half a preface",
+            Attack::ByteByByte => "byte by byte",
+            Attack::Crowd => "a crowd that idles",
+            Attack::Metadata => "too many headers",
+            Attack::Oversize => "a byte more than 4 MiB",
+            Attack::Spoilt => "spoilt messages",
+        }
+    }
+
+    /// Attacks for so long; how often. A crowd and spoilt messages take the time that they need, if it is a whole round.
+    pub async fn run(
+        self,
+        addr: SocketAddr,
+        args: &Args,
+        lasting: Duration,
+    ) -> anyhow::Result<u64> {
+        let whole = lasting > Duration::from_secs(1);
+        let until = Instant::now() + lasting;
+        let some = |all: u32| if whole { all } else { all.min(200) };
+        let tasks = (0..ABREAST).map(async |number| match self {
+            Attack::RapidReset => {
+                let pair = |n: u32| [begin(n), reset(n)].concat();
+                flood(addr, until, (0..4000).flat_map(pair).collect()).await
+            }
+            Attack::ProvokedReset => {
+                // A window that grows too large is an error of its stream (RFC 9113, section 6.9.1).
+                let most = 0x7fff_ffff_u32.to_be_bytes();
+                let grow = |n| Frame::new(WINDOW_UPDATE, 0, 2 * n + 1, &most).bytes();
+                let pair = |n: u32| [begin(n), grow(n)].concat();
+                flood(addr, until, (0..4000).flat_map(pair).collect()).await
+            }
+            Attack::Continuation => {
+                let head = Frame::new(HEADERS, 0, 1, &call(VALIDATE, &[])).bytes();
+                let more = Frame::new(CONTINUATION, 0, 1, b"\x00\x01a\x01b").bytes();
+                flood(addr, until, [head, more.repeat(20_000)].concat()).await
+            }
+            Attack::EmptyData => {
+                let empty = Frame::new(DATA, 0, 1, b"").bytes();
+                flood(addr, until, [begin(0), empty.repeat(20_000)].concat()).await
+            }
+            Attack::HalfPreface => halves(addr, until).await,
+            Attack::ByteByByte => dribble(addr, until).await,
+            Attack::Crowd => crowd(addr, until, some(args.crowd) as usize / ABREAST).await,
+            Attack::Metadata => metadata(addr, until).await,
+            Attack::Oversize => oversize(addr, until).await,
+            Attack::Spoilt => spoilt(addr, some(args.spoilt) / ABREAST as u32, number as u64).await,
+        });
+        Ok(try_join_all(tasks).await?.into_iter().sum())
+    }
+}
+
+fn begin(n: u32) -> Vec<u8> {
+    Frame::new(HEADERS, END_HEADERS, 2 * n + 1, &call(VALIDATE, &[])).bytes()
+}
+
+fn reset(n: u32) -> Vec<u8> {
+    Frame::new(RST_STREAM, 0, 2 * n + 1, &8_u32.to_be_bytes()).bytes()
+}
+
+/// Sends it over one connection after the other, each of which the server must end.
+async fn flood(addr: SocketAddr, until: Instant, bytes: Vec<u8>) -> anyhow::Result<u64> {
+    let mut done = 0;
+    while Instant::now() < until {
+        let mut wire = Wire::open(addr).await;
+        wire.write(&bytes).await;
+        let frames = wire.until_closed().await;
+        // What it said last may be lost with the connection.
+        let told = frames.iter().rev().find(|frame| frame.kind == GOAWAY).map(Frame::code);
+        ensure!(told.is_none_or(|code| code == ENHANCE_YOUR_CALM), "it was told {told:?}");
+        done += 1;
+    }
+    Ok(done)
+}
+
+/// Connections that begin and say no more; the server closes them in its time.
+async fn halves(addr: SocketAddr, until: Instant) -> anyhow::Result<u64> {
+    let mut held = Vec::new();
+    while Instant::now() < until {
+        let mut stream = TcpStream::connect(addr).await?;
+        // It may have been given up for another already.
+        let _ = stream.write_all(&PREFACE[..20]).await;
+        held.push(stream);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    Ok(held.len() as u64)
+}
+
+/// Connections that say a byte a second.
+async fn dribble(addr: SocketAddr, until: Instant) -> anyhow::Result<u64> {
+    let mut held = Vec::new();
+    for _ in 0..100 {
+        held.push(TcpStream::connect(addr).await?);
+    }
+    for byte in PREFACE.iter().cycle() {
+        for stream in &mut held {
+            let _ = stream.write_all(&[*byte]).await;
+        }
+        if Instant::now() >= until {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    Ok(held.len() as u64)
+}
+
+async fn crowd(addr: SocketAddr, until: Instant, count: usize) -> anyhow::Result<u64> {
+    let mut held = Vec::new();
+    for _ in 0..count {
+        held.push(Wire::open(addr).await);
+    }
+    tokio::time::sleep_until(until.into()).await;
+    // It is still there.
+    if let Some(last) = held.last_mut() {
+        let head = call("/nothing/here", &[]);
+        last.send(HEADERS, END_HEADERS | END_STREAM, 1, &head).await;
+        last.until(HEADERS).await;
+    }
+    Ok(held.len() as u64)
+}
+
+/// Four times the headers that may be.
+async fn metadata(addr: SocketAddr, until: Instant) -> anyhow::Result<u64> {
+    let value = "a".repeat(200);
+    let names: Vec<String> = (0..300).map(|n| format!("x-{n:03}")).collect();
+    let more: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), &*value)).collect();
+    let block = call(VALIDATE, &more);
+    let parts: Vec<&[u8]> = block.chunks(16_384).collect();
+    let frames = parts.iter().enumerate().flat_map(|(number, part)| {
+        let kind = if number == 0 { HEADERS } else { CONTINUATION };
+        let flags = if number + 1 == parts.len() { END_HEADERS } else { 0 };
+        Frame::new(kind, flags, 1, part).bytes()
+    });
+    let bytes: Vec<u8> = frames.chain(Frame::new(GOAWAY, 0, 0, &[0; 8]).bytes()).collect();
+    let mut done = 0;
+    while Instant::now() < until {
+        let mut wire = Wire::open(addr).await;
+        wire.write(&bytes).await;
+        let frames = wire.until_closed().await;
+        ensure!(frames.iter().all(|frame| frame.kind != DATA), "it was a call");
+        done += 1;
+    }
+    Ok(done)
+}
+
+async fn oversize(addr: SocketAddr, until: Instant) -> anyhow::Result<u64> {
+    let channel = Channel::from_shared(format!("http://{addr}"))?.connect().await?;
+    let mut client = SessionServiceClient::new(channel);
+    let mut done = 0;
+    while Instant::now() < until {
+        // With the field's own bytes.
+        let access_token = "a".repeat((4 << 20) - 4);
+        let request = pb::ValidateSessionRequest { access_token, ..Default::default() };
+        let status = client.validate_session(request).await.err();
+        let code = status.map(|status| status.code());
+        let refused = [Code::OutOfRange, Code::ResourceExhausted];
+        ensure!(code.is_some_and(|code| refused.contains(&code)), "{code:?}");
+        done += 1;
+    }
+    Ok(done)
+}
+
+/// Messages with bits turned over; each must be answered.
+async fn spoilt(addr: SocketAddr, count: u32, seed: u64) -> anyhow::Result<u64> {
+    let sound = pb::CreateSessionRequest {
+        user_id: "eve".to_owned(),
+        client_id: "web".to_owned(),
+        client: Some(pb::ClientContext {
+            ip_address: "2001:db8::1".to_owned(),
+            user_agent: "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0".to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let sound = sound.encode_to_vec();
+    let mut state = 0x9e37_79b9_7f4a_7c15 ^ seed;
+    let mut below = |end: usize| {
+        // xorshift64 (Marsaglia, "Xorshift RNGs", 2003).
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 33) as usize % end
+    };
+    let (mut done, mut wire) = (0, Wire::open(addr).await);
+    let path = "/session.v1.SessionService/CreateSession";
+    for number in 0..count {
+        let n = number % CALLS;
+        if n == 0 {
+            wire = Wire::open(addr).await;
+            // Room for all answers.
+            wire.send(WINDOW_UPDATE, 0, 0, &0x7000_0000_u32.to_be_bytes()).await;
+        }
+        let mut bytes = sound.clone();
+        for _ in 0..=below(8) {
+            let at = below(bytes.len());
+            bytes[at] ^= 1 << below(8);
+        }
+        let head = Frame::new(HEADERS, END_HEADERS, 2 * n + 1, &call(path, &[])).bytes();
+        let body = Frame::new(DATA, END_STREAM, 2 * n + 1, &message(&bytes)).bytes();
+        wire.write(&[head, body].concat()).await;
+        while wire.until(HEADERS).await.flags & END_STREAM == 0 {}
+        done += 1;
+    }
+    Ok(done)
+}

@@ -1,0 +1,77 @@
+//! The honest caller.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use tonic::transport::Channel;
+
+/// Asks from a thread of its own for as long as the process lives.
+pub struct Honest(Arc<Mutex<Vec<f64>>>);
+
+/// What it saw in a while.
+pub struct Seen {
+    pub p99: f64,
+    pub calls: usize,
+}
+
+impl Honest {
+    pub fn start(addr: SocketAddr) -> anyhow::Result<Honest> {
+        let times = Arc::new(Mutex::new(Vec::new()));
+        let kept = times.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::spawn(move || {
+            if let Err(error) = runtime.block_on(ask(addr, &kept)) {
+                // Nobody else would say so, and there is nothing left to measure.
+                eprintln!("the honest caller was not served: {error:#}");
+                std::process::exit(1);
+            }
+        });
+        Ok(Honest(times))
+    }
+
+    /// What it saw while `work` was done.
+    pub async fn over(
+        &self,
+        work: impl Future<Output = anyhow::Result<()>>,
+    ) -> anyhow::Result<Seen> {
+        self.take();
+        work.await?;
+        let mut times = self.take();
+        ensure!(times.len() > 100, "only {} answers", times.len());
+        times.sort_unstable_by(f64::total_cmp);
+        Ok(Seen { p99: times[times.len() * 99 / 100], calls: times.len() })
+    }
+
+    fn take(&self) -> Vec<f64> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+}
+
+async fn ask(addr: SocketAddr, times: &Mutex<Vec<f64>>) -> anyhow::Result<()> {
+    let endpoint = Channel::from_shared(format!("http://{addr}"))?.tcp_nodelay(true);
+    let mut client = SessionServiceClient::new(endpoint.connect().await?);
+    let request = pb::CreateSessionRequest {
+        user_id: "honest".to_owned(),
+        client_id: "web".to_owned(),
+        ..Default::default()
+    };
+    let created = client.create_session(request).await?.into_inner();
+    let access_token = created.tokens.context("tokens")?.access_token;
+    loop {
+        let access_token = access_token.clone();
+        let request = pb::ValidateSessionRequest { access_token, ..Default::default() };
+        let begun = Instant::now();
+        let judged = client.validate_session(request).await?;
+        let took = begun.elapsed().as_secs_f64();
+        if judged.get_ref().outcome() != pb::Outcome::Active {
+            bail!("{judged:?}");
+        }
+        times.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(took);
+        // As often as it is worth measuring, so that it is no load by itself.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}

@@ -1,0 +1,98 @@
+//! The server that is attacked.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use sessiond::dev_postgres::{DevPostgres, Options};
+use tempfile::TempDir;
+
+/// A running server. Dropping it ends it, and its Postgres.
+pub struct Server {
+    pub addr: SocketAddr,
+    http: SocketAddr,
+    child: Child,
+    /// Kept open: the server may still print.
+    _stdout: BufReader<ChildStdout>,
+    _postgres: DevPostgres,
+    // After the server that works in it.
+    _dir: TempDir,
+}
+
+impl Server {
+    /// With room for a crowd of so many.
+    pub fn start(crowd: u32) -> anyhow::Result<Server> {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::Builder::new().prefix("sessiond-bench-").tempdir()?;
+        // Postgres run by root drops to another user, who must be able to enter.
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))?;
+        let data_dir = dir.path().join("home");
+        let postgres = DevPostgres::start(Options { data_dir, pg_bin: None, fsync: false })?;
+        let http = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let room = (crowd + 1000).to_string();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sessiond"))
+            .args(["--listen", "127.0.0.1:0", "--http-listen", &http.to_string()])
+            .args(["--access-token-ttl", "24h", "--handshake-timeout", "2s"])
+            .args(["--max-connections", &room, "--max-connections-per-peer", &room, "--data-dir"])
+            .arg(dir.path().join("server"))
+            .env("DATABASE_URL", postgres.url("sessiond"))
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(dir.path().join("server.log"))?)
+            .spawn()
+            .context("cannot start the server")?;
+        let mut stdout = BufReader::new(child.stdout.take().context("stdout is piped")?);
+        let mut line = String::new();
+        stdout.read_line(&mut line)?;
+        let addr = line.trim().strip_prefix("sessiond listens on ").context("it does not start")?;
+        let addr = addr.parse()?;
+        Ok(Server { addr, http, child, _stdout: stdout, _postgres: postgres, _dir: dir })
+    }
+
+    /// The memory that it has, in bytes.
+    pub fn resident(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB"));
+        Ok(kilobytes.context("VmRSS")?.trim().parse::<u64>()? * 1024)
+    }
+
+    /// Waits until only the honest caller is connected.
+    pub async fn calm(&self) -> anyhow::Result<()> {
+        for _ in 0..300 {
+            if self.connections()? <= 1.0 {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        anyhow::bail!("connections of attackers are still there after 30 s")
+    }
+
+    fn connections(&self) -> anyhow::Result<f64> {
+        let mut stream = TcpStream::connect(self.http)?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        let line = text.lines().find_map(|line| line.strip_prefix("sessiond_connections "));
+        Ok(line.context("the metric")?.trim().parse()?)
+    }
+
+    /// Stops it, which must be in good order.
+    pub fn end(&mut self) -> anyhow::Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?).context("a process")?;
+        kill_process(pid, Signal::TERM)?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "it ended with {status}");
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
