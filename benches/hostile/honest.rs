@@ -24,10 +24,13 @@ impl Honest {
         let kept = times.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::spawn(move || {
-            if let Err(error) = runtime.block_on(ask(addr, &kept)) {
-                // Nobody else would say so, and there is nothing left to measure.
-                eprintln!("the honest caller was not served: {error:#}");
-                std::process::exit(1);
+            // Its silence fails the measurement; an attack that fails by itself says more than this. At the end
+            // nobody waits for it any more.
+            let asked = runtime.block_on(ask(addr, &kept));
+            if let Err(error) = asked
+                && Arc::strong_count(&kept) > 1
+            {
+                eprintln!("the honest caller is served no more: {error:#}");
             }
         });
         Ok(Honest(times))

@@ -114,6 +114,7 @@ async fn run(args: &Args) -> anyhow::Result<()> {
         after >> 20
     );
     ensure!(after < before + SLACK, "memory stays taken");
+    drop(honest);
     server.end()
 }
 
