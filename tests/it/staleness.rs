@@ -12,9 +12,10 @@ use sessiond::server::Settings;
 use crate::harness::calls::{new_session, parts};
 use crate::harness::cluster::{Db, own_cluster};
 use crate::harness::load::judged;
-use crate::harness::proxy::{Mode, Proxy};
+use crate::harness::proxy::{HELD, Mode, Proxy};
 use crate::harness::trials::Trials;
 use crate::harness::{audit, clock, start, start_on, wait};
+use crate::watch_revocations::Gateway;
 
 /// Ends the connections on which revocations are followed; how many there were.
 const KILL_FEEDS: &str =
@@ -36,6 +37,32 @@ async fn the_bound_holds_while_the_feed_is_cut_off_again_and_again() {
         }
     };
     trials.run(&[&server, &replicas[0], &replicas[1]], 8, breaking).await;
+    audit::check(&server.db).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_before_the_news_and_arrives_after_it_is_not_kept() {
+    let server = start().await;
+    let proxy = Proxy::before(&server.db.url);
+    let slow = server.replica_with(|settings| settings.database_url = proxy.url.clone()).await;
+    let mut gateway = Gateway::open(&slow, "").await;
+    for round in 1..=3 {
+        let (id, token, _) = parts(&server.create(HELD).await);
+        assert_eq!(slow.validate(&token).await.outcome(), pb::Outcome::Active, "read, and kept");
+        proxy.set(Mode::HoldReads);
+        let overtaken = async {
+            // Whether the news counts for who asked before is its own affair.
+            slow.validate_now(&token).await;
+        };
+        let news = async {
+            proxy.until_held(round).await;
+            server.terminate(&id).await.expect("ok");
+            gateway.until_ended(&id).await;
+            proxy.set(Mode::Pass);
+        };
+        join(overtaken, news).await;
+        assert_eq!(slow.validate(&token).await.outcome(), pb::Outcome::Inactive, "it was kept");
+    }
     audit::check(&server.db).await;
 }
 

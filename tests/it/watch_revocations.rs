@@ -12,7 +12,8 @@ use crate::harness::proxy::{Mode, Proxy};
 use crate::harness::stepping::second_factor;
 use crate::harness::{TestServer, audit, start, start_with};
 
-struct Gateway {
+/// A stream of revocations and all that it told.
+pub struct Gateway {
     stream: Streaming<pb::WatchRevocationsResponse>,
     told: Vec<pb::Revocation>,
     cursor: String,
@@ -20,7 +21,8 @@ struct Gateway {
 }
 
 impl Gateway {
-    async fn open(server: &TestServer, cursor: &str) -> Gateway {
+    /// Past the snapshot.
+    pub async fn open(server: &TestServer, cursor: &str) -> Gateway {
         let request =
             pb::WatchRevocationsRequest { cursor: cursor.to_owned(), ..Default::default() };
         let stream = server.sessions().watch_revocations(request).await.expect("a stream");
@@ -63,7 +65,8 @@ impl Gateway {
         }
     }
 
-    async fn until_ended(&mut self, id: &str) {
+    /// Waits until it is told that the session has ended.
+    pub async fn until_ended(&mut self, id: &str) {
         let told = self.until_told(pb::RevocationLevel::Session, id).await;
         assert_eq!(told.below_generation, 0, "all tokens");
     }

@@ -2,19 +2,21 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+
+use super::wait;
 
 const SOCKET: &str = ".s.PGSQL.5432";
 
 /// What becomes of the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Mode {
     Pass,
     /// Postgres commits; instead of hearing of it the server sees its connection closed.
@@ -31,18 +33,12 @@ pub enum Mode {
     CutListeners,
     /// What Postgres answers arrives late, but not where somebody listens: news overtake reads.
     LateReads,
+    /// What Postgres answers about the user [`HELD`] stays here until the mode changes.
+    HoldReads,
 }
 
-const MODES: [Mode; 8] = [
-    Mode::Pass,
-    Mode::CutCommits,
-    Mode::MuteCommits,
-    Mode::BlackHole,
-    Mode::Slow,
-    Mode::MuteListeners,
-    Mode::CutListeners,
-    Mode::LateReads,
-];
+/// The user of [`Mode::HoldReads`].
+pub const HELD: &str = "held-back";
 
 const LATE: Duration = Duration::from_millis(3);
 /// Longer than it takes to hear of something.
@@ -52,7 +48,8 @@ const VERY_LATE: Duration = Duration::from_millis(30);
 pub struct Proxy {
     /// The database's URL by way of this proxy.
     pub url: String,
-    mode: Arc<AtomicU8>,
+    mode: watch::Sender<Mode>,
+    held: Arc<AtomicUsize>,
     accepting: JoinHandle<()>,
     _dir: tempfile::TempDir,
 }
@@ -70,14 +67,21 @@ impl Proxy {
         let user = config.get_user().expect("a user");
         let host = escaped(dir.path());
         let url = format!("postgresql:///{name}?host={host}&user={user}");
-        let mode = Arc::new(AtomicU8::new(0));
-        let accepting = tokio::spawn(accept(listener, real.join(SOCKET), mode.clone()));
-        Proxy { url, mode, accepting, _dir: dir }
+        let mode = watch::Sender::new(Mode::Pass);
+        let held = Arc::<AtomicUsize>::default();
+        let way = (mode.subscribe(), held.clone());
+        let accepting = tokio::spawn(accept(listener, real.join(SOCKET), way));
+        Proxy { url, mode, held, accepting, _dir: dir }
     }
 
     /// From the next bytes on.
     pub fn set(&self, mode: Mode) {
-        self.mode.store(mode as u8, Ordering::SeqCst);
+        self.mode.send_replace(mode);
+    }
+
+    /// Waits until so many answers were held back in all.
+    pub async fn until_held(&self, answers: usize) {
+        wait::until(async || self.held.load(Ordering::SeqCst) >= answers).await;
     }
 }
 
@@ -91,12 +95,15 @@ fn escaped(path: &Path) -> String {
     path.to_str().expect("a plain path").replace('/', "%2F")
 }
 
-async fn accept(listener: UnixListener, real: PathBuf, mode: Arc<AtomicU8>) {
+/// The mode, and how many answers were held back.
+type Way = (watch::Receiver<Mode>, Arc<AtomicUsize>);
+
+async fn accept(listener: UnixListener, real: PathBuf, way: Way) {
     // Dropped with this task, and all connections with it.
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         if let Ok(server) = UnixStream::connect(&real).await {
-            connections.spawn(carry(client, server, mode.clone()));
+            connections.spawn(carry(client, server, way.clone()));
         }
     }
 }
@@ -112,7 +119,7 @@ struct Line {
 }
 
 /// One connection, until either side closes it.
-async fn carry(client: UnixStream, server: UnixStream, mode: Arc<AtomicU8>) {
+async fn carry(client: UnixStream, server: UnixStream, (mut mode, held): Way) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let mut line = Line::default();
@@ -123,7 +130,7 @@ async fn carry(client: UnixStream, server: UnixStream, mode: Arc<AtomicU8>) {
             read = from_server.read(&mut down) => (take(&down, read), false),
         };
         let Some(bytes) = bytes else { break };
-        let now = MODES[usize::from(mode.load(Ordering::SeqCst))];
+        let now = *mode.borrow();
         line.listening |= is_up && bytes.windows(6).any(|part| part == b"LISTEN");
         line.mute |= now == Mode::BlackHole || (now == Mode::MuteListeners && line.listening);
         if now == Mode::CutListeners && line.listening {
@@ -141,6 +148,13 @@ async fn carry(client: UnixStream, server: UnixStream, mode: Arc<AtomicU8>) {
             }
             line.mute = true;
             continue;
+        }
+        let of_held = bytes.windows(HELD.len()).any(|part| part == HELD.as_bytes());
+        if now == Mode::HoldReads && !is_up && of_held {
+            held.fetch_add(1, Ordering::SeqCst);
+            if mode.wait_for(|mode| *mode != Mode::HoldReads).await.is_err() {
+                break;
+            }
         }
         let late = match now {
             Mode::Slow if !is_up => Some(LATE),
