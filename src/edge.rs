@@ -6,13 +6,14 @@ mod connection;
 pub mod handshakes;
 pub mod identity;
 mod meters;
+mod pace;
 pub mod places;
 mod prefaced;
 pub mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -28,6 +29,7 @@ use crate::config::edge::Limits;
 use crate::metrics::Metrics;
 use handshakes::Handshakes;
 use meters::Meters;
+use pace::Paces;
 use places::Places;
 use tls::Certificates;
 
@@ -89,6 +91,9 @@ impl Edge {
         let Edge { listener, parts } = self;
         let places =
             Places::new(parts.limits.max_connections, parts.limits.max_connections_per_peer);
+        // All that a peer may have may also come back at once, such as when another replica stops.
+        let rate = parts.limits.max_connection_rate_per_peer;
+        let paces = Arc::new(Paces::new(rate, parts.limits.max_connections_per_peer));
         let counted = places.clone();
         let help = "Connections of the gRPC port.";
         metrics.sampled("connections", help, move || counted.taken() as f64);
@@ -101,9 +106,16 @@ impl Edge {
                     return None;
                 }
             };
-            let (parts, service) = (parts.clone(), service.clone());
+            if !paces.admit(place.peer, Instant::now()) {
+                parts.meters.paced();
+                return None;
+            }
+            let (parts, paces, service) = (parts.clone(), paces.clone(), service.clone());
             Some(async move {
-                connection::serve(stream, from, &parts, service).await;
+                if connection::serve(stream, from, &parts, service).await.is_err() {
+                    parts.meters.breached();
+                    paces.breach(place.peer, Instant::now());
+                }
                 drop(place);
             })
         };

@@ -1,6 +1,7 @@
-//! The attacks. Each comes from four tasks of one thread, and ends by itself.
+//! The attacks. Each comes from four tasks of one thread, and ends by itself. Each task has addresses of its own, so that
+//! limits of a peer hold for it and not for the honest caller.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
@@ -9,19 +10,28 @@ use prost::Message;
 use sessiond::grpc::pb::session as pb;
 use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tonic::transport::Channel;
 
 use crate::Args;
 use crate::wire::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frame, GOAWAY, HEADERS,
-    PREFACE, RST_STREAM, VALIDATE, WINDOW_UPDATE, Wire, call, message,
+    PREFACE, RST_STREAM, VALIDATE, WINDOW_UPDATE, Wire, call, connect, message,
 };
 
 /// Attackers at once.
 const ABREAST: usize = 4;
 /// Calls of a connection before the next one is opened.
 const CALLS: u32 = 500;
+
+/// Connections of the crowd from one address.
+const CROWD: usize = 1000;
+
+/// From where to where.
+#[derive(Clone, Copy)]
+struct Way {
+    from: Ipv4Addr,
+    to: SocketAddr,
+}
 
 /// What is done to the server.
 #[derive(Debug, Clone, Copy)]
@@ -77,33 +87,38 @@ impl Attack {
         let whole = lasting > Duration::from_secs(1);
         let until = Instant::now() + lasting;
         let some = |all: u32| if whole { all } else { all.min(200) };
-        let tasks = (0..ABREAST).map(async |number| match self {
-            Attack::RapidReset => {
-                let pair = |n: u32| [begin(n), reset(n)].concat();
-                flood(addr, until, (0..4000).flat_map(pair).collect()).await
+        let tasks = (0..ABREAST).map(async |number| {
+            let way = Way { from: [127, 1 + self as u8, number as u8, 1].into(), to: addr };
+            match self {
+                Attack::RapidReset => {
+                    let pair = |n: u32| [begin(n), reset(n)].concat();
+                    flood(way, until, (0..4000).flat_map(pair).collect()).await
+                }
+                Attack::ProvokedReset => {
+                    // A window that grows too large is an error of its stream (RFC 9113, section 6.9.1).
+                    let most = 0x7fff_ffff_u32.to_be_bytes();
+                    let grow = |n| Frame::new(WINDOW_UPDATE, 0, 2 * n + 1, &most).bytes();
+                    let pair = |n: u32| [begin(n), grow(n)].concat();
+                    flood(way, until, (0..4000).flat_map(pair).collect()).await
+                }
+                Attack::Continuation => {
+                    let head = Frame::new(HEADERS, 0, 1, &call(VALIDATE, &[])).bytes();
+                    let more = Frame::new(CONTINUATION, 0, 1, b"\x00\x01a\x01b").bytes();
+                    flood(way, until, [head, more.repeat(20_000)].concat()).await
+                }
+                Attack::EmptyData => {
+                    let empty = Frame::new(DATA, 0, 1, b"").bytes();
+                    flood(way, until, [begin(0), empty.repeat(20_000)].concat()).await
+                }
+                Attack::HalfPreface => halves(way, until).await,
+                Attack::ByteByByte => dribble(way, until).await,
+                Attack::Crowd => crowd(way, until, some(args.crowd) as usize / ABREAST).await,
+                Attack::Metadata => metadata(way, until).await,
+                Attack::Oversize => oversize(way, until).await,
+                Attack::Spoilt => {
+                    spoilt(way, some(args.spoilt) / ABREAST as u32, number as u64).await
+                }
             }
-            Attack::ProvokedReset => {
-                // A window that grows too large is an error of its stream (RFC 9113, section 6.9.1).
-                let most = 0x7fff_ffff_u32.to_be_bytes();
-                let grow = |n| Frame::new(WINDOW_UPDATE, 0, 2 * n + 1, &most).bytes();
-                let pair = |n: u32| [begin(n), grow(n)].concat();
-                flood(addr, until, (0..4000).flat_map(pair).collect()).await
-            }
-            Attack::Continuation => {
-                let head = Frame::new(HEADERS, 0, 1, &call(VALIDATE, &[])).bytes();
-                let more = Frame::new(CONTINUATION, 0, 1, b"\x00\x01a\x01b").bytes();
-                flood(addr, until, [head, more.repeat(20_000)].concat()).await
-            }
-            Attack::EmptyData => {
-                let empty = Frame::new(DATA, 0, 1, b"").bytes();
-                flood(addr, until, [begin(0), empty.repeat(20_000)].concat()).await
-            }
-            Attack::HalfPreface => halves(addr, until).await,
-            Attack::ByteByByte => dribble(addr, until).await,
-            Attack::Crowd => crowd(addr, until, some(args.crowd) as usize / ABREAST).await,
-            Attack::Metadata => metadata(addr, until).await,
-            Attack::Oversize => oversize(addr, until).await,
-            Attack::Spoilt => spoilt(addr, some(args.spoilt) / ABREAST as u32, number as u64).await,
         });
         Ok(try_join_all(tasks).await?.into_iter().sum())
     }
@@ -118,10 +133,10 @@ fn reset(n: u32) -> Vec<u8> {
 }
 
 /// Sends it over one connection after the other, each of which the server must end.
-async fn flood(addr: SocketAddr, until: Instant, bytes: Vec<u8>) -> anyhow::Result<u64> {
+async fn flood(way: Way, until: Instant, bytes: Vec<u8>) -> anyhow::Result<u64> {
     let mut done = 0;
     while Instant::now() < until {
-        let mut wire = Wire::open(addr).await;
+        let mut wire = Wire::open_from(way.from, way.to).await;
         wire.write(&bytes).await;
         let frames = wire.until_closed().await;
         // What it said last may be lost with the connection.
@@ -133,10 +148,10 @@ async fn flood(addr: SocketAddr, until: Instant, bytes: Vec<u8>) -> anyhow::Resu
 }
 
 /// Connections that begin and say no more; the server closes them in its time.
-async fn halves(addr: SocketAddr, until: Instant) -> anyhow::Result<u64> {
+async fn halves(way: Way, until: Instant) -> anyhow::Result<u64> {
     let mut held = Vec::new();
     while Instant::now() < until {
-        let mut stream = TcpStream::connect(addr).await?;
+        let mut stream = connect(way.from, way.to).await?;
         // It may have been given up for another already.
         let _ = stream.write_all(&PREFACE[..20]).await;
         held.push(stream);
@@ -146,10 +161,10 @@ async fn halves(addr: SocketAddr, until: Instant) -> anyhow::Result<u64> {
 }
 
 /// Connections that say a byte a second.
-async fn dribble(addr: SocketAddr, until: Instant) -> anyhow::Result<u64> {
+async fn dribble(way: Way, until: Instant) -> anyhow::Result<u64> {
     let mut held = Vec::new();
     for _ in 0..100 {
-        held.push(TcpStream::connect(addr).await?);
+        held.push(connect(way.from, way.to).await?);
     }
     for byte in PREFACE.iter().cycle() {
         for stream in &mut held {
@@ -163,10 +178,12 @@ async fn dribble(addr: SocketAddr, until: Instant) -> anyhow::Result<u64> {
     Ok(held.len() as u64)
 }
 
-async fn crowd(addr: SocketAddr, until: Instant, count: usize) -> anyhow::Result<u64> {
+async fn crowd(way: Way, until: Instant, count: usize) -> anyhow::Result<u64> {
     let mut held = Vec::new();
-    for _ in 0..count {
-        held.push(Wire::open(addr).await);
+    for number in 0..count {
+        let [a, b, c, d] = way.from.octets();
+        let from = Ipv4Addr::new(a, b, c, d + (number / CROWD) as u8);
+        held.push(Wire::open_from(from, way.to).await);
     }
     tokio::time::sleep_until(until.into()).await;
     // It is still there.
@@ -179,7 +196,7 @@ async fn crowd(addr: SocketAddr, until: Instant, count: usize) -> anyhow::Result
 }
 
 /// Four times the headers that may be.
-async fn metadata(addr: SocketAddr, until: Instant) -> anyhow::Result<u64> {
+async fn metadata(way: Way, until: Instant) -> anyhow::Result<u64> {
     let value = "a".repeat(200);
     let names: Vec<String> = (0..300).map(|n| format!("x-{n:03}")).collect();
     let more: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), &*value)).collect();
@@ -193,7 +210,7 @@ async fn metadata(addr: SocketAddr, until: Instant) -> anyhow::Result<u64> {
     let bytes: Vec<u8> = frames.chain(Frame::new(GOAWAY, 0, 0, &[0; 8]).bytes()).collect();
     let mut done = 0;
     while Instant::now() < until {
-        let mut wire = Wire::open(addr).await;
+        let mut wire = Wire::open_from(way.from, way.to).await;
         wire.write(&bytes).await;
         let frames = wire.until_closed().await;
         ensure!(frames.iter().all(|frame| frame.kind != DATA), "it was a call");
@@ -202,8 +219,8 @@ async fn metadata(addr: SocketAddr, until: Instant) -> anyhow::Result<u64> {
     Ok(done)
 }
 
-async fn oversize(addr: SocketAddr, until: Instant) -> anyhow::Result<u64> {
-    let channel = Channel::from_shared(format!("http://{addr}"))?.connect().await?;
+async fn oversize(way: Way, until: Instant) -> anyhow::Result<u64> {
+    let channel = Channel::from_shared(format!("http://{}", way.to))?.connect().await?;
     let mut client = SessionServiceClient::new(channel);
     let mut done = 0;
     while Instant::now() < until {
@@ -218,7 +235,7 @@ async fn oversize(addr: SocketAddr, until: Instant) -> anyhow::Result<u64> {
 }
 
 /// Messages with bits turned over; each must be answered.
-async fn spoilt(addr: SocketAddr, count: u32, seed: u64) -> anyhow::Result<u64> {
+async fn spoilt(way: Way, count: u32, seed: u64) -> anyhow::Result<u64> {
     let sound = pb::CreateSessionRequest {
         user_id: "eve".to_owned(),
         client_id: "web".to_owned(),
@@ -238,12 +255,12 @@ async fn spoilt(addr: SocketAddr, count: u32, seed: u64) -> anyhow::Result<u64> 
         state ^= state << 17;
         (state >> 33) as usize % end
     };
-    let (mut done, mut wire) = (0, Wire::open(addr).await);
+    let (mut done, mut wire) = (0, Wire::open_from(way.from, way.to).await);
     let path = "/session.v1.SessionService/CreateSession";
     for number in 0..count {
         let n = number % CALLS;
         if n == 0 {
-            wire = Wire::open(addr).await;
+            wire = Wire::open_from(way.from, way.to).await;
             // Room for all answers.
             wire.send(WINDOW_UPDATE, 0, 0, &0x7000_0000_u32.to_be_bytes()).await;
         }

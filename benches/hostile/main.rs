@@ -20,7 +20,7 @@ mod wire;
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use clap::Parser;
 use rustix::process::{Resource, Rlimit};
 
@@ -32,6 +32,9 @@ use crate::server::Server;
 const PATIENCE: Duration = Duration::from_secs(1200);
 /// What memory may differ by, in bytes: that of the allocator's caches.
 const SLACK: u64 = 64 << 20;
+
+/// Connections of peers that come too often.
+const KEPT_OUT: &str = "sessiond_connections_refused_total{limit=\"rate\"}";
 
 /// Measures what attacks cost others.
 #[derive(Parser)]
@@ -84,6 +87,7 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     let mut worst: f64 = 0.0;
     for attack in Attack::ALL {
         let mut done = 0;
+        let kept_out = server.metric(KEPT_OUT)?;
         let during = honest
             .over(async {
                 done = attack.run(server.addr, args, lasting).await?;
@@ -95,8 +99,9 @@ async fn run(args: &Args) -> anyhow::Result<()> {
         let ratio = during.p99 / ((quiet.p99 + after.p99) / 2.0);
         worst = worst.max(ratio);
         let name = attack.name();
+        let kept_out = server.metric(KEPT_OUT)? - kept_out;
         println!(
-            "{name}: {done} times; honest p99 {:.2} ms of {} calls, quiet {:.2} and {:.2} ms: {ratio:.2}; resident {} MiB",
+            "{name}: {done} times, {kept_out} kept out; honest p99 {:.2} ms of {} calls, quiet {:.2} and {:.2} ms: {ratio:.2}; resident {} MiB",
             during.p99 * 1e3,
             during.calls,
             quiet.p99 * 1e3,
@@ -108,12 +113,11 @@ async fn run(args: &Args) -> anyhow::Result<()> {
         }
         quiet = after;
     }
-    let after = server.resident()?;
+    server.slims(before + SLACK).await?;
     println!(
         "resident {} MiB after; honest p99 at most {worst:.2} times its quiet value",
-        after >> 20
+        server.resident()? >> 20
     );
-    ensure!(after < before + SLACK, "memory stays taken");
     drop(honest);
     server.end()
 }

@@ -36,7 +36,7 @@ impl Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sessiond"))
             .args(["--listen", "127.0.0.1:0", "--http-listen", &http.to_string()])
             .args(["--access-token-ttl", "24h", "--handshake-timeout", "2s"])
-            .args(["--max-connections", &room, "--max-connections-per-peer", &room, "--data-dir"])
+            .args(["--max-connections", &room, "--data-dir"])
             .arg(dir.path().join("server"))
             .env("DATABASE_URL", postgres.url("sessiond"))
             .stdout(Stdio::piped())
@@ -59,10 +59,21 @@ impl Server {
         Ok(kilobytes.context("VmRSS")?.trim().parse::<u64>()? * 1024)
     }
 
+    /// Waits until it has less memory than so many bytes: the allocator gives back late what was freed.
+    pub async fn slims(&self, most: u64) -> anyhow::Result<()> {
+        for _ in 0..300 {
+            if self.resident()? < most {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        anyhow::bail!("memory stays taken: {} MiB", self.resident()? >> 20)
+    }
+
     /// Waits until only the honest caller is connected.
     pub async fn calm(&self) -> anyhow::Result<()> {
         for _ in 0..300 {
-            if self.connections()? <= 1.0 {
+            if self.metric("sessiond_connections")? <= 1.0 {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -70,12 +81,13 @@ impl Server {
         anyhow::bail!("connections of attackers are still there after 30 s")
     }
 
-    fn connections(&self) -> anyhow::Result<f64> {
+    /// What a series without labels, or with these, counts.
+    pub fn metric(&self, name: &str) -> anyhow::Result<f64> {
         let mut stream = TcpStream::connect(self.http)?;
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
-        let line = text.lines().find_map(|line| line.strip_prefix("sessiond_connections "));
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         Ok(line.context("the metric")?.trim().parse()?)
     }
 

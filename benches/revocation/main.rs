@@ -17,6 +17,7 @@
 //! ahead, for which the library of `faketime` is needed (Debian's package `faketime`).
 
 mod phases;
+#[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../../tests/it/harness/proxy.rs"]
 mod proxy;
 mod replica;

@@ -26,6 +26,13 @@ pub struct Limits {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "COUNT")]
     pub max_connections_per_peer: u32,
 
+    /// New connections a second from one address, 0 to 100000, 0 = any number; besides, as many at
+    /// once as it may have. One that breaks the rules of TLS or HTTP/2 counts as 21
+    #[arg(long, env = "SESSIOND_MAX_CONNECTION_RATE_PER_PEER", global = true)]
+    #[arg(default_value_t = 50, value_parser = clap::value_parser!(u32).range(..=100_000))]
+    #[arg(value_name = "COUNT")]
+    pub max_connection_rate_per_peer: u32,
+
     /// Connections that may be in their handshake at once, 1 to 100000; for one more the oldest
     /// handshake is given up
     #[arg(long, env = "SESSIOND_MAX_HANDSHAKES", global = true, default_value_t = 512)]
@@ -69,7 +76,7 @@ pub struct Limits {
     pub max_pending_resets: u32,
 
     /// Streams of a connection that may break the rules of HTTP/2, 1 to 100000; then it is closed
-    #[arg(long, env = "SESSIOND_MAX_ERROR_RESETS", global = true, default_value_t = 1_024)]
+    #[arg(long, env = "SESSIOND_MAX_ERROR_RESETS", global = true, default_value_t = 100)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "COUNT")]
     pub max_error_resets: u32,
 
@@ -141,6 +148,7 @@ mod tests {
         for (flag, least, most, below, above) in [
             ("--max-connections", "1", "1000000", "0", "1000001"),
             ("--max-connections-per-peer", "1", "1000000", "0", "1000001"),
+            ("--max-connection-rate-per-peer", "0", "100000", "-1", "100001"),
             ("--max-handshakes", "1", "100000", "0", "100001"),
             ("--handshake-timeout", "1s", "60s", "999ms", "61s"),
             ("--connection-age", "1m", "24h", "59s", "24h 1s"),

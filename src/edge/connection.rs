@@ -1,7 +1,9 @@
 //! One connection, from its first byte to its end.
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt};
@@ -26,7 +29,7 @@ use crate::model::caller::{Identity, Peer};
 
 /// A connection that got through its handshake.
 struct Begun {
-    stream: Prefaced<Box<dyn Stream>>,
+    stream: Prefaced<Pin<Box<dyn Stream>>>,
     identity: Identity,
     /// How long the caller's certificate is still valid, if it showed one.
     left: Option<Duration>,
@@ -34,11 +37,22 @@ struct Begun {
     withdrawn: CancellationToken,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+trait Stream: AsyncRead + AsyncWrite + Send {}
+impl<S: AsyncRead + AsyncWrite + Send> Stream for S {}
+
+/// The peer broke the rules of TLS or HTTP/2, and its connection was ended for that.
+pub(super) struct Breach;
 
 /// Serves `service` over `stream` until either side ends it.
-pub(super) async fn serve<S, B>(stream: TcpStream, from: SocketAddr, parts: &Parts, service: S)
+///
+/// # Errors
+/// [`Breach`].
+pub(super) async fn serve<S, B>(
+    stream: TcpStream,
+    from: SocketAddr,
+    parts: &Parts,
+    service: S,
+) -> Result<(), Breach>
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send + 'static,
@@ -51,7 +65,7 @@ where
         begun = begin(stream, parts) => begun,
         () = tokio::time::sleep(parts.limits.handshake_timeout) => Err(Failed::Timeout),
         () = handshake.given_up() => Err(Failed::GivenUp),
-        () = parts.drain.cancelled() => return,
+        () = parts.drain.cancelled() => return Ok(()),
     };
     drop(handshake);
     let begun = match begun {
@@ -59,7 +73,7 @@ where
         Err(failed) => {
             tracing::debug!(%from, ?failed, "a handshake came to nothing");
             parts.meters.failed(failed);
-            return;
+            return if failed.is_breach() { Err(Breach) } else { Ok(()) };
         }
     };
 
@@ -86,19 +100,35 @@ where
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 served = &mut connection => served,
-                () = grace(parts) => return,
+                () = grace(parts) => return Ok(()),
             }
         }
     };
-    if let Err(error) = served {
+    served.or_else(|error| {
         tracing::debug!(%from, %error, "a connection ended by an error");
-    }
+        if is_breach(&error) { Err(Breach) } else { Ok(()) }
+    })
+}
+
+/// Whether it is us who ended it. What the network does is nobody's fault.
+fn is_breach(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| cause.is_go_away() && cause.is_library())
 }
 
 async fn begin(stream: TcpStream, parts: &Parts) -> Result<Begun, Failed> {
     let broken = |_: io::Error| Failed::Protocol;
+    // Those who only look whether the port is open leave at once.
+    if matches!(stream.peek(&mut [0]).await, Ok(0) | Err(_)) {
+        return Err(Failed::Left);
+    }
+    // hyper has a limit for answers to its questions, and says goodbye before it closes: to a peer that reads nothing
+    // that would take forever.
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(parts.limits.keepalive_timeout));
+    let stream = Box::pin(stream);
     let Some(certificates) = &parts.tls else {
-        let stream: Box<dyn Stream> = Box::new(stream);
+        let stream: Pin<Box<dyn Stream>> = stream;
         let stream = Prefaced::read(stream).await.map_err(broken)?;
         let withdrawn = CancellationToken::new();
         return Ok(Begun { stream, identity: Identity::Unknown, left: None, withdrawn });
@@ -115,7 +145,7 @@ async fn begin(stream: TcpStream, parts: &Parts) -> Result<Begun, Failed> {
         Some(_) => current.withdrawn.clone(),
         None => CancellationToken::new(),
     };
-    let stream: Box<dyn Stream> = Box::new(stream);
+    let stream: Pin<Box<dyn Stream>> = Box::pin(stream);
     let stream = Prefaced::read(stream).await.map_err(broken)?;
     Ok(Begun { stream, identity, left, withdrawn })
 }

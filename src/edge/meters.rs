@@ -14,29 +14,39 @@ pub(super) enum Failed {
     GivenUp,
     /// TLS: no certificate, a wrong one, or no TLS at all.
     Tls,
-    /// What came is not HTTP/2, or nothing came.
+    /// What came is not HTTP/2, or not all of it came.
     Protocol,
+    /// The peer left before it said anything.
+    Left,
 }
 
 /// The counters, made once.
 pub(super) struct Meters {
     full: IntCounter,
     full_peer: IntCounter,
+    paced: IntCounter,
+    breaches: IntCounter,
     failed: IntCounterVec,
 }
 
 impl Meters {
     pub fn new(metrics: &Metrics) -> Meters {
-        let help = "Connections closed at once, because there were as many as may be: in all, or from one peer.";
+        let help = "Connections closed at once, because there were as many as may be: in all, or from one peer, or came from it too often (rate).";
         let refused = metrics.counters("connections_refused_total", help, &["limit"]);
-        let help = "Connections closed before their first call: timeout, given_up for another, tls, protocol.";
+        let help = "Connections closed before their first call: timeout, given_up for another, tls, protocol, left.";
         let failed = metrics.counters("handshakes_failed_total", help, &["reason"]);
-        for reason in [Failed::Timeout, Failed::GivenUp, Failed::Tls, Failed::Protocol] {
+        let all = [Failed::Timeout, Failed::GivenUp, Failed::Tls, Failed::Protocol, Failed::Left];
+        for reason in all {
             failed.with_label_values(&[reason.name()]);
         }
         Meters {
             full: refused.with_label_values(&["all"]),
             full_peer: refused.with_label_values(&["peer"]),
+            paced: refused.with_label_values(&["rate"]),
+            breaches: metrics.counter(
+                "connections_breached_total",
+                "Connections closed because the peer broke the rules of TLS or HTTP/2.",
+            ),
             failed,
         }
     }
@@ -48,18 +58,32 @@ impl Meters {
         }
     }
 
+    pub fn paced(&self) {
+        self.paced.inc();
+    }
+
+    pub fn breached(&self) {
+        self.breaches.inc();
+    }
+
     pub fn failed(&self, failed: Failed) {
         self.failed.with_label_values(&[failed.name()]).inc();
     }
 }
 
 impl Failed {
+    /// Whether the peer is to blame, rather than those who came after it.
+    pub fn is_breach(self) -> bool {
+        !matches!(self, Failed::GivenUp | Failed::Left)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Failed::Timeout => "timeout",
             Failed::GivenUp => "given_up",
             Failed::Tls => "tls",
             Failed::Protocol => "protocol",
+            Failed::Left => "left",
         }
     }
 }

@@ -24,7 +24,8 @@ struct Taken {
 /// A place; dropping it gives it back.
 pub struct Place {
     places: Places,
-    peer: IpAddr,
+    /// What counts as the address of its connection.
+    pub peer: IpAddr,
 }
 
 /// Which places are all taken.

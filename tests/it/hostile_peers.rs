@@ -265,12 +265,77 @@ async fn one_peer_cannot_take_all_connections() {
     is_closed(TcpStream::connect(server.addr).await.expect("a connection")).await;
     let refused = "sessiond_connections_refused_total{limit=\"peer\"}";
     assert_eq!(scrape(&server).await[refused], 1.0);
-    // Another address of this machine.
-    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-    socket.bind("127.0.0.2:0".parse().expect("an address")).expect("a loopback address");
-    let stream = socket.connect(server.addr).await.expect("a connection");
-    let mut other = Wire { stream };
-    assert!(other.write(PREFACE).await);
-    other.send(SETTINGS, 0, 0, &[]).await;
-    other.until(SETTINGS).await;
+    Wire::open_from([127, 0, 0, 2].into(), server.addr).await.until(SETTINGS).await;
+}
+
+/// Whether HTTP/2 begins on a new connection, which is then closed.
+async fn gets_in(server: &TestServer) -> bool {
+    let mut stream = TcpStream::connect(server.addr).await.expect("a connection");
+    let settings = Frame::new(SETTINGS, 0, 0, &[]).bytes();
+    // It may be closed before that.
+    let _ = stream.write_all(&[PREFACE, &settings].concat()).await;
+    let read = timeout(LONG, stream.read(&mut [0; 9])).await.expect("an answer, or the end");
+    matches!(read, Ok(1..))
+}
+
+const PACED: &str = "sessiond_connections_refused_total{limit=\"rate\"}";
+const BREACHES: &str = "sessiond_connections_breached_total";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_too_often_is_turned_away_and_who_is_there_stays() {
+    let server = start_with(|settings| {
+        with_port(settings);
+        settings.edge.max_connections_per_peer = 10;
+        settings.edge.max_connection_rate_per_peer = 1;
+    })
+    .await;
+    let bystander = Bystander::before(&server).await;
+    let mut served = 0;
+    while gets_in(&server).await {
+        served += 1;
+        until(&server, "sessiond_connections", 2.0).await;
+    }
+    assert!(served >= 8, "all that it may have at once: {served}");
+    let found = scrape(&server).await;
+    assert_eq!((found[PACED], found[BREACHES]), (1.0, 0.0));
+    bystander.leave().await;
+    // A second later there is room for one.
+    wait::until(async || gets_in(&server).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_breaks_the_rules_comes_back_less_often() {
+    let server = start_with(|settings| {
+        with_port(settings);
+        settings.edge.max_connections_per_peer = 64;
+        settings.edge.max_connection_rate_per_peer = 1;
+    })
+    .await;
+    let bystander = Bystander::before(&server).await;
+    // HTTP/1 is a breach, and so is DATA of no stream (RFC 9113, section 6.1).
+    let mut wrong = TcpStream::connect(server.addr).await.expect("a connection");
+    wrong.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("written");
+    is_closed(wrong).await;
+    until(&server, BREACHES, 1.0).await;
+    let mut wrong = Wire::open(server.addr).await;
+    wrong.send(DATA, 0, 0, b"a").await;
+    wrong.until_closed().await;
+    until(&server, BREACHES, 2.0).await;
+    // Of 64 two are taken, and two of those count as 21.
+    let mut served = 0;
+    while gets_in(&server).await {
+        served += 1;
+    }
+    assert!((20..40).contains(&served), "{served}");
+    bystander.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_only_looks_whether_the_port_is_open_breaks_no_rule() {
+    let server = start_with(with_port).await;
+    for _ in 0..3 {
+        drop(TcpStream::connect(server.addr).await.expect("a connection"));
+    }
+    until(&server, &failed("left"), 3.0).await;
+    assert_eq!(scrape(&server).await[BREACHES], 0.0);
 }

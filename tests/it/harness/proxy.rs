@@ -1,8 +1,6 @@
 //! A wire between the server and Postgres that a test can damage.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,8 +8,6 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
-
-use super::wait;
 
 const SOCKET: &str = ".s.PGSQL.5432";
 
@@ -41,6 +37,7 @@ pub enum Mode {
 pub const HELD: &str = "held-back";
 
 const LATE: Duration = Duration::from_millis(3);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Longer than it takes to hear of something.
 const VERY_LATE: Duration = Duration::from_millis(30);
 
@@ -49,7 +46,7 @@ pub struct Proxy {
     /// The database's URL by way of this proxy.
     pub url: String,
     mode: watch::Sender<Mode>,
-    held: Arc<AtomicUsize>,
+    held: watch::Sender<usize>,
     accepting: JoinHandle<()>,
     _dir: tempfile::TempDir,
 }
@@ -68,7 +65,7 @@ impl Proxy {
         let host = escaped(dir.path());
         let url = format!("postgresql:///{name}?host={host}&user={user}");
         let mode = watch::Sender::new(Mode::Pass);
-        let held = Arc::<AtomicUsize>::default();
+        let held = watch::Sender::new(0);
         let way = (mode.subscribe(), held.clone());
         let accepting = tokio::spawn(accept(listener, real.join(SOCKET), way));
         Proxy { url, mode, held, accepting, _dir: dir }
@@ -81,7 +78,9 @@ impl Proxy {
 
     /// Waits until so many answers were held back in all.
     pub async fn until_held(&self, answers: usize) {
-        wait::until(async || self.held.load(Ordering::SeqCst) >= answers).await;
+        let mut held = self.held.subscribe();
+        let enough = tokio::time::timeout(PATIENCE, held.wait_for(|held| *held >= answers)).await;
+        enough.expect("they are held back, in 20 seconds").expect("this proxy is there");
     }
 }
 
@@ -96,7 +95,7 @@ fn escaped(path: &Path) -> String {
 }
 
 /// The mode, and how many answers were held back.
-type Way = (watch::Receiver<Mode>, Arc<AtomicUsize>);
+type Way = (watch::Receiver<Mode>, watch::Sender<usize>);
 
 async fn accept(listener: UnixListener, real: PathBuf, way: Way) {
     // Dropped with this task, and all connections with it.
@@ -151,7 +150,7 @@ async fn carry(client: UnixStream, server: UnixStream, (mut mode, held): Way) {
         }
         let of_held = bytes.windows(HELD.len()).any(|part| part == HELD.as_bytes());
         if now == Mode::HoldReads && !is_up && of_held {
-            held.fetch_add(1, Ordering::SeqCst);
+            held.send_modify(|held| *held += 1);
             if mode.wait_for(|mode| *mode != Mode::HoldReads).await.is_err() {
                 break;
             }

@@ -1,10 +1,11 @@
 //! HTTP/2 by hand (RFC 9113): frames that no client library would send.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -98,6 +99,14 @@ pub fn message(bytes: &[u8]) -> Vec<u8> {
     [&[0], &length[..], bytes].concat()
 }
 
+/// Connects from an address of this machine.
+pub async fn connect(from: Ipv4Addr, addr: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind((from, 0).into())?;
+    socket.connect(addr).await
+}
+
 /// A connection over which frames are written by hand.
 pub struct Wire {
     pub stream: TcpStream,
@@ -106,8 +115,13 @@ pub struct Wire {
 impl Wire {
     /// Connects, and begins HTTP/2 as it should be begun.
     pub async fn open(addr: SocketAddr) -> Wire {
-        let mut wire = Wire { stream: TcpStream::connect(addr).await.expect("a connection") };
-        wire.stream.write_all(PREFACE).await.expect("a preface");
+        Wire::open_from(Ipv4Addr::LOCALHOST, addr).await
+    }
+
+    /// The same from another address of this machine, any of 127.0.0.0/8.
+    pub async fn open_from(from: Ipv4Addr, addr: SocketAddr) -> Wire {
+        let mut wire = Wire { stream: connect(from, addr).await.expect("a connection") };
+        wire.write(PREFACE).await;
         wire.send(SETTINGS, 0, 0, &[]).await;
         wire
     }
