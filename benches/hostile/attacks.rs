@@ -2,17 +2,23 @@
 //! limits of a peer hold for it and not for the honest caller.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use futures_util::future::try_join_all;
 use prost::Message;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use sessiond::grpc::pb::session as pb;
 use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
 use tokio::io::AsyncWriteExt;
+use tokio_rustls::TlsConnector;
 use tonic::transport::Channel;
 
 use crate::Args;
+use crate::pki::hello;
+use crate::server::Server;
 use crate::wire::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frame, GOAWAY, HEADERS,
     PREFACE, RST_STREAM, VALIDATE, WINDOW_UPDATE, Wire, call, connect, message,
@@ -24,7 +30,7 @@ const ABREAST: usize = 4;
 const CALLS: u32 = 500;
 
 /// Connections of the crowd from one address.
-const CROWD: usize = 1000;
+const CROWD: usize = 500;
 
 /// From where to where.
 #[derive(Clone, Copy)]
@@ -46,10 +52,14 @@ pub enum Attack {
     Metadata,
     Oversize,
     Spoilt,
+    HalfHello,
+    HelloByteByByte,
+    Handshakes,
 }
 
 impl Attack {
-    pub const ALL: [Attack; 10] = [
+    /// On a server without TLS.
+    pub const PLAIN: [Attack; 10] = [
         Attack::RapidReset,
         Attack::ProvokedReset,
         Attack::Continuation,
@@ -61,6 +71,8 @@ impl Attack {
         Attack::Oversize,
         Attack::Spoilt,
     ];
+    /// On one with TLS.
+    pub const TLS: [Attack; 3] = [Attack::HalfHello, Attack::HelloByteByByte, Attack::Handshakes];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -74,21 +86,19 @@ impl Attack {
             Attack::Metadata => "too many headers",
             Attack::Oversize => "a byte more than 4 MiB",
             Attack::Spoilt => "spoilt messages",
+            Attack::HalfHello => "half a TLS hello",
+            Attack::HelloByteByByte => "a TLS hello byte by byte",
+            Attack::Handshakes => "TLS, and no more",
         }
     }
 
     /// Attacks for so long; how often. A crowd and spoilt messages take the time that they need, if it is a whole round.
-    pub async fn run(
-        self,
-        addr: SocketAddr,
-        args: &Args,
-        lasting: Duration,
-    ) -> anyhow::Result<u64> {
+    pub async fn run(self, server: &Server, args: &Args, lasting: Duration) -> anyhow::Result<u64> {
         let whole = lasting > Duration::from_secs(1);
         let until = Instant::now() + lasting;
         let some = |all: u32| if whole { all } else { all.min(200) };
         let tasks = (0..ABREAST).map(async |number| {
-            let way = Way { from: [127, 1 + self as u8, number as u8, 1].into(), to: addr };
+            let way = Way { from: [127, 1 + self as u8, number as u8, 1].into(), to: server.addr };
             match self {
                 Attack::RapidReset => {
                     let pair = |n: u32| [begin(n), reset(n)].concat();
@@ -110,13 +120,21 @@ impl Attack {
                     let empty = Frame::new(DATA, 0, 1, b"").bytes();
                     flood(way, until, [begin(0), empty.repeat(20_000)].concat()).await
                 }
-                Attack::HalfPreface => halves(way, until).await,
-                Attack::ByteByByte => dribble(way, until).await,
+                Attack::HalfPreface => halves(way, until, &PREFACE[..20]).await,
+                Attack::ByteByByte => dribble(way, until, PREFACE).await,
                 Attack::Crowd => crowd(way, until, some(args.crowd) as usize / ABREAST).await,
                 Attack::Metadata => metadata(way, until).await,
                 Attack::Oversize => oversize(way, until).await,
                 Attack::Spoilt => {
                     spoilt(way, some(args.spoilt) / ABREAST as u32, number as u64).await
+                }
+                Attack::HalfHello => {
+                    let hello = hello();
+                    halves(way, until, &hello[..hello.len() / 2]).await
+                }
+                Attack::HelloByteByByte => dribble(way, until, &hello()).await,
+                Attack::Handshakes => {
+                    handshakes(way, until, server.tls.clone().context("a server with TLS")?).await
                 }
             }
         });
@@ -148,12 +166,12 @@ async fn flood(way: Way, until: Instant, bytes: Vec<u8>) -> anyhow::Result<u64> 
 }
 
 /// Connections that begin and say no more; the server closes them in its time.
-async fn halves(way: Way, until: Instant) -> anyhow::Result<u64> {
+async fn halves(way: Way, until: Instant, half: &[u8]) -> anyhow::Result<u64> {
     let mut held = Vec::new();
     while Instant::now() < until {
         let mut stream = connect(way.from, way.to).await?;
         // It may have been given up for another already.
-        let _ = stream.write_all(&PREFACE[..20]).await;
+        let _ = stream.write_all(half).await;
         held.push(stream);
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -161,12 +179,12 @@ async fn halves(way: Way, until: Instant) -> anyhow::Result<u64> {
 }
 
 /// Connections that say a byte a second.
-async fn dribble(way: Way, until: Instant) -> anyhow::Result<u64> {
+async fn dribble(way: Way, until: Instant, bytes: &[u8]) -> anyhow::Result<u64> {
     let mut held = Vec::new();
     for _ in 0..100 {
         held.push(connect(way.from, way.to).await?);
     }
-    for byte in PREFACE.iter().cycle() {
+    for byte in bytes.iter().cycle() {
         for stream in &mut held {
             let _ = stream.write_all(&[*byte]).await;
         }
@@ -176,6 +194,19 @@ async fn dribble(way: Way, until: Instant) -> anyhow::Result<u64> {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     Ok(held.len() as u64)
+}
+
+/// Connections over which nothing is said once TLS stands, which is the dear part for a server.
+async fn handshakes(way: Way, until: Instant, config: ClientConfig) -> anyhow::Result<u64> {
+    let connector = TlsConnector::from(Arc::new(config));
+    let mut done = 0;
+    while Instant::now() < until {
+        let stream = connect(way.from, way.to).await?;
+        // It fails where the server has enough of them.
+        let _ = connector.connect(ServerName::try_from("localhost")?, stream).await;
+        done += 1;
+    }
+    Ok(done)
 }
 
 async fn crowd(way: Way, until: Instant, count: usize) -> anyhow::Result<u64> {

@@ -5,9 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use rustls::ClientConfig;
 use sessiond::grpc::pb::session as pb;
 use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
 use tonic::transport::Channel;
+
+use crate::pki;
+use crate::server::Server;
 
 /// Asks from a thread of its own for as long as the process lives.
 pub struct Honest(Arc<Mutex<Vec<f64>>>);
@@ -19,14 +23,15 @@ pub struct Seen {
 }
 
 impl Honest {
-    pub fn start(addr: SocketAddr) -> anyhow::Result<Honest> {
+    pub fn start(server: &Server) -> anyhow::Result<Honest> {
         let times = Arc::new(Mutex::new(Vec::new()));
         let kept = times.clone();
+        let (addr, tls) = (server.addr, server.tls.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::spawn(move || {
             // Its silence fails the measurement; an attack that fails by itself says more than this. At the end
             // nobody waits for it any more.
-            let asked = runtime.block_on(ask(addr, &kept));
+            let asked = runtime.block_on(ask(addr, tls, &kept));
             if let Err(error) = asked
                 && Arc::strong_count(&kept) > 1
             {
@@ -54,9 +59,17 @@ impl Honest {
     }
 }
 
-async fn ask(addr: SocketAddr, times: &Mutex<Vec<f64>>) -> anyhow::Result<()> {
+async fn ask(
+    addr: SocketAddr,
+    tls: Option<ClientConfig>,
+    times: &Mutex<Vec<f64>>,
+) -> anyhow::Result<()> {
     let endpoint = Channel::from_shared(format!("http://{addr}"))?.tcp_nodelay(true);
-    let mut client = SessionServiceClient::new(endpoint.connect().await?);
+    let channel = match tls {
+        None => endpoint.connect().await?,
+        Some(config) => pki::channel(addr, config),
+    };
+    let mut client = SessionServiceClient::new(channel);
     let request = pb::CreateSessionRequest {
         user_id: "honest".to_owned(),
         client_id: "web".to_owned(),

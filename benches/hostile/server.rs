@@ -7,24 +7,30 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use rustls::ClientConfig;
 use sessiond::dev_postgres::{DevPostgres, Options};
 use tempfile::TempDir;
+
+use crate::pki::{Authority, Files, client_config};
 
 /// A running server. Dropping it ends it, and its Postgres.
 pub struct Server {
     pub addr: SocketAddr,
+    /// How to speak to it, if it speaks TLS.
+    pub tls: Option<ClientConfig>,
     http: SocketAddr,
     child: Child,
     /// Kept open: the server may still print.
     _stdout: BufReader<ChildStdout>,
     _postgres: DevPostgres,
+    _files: Option<Files>,
     // After the server that works in it.
     _dir: TempDir,
 }
 
 impl Server {
-    /// With room for a crowd of so many.
-    pub fn start(crowd: u32) -> anyhow::Result<Server> {
+    /// With room for a crowd of so many, with or without TLS.
+    pub fn start(crowd: u32, encrypted: bool) -> anyhow::Result<Server> {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::Builder::new().prefix("sessiond-bench-").tempdir()?;
         // Postgres run by root drops to another user, who must be able to enter.
@@ -33,9 +39,25 @@ impl Server {
         let postgres = DevPostgres::start(Options { data_dir, pg_bin: None, fsync: false })?;
         let http = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let room = (crowd + 1000).to_string();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sessiond"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sessiond"));
+        let tls = encrypted.then(|| {
+            let authority = Authority::new("bench");
+            let files = Files::new(&authority.server(), None);
+            command.arg("--tls-cert").arg(files.path("cert.pem"));
+            command.arg("--tls-key").arg(files.path("key.pem"));
+            (client_config(&[&authority], None, &[&rustls::version::TLS13]), files)
+        });
+        // Small caches, so that what they keep is not taken for a leak.
+        let mut child = command
             .args(["--listen", "127.0.0.1:0", "--http-listen", &http.to_string()])
-            .args(["--access-token-ttl", "24h", "--handshake-timeout", "2s"])
+            .args([
+                "--access-token-ttl",
+                "24h",
+                "--handshake-timeout",
+                "2s",
+                "--cache-memory",
+                "16",
+            ])
             .args(["--max-connections", &room, "--data-dir"])
             .arg(dir.path().join("server"))
             .env("DATABASE_URL", postgres.url("sessiond"))
@@ -48,7 +70,17 @@ impl Server {
         stdout.read_line(&mut line)?;
         let addr = line.trim().strip_prefix("sessiond listens on ").context("it does not start")?;
         let addr = addr.parse()?;
-        Ok(Server { addr, http, child, _stdout: stdout, _postgres: postgres, _dir: dir })
+        let (tls, files) = tls.unzip();
+        Ok(Server {
+            addr,
+            tls,
+            http,
+            child,
+            _stdout: stdout,
+            _postgres: postgres,
+            _files: files,
+            _dir: dir,
+        })
     }
 
     /// The memory that it has, in bytes.
@@ -83,12 +115,17 @@ impl Server {
 
     /// What a series without labels, or with these, counts.
     pub fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let text = self.scrape()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.context("the metric")?.trim().parse()?)
+    }
+
+    fn scrape(&self) -> anyhow::Result<String> {
         let mut stream = TcpStream::connect(self.http)?;
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        Ok(line.context("the metric")?.trim().parse()?)
+        Ok(text)
     }
 
     /// Stops it, which must be in good order.

@@ -76,7 +76,7 @@ pub struct Limits {
     pub max_pending_resets: u32,
 
     /// Streams of a connection that may break the rules of HTTP/2, 1 to 100000; then it is closed
-    #[arg(long, env = "SESSIOND_MAX_ERROR_RESETS", global = true, default_value_t = 100)]
+    #[arg(long, env = "SESSIOND_MAX_ERROR_RESETS", global = true, default_value_t = 256)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "COUNT")]
     pub max_error_resets: u32,
 

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::time::{interval, timeout};
 
 use crate::harness::bystander::Bystander;
-use crate::harness::pki::{Authority, Files, channel, client_config};
+use crate::harness::pki::{Authority, Files, channel, client_config, hello};
 use crate::harness::scrape::{scrape, until, until_calm, with_port};
 use crate::harness::wire::{
     DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PREFACE, SETTINGS, VALIDATE, Wire, call,
@@ -16,16 +16,6 @@ use crate::harness::{TestServer, start_with, wait};
 
 const SHORT: Duration = Duration::from_millis(300);
 const LONG: Duration = Duration::from_secs(20);
-
-/// The first bytes of a client that speaks TLS.
-fn hello() -> Vec<u8> {
-    let config = client_config(&[&Authority::new("any")], None, &[&rustls::version::TLS13]);
-    let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
-    let mut client = rustls::ClientConnection::new(config.into(), name).expect("a client");
-    let mut hello = Vec::new();
-    client.write_tls(&mut hello).expect("a hello");
-    hello
-}
 
 /// Writes these bytes one by one, as slowly as a patient attacker, until the server closes.
 async fn dribble(stream: &mut TcpStream, bytes: &[u8]) {

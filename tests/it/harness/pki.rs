@@ -172,11 +172,22 @@ pub fn client_config(
     config
 }
 
+/// The first bytes of a client that speaks TLS.
+pub fn hello() -> Vec<u8> {
+    let config = client_config(&[&Authority::new("any")], None, &[&rustls::version::TLS13]);
+    let name = ServerName::try_from("localhost").expect("a name");
+    let mut client = rustls::ClientConnection::new(config.into(), name).expect("a client");
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).expect("a hello");
+    hello
+}
+
 pub async fn connect(
     addr: SocketAddr,
     config: ClientConfig,
 ) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(addr).await?;
+    stream.set_nodelay(true)?;
     let name = ServerName::try_from("localhost").expect("a name");
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
