@@ -41,6 +41,7 @@ mod harness;
 mod health;
 mod hits;
 mod hostile_bytes;
+mod hostile_crowds;
 mod hostile_frames;
 mod hostile_peers;
 mod keys;

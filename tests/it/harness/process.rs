@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
+#[cfg(target_os = "linux")]
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use sessiond::grpc::pb::session as pb;
 use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
 use tonic::transport::Channel;
@@ -109,6 +111,33 @@ impl Process {
 
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("our child takes it");
+    }
+
+    /// What it logged so far.
+    pub fn said(&self) -> String {
+        read(&self.err)
+    }
+
+    /// Lets it open so many files more, or connections; returns the limit that it had.
+    #[cfg(target_os = "linux")]
+    pub fn leave_descriptors(&self, spare: usize) -> Rlimit {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("our child");
+        let name = |file: std::io::Result<std::fs::DirEntry>| file.expect("a file").file_name();
+        let open: Vec<usize> =
+            files.map(|file| name(file).to_str().expect("digits").parse().expect("one")).collect();
+        let free = |limit| limit - open.iter().filter(|file| **file < limit).count();
+        let limit = (spare..).find(|limit| free(*limit) == spare).expect("there are more");
+        let limit = u64::try_from(limit).expect("a small number");
+        // It raised its own to the most that there may be, which is ours.
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        self.allow_descriptors(Rlimit { current: Some(limit), maximum })
+    }
+
+    /// Sets the limit of its open files; returns the one before.
+    #[cfg(target_os = "linux")]
+    pub fn allow_descriptors(&self, limit: Rlimit) -> Rlimit {
+        let pid = Pid::from_child(&self.child);
+        prlimit(Some(pid), Resource::Nofile, limit).expect("our child takes it")
     }
 
     /// Waits for its end.

@@ -1,0 +1,147 @@
+//! How many connections there may be, and how often they may come.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::harness::bystander::Bystander;
+use crate::harness::process::Place;
+use crate::harness::scrape::{scrape, until, with_port};
+use crate::harness::wire::{DATA, Frame, GOAWAY, PREFACE, SETTINGS, Wire};
+use crate::harness::{TestServer, start_with, wait};
+use crate::hostile_peers::{LONG, failed, is_closed};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_too_many_is_closed_and_its_place_is_there_again() {
+    let server = start_with(|settings| {
+        with_port(settings);
+        // The test's own client has one.
+        settings.edge.max_connections = 3;
+    })
+    .await;
+    let mut first = Wire::open(server.addr).await;
+    first.until(SETTINGS).await;
+    let mut second = Wire::open(server.addr).await;
+    second.until(SETTINGS).await;
+    is_closed(TcpStream::connect(server.addr).await.expect("a connection")).await;
+    let refused = "sessiond_connections_refused_total{limit=\"all\"}";
+    assert_eq!(scrape(&server).await[refused], 1.0);
+    first.send(GOAWAY, 0, 0, &[0; 8]).await;
+    first.until_closed().await;
+    until(&server, "sessiond_connections", 2.0).await;
+    Wire::open(server.addr).await.until(SETTINGS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_peer_cannot_take_all_connections() {
+    let server = start_with(|settings| {
+        with_port(settings);
+        settings.edge.max_connections_per_peer = 2;
+    })
+    .await;
+    let mut wire = Wire::open(server.addr).await;
+    wire.until(SETTINGS).await;
+    is_closed(TcpStream::connect(server.addr).await.expect("a connection")).await;
+    let refused = "sessiond_connections_refused_total{limit=\"peer\"}";
+    assert_eq!(scrape(&server).await[refused], 1.0);
+    Wire::open_from([127, 0, 0, 2].into(), server.addr).await.until(SETTINGS).await;
+}
+
+/// Whether HTTP/2 begins on a new connection, which is then closed.
+async fn gets_in(server: &TestServer) -> bool {
+    let mut stream = TcpStream::connect(server.addr).await.expect("a connection");
+    let settings = Frame::new(SETTINGS, 0, 0, &[]).bytes();
+    // It may be closed before that.
+    let _ = stream.write_all(&[PREFACE, &settings].concat()).await;
+    let read = timeout(LONG, stream.read(&mut [0; 9])).await.expect("an answer, or the end");
+    matches!(read, Ok(1..))
+}
+
+const PACED: &str = "sessiond_connections_refused_total{limit=\"rate\"}";
+const BREACHES: &str = "sessiond_connections_breached_total";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_too_often_is_turned_away_and_who_is_there_stays() {
+    let server = start_with(|settings| {
+        with_port(settings);
+        settings.edge.max_connections_per_peer = 10;
+        settings.edge.max_connection_rate_per_peer = 1;
+    })
+    .await;
+    let bystander = Bystander::before(&server).await;
+    let mut served = 0;
+    while gets_in(&server).await {
+        served += 1;
+        until(&server, "sessiond_connections", 2.0).await;
+    }
+    assert!(served >= 8, "all that it may have at once: {served}");
+    let found = scrape(&server).await;
+    assert_eq!((found[PACED], found[BREACHES]), (1.0, 0.0));
+    bystander.leave().await;
+    // A second later there is room for one.
+    wait::until(async || gets_in(&server).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_breaks_the_rules_comes_back_less_often() {
+    let server = start_with(|settings| {
+        with_port(settings);
+        settings.edge.max_connections_per_peer = 64;
+        settings.edge.max_connection_rate_per_peer = 1;
+    })
+    .await;
+    let bystander = Bystander::before(&server).await;
+    // HTTP/1 is a breach, and so is DATA of no stream (RFC 9113, section 6.1).
+    let mut wrong = TcpStream::connect(server.addr).await.expect("a connection");
+    wrong.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("written");
+    is_closed(wrong).await;
+    until(&server, BREACHES, 1.0).await;
+    let mut wrong = Wire::open(server.addr).await;
+    wrong.send(DATA, 0, 0, b"a").await;
+    wrong.until_closed().await;
+    until(&server, BREACHES, 2.0).await;
+    // Of 64 two are taken, and two of those count as 21.
+    let mut served = 0;
+    while gets_in(&server).await {
+        served += 1;
+    }
+    assert!((20..40).contains(&served), "{served}");
+    bystander.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_only_looks_whether_the_port_is_open_breaks_no_rule() {
+    let server = start_with(with_port).await;
+    for _ in 0..3 {
+        drop(TcpStream::connect(server.addr).await.expect("a connection"));
+    }
+    until(&server, &failed("left"), 3.0).await;
+    assert_eq!(scrape(&server).await[BREACHES], 0.0);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_when_no_descriptor_is_left_waits_for_one() {
+    let place = Place::new();
+    let mut process = place.spawn(&[], &[]);
+    let addr = process.addr().await;
+    let before = process.leave_descriptors(3);
+    let begun = Instant::now();
+    let mut crowd = Vec::new();
+    for _ in 0..8 {
+        crowd.push(Wire::open(addr).await);
+    }
+    let complaints = || process.said().matches("cannot accept connections").count();
+    wait::until(async || complaints() >= 6).await;
+    // It asks again after 10, 20, 40, 80 and 160 ms.
+    assert!(begun.elapsed() >= Duration::from_millis(310), "it spins");
+    // Two who are in leave, and the next two are served.
+    drop(crowd.drain(..2));
+    crowd[0].until(SETTINGS).await;
+    process.allow_descriptors(before);
+    for wire in &mut crowd[1..] {
+        wire.until(SETTINGS).await;
+    }
+}
