@@ -113,8 +113,8 @@ impl Edge {
             let (parts, paces, service) = (parts.clone(), paces.clone(), service.clone());
             Some(async move {
                 if connection::serve(stream, from, &parts, service).await.is_err() {
-                    parts.meters.breached();
                     paces.breach(place.peer, Instant::now());
+                    parts.meters.breached();
                 }
                 drop(place);
             })

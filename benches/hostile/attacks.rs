@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use futures_util::future::try_join_all;
+use hyper_util::rt::TokioIo;
 use prost::Message;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -199,13 +200,14 @@ async fn dribble(way: Way, until: Instant, bytes: &[u8]) -> anyhow::Result<u64> 
 /// Connections over which nothing is said once TLS stands, which is the dear part for a server.
 async fn handshakes(way: Way, until: Instant, config: ClientConfig) -> anyhow::Result<u64> {
     let connector = TlsConnector::from(Arc::new(config));
-    let mut done = 0;
+    let (mut done, mut stood) = (0, false);
     while Instant::now() < until {
         let stream = connect(way.from, way.to).await?;
         // It fails where the server has enough of them.
-        let _ = connector.connect(ServerName::try_from("localhost")?, stream).await;
+        stood |= connector.connect(ServerName::try_from("localhost")?, stream).await.is_ok();
         done += 1;
     }
+    ensure!(stood, "TLS never stood");
     Ok(done)
 }
 
@@ -251,7 +253,11 @@ async fn metadata(way: Way, until: Instant) -> anyhow::Result<u64> {
 }
 
 async fn oversize(way: Way, until: Instant) -> anyhow::Result<u64> {
-    let channel = Channel::from_shared(format!("http://{}", way.to))?.connect().await?;
+    let connector = tower::service_fn(move |_: http::Uri| async move {
+        connect(way.from, way.to).await.map(TokioIo::new)
+    });
+    let endpoint = Channel::from_shared(format!("http://{}", way.to))?;
+    let channel = endpoint.connect_with_connector_lazy(connector);
     let mut client = SessionServiceClient::new(channel);
     let mut done = 0;
     while Instant::now() < until {

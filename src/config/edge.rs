@@ -59,7 +59,7 @@ pub struct Limits {
     #[arg(value_parser = within(&KEEPALIVE), value_name = "DURATION")]
     pub keepalive_interval: Duration,
 
-    /// How long it may take to answer, 1s to 1h
+    /// How long it may take to answer, and how long it may read nothing of what is sent to it, 1s to 1h
     #[arg(long, env = "SESSIOND_KEEPALIVE_TIMEOUT", global = true, default_value = "10s")]
     #[arg(value_parser = within(&KEEPALIVE), value_name = "DURATION")]
     pub keepalive_timeout: Duration,
@@ -75,7 +75,8 @@ pub struct Limits {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "COUNT")]
     pub max_pending_resets: u32,
 
-    /// Streams of a connection that may break the rules of HTTP/2, 1 to 100000; then it is closed
+    /// Streams of a connection that may break the rules of HTTP/2 while it lives, or send after their
+    /// end, 1 to 100000; then it is closed
     #[arg(long, env = "SESSIOND_MAX_ERROR_RESETS", global = true, default_value_t = 256)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "COUNT")]
     pub max_error_resets: u32,

@@ -110,18 +110,26 @@ where
     })
 }
 
-/// Whether it is us who ended it. What the network does is nobody's fault.
+/// Whether it ended for a reason that HTTP/2 has a code for, whoever said it first: a peer that accuses us before
+/// it breaks the rules is not excused. What the network does is nobody's fault.
 fn is_breach(error: &hyper::Error) -> bool {
     let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
-    cause.is_some_and(|cause| cause.is_go_away() && cause.is_library())
+    cause.is_some_and(|cause| cause.is_go_away() && cause.reason() != Some(h2::Reason::NO_ERROR))
+}
+
+/// What a handshake failed by: `otherwise`, unless the peer left. It may do so, as one does that finds our
+/// certificate wanting, or only looks whether we are there.
+fn failed(error: &io::Error, otherwise: Failed) -> Failed {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    let told = matches!(cause, Some(rustls::Error::AlertReceived(_)));
+    match error.kind() {
+        _ if told => Failed::Left,
+        io::ErrorKind::InvalidData => otherwise,
+        _ => Failed::Left,
+    }
 }
 
 async fn begin(stream: TcpStream, parts: &Parts) -> Result<Begun, Failed> {
-    let broken = |_: io::Error| Failed::Protocol;
-    // Those who only look whether the port is open leave at once.
-    if matches!(stream.peek(&mut [0]).await, Ok(0) | Err(_)) {
-        return Err(Failed::Left);
-    }
     // hyper has a limit for answers to its questions, and says goodbye before it closes: to a peer that reads nothing
     // that would take forever.
     let mut stream = TimeoutStream::new(stream);
@@ -129,14 +137,15 @@ async fn begin(stream: TcpStream, parts: &Parts) -> Result<Begun, Failed> {
     let stream = Box::pin(stream);
     let Some(certificates) = &parts.tls else {
         let stream: Pin<Box<dyn Stream>> = stream;
-        let stream = Prefaced::read(stream).await.map_err(broken)?;
+        let stream =
+            Prefaced::read(stream).await.map_err(|error| failed(&error, Failed::Protocol))?;
         let withdrawn = CancellationToken::new();
         return Ok(Begun { stream, identity: Identity::Unknown, left: None, withdrawn });
     };
     let current = certificates.current();
     let stream = current.acceptor.accept(stream).await.map_err(|error| {
         tracing::debug!(%error, "TLS failed");
-        Failed::Tls
+        failed(&error, Failed::Tls)
     })?;
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let identity = shown.map_or(Identity::Unknown, identify);
@@ -146,7 +155,7 @@ async fn begin(stream: TcpStream, parts: &Parts) -> Result<Begun, Failed> {
         None => CancellationToken::new(),
     };
     let stream: Pin<Box<dyn Stream>> = Box::pin(stream);
-    let stream = Prefaced::read(stream).await.map_err(broken)?;
+    let stream = Prefaced::read(stream).await.map_err(|error| failed(&error, Failed::Protocol))?;
     Ok(Begun { stream, identity, left, withdrawn })
 }
 

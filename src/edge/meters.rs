@@ -14,9 +14,9 @@ pub(super) enum Failed {
     GivenUp,
     /// TLS: no certificate, a wrong one, or no TLS at all.
     Tls,
-    /// What came is not HTTP/2, or not all of it came.
+    /// What came is not HTTP/2.
     Protocol,
-    /// The peer left before it said anything.
+    /// The peer left before the end, or the network lost it.
     Left,
 }
 

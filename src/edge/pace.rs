@@ -47,7 +47,7 @@ impl Paces {
     }
 
     /// Counts that a connection of the peer broke the rules. An empty bucket goes into debt, so that it is not free
-    /// there, but only for one such connection, so that nobody is locked out for long.
+    /// there, but only for one such connection: who stops it is let in again soon.
     pub fn breach(&self, peer: IpAddr, now: Instant) {
         let Some(inner) = &self.0 else { return };
         let breach = inner.drop * BREACH;
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_breach_counts_as_many_also_at_the_bottom_and_locks_nobody_out_for_long() {
+    fn a_breach_counts_as_many_also_at_the_bottom_and_is_soon_forgiven() {
         let (paces, now) = (Paces::new(10, 50), Instant::now());
         paces.breach(PEER, now);
         assert_eq!(admitted(&paces, now), 30);

@@ -66,6 +66,11 @@ fn seen<T>(request: &tonic::Request<T>) -> &Standing {
     request.extensions().get().expect("no handler is reached past the layer")
 }
 
+/// Who calls.
+pub fn caller<T>(request: &tonic::Request<T>) -> Caller {
+    seen(request).caller.clone()
+}
+
 /// The principal that calls, as activities, alerts and ended sessions name it.
 pub fn principal<T>(request: &tonic::Request<T>) -> String {
     seen(request).caller.name.clone()

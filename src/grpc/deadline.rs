@@ -13,7 +13,15 @@ const MARGIN: Duration = Duration::from_millis(200);
 /// How long a call may go on working, so that its answer arrives before the caller's deadline: that
 /// less a fifth of it, or less 200 ms where that is enough; 30 s at most.
 pub fn budget(metadata: &MetadataMap) -> Duration {
-    let timeout = stated(metadata).unwrap_or(Duration::MAX);
+    within(stated(metadata).unwrap_or(Duration::MAX))
+}
+
+/// Whether a call that may take so long works for less time than one that may take any.
+pub fn is_short(timeout: Duration) -> bool {
+    within(timeout) < MOST
+}
+
+fn within(timeout: Duration) -> Duration {
     (timeout - MARGIN.min(timeout / 5)).min(MOST)
 }
 

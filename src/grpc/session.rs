@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::clock::Clock;
 use crate::grpc::activity::{self, Activities};
 use crate::grpc::auth::tenants::tenanted;
-use crate::grpc::auth::{principal, standing};
+use crate::grpc::auth::{self, principal, standing};
 use crate::grpc::convert::lists::{Listing, scope};
 use crate::grpc::convert::{keys, policy, session as convert};
 use crate::grpc::device::{self, Devices};
@@ -77,7 +77,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         request: Request<pb::RefreshSessionRequest>,
     ) -> Result<Response<pb::RefreshSessionResponse>, Status> {
-        let caller = standing(&request).caller;
+        let caller = auth::caller(&request);
         let request = request.into_inner();
         let client = convert::optional_context(request.client)?;
         let refreshed = self.refresh.refresh(&request.refresh_token, client, &caller).await?;
@@ -108,7 +108,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         request: Request<pb::TerminateSessionRequest>,
     ) -> Result<Response<pb::TerminateSessionResponse>, Status> {
-        let caller = standing(&request).caller;
+        let caller = auth::caller(&request);
         let wish = convert::termination(tenanted(request)?, caller)?;
         let done = self.terminate.terminate(&wish).await?;
         Ok(Response::new(convert::to_pb_terminated(done)))

@@ -8,7 +8,7 @@ use futures_util::{FutureExt, Stream, StreamExt, stream};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::error::Result;
-use crate::grpc::auth::standing;
+use crate::grpc::auth::{self, standing};
 use crate::grpc::convert::session as convert;
 use crate::grpc::deadline;
 use crate::grpc::pb::session as pb;
@@ -41,7 +41,7 @@ pub(super) async fn answer_one(
     api: &SessionApi,
     request: Request<pb::ValidateSessionRequest>,
 ) -> Result<Response<pb::ValidateSessionResponse>, Status> {
-    let caller = standing(&request).caller;
+    let caller = auth::caller(&request);
     let wish = convert::validation(request.into_inner(), caller)?;
     Ok(Response::new(convert::to_pb_validated(api.validate.validate(&wish).await?)))
 }

@@ -4,7 +4,6 @@
 use tonic::{Request, Status};
 
 use super::audit::Tenant;
-use super::standing;
 use crate::error::{Error, Result, Violation};
 use crate::grpc::pb::session::terminate_session_request::Target;
 use crate::grpc::pb::{alert, session};
@@ -30,7 +29,7 @@ pub trait Tenanted {
 /// # Errors
 /// `PERMISSION_DENIED` for another's tenant, `INVALID_ARGUMENT` if none is named and it could be several.
 pub fn tenanted<T: Tenanted>(request: Request<T>) -> Result<T, Status> {
-    let (caller, entry) = (standing(&request).caller, request.extensions().get().cloned());
+    let (caller, entry) = (super::caller(&request), request.extensions().get().cloned());
     let mut message = request.into_inner();
     let settled = settle(&caller, &mut message);
     if let (Some(entry), Some(tenant)) = (entry, message.tenant()) {
