@@ -33,6 +33,8 @@ const CODES: [&str; 17] = [
     "DATA_LOSS",
     "UNAUTHENTICATED",
 ];
+/// What callers are told as INTERNAL (gRPC's own rule, statuscodes.md), although it is their message that is at fault.
+const UNREADABLE: &str = "UNREADABLE";
 
 /// The counters of all methods.
 pub struct Calls {
@@ -40,15 +42,24 @@ pub struct Calls {
     other: Method,
 }
 
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Code(Code),
+    /// Its message was none; the caller is told INTERNAL.
+    Unreadable,
+}
+
 struct Method {
     codes: Vec<IntCounter>,
+    unreadable: IntCounter,
     latency: Histogram,
 }
 
 impl Calls {
     /// One for each method of the services.
     pub fn new(metrics: &Metrics) -> Calls {
-        let help = "Calls by method and code; of a stream, how it began.";
+        let help = "Calls by method and code; of a stream, how it began. UNREADABLE: INTERNAL by the caller's fault.";
         let calls = metrics.counters("grpc_calls_total", help, &["method", "code"]);
         let help = "Time until the answer, or until a stream began.";
         let latencies = metrics.latencies("grpc_call_duration_seconds", help, &["method"]);
@@ -62,9 +73,13 @@ impl Calls {
     }
 
     /// Counts a call to `path`.
-    pub fn ended(&self, path: &str, code: Code, took: Duration) {
+    pub fn ended(&self, path: &str, end: End, took: Duration) {
         let method = self.methods.get(path).unwrap_or(&self.other);
-        if let Some(counter) = method.codes.get(code as usize) {
+        let counter = match end {
+            End::Code(code) => method.codes.get(code as usize),
+            End::Unreadable => Some(&method.unreadable),
+        };
+        if let Some(counter) = counter {
             counter.inc();
         }
         method.latency.observe(took.as_secs_f64());
@@ -73,8 +88,12 @@ impl Calls {
 
 impl Method {
     fn new(name: &str, calls: &IntCounterVec, latencies: &HistogramVec) -> Method {
-        let codes = CODES.iter().map(|code| calls.with_label_values(&[name, *code])).collect();
-        Method { codes, latency: latencies.with_label_values(&[name]) }
+        let counter = |code: &str| calls.with_label_values(&[name, code]);
+        Method {
+            codes: CODES.map(counter).into(),
+            unreadable: counter(UNREADABLE),
+            latency: latencies.with_label_values(&[name]),
+        }
     }
 }
 

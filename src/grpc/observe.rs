@@ -12,12 +12,14 @@ use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::grpc::meters::Calls;
+use crate::grpc::meters::{Calls, End};
 #[cfg(feature = "otlp")]
 use crate::telemetry::otlp;
 
 /// Read from the request if it is sound, and returned with the response.
 const REQUEST_ID: &str = "x-request-id";
+/// Reason and details of a refusal.
+const DETAILS: &str = "grpc-status-details-bin";
 /// Called on every request of a platform: it gets a span only where there is something to tell.
 const VALIDATE: &str = "/session.v1.SessionService/ValidateSession";
 
@@ -88,7 +90,13 @@ where
                 }
                 Err(_) => Code::Unknown,
             };
-            calls.ended(uri.path(), code, took);
+            let details = |response: &Response<B>| response.headers().contains_key(DETAILS);
+            let end = match (code, &result) {
+                // What fails here has details. Without any it is the message that could not be read.
+                (Code::Internal, Ok(response)) if !details(response) => End::Unreadable,
+                _ => End::Code(code),
+            };
+            calls.ended(uri.path(), end, took);
             let around = match (frequent, code) {
                 (true, Code::Ok) => return result,
                 (true, _) => span(VALIDATE, &id),

@@ -2,14 +2,18 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use chrono::{TimeZone, Utc};
 use futures_util::future::join_all;
-use rcgen::date_time_ymd;
+use rcgen::{ExtendedKeyUsagePurpose, date_time_ymd};
 use rustls::pki_types::CertificateDer;
 use rustls::version::{TLS12, TLS13};
 use sessiond::caller::permissions::Role;
 use sessiond::grpc::pb::session as pb;
 use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
 use tonic::transport::Channel;
 
 use crate::harness::callers::grant;
@@ -159,7 +163,7 @@ async fn callers_whose_authority_is_taken_away_are_sent_away() {
     let connection = tokio::spawn(connection);
     files.put("clients.pem", &after.pem);
     // An idle connection is closed in good order, and does not come back.
-    let ended = tokio::time::timeout(std::time::Duration::from_secs(20), connection).await;
+    let ended = timeout(Duration::from_secs(20), connection).await;
     ended.expect("an end").expect("no panic").expect("in good order");
     drop(client);
     wait::until(async || server.try_validate(&token).await.is_err()).await;
@@ -167,4 +171,35 @@ async fn callers_whose_authority_is_taken_away_are_sent_away() {
     let config = client_config(&[&authority], Some(&leaf), &[&TLS13]);
     server.speak_over(channel(server.addr, config));
     server.validate(&token).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_ends_with_the_certificate_of_its_caller() {
+    let (authority, clients) = (Authority::new("server"), Authority::new("clients"));
+    let files = Files::new(&authority.server(), Some(&clients));
+    let server = start_with(|settings| settings.tls = Some(files.settings(false))).await;
+    let midnight = date_time_ymd(2026, 3, 15);
+    let left = Duration::from_millis(500);
+    let at = Utc.timestamp_opt(midnight.unix_timestamp(), 0).single().expect("a time") - left;
+    server.advance(at - server.clock.now());
+    let leaf = clients.issue(|params| {
+        params.subject_alt_names = vec![uri(NAME)];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_after = midnight;
+    });
+    let begun = Instant::now();
+    let config = client_config(&[&authority], Some(&leaf), &[&TLS13]);
+    let stream = connect(server.addr, config.clone()).await.expect("TLS");
+    let (_client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+    timeout(Duration::from_secs(20), connection).await.expect("it is ended").expect("in peace");
+    assert!(begun.elapsed() >= left, "{:?}", begun.elapsed());
+    // From midnight on there is no other.
+    server.advance(chrono::Duration::seconds(1));
+    let stream = connect(server.addr, config).await;
+    let refused = match stream {
+        Err(_) => true,
+        // TLS 1.3 tells a client afterwards.
+        Ok(mut stream) => stream.read(&mut [0; 1]).await.is_err(),
+    };
+    assert!(refused);
 }

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::harness::bystander::Bystander;
 use crate::harness::calls::{new_session, parts};
-use crate::harness::scrape::{until_calm, with_port};
+use crate::harness::scrape::{scrape, until_calm, with_port};
 use crate::harness::start_with;
 use crate::harness::wire::message;
 
@@ -163,11 +163,18 @@ async fn ten_thousand_spoilt_messages_are_all_answered() {
     }
     assert_eq!(codes.values().sum::<usize>(), MESSAGES / AT_ONCE * AT_ONCE);
     // OK, INVALID_ARGUMENT, and INTERNAL, which is what gRPC calls a message that cannot be read; nothing UNKNOWN,
-    // as a fault of ours would be.
+    // as a fault of ours would be, and nothing that counts as INTERNAL here.
     for code in ["0", "3", "13"] {
         assert!(codes.get(code).is_some_and(|count| *count > 100), "{codes:?}");
     }
     assert!(!codes.contains_key("2"), "{codes:?}");
+    let found = scrape(&server).await;
+    let counted = |code: &str| {
+        let series = format!("sessiond_grpc_calls_total{{code=\"{code}\"");
+        found.iter().filter(|(name, _)| name.starts_with(&series)).map(|(_, n)| n).sum::<f64>()
+    };
+    let unreadable = u32::try_from(codes["13"]).expect("a small number");
+    assert_eq!((counted("UNREADABLE"), counted("INTERNAL")), (unreadable.into(), 0.0));
     drop(client);
     bystander.leave().await;
     until_calm(&server).await;
