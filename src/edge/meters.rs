@@ -31,7 +31,7 @@ pub(super) struct Meters {
 
 impl Meters {
     pub fn new(metrics: &Metrics) -> Meters {
-        let help = "Connections closed at once, because there were as many as may be: in all, or from one peer, or came from it too often (rate).";
+        let help = "Connections closed at once: as many as may be in all, or from one peer, or it came too often (rate).";
         let refused = metrics.counters("connections_refused_total", help, &["limit"]);
         let help = "Connections closed before their first call: timeout, given_up for another, tls, protocol, left.";
         let failed = metrics.counters("handshakes_failed_total", help, &["reason"]);

@@ -1,11 +1,13 @@
 //! Connections that grow old, and servers that stop: nothing that was begun is lost.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use rustix::process::Signal;
 use sessiond::grpc::pb::session as pb;
+use tokio::time::timeout;
 use tonic::Code;
 
 use crate::harness::MASTER_KEY;
@@ -142,25 +144,34 @@ async fn sigterm_under_load_loses_no_call_and_ends_streams_so_that_they_resume()
     let mut process = place.spawn(&["--drain-timeout", "20s"], &env);
     let addr = process.addr().await;
     let (stopped, made) = (AtomicBool::new(false), AtomicUsize::new(0));
+    // Streams that were told of something.
+    let listening = AtomicUsize::new(0);
     let mut watching = client(addr).await;
     let mut streams = Vec::new();
     for _ in 0..5 {
-        let watch = watching.watch_sessions(pb::WatchSessionsRequest::default()).await;
+        let watch = watching.watch_sessions(created("")).await;
         streams.push(watch.expect("a stream").into_inner());
     }
     let load = join_all((0..8).map(|n| create_until_the_end(addr, n, &stopped, &made)));
     let watched = join_all(streams.into_iter().map(async |mut stream| {
-        let mut cursor = String::new();
+        let (mut cursor, mut told) = (String::new(), HashSet::new());
         loop {
             match stream.message().await {
-                Ok(Some(message)) => cursor = message.cursor,
+                Ok(Some(message)) => {
+                    let first = told.is_empty();
+                    cursor = take(message, &mut told);
+                    listening.fetch_add(usize::from(first && !told.is_empty()), Ordering::SeqCst);
+                }
                 Ok(None) => panic!("an end without a status"),
-                Err(status) => return (status, cursor),
+                Err(status) => return (status, cursor, told),
             }
         }
     }));
     let stopping = async {
-        wait::until(async || made.load(Ordering::SeqCst) > 100).await;
+        wait::until(async || {
+            made.load(Ordering::SeqCst) > 100 && listening.load(Ordering::SeqCst) == 5
+        })
+        .await;
         stopped.store(true, Ordering::SeqCst);
         let begun = Instant::now();
         process.signal(Signal::TERM);
@@ -174,13 +185,32 @@ async fn sigterm_under_load_loses_no_call_and_ends_streams_so_that_they_resume()
     let made = i64::try_from(made.into_inner()).expect("a number");
     assert_eq!(there, made, "what was done was answered");
 
-    // Somebody else goes on from each cursor, up to all that was made.
+    // Somebody else goes on from each cursor, up to all that was made and no event twice.
     let mut next = place.spawn(&[], &env);
     let mut client = client(next.addr().await).await;
-    for (status, cursor) in ends {
+    for (status, cursor, mut told) in ends {
         assert_eq!((status.code(), &*reason(&status)), (Code::Unavailable, "STOPPING"));
-        assert!(!cursor.is_empty());
-        let request = pb::WatchSessionsRequest { cursor, ..Default::default() };
-        client.watch_sessions(request).await.expect("it resumes");
+        let mut stream =
+            client.watch_sessions(created(&cursor)).await.expect("it resumes").into_inner();
+        while told.len() < usize::try_from(made).expect("a number") {
+            let message = timeout(Duration::from_secs(20), stream.message()).await;
+            let message = message.expect("all of it, in time").expect("no end");
+            take(message.expect("no end"), &mut told);
+        }
     }
+}
+
+/// Watches what is created.
+fn created(cursor: &str) -> pb::WatchSessionsRequest {
+    let kinds = vec![pb::SessionEventKind::Created.into()];
+    let filter = Some(pb::SessionEventFilter { kinds, ..Default::default() });
+    pb::WatchSessionsRequest { filter, cursor: cursor.to_owned(), ..Default::default() }
+}
+
+/// Adds the session of a message to those told of, none of them twice; returns where to go on.
+fn take(message: pb::WatchSessionsResponse, told: &mut HashSet<String>) -> String {
+    if let Some(event) = message.event {
+        assert!(told.insert(event.session_id), "told twice");
+    }
+    message.cursor
 }
