@@ -41,24 +41,31 @@ async fn what_is_known_needs_no_database_and_outlives_it_by_the_bound_at_most() 
     let proxy = Proxy::before(&server.db.url);
     let alone = server.replica_with(|settings| settings.database_url = proxy.url.clone()).await;
     let (_, token, _) = parts(&server.create("ada").await);
-    // Known by heart, and lately enough.
-    wait::until(async || alone.validate(&token).await.cacheable_until_time.is_some()).await;
-    proxy.set(Mode::BlackHole);
-    let cut_off = Instant::now();
     let mut from_memory = 0;
-    let status = loop {
-        let asked = Instant::now();
-        match alone.try_validate(&token).await {
-            Ok(judged) => {
-                assert_eq!(judged.outcome(), pb::Outcome::Active);
-                assert!(asked.duration_since(cut_off) < BOUND);
-                from_memory += 1;
+    // On a busy machine the news may be almost too old already when it is cut off.
+    for _ in 0..10 {
+        proxy.set(Mode::Pass);
+        let known = async || Some(alone.try_validate(&token).await.ok()?.cacheable_until_time);
+        wait::until(async || known().await.flatten().is_some()).await;
+        proxy.set(Mode::BlackHole);
+        let cut_off = Instant::now();
+        let status = loop {
+            let asked = Instant::now();
+            match alone.try_validate(&token).await {
+                Ok(judged) => {
+                    assert_eq!(judged.outcome(), pb::Outcome::Active);
+                    assert!(asked.duration_since(cut_off) < BOUND);
+                    from_memory += 1;
+                }
+                Err(status) => break status,
             }
-            Err(status) => break status,
+        };
+        assert_eq!(status.code(), Code::Unavailable);
+        if from_memory > 100 {
+            break;
         }
-    };
-    assert_eq!(status.code(), Code::Unavailable);
-    assert!(from_memory > 0, "it does without");
+    }
+    assert!(from_memory > 100, "{from_memory}");
     let strong = alone.validate_as(&token, Some(Freshness::Strong(true))).await;
     assert_eq!(strong.expect_err("no database").code(), Code::Unavailable);
 }
