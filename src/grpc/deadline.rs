@@ -77,5 +77,7 @@ mod tests {
             assert_eq!(of(timeout), MOST, "{timeout:?}");
         }
         assert_eq!(of(Some("123456789S")), MOST);
+        assert!(is_short(MOST));
+        assert!(!is_short(MOST + MARGIN));
     }
 }

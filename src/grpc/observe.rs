@@ -90,10 +90,11 @@ where
                 }
                 Err(_) => Code::Unknown,
             };
-            let details = |response: &Response<B>| response.headers().contains_key(DETAILS);
             let end = match (code, &result) {
                 // What fails here has details. Without any it is the message that could not be read.
-                (Code::Internal, Ok(response)) if !details(response) => End::Unreadable,
+                (Code::Internal, Ok(response)) if !response.headers().contains_key(DETAILS) => {
+                    End::Unreadable
+                }
                 _ => End::Code(code),
             };
             calls.ended(uri.path(), end, took);
