@@ -27,7 +27,8 @@ pub struct Limits {
     pub max_connections_per_peer: u32,
 
     /// New connections a second from one address, 0 to 100000, 0 = any number; besides, as many at
-    /// once as it may have. One that breaks the rules of TLS or HTTP/2 counts as 21
+    /// once as it may have. One that breaks the rules of TLS or HTTP/2, or takes too long to begin,
+    /// counts as 21
     #[arg(long, env = "SESSIOND_MAX_CONNECTION_RATE_PER_PEER", global = true)]
     #[arg(default_value_t = 50, value_parser = clap::value_parser!(u32).range(..=100_000))]
     #[arg(value_name = "COUNT")]

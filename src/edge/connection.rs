@@ -40,7 +40,7 @@ struct Begun {
 trait Stream: AsyncRead + AsyncWrite + Send {}
 impl<S: AsyncRead + AsyncWrite + Send> Stream for S {}
 
-/// The peer broke the rules of TLS or HTTP/2, and its connection was ended for that.
+/// The peer broke the rules of TLS or HTTP/2, or took too long to begin, and its connection was ended for that.
 pub(super) struct Breach;
 
 /// Serves `service` over `stream` until either side ends it.
@@ -121,10 +121,9 @@ fn is_breach(error: &hyper::Error) -> bool {
 /// certificate wanting, or only looks whether we are there.
 fn failed(error: &io::Error, otherwise: Failed) -> Failed {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
-    let told = matches!(cause, Some(rustls::Error::AlertReceived(_)));
-    match error.kind() {
-        _ if told => Failed::Left,
-        io::ErrorKind::InvalidData => otherwise,
+    match (cause, error.kind()) {
+        (Some(rustls::Error::AlertReceived(_)), _) => Failed::Left,
+        (_, io::ErrorKind::InvalidData) => otherwise,
         _ => Failed::Left,
     }
 }

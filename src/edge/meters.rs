@@ -45,7 +45,7 @@ impl Meters {
             paced: refused.with_label_values(&["rate"]),
             breaches: metrics.counter(
                 "connections_breached_total",
-                "Connections closed because the peer broke the rules of TLS or HTTP/2.",
+                "Connections closed because the peer broke the rules of TLS or HTTP/2, or took too long to begin.",
             ),
             failed,
         }
