@@ -13,17 +13,20 @@ use sessiond::caller::permissions::Role;
 use sessiond::grpc::pb::session as pb;
 use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
 use tokio::io::AsyncReadExt;
-use tokio::time::timeout;
 use tonic::transport::Channel;
 
 use crate::harness::callers::grant;
 use crate::harness::calls::{new_session, parts};
 use crate::harness::pki::{Authority, Files, channel, client_config, connect, uri};
 use crate::harness::scrape::{scrape, with_port};
+use crate::harness::wire::{NO_ERROR, Wire};
 use crate::harness::{TestServer, start_with, wait};
 
 /// Of a caller.
 const NAME: &str = "spiffe://example/gateway";
+
+/// The codes of goodbyes to who has no calls under way: no further calls, please, and then: these were all.
+const IN_GOOD_ORDER: [u32; 2] = [NO_ERROR; 2];
 
 /// The certificate that new connections are shown.
 async fn shown(addr: SocketAddr, roots: &[&Authority]) -> CertificateDer<'static> {
@@ -159,13 +162,10 @@ async fn callers_whose_authority_is_taken_away_are_sent_away() {
     let (_, token, _) = parts(&server.create("ada").await);
     server.validate(&token).await;
     let stream = connect(server.addr, config()).await.expect("let in");
-    let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
-    let connection = tokio::spawn(connection);
+    let mut idle = Wire::over(stream).await;
     files.put("clients.pem", &after.pem);
     // An idle connection is closed in good order, and does not come back.
-    let ended = timeout(Duration::from_secs(20), connection).await;
-    ended.expect("an end").expect("no panic").expect("in good order");
-    drop(client);
+    assert_eq!(idle.until_goodbye().await, IN_GOOD_ORDER);
     wait::until(async || server.try_validate(&token).await.is_err()).await;
     let leaf = after.client(&[uri(NAME)]);
     let config = client_config(&[&authority], Some(&leaf), &[&TLS13]);
@@ -190,8 +190,7 @@ async fn a_connection_ends_with_the_certificate_of_its_caller() {
     let begun = Instant::now();
     let config = client_config(&[&authority], Some(&leaf), &[&TLS13]);
     let stream = connect(server.addr, config.clone()).await.expect("TLS");
-    let (_client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
-    timeout(Duration::from_secs(20), connection).await.expect("it is ended").expect("in peace");
+    assert_eq!(Wire::over(stream).await.until_goodbye().await, IN_GOOD_ORDER);
     assert!(begun.elapsed() >= left, "{:?}", begun.elapsed());
     // From midnight on there is no other.
     server.advance(chrono::Duration::seconds(1));

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -108,8 +108,8 @@ pub async fn connect(from: Ipv4Addr, addr: SocketAddr) -> io::Result<TcpStream> 
 }
 
 /// A connection over which frames are written by hand.
-pub struct Wire {
-    pub stream: TcpStream,
+pub struct Wire<S = TcpStream> {
+    pub stream: S,
 }
 
 impl Wire {
@@ -120,7 +120,14 @@ impl Wire {
 
     /// The same from another address of this machine, any of 127.0.0.0/8.
     pub async fn open_from(from: Ipv4Addr, addr: SocketAddr) -> Wire {
-        let mut wire = Wire { stream: connect(from, addr).await.expect("a connection") };
+        Wire::over(connect(from, addr).await.expect("a connection")).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// Begins HTTP/2 as it should be begun.
+    pub async fn over(stream: S) -> Wire<S> {
+        let mut wire = Wire { stream };
         wire.write(PREFACE).await;
         wire.send(SETTINGS, 0, 0, &[]).await;
         wire
@@ -170,6 +177,18 @@ impl Wire {
                 _ => {}
             }
         }
+    }
+
+    /// Answers pings and settings until the server closes the connection. Returns the codes of its goodbyes.
+    pub async fn until_goodbye(&mut self) -> Vec<u32> {
+        let mut codes = Vec::new();
+        while let Some(frame) = self.next().await {
+            if frame.kind == GOAWAY {
+                codes.push(frame.code());
+            }
+            self.answer(&frame).await;
+        }
+        codes
     }
 
     /// All frames until the server closes the connection.
