@@ -173,9 +173,9 @@ async fn a_thousand_streams_are_told_and_leave_their_places() {
     let server = start_with(|settings| settings.watch.watchers = 1_000).await;
     let all = || pb::WatchSessionsRequest::default();
     let mut streams = Vec::new();
-    for _ in 0..10 {
+    for _ in 0..40 {
         let line = server.another_line().await;
-        let opening = (0..100).map(|_| SessionWatcher::open(line.clone(), all()));
+        let opening = (0..25).map(|_| SessionWatcher::open(line.clone(), all()));
         streams.extend(join_all(opening).await.into_iter().map(|opened| opened.expect("a watch")));
     }
     let full = server.watch_sessions(all()).await.err().expect("no place");
