@@ -67,7 +67,7 @@ impl Issuer {
         &self,
         token: &str,
         now: Time,
-    ) -> Option<Result<Arc<AccessClaims>, InactiveReason>> {
+    ) -> Option<Result<AccessClaims, InactiveReason>> {
         let proven = self.verified.get(token)?;
         Some(proven.count(&*self.keys.known()?, now))
     }
@@ -80,7 +80,7 @@ impl Issuer {
         &self,
         token: &str,
         now: Time,
-    ) -> Result<Result<Arc<AccessClaims>, InactiveReason>> {
+    ) -> Result<Result<AccessClaims, InactiveReason>> {
         if token.len() > access::MAX_LEN {
             return Ok(Err(InactiveReason::Malformed));
         }
@@ -131,7 +131,7 @@ impl Issuer {
         let signing = keyring.signing(now)?;
         let (access_token, claims_made) =
             access::sign(signing, &self.name, session, from, access_expires_at);
-        self.verified.note(&access_token, &signing.kid, claims_made);
+        self.verified.note(&access_token, &signing.kid, &claims_made);
         Ok(Some(TokenPair {
             access_token,
             access_expires_at,
@@ -146,10 +146,11 @@ impl Issuer {
         kid: &str,
         token: &str,
         now: Time,
-    ) -> Result<Arc<AccessClaims>, InactiveReason> {
+    ) -> Result<AccessClaims, InactiveReason> {
         let key = keyring.verifying(kid, now).ok_or(InactiveReason::SignatureInvalid)?;
         let claims = access::prove(&key.verifying, &self.name, token)?;
-        Ok(self.verified.note(token, &key.kid, claims))
+        self.verified.note(token, &key.kid, &claims);
+        Ok(claims)
     }
 }
 

@@ -5,26 +5,34 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::clock::Time;
+use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::token::{AccessClaims, InactiveReason};
 use crate::token::keyring::Keyring;
 
-/// What an entry costs besides the texts of its claims: the claims, their counts, the place in the cache. The key's id is
-/// shared.
-const OVERHEAD: u64 = 336;
+/// What an entry costs besides its bytes: its key, its place in the map and in the queue, the allocator.
+const OVERHEAD: u64 = 120;
 /// A guess at the size of an entry, to make room for as many from the start.
-const USUAL: u64 = 400;
+const USUAL: u64 = 200;
 
-/// Claims by the SHA-256 of the whole token. Only genuine tokens have a place, so whoever fills it holds them all; what
+/// Tokens by the SHA-256 of the whole token. Only genuine ones have a place, so whoever fills it holds them all; what
 /// is dropped is checked once more.
-pub(super) struct Verified(Cache<Hash, Proven, Bytes>);
+pub(super) struct Verified(Cache<Hash, Kept, Bytes>);
 
 /// What a token says, and the key that proves it: it counts while that verifies.
-#[derive(Clone)]
 pub(super) struct Proven {
-    pub claims: Arc<AccessClaims>,
-    pub kid: Arc<str>,
+    claims: AccessClaims,
+    kid: Arc<str>,
+}
+
+#[derive(Clone)]
+struct Kept {
+    packed: Arc<[u8]>,
+    /// Shared by all tokens of the key.
+    kid: Arc<str>,
 }
 
 impl Proven {
@@ -32,7 +40,7 @@ impl Proven {
     ///
     /// # Errors
     /// It does not.
-    pub fn count(self, keyring: &Keyring, now: Time) -> Result<Arc<AccessClaims>, InactiveReason> {
+    pub fn count(self, keyring: &Keyring, now: Time) -> Result<AccessClaims, InactiveReason> {
         let counts = keyring.verifying(&self.kid, now).is_some();
         if counts { Ok(self.claims) } else { Err(InactiveReason::SignatureInvalid) }
     }
@@ -43,11 +51,9 @@ type Hash = [u8; 32];
 #[derive(Clone)]
 struct Bytes;
 
-impl Weighter<Hash, Proven> for Bytes {
-    fn weight(&self, _: &Hash, Proven { claims, .. }: &Proven) -> u64 {
-        let audiences = claims.audiences.iter().map(|audience| audience.len() + 24);
-        let names = claims.key.tenant.as_str().len() + claims.key.user.as_str().len();
-        OVERHEAD + (audiences.sum::<usize>() + names) as u64
+impl Weighter<Hash, Kept> for Bytes {
+    fn weight(&self, _: &Hash, kept: &Kept) -> u64 {
+        kept.packed.len() as u64 + OVERHEAD
     }
 }
 
@@ -60,17 +66,96 @@ impl Verified {
 
     /// What a token says that was proven before.
     pub fn get(&self, token: &str) -> Option<Proven> {
-        self.0.get(&hash(token))
+        let kept = self.0.get(&hash(token))?;
+        Some(Proven { claims: unpack(&kept.packed)?, kid: kept.kid })
     }
 
     /// Notes a token that was proven, or made, here.
-    pub fn note(&self, token: &str, kid: &Arc<str>, claims: AccessClaims) -> Arc<AccessClaims> {
-        let claims = Arc::new(claims);
-        self.0.insert(hash(token), Proven { claims: claims.clone(), kid: kid.clone() });
-        claims
+    pub fn note(&self, token: &str, kid: &Arc<str>, claims: &AccessClaims) {
+        self.0.insert(hash(token), Kept { packed: pack(claims).into(), kid: kid.clone() });
     }
 }
 
 fn hash(token: &str) -> Hash {
     digest(&SHA256, token.as_bytes()).as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+/// Also the order in which it is written.
+#[derive(Serialize, Deserialize)]
+struct Packed<'a> {
+    key: (&'a str, &'a str, Uuid),
+    device: Uuid,
+    #[serde(borrow)]
+    audiences: Vec<&'a str>,
+    generation: u32,
+    not_before: i64,
+    expires_at: i64,
+}
+
+fn pack(claims: &AccessClaims) -> Vec<u8> {
+    let AccessClaims { key, device, audiences, generation, not_before, expires_at } = claims;
+    let packed = Packed {
+        key: (key.tenant.as_str(), key.user.as_str(), key.session),
+        device: *device,
+        audiences: audiences.iter().map(String::as_str).collect(),
+        generation: *generation,
+        not_before: *not_before,
+        expires_at: *expires_at,
+    };
+    postcard::to_allocvec(&packed).expect("plain data")
+}
+
+/// `None` for bytes that [`pack`] did not make.
+fn unpack(bytes: &[u8]) -> Option<AccessClaims> {
+    let packed: Packed<'_> = postcard::from_bytes(bytes).ok()?;
+    let (tenant, user, session) = packed.key;
+    let (tenant, user) = (TenantId::parse(tenant).ok()?, UserId::parse(user).ok()?);
+    Some(AccessClaims {
+        key: SessionKey { tenant, user, session },
+        device: packed.device,
+        audiences: packed.audiences.into_iter().map(str::to_owned).collect(),
+        generation: packed.generation,
+        not_before: packed.not_before,
+        expires_at: packed.expires_at,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claims() -> AccessClaims {
+        let tenant = TenantId::parse("acme").expect("a tenant");
+        let user = UserId::parse("ada").expect("a user");
+        AccessClaims {
+            key: SessionKey { tenant, user, session: Uuid::from_u128(1) },
+            device: Uuid::from_u128(2),
+            audiences: vec!["web".to_owned(), "api".to_owned()],
+            generation: u32::MAX,
+            not_before: i64::MIN,
+            expires_at: i64::MAX,
+        }
+    }
+
+    #[test]
+    fn what_was_noted_is_told_again_and_only_of_the_whole_token() {
+        let verified = Verified::new(1 << 20);
+        verified.note("head.body.signature", &"key-1".into(), &claims());
+        let proven = verified.get("head.body.signature").expect("it was noted");
+        assert_eq!((&*proven.kid, proven.claims), ("key-1", claims()));
+        for other in ["head.body.signaturf", "head.body.", "head.body.signature "] {
+            assert!(verified.get(other).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn memory_stays_within_its_bound_however_many_there_are() {
+        let verified = Verified::new(1 << 20);
+        for number in 0..20_000 {
+            verified.note(&number.to_string(), &"key-1".into(), &claims());
+        }
+        let (count, bytes) = (verified.0.len(), verified.0.weight());
+        assert!(count > 4000 && bytes <= 1 << 20, "{count} in {bytes}");
+        assert!(verified.get("19999").is_some(), "the newest is there");
+    }
 }
