@@ -23,6 +23,7 @@ use tower::{Service, ServiceExt};
 use super::identity::{identify, valid_until};
 use super::meters::Failed;
 use super::prefaced::Prefaced;
+use super::tls::Certificates;
 use super::{AnyError, Parts};
 use crate::config::edge::Limits;
 use crate::model::caller::{Identity, Peer};
@@ -30,6 +31,11 @@ use crate::model::caller::{Identity, Peer};
 /// A connection that got through its handshake.
 struct Begun {
     stream: Prefaced<Pin<Box<dyn Stream>>>,
+    caller: Vouched,
+}
+
+/// What is known of a caller before it says anything.
+struct Vouched {
     identity: Identity,
     /// How long the caller's certificate is still valid, if it showed one.
     left: Option<Duration>,
@@ -77,7 +83,7 @@ where
         }
     };
 
-    let peer = Peer { address: from, identity: begun.identity };
+    let peer = Peer { address: from, identity: begun.caller.identity };
     let service = service.map_request(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
         request
@@ -86,11 +92,11 @@ where
     let connection = builder(&parts.limits, &parts.calls)
         .serve_connection(io, TowerToHyperService::new(service));
     tokio::pin!(connection);
-    let age = age(&parts.limits, begun.left);
+    let age = age(&parts.limits, begun.caller.left);
     let served = tokio::select! {
         served = &mut connection => Some(served),
         () = age => None,
-        () = begun.withdrawn.cancelled() => None,
+        () = begun.caller.withdrawn.cancelled() => None,
         () = parts.drain.cancelled() => None,
     };
     let served = match served {
@@ -133,14 +139,22 @@ async fn begin(stream: TcpStream, parts: &Parts) -> Result<Begun, Failed> {
     // that would take forever.
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(parts.limits.keepalive_timeout));
-    let stream = Box::pin(stream);
-    let Some(certificates) = &parts.tls else {
-        let stream: Pin<Box<dyn Stream>> = stream;
-        let stream =
-            Prefaced::read(stream).await.map_err(|error| failed(&error, Failed::Protocol))?;
-        let withdrawn = CancellationToken::new();
-        return Ok(Begun { stream, identity: Identity::Unknown, left: None, withdrawn });
+    let stream: Pin<Box<dyn Stream>> = Box::pin(stream);
+    let (stream, caller) = match &parts.tls {
+        Some(certificates) => secure(stream, certificates).await?,
+        None => {
+            let withdrawn = CancellationToken::new();
+            (stream, Vouched { identity: Identity::Unknown, left: None, withdrawn })
+        }
     };
+    let stream = Prefaced::read(stream).await.map_err(|error| failed(&error, Failed::Protocol))?;
+    Ok(Begun { stream, caller })
+}
+
+async fn secure(
+    stream: Pin<Box<dyn Stream>>,
+    certificates: &Certificates,
+) -> Result<(Pin<Box<dyn Stream>>, Vouched), Failed> {
     let current = certificates.current();
     let stream = current.acceptor.accept(stream).await.map_err(|error| {
         tracing::debug!(%error, "TLS failed");
@@ -153,9 +167,7 @@ async fn begin(stream: TcpStream, parts: &Parts) -> Result<Begun, Failed> {
         Some(_) => current.withdrawn.clone(),
         None => CancellationToken::new(),
     };
-    let stream: Pin<Box<dyn Stream>> = Box::pin(stream);
-    let stream = Prefaced::read(stream).await.map_err(|error| failed(&error, Failed::Protocol))?;
-    Ok(Begun { stream, identity, left, withdrawn })
+    Ok((Box::pin(stream), Vouched { identity, left, withdrawn }))
 }
 
 fn builder(limits: &Limits, calls: &TaskTracker) -> http2::Builder<Calls> {

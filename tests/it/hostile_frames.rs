@@ -1,12 +1,17 @@
 //! Attacks by frames of HTTP/2: each ends its own connection, and nobody else notices.
 
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+
 use crate::harness::bystander::Bystander;
+use crate::harness::pki::{Authority, Files, client_config, connect};
 use crate::harness::scrape::{calls, scrape, until_calm, with_port};
 use crate::harness::wire::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frame, GOAWAY, HEADERS,
     PING, RST_STREAM, SETTINGS, VALIDATE, WINDOW_UPDATE, Wire, call, message,
 };
 use crate::harness::{TestServer, start_with};
+use crate::hostile_peers::{LONG, SHORT};
 
 /// Sends `attack` until the server has enough; it must say so, and close the connection.
 async fn is_stopped(server: &TestServer, attack: impl Iterator<Item = Vec<u8>>) -> Vec<Frame> {
@@ -97,22 +102,41 @@ async fn empty_data_without_an_end_is_stopped() {
     until_calm(&server).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_asks_for_answers_and_reads_none_is_cut_off() {
-    let server = start_with(|settings| {
-        with_port(settings);
-        settings.edge.keepalive_timeout = std::time::Duration::from_millis(300);
-    })
-    .await;
-    let bystander = Bystander::before(&server).await;
-    let mut wire = Wire::open(server.addr).await;
+/// Asks for answers on and on, and reads none.
+async fn is_cut_off(mut wire: Wire<impl AsyncRead + AsyncWrite + Unpin>) {
     let settings = Frame::new(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 100]).bytes();
     let ping = Frame::new(PING, 0, 0, &[7; 8]).bytes();
     let flood = [settings, ping].concat().repeat(1_000);
     let flooding = async { while wire.write(&flood).await {} };
-    let cut_off = tokio::time::timeout(std::time::Duration::from_secs(20), flooding).await;
-    cut_off.expect("the server closes");
+    timeout(LONG, flooding).await.expect("the server closes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_answers_and_reads_none_is_cut_off() {
+    let server = start_with(|settings| {
+        with_port(settings);
+        settings.edge.keepalive_timeout = SHORT;
+    })
+    .await;
+    let bystander = Bystander::before(&server).await;
+    is_cut_off(Wire::open(server.addr).await).await;
     bystander.leave().await;
+    until_calm(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_none_is_cut_off_over_tls_too() {
+    let authority = Authority::new("server");
+    let files = Files::new(&authority.server(), None);
+    let server = start_with(|settings| {
+        with_port(settings);
+        settings.tls = Some(files.settings(false));
+        settings.edge.keepalive_timeout = SHORT;
+    })
+    .await;
+    let config = client_config(&[&authority], None, &[&rustls::version::TLS13]);
+    let stream = connect(server.addr, config).await.expect("TLS");
+    is_cut_off(Wire::over(stream).await).await;
     until_calm(&server).await;
 }
 

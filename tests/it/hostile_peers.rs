@@ -14,7 +14,7 @@ use crate::harness::wire::{
 };
 use crate::harness::{TestServer, start_with, wait};
 
-const SHORT: Duration = Duration::from_millis(300);
+pub const SHORT: Duration = Duration::from_millis(300);
 pub const LONG: Duration = Duration::from_secs(20);
 
 /// Writes these bytes one by one, as slowly as a patient attacker, until the server closes.
@@ -213,6 +213,9 @@ async fn the_http_port_has_its_limits_too() {
     };
     wait::until(freed).await;
     crowd.truncate(200);
+    let mut half = TcpStream::connect(addr).await.expect("a connection");
+    half.write_all(b"GET /healthz HTTP/1.1\r\n").await.expect("written");
+    is_closed(half).await;
     let mut long = TcpStream::connect(addr).await.expect("a connection");
     let head = format!("GET /healthz HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(17 << 10));
     long.write_all(head.as_bytes()).await.expect("written");
