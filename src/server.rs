@@ -32,6 +32,10 @@ use wiring::Wired;
 pub use settings::{Intervals, Settings};
 pub use synchronise::synchronise;
 
+/// The longest that jobs take to end and to write what is still in memory. They need far less where the database
+/// answers; with the drain timeout it stays below `TimeoutStopSec` of `deploy/sessiond.service`.
+const JOBS_END: Duration = Duration::from_secs(4);
+
 /// A server that has its port, its database up to date and its keys.
 pub struct Server {
     edge: Edge,
@@ -101,7 +105,7 @@ impl Server {
     }
 
     /// Serves until `shutdown`, then refuses new connections, lets calls in progress end within
-    /// the drain timeout, and writes what is still in memory.
+    /// the drain timeout, and writes what is still in memory, for 4 s at most.
     ///
     /// # Errors
     /// None so far.
@@ -128,7 +132,10 @@ impl Server {
             }
         }
         stop.cancel();
-        while jobs.join_next().await.is_some() {}
+        let ended = async { while jobs.join_next().await.is_some() {} };
+        if tokio::time::timeout(JOBS_END, ended).await.is_err() {
+            tracing::warn!("the database does not answer: what was not written yet is lost");
+        }
         tracing::info!("stopped");
         Ok(())
     }
