@@ -134,7 +134,7 @@ impl Server {
         stop.cancel();
         let ended = async { while jobs.join_next().await.is_some() {} };
         if tokio::time::timeout(JOBS_END, ended).await.is_err() {
-            tracing::warn!("the database does not answer: what was not written yet is lost");
+            tracing::warn!("jobs took too long to end: what was not written yet is lost");
         }
         tracing::info!("stopped");
         Ok(())
