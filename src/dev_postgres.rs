@@ -56,7 +56,12 @@ pub struct Options {
     pub pg_bin: Option<PathBuf>,
     /// Whether a commit survives a crash of the machine. Off only in tests.
     pub fsync: bool,
+    /// The most connections of all databases; [`MAX_CONNECTIONS`] unless a test needs more.
+    pub max_connections: u16,
 }
+
+/// The most connections to the private Postgres.
+pub const MAX_CONNECTIONS: u16 = 100;
 
 /// The data home when none is asked for: `/var/lib/sessiond` for root, whose own home the server's
 /// user cannot enter, and `sessiond` in the XDG data directory for everyone else.
@@ -121,6 +126,7 @@ impl DevPostgres {
             socket_dir: socket_dir.path().to_owned(),
             log: home.join(server::LOG),
             fsync: options.fsync,
+            max_connections: options.max_connections,
             identity,
         };
         let supervisor = Supervisor::start(server)?;

@@ -79,7 +79,8 @@ pub enum Verdict {
     Active(Arc<AccessClaims>),
     /// It opens nothing.
     Inactive(InactiveReason),
-    /// A revocation matches it, it is another tenant's, or its key is not known here: only ValidateSession can tell.
+    /// A revocation matches it, it is another tenant's, its key is not known here, or it is not valid yet (a clock was
+    /// set back): only ValidateSession can tell.
     Ask,
     /// What is known is too old; only in [`Mode::Strict`].
     Stale,
@@ -172,7 +173,8 @@ impl Gateway {
         }
         // Keys are those of all tenants, what is heard of revocations is of one.
         let foreign = verified.claims.key.tenant != shared.tenant;
-        match foreign || shared.is_withdrawn(&verified) {
+        let from_future = verified.claims.is_from_future(now);
+        match foreign || from_future || shared.is_withdrawn(&verified) {
             true => Verdict::Ask,
             false => Verdict::Active(verified.claims.clone()),
         }

@@ -16,6 +16,7 @@ pub mod incidents;
 pub mod list;
 pub mod list_activities;
 pub mod location;
+pub(crate) mod mutation;
 pub mod notice;
 pub mod reauthenticate;
 pub mod record_activities;

@@ -29,6 +29,7 @@ pub mod sessions;
 pub mod statistics;
 pub mod time;
 pub mod users;
+pub mod watermark;
 
 mod error;
 mod rows;

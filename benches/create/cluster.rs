@@ -2,7 +2,7 @@
 
 use anyhow::{Context, ensure};
 use sessiond::clock::Clock;
-use sessiond::dev_postgres::{DevPostgres, Options};
+use sessiond::dev_postgres::{DevPostgres, MAX_CONNECTIONS, Options};
 use sessiond::store::{migrations, pool::Database};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
@@ -46,7 +46,12 @@ impl Cluster {
         // Postgres run by root drops to another user, who must be able to enter.
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))?;
         let data_dir = dir.path().join("home");
-        let postgres = DevPostgres::start(Options { data_dir, pg_bin: None, fsync: true })?;
+        let postgres = DevPostgres::start(Options {
+            data_dir,
+            pg_bin: None,
+            fsync: true,
+            max_connections: MAX_CONNECTIONS,
+        })?;
         let url = postgres.url("sessiond");
         migrations::run(&Database::new(&url, 2)?, Clock::system().now()).await?;
         let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;

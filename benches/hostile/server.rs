@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::ClientConfig;
-use sessiond::dev_postgres::{DevPostgres, Options};
+use sessiond::dev_postgres::{DevPostgres, MAX_CONNECTIONS, Options};
 use tempfile::TempDir;
 
 use crate::pki::{Authority, Files, client_config};
@@ -36,7 +36,12 @@ impl Server {
         // Postgres run by root drops to another user, who must be able to enter.
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))?;
         let data_dir = dir.path().join("home");
-        let postgres = DevPostgres::start(Options { data_dir, pg_bin: None, fsync: false })?;
+        let postgres = DevPostgres::start(Options {
+            data_dir,
+            pg_bin: None,
+            fsync: false,
+            max_connections: MAX_CONNECTIONS,
+        })?;
         let http = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let room = (crowd + 1000).to_string();
         let mut command = Command::new(env!("CARGO_BIN_EXE_sessiond"));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use sessiond::dev_postgres::{DevPostgres, Options};
+use sessiond::dev_postgres::{DevPostgres, MAX_CONNECTIONS, Options};
 use sessiond::gateway::{Gateway, Options as GatewayOptions, Verdict};
 use sessiond::grpc::pb::session as pb;
 use tempfile::TempDir;
@@ -37,7 +37,12 @@ impl Subject {
         // Postgres run by root drops to another user, who must be able to enter.
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))?;
         let data_dir = dir.path().join("home");
-        let postgres = DevPostgres::start(Options { data_dir, pg_bin: None, fsync: false })?;
+        let postgres = DevPostgres::start(Options {
+            data_dir,
+            pg_bin: None,
+            fsync: false,
+            max_connections: MAX_CONNECTIONS,
+        })?;
         let url = postgres.url("sessiond");
         let log = dir.path().join("server.log");
         let memory = memory.to_string();

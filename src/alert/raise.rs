@@ -7,16 +7,17 @@ use uuid::Uuid;
 
 use crate::alert::read::not_found;
 use crate::clock::{Clock, Time};
-use crate::error::{Error, Outage, Reason, Result, Violation};
+use crate::error::{Error, Reason, Result, Violation};
 use crate::model::alert::{ActionTaken, Alert, AlertState, Category, Severity, Suppression};
 use crate::model::evidence::Evidence;
 use crate::model::ids::{TenantId, UserId};
 use crate::model::request::{Remembered, RequestId};
 use crate::model::session::Session;
 use crate::session::incidents::{self, Silences};
+use crate::session::mutation::{self, Mutation};
 use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
-use crate::store::{alerts, requests, sessions, users};
+use crate::store::{alerts, sessions, users};
 
 /// Raises the alerts of others.
 pub struct Raise {
@@ -61,64 +62,11 @@ impl Raise {
     /// [`Error::NotFound`] for an unknown session, [`Error::Invalid`] if it is another user's,
     /// [`Error::RequestIdReused`], [`Error::Unavailable`].
     pub async fn raise(&self, report: &Report) -> Result<Alert> {
-        let twice = async {
-            match self.attempt(report).await {
-                // Somebody took the request id meanwhile: now what they did can be read.
-                Err(Error::Unavailable(Outage::Raced(_))) => self.attempt(report).await,
-                other => other,
-            }
-        };
-        self.db.within(twice).await
+        Ok(mutation::run(&self.db, &self.clock, self, report).await?.answer)
     }
 
-    async fn attempt(&self, report: &Report) -> Result<Alert> {
-        let mut tx = self.db.begin().await?;
-        let now = self.clock.now();
-        if let Some(request) = report.request
-            && let Some(known) = requests::before(&mut tx, &report.tenant, request, now).await?
-        {
-            let subject = known.subject.filter(|_| known.request == request);
-            let Some(id) = subject else { return Err(tx.refuse(Error::RequestIdReused).await) };
-            let found = alerts::find(&mut tx, &report.tenant, id).await?;
-            tx.commit().await?;
-            return found.ok_or_else(|| not_found(id));
-        }
-        let session = match self.session(&mut tx, report, now).await {
-            Ok(session) => session,
-            Err(refusal @ (Error::NotFound { .. } | Error::Invalid(_))) => {
-                return Err(tx.refuse(refusal).await);
-            }
-            Err(error) => return Err(error),
-        };
-        let mut alert = self.alert(report, session.as_ref(), now);
-        let of = (&alert.tenant, alert.user.as_ref());
-        if Silences::of(&mut tx, &[of], now).await?.cover(of, &alert.dedup_key, now) {
-            alert.suppression = Some(Suppression::FalsePositive);
-        }
-        let mut changes = Changes::default();
-        incidents::raise(&mut tx, &self.clock, vec![alert.clone()], &mut changes).await?;
-        // Two reports of no user may meet: the row then says which alert it was.
-        let raised = changes.worked.iter().chain(&changes.raised).find(|known| !known.is_over);
-        let id = raised.map_or(alert.id, |known| known.id);
-        changes.remembered.extend(report.request.map(|request| Remembered {
-            tenant: report.tenant.clone(),
-            request,
-            user: alert.user.clone(),
-            subject: Some(id),
-            related: Vec::new(),
-            at: now,
-        }));
-        changes.write(&mut tx).await?;
-        let stored = alerts::current(&mut tx, &[&alert]).await?;
-        let stored = stored.into_iter().next().ok_or_else(|| not_found(id))?;
-        if stored.id != id {
-            return Err(Error::Unavailable(Outage::Raced("the alert was raised meanwhile".into())));
-        }
-        tx.commit().await?;
-        Ok(stored)
-    }
-
-    /// The session concerned, with its user locked: whoever erases them comes before or after.
+    /// The session concerned, with its user locked, so that an erasure comes before or after. Reports of no user take
+    /// turns by their key.
     async fn session(
         &self,
         tx: &mut Transaction,
@@ -127,8 +75,9 @@ impl Raise {
     ) -> Result<Option<Session>> {
         let (tenant, user) = (&report.tenant, report.user.as_ref());
         let Some(id) = report.session else {
-            if let Some(user) = user {
-                users::lock(tx, &[(tenant, user)], now).await?;
+            match user {
+                Some(user) => users::lock(tx, &[(tenant, user)], now).await?,
+                None => alerts::lock_key(tx, tenant, &dedup_key(report)).await?,
             }
             return Ok(None);
         };
@@ -161,8 +110,7 @@ impl Raise {
             title: report.title.clone(),
             description: report.description.clone(),
             evidence: Evidence { values: report.values.clone(), typed: None },
-            // No other service, and no rule of ours, means the same by the same key.
-            dedup_key: format!("reported:{}:{}", report.rule_id, report.dedup_key),
+            dedup_key: dedup_key(report),
             dedup_until: Some(now + report.window),
             is_over: false,
             suppression: None,
@@ -177,4 +125,54 @@ impl Raise {
             revision: 1,
         }
     }
+}
+
+impl Mutation<Report> for Raise {
+    type Locked = Option<Session>;
+    type Answer = Alert;
+
+    fn request(report: &Report) -> Option<(&TenantId, RequestId)> {
+        Some((&report.tenant, report.request?))
+    }
+
+    async fn lock(&self, tx: &mut Transaction, report: &Report) -> Result<Option<Session>> {
+        self.session(tx, report, self.clock.now()).await
+    }
+
+    async fn repeat(
+        &self,
+        tx: &mut Transaction,
+        report: &Report,
+        _: Option<Session>,
+        known: Remembered,
+        _: Time,
+    ) -> Result<Alert> {
+        let id = known.subject.ok_or(Error::RequestIdReused)?;
+        alerts::find(tx, &report.tenant, id).await?.ok_or_else(|| not_found(id))
+    }
+
+    async fn decide(
+        &self,
+        tx: &mut Transaction,
+        report: &Report,
+        session: Option<Session>,
+        changes: &mut Changes,
+    ) -> Result<Alert> {
+        let now = changes.at();
+        let mut alert = self.alert(report, session.as_ref(), now);
+        let of = (&alert.tenant, alert.user.as_ref());
+        if Silences::of(tx, &[of], now).await?.cover(of, &alert.dedup_key, now) {
+            alert.suppression = Some(Suppression::FalsePositive);
+        }
+        incidents::raise(tx, vec![alert.clone()], changes).await?;
+        let incident = changes.open_incidents().next().cloned();
+        let incident = incident.ok_or_else(|| anyhow::anyhow!("what is raised goes on"))?;
+        changes.remember_alert(report.request, &incident);
+        Ok(incident)
+    }
+}
+
+/// No other service, and no rule of ours, means the same by the same key.
+fn dedup_key(report: &Report) -> String {
+    format!("reported:{}:{}", report.rule_id, report.dedup_key)
 }

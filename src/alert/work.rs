@@ -5,14 +5,15 @@ use uuid::Uuid;
 
 use crate::alert::read::not_found;
 use crate::clock::{Clock, Time};
-use crate::error::{Error, Outage, Reason, Result};
-use crate::model::activity::{Activity, ActivityKind};
+use crate::error::{Error, Reason, Result};
+use crate::model::activity::ActivityKind;
 use crate::model::alert::{Alert, AlertState, Mark, Note, Resolution};
 use crate::model::ids::TenantId;
 use crate::model::request::{Remembered, RequestId};
+use crate::session::mutation::{self, Mutation};
+use crate::store::alerts;
 use crate::store::changes::Changes;
-use crate::store::pool::Database;
-use crate::store::{alerts, requests};
+use crate::store::pool::{Database, Transaction};
 
 /// Moves alerts through their workflow.
 pub struct Work {
@@ -75,40 +76,45 @@ impl Work {
     /// [`Error::NotFound`], [`Error::EtagMismatch`], [`Error::Precondition`] for a step the
     /// workflow does not have, or for ending the sessions of nobody, [`Error::RequestIdReused`], [`Error::Unavailable`].
     pub async fn step(&self, step: &Step) -> Result<Worked> {
-        let twice = async {
-            match self.attempt(step).await {
-                // Somebody took the request id meanwhile: now what they did can be read.
-                Err(Error::Unavailable(Outage::Raced(_))) => self.attempt(step).await,
-                other => other,
-            }
-        };
-        self.db.within(twice).await
+        Ok(mutation::run(&self.db, &self.clock, self, step).await?.answer)
+    }
+}
+
+impl Mutation<Step> for Work {
+    type Locked = Alert;
+    type Answer = Worked;
+
+    fn request(step: &Step) -> Option<(&TenantId, RequestId)> {
+        Some((&step.tenant, step.request?))
     }
 
-    async fn attempt(&self, step: &Step) -> Result<Worked> {
-        let mut tx = self.db.begin().await?;
-        let found = alerts::lock(&mut tx, &step.tenant, step.alert).await?;
-        // After the wait, so that steps are in the order of their times.
-        let now = self.clock.now();
-        if let Some(request) = step.request {
-            let known = requests::find(&mut tx, &[(&step.tenant, request.id)]).await?;
-            if let Some(known) = known.into_iter().find(|known| known.holds_at(now)) {
-                tx.commit().await?;
-                return match found {
-                    Some(alert) if known.request == request => Ok(Worked { alert, is_new: false }),
-                    _ => Err(Error::RequestIdReused),
-                };
-            }
-        }
-        let Some(mut alert) = found else { return Err(tx.refuse(not_found(step.alert)).await) };
+    async fn lock(&self, tx: &mut Transaction, step: &Step) -> Result<Alert> {
+        alerts::lock(tx, &step.tenant, step.alert).await?.ok_or_else(|| not_found(step.alert))
+    }
+
+    async fn repeat(
+        &self,
+        _: &mut Transaction,
+        _: &Step,
+        alert: Alert,
+        _: Remembered,
+        _: Time,
+    ) -> Result<Worked> {
+        Ok(Worked { alert, is_new: false })
+    }
+
+    async fn decide(
+        &self,
+        _: &mut Transaction,
+        step: &Step,
+        mut alert: Alert,
+        changes: &mut Changes,
+    ) -> Result<Worked> {
         if step.revision.as_ref().is_some_and(|seen| *seen != alert.revision.to_string()) {
-            return Err(tx.refuse(Error::EtagMismatch).await);
+            return Err(Error::EtagMismatch);
         }
-        let mut changes = Changes::default();
-        let next = match judge(&alert, step.to, &step.principal, now) {
-            Ok(next) => next,
-            Err(refusal) => return Err(tx.refuse(refusal).await),
-        };
+        let now = changes.at();
+        let next = judge(&alert, step.to, &step.principal, now)?;
         let is_new = next.is_some();
         if let Some(state) = next {
             alert.state = state;
@@ -119,32 +125,22 @@ impl Work {
                 by: step.principal.clone(),
                 at: now,
             }));
-            let kind = match step.to {
-                To::Acknowledged => ActivityKind::AlertAcknowledged,
-                To::Resolved(_) => ActivityKind::AlertResolved,
-                To::Reopened => ActivityKind::AlertReopened,
-            };
-            let id = self.clock.new_id();
-            changes.activities.push(Activity::of_alert(id, now, kind, &step.principal, &alert));
-            changes.worked.push(alert.clone());
+            changes.step_alert(alert.clone(), step.to.activity(), &step.principal);
         }
-        changes.remembered.extend(step.request.map(|request| Remembered {
-            tenant: step.tenant.clone(),
-            request,
-            user: alert.user.clone(),
-            subject: Some(alert.id),
-            related: Vec::new(),
-            at: now,
-        }));
-        if !changes.is_empty() {
-            changes.write(&mut tx).await?;
-        }
-        tx.commit().await?;
+        changes.remember_alert(step.request, &alert);
         Ok(Worked { alert, is_new })
     }
 }
 
 impl To {
+    fn activity(self) -> ActivityKind {
+        match self {
+            To::Acknowledged => ActivityKind::AlertAcknowledged,
+            To::Resolved(_) => ActivityKind::AlertResolved,
+            To::Reopened => ActivityKind::AlertReopened,
+        }
+    }
+
     /// Until when a step at `now` has the like of the alert suppressed.
     fn suppressed_until(self, now: Time) -> Option<Time> {
         match self {

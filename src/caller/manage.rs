@@ -12,7 +12,6 @@ use crate::clock::{Clock, Time};
 use crate::model::caller::principal::check_name;
 use crate::model::caller::scope::Scope;
 use crate::model::ids::TenantId;
-use crate::model::revocation::Revocation;
 use crate::store::callers::{self, ALL_TENANTS, StoredKey, StoredPrincipal};
 use crate::store::changes::Changes;
 use crate::store::listener;
@@ -92,7 +91,7 @@ impl Manage {
     pub async fn set_principal(&self, name: &str, grant: &Grant) -> Result<()> {
         let (mut tx, now) = self.begin().await?;
         self.write_principal(&mut tx, name, grant, now).await?;
-        self.finish(tx, now).await
+        self.finish(tx).await
     }
 
     /// Deletes the principal and its keys.
@@ -100,12 +99,12 @@ impl Manage {
     /// # Errors
     /// There is none, or an outage.
     pub async fn remove_principal(&self, name: &str) -> Result<()> {
-        let (mut tx, now) = self.begin().await?;
+        let (mut tx, _) = self.begin().await?;
         ensure!(
             callers::remove_principal(&mut tx, name).await?,
             "there is no principal {name:?}: sessiond principal list"
         );
-        self.finish(tx, now).await
+        self.finish(tx).await
     }
 
     /// Makes a key that lasts for `life`. With `grant`, a principal that is not there is added.
@@ -157,7 +156,7 @@ impl Manage {
             revoked_at: None,
         };
         callers::add_key(&mut tx, &stored).await?;
-        self.finish(tx, now).await?;
+        self.finish(tx).await?;
         Ok(NewKey { id: stored.key_id, text, expires_at: stored.expires_at })
     }
 
@@ -171,7 +170,7 @@ impl Manage {
         let key = keys.into_iter().find(|key| key.key_id == id);
         let key = key.ok_or_else(|| anyhow!("there is no key {id:?}: sessiond api-key list"))?;
         callers::revoke_key(&mut tx, id, now).await?;
-        self.finish(tx, now).await?;
+        self.finish(tx).await?;
         Ok(key.principal)
     }
 
@@ -205,8 +204,9 @@ impl Manage {
     }
 
     /// Commits, and has all replicas read anew.
-    async fn finish(&self, mut tx: Transaction, now: Time) -> Result<()> {
-        let changes = Changes { revoked: vec![Revocation::of_callers(now)], ..Changes::default() };
+    async fn finish(&self, mut tx: Transaction) -> Result<()> {
+        let mut changes = Changes::new(&self.clock);
+        changes.change_callers();
         changes.write(&mut tx).await?;
         tx.commit().await.context("it is not known whether this was done: list, and try again")?;
         if let Err(error) = listener::tell(&self.db).await {

@@ -31,6 +31,7 @@ pub async fn own(config: &Config) -> anyhow::Result<(String, Option<DevPostgres>
         data_dir: data_dir(config),
         pg_bin: config.pg_bin.clone(),
         fsync: true,
+        max_connections: dev_postgres::MAX_CONNECTIONS,
     };
     let postgres = tokio::task::spawn_blocking(|| DevPostgres::start(options)).await??;
     Ok((postgres.url("sessiond"), Some(postgres)))

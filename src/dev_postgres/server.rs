@@ -21,10 +21,9 @@ pub(super) const LOG: &str = "postgres.log";
 /// Bytes beyond which a start empties the log.
 const LARGEST_LOG: u64 = 10 * 1024 * 1024;
 
-const SETTINGS: [&str; 5] = [
+const SETTINGS: [&str; 4] = [
     "listen_addresses=",
     "unix_socket_permissions=0700",
-    "max_connections=100",
     "shared_buffers=128MB",
     "logging_collector=off",
 ];
@@ -38,6 +37,7 @@ pub(super) struct Server {
     pub(super) socket_dir: PathBuf,
     pub(super) log: PathBuf,
     pub(super) fsync: bool,
+    pub(super) max_connections: u16,
     pub(super) identity: Identity,
 }
 
@@ -55,6 +55,7 @@ impl Server {
         for setting in SETTINGS {
             command.args(["-c", setting]);
         }
+        command.arg("-c").arg(format!("max_connections={}", self.max_connections));
         command.arg("-c").arg(socket_setting(&self.socket_dir));
         if !self.fsync {
             for setting in UNSAFE_SETTINGS {

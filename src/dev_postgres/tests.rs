@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use self::faults::kill_9_the_server;
 use super::identity::Identity;
-use super::{DevPostgres, Options, binaries};
+use super::{DevPostgres, MAX_CONNECTIONS, Options, binaries};
 
 /// A temp directory that the server's user can enter even when root made it.
 pub(super) fn temp_dir() -> TempDir {
@@ -22,7 +22,12 @@ pub(super) fn temp_dir() -> TempDir {
 }
 
 fn options(data_dir: &Path) -> Options {
-    Options { data_dir: data_dir.to_owned(), pg_bin: None, fsync: true }
+    Options {
+        data_dir: data_dir.to_owned(),
+        pg_bin: None,
+        fsync: true,
+        max_connections: MAX_CONNECTIONS,
+    }
 }
 
 pub(super) fn start(data_dir: &Path) -> DevPostgres {

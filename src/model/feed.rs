@@ -19,8 +19,9 @@ pub struct Horizon {
     pending: Vec<u64>,
 }
 
-/// The most transactions in progress that a horizon of a watcher names, so that a cursor stays short.
-const MOST_PENDING: usize = 128;
+/// The most transactions in progress that a horizon of a watcher names, so that a cursor stays short. Those of other
+/// databases of the cluster are among them: a snapshot of Postgres does not tell them apart.
+pub const MOST_PENDING: usize = 1000;
 
 /// The transactions between two horizons.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +77,33 @@ impl Horizon {
         self
     }
 
-    /// The same, but of what comes after the 128th transaction in progress nothing was seen. Where it was preceded
+    /// In hexadecimal, the transactions in progress as distances: `next:distance,distance,`. Each is counted from the one
+    /// above it, so the distances add up to less than 2^31, the span of the transactions that Postgres keeps apart.
+    pub fn to_compact(&self) -> String {
+        let mut text = format!("{:x}:", self.next);
+        let mut above = self.next;
+        for xid in self.pending.iter().rev() {
+            text.push_str(&format!("{:x},", above - xid));
+            above = *xid;
+        }
+        text
+    }
+
+    /// Reads what [`Horizon::to_compact`] writes.
+    pub fn from_compact(text: &str) -> Option<Horizon> {
+        let number = |digits: &str| u64::from_str_radix(digits, 16).ok();
+        let (next, distances) = text.split_once(':')?;
+        let next = number(next)?;
+        let (mut above, mut pending) = (next, Vec::new());
+        for distance in distances.split_terminator(',') {
+            above = above.checked_sub(number(distance).filter(|distance| *distance > 0)?)?;
+            pending.push(above);
+        }
+        pending.reverse();
+        Some(Horizon { next, pending })
+    }
+
+    /// The same, but of what comes after the [`MOST_PENDING`]th transaction in progress nothing was seen. Where it was preceded
     /// by such a horizon it still lies after that.
     pub fn bounded(self) -> Horizon {
         match self.pending.get(MOST_PENDING) {
@@ -207,15 +234,26 @@ mod tests {
     }
 
     #[test]
-    fn a_bounded_horizon_names_128_transactions_at_most_and_still_moves_forward() {
+    fn a_compact_horizon_reads_as_it_was_written_and_nothing_else_is_one() {
+        for text in ["10:20:10,14,15", "10:10:", "1:18446744073709551615:1"] {
+            let horizon = horizon(text);
+            assert_eq!(Horizon::from_compact(&horizon.to_compact()), Some(horizon), "{text}");
+        }
+        for text in ["", "14", "14:0,", "14:15,", "14:x,", "x:1,", "14:1,,"] {
+            assert_eq!(Horizon::from_compact(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bounded_horizon_names_1000_transactions_at_most_and_still_moves_forward() {
         let pending = |from: u64, count: u64| {
             let list: Vec<String> = (from..from + count).map(|xid| xid.to_string()).collect();
             horizon(&format!("{from}:{}:{}", from + 2 * count, list.join(",")))
         };
-        assert_eq!(pending(100, 128).bounded(), pending(100, 128));
-        let first = pending(100, 129).bounded();
-        assert_eq!((first.next, first.pending.len()), (228, 128));
-        let second = pending(101, 400).bounded();
+        assert_eq!(pending(100, 1000).bounded(), pending(100, 1000));
+        let first = pending(100, 1001).bounded();
+        assert_eq!((first.next, first.pending.len()), (1100, 1000));
+        let second = pending(101, 1400).bounded();
         assert!(Span::new(first, second.clone()).is_some(), "{second}");
     }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::clock::Time;
 use crate::model::ids::{TenantId, UserId};
 use crate::model::policy::ranges;
-use crate::model::session::{Session, State};
+use crate::model::session::Session;
 
 /// How long a session is known by heart at most, from when it was read on, even if nobody revokes it.
 pub const KNOWN_FOR: std::time::Duration = std::time::Duration::from_secs(60);
@@ -53,23 +53,27 @@ impl Revocation {
         Revocation { below, ..Revocation::new(session.key.tenant.clone(), subject, at) }
     }
 
-    /// Of a session as it is now, changed at `at`: if it ended, all its tokens; if it waits for a
-    /// re-authentication, those that it has by now; if it had one, those from before.
-    pub fn of_session(session: &Session, at: Time) -> Revocation {
-        let below = match &session.state {
-            // Time decides that, without being told.
-            State::Ended(end) if end.reason.is_expiry() => NONE,
-            State::Ended(_) => ALL,
-            State::Active if session.step_up_at.is_some() => {
-                return Revocation::of_tokens(session, at);
-            }
-            State::Active => session.chain.min_generation,
-        };
-        let (tenant, subject) = (session.key.tenant.clone(), Subject::Session(session.key.session));
-        match below {
-            NONE => Revocation::of_knowledge(tenant, subject, at),
-            below => Revocation { below, ..Revocation::new(tenant, subject, at) },
+    /// Of all tokens of a session, whatever their generation: it has ended, or what is left of it is withdrawn.
+    pub fn of_all_tokens(session: &Session, at: Time) -> Revocation {
+        let subject = Subject::Session(session.key.session);
+        Revocation::new(session.key.tenant.clone(), subject, at)
+    }
+
+    /// Of the tokens from before a re-authentication, unless the session waits for another one: then of those it has by
+    /// now.
+    pub fn of_superseded(session: &Session, at: Time) -> Revocation {
+        if session.step_up_at.is_some() {
+            return Revocation::of_tokens(session, at);
         }
+        let subject = Subject::Session(session.key.session);
+        let below = session.chain.min_generation;
+        Revocation { below, ..Revocation::new(session.key.tenant.clone(), subject, at) }
+    }
+
+    /// Of what replicas cache of a session that changed; its tokens stay good.
+    pub fn of_cached(session: &Session, at: Time) -> Revocation {
+        let subject = Subject::Session(session.key.session);
+        Revocation::of_knowledge(session.key.tenant.clone(), subject, at)
     }
 
     /// Of whatever this key signed, and of what is known of the keys.
@@ -102,6 +106,13 @@ impl Revocation {
 }
 
 impl Revocation {
+    /// Covers also what `other` does, which has the same subject.
+    pub fn widen(&mut self, other: &Revocation) {
+        self.below = self.below.max(other.below);
+        self.at = self.at.max(other.at);
+        self.evict_at = self.evict_at.max(other.evict_at);
+    }
+
     /// True if it is about whatever a key signed, of whichever tenant.
     pub fn is_of_key(&self) -> bool {
         matches!(self.subject, Subject::Key(_))

@@ -46,10 +46,6 @@ pub struct Session {
     pub chain: Chain,
 }
 
-/// How long after an idle deadline no replica holds unwritten activity from before it: two flush
-/// intervals.
-pub const SETTLED: Duration = Duration::seconds(10);
-
 /// Whether a session lives. `Ended` absorbs: nothing leads out of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
@@ -190,18 +186,18 @@ impl Session {
     }
 
     /// How the session has ended by `now`, if that can be written down: an idle deadline only
-    /// [`SETTLED`] after it, since another replica may hold activity that it has not written yet;
-    /// and where a policy moved the deadline into the past, [`SETTLED`] after that, which `sweep_at`
+    /// `settled_after` it, since another replica may hold activity that it has not written yet;
+    /// and where a policy moved the deadline into the past, `settled_after` that, which `sweep_at`
     /// then tells. Otherwise `sweep_at` is never after the deadline.
-    pub fn settled_at(&self, now: Time) -> State {
+    pub fn settled_at(&self, now: Time, settled_after: Duration) -> State {
         match self.state_at(now) {
             State::Ended(End { reason: EndReason::IdleTimeout, .. })
-                if now - SETTLED < self.sweep_at =>
+                if now - settled_after < self.sweep_at =>
             {
                 State::Active
             }
             State::Ended(End { reason: EndReason::IdleTimeout, .. }) => {
-                self.state_at(now - SETTLED)
+                self.state_at(now - settled_after)
             }
             state => state,
         }

@@ -46,7 +46,7 @@ pub enum InactiveReason {
     Malformed,
     /// Not signed with a key of ours, or with another algorithm than the key's.
     SignatureInvalid,
-    /// At or past `exp`, or before `nbf`.
+    /// At or past `exp`.
     TokenExpired,
     /// Not for the audience asked for.
     WrongAudience,

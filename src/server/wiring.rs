@@ -86,7 +86,8 @@ impl Wired {
             Policies::new(settings.policy.clone(), settings.detection.clone(), db.clone());
         // A session is worth more bytes than its token.
         let (for_tokens, for_sessions) = (settings.cache_bytes / 3, settings.cache_bytes / 3 * 2);
-        let touches = Touches::new(db.clone());
+        let flush = settings.intervals.flush;
+        let touches = Touches::new(db.clone(), flush, settings.staleness_bound);
         sampled::register(metrics, db, &touches, settings.dangerously_insecure);
         let (seen, changes) = (Seen::default(), Changes::default());
         let (bound, master) = (settings.staleness_bound, &settings.master_key);

@@ -10,13 +10,12 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::cache::policies::Policies;
-use crate::clock::{Clock, Time};
+use crate::clock::Clock;
 use crate::error::{Error, Outage, Result};
 use crate::model::ids::{ClientId, SessionKey};
 use crate::model::policy::Policy;
 use crate::model::policy::overrides::{Level, Scope};
-use crate::model::revocation::Revocation;
-use crate::model::session::{End, EndReason, Session, State};
+use crate::model::session::{EndReason, Session, State};
 use crate::session::apply_policy::stack::Stack;
 use crate::session::hold::shortened;
 use crate::session::terminate_many::Terminated;
@@ -156,25 +155,24 @@ impl ApplyPolicy {
         by: &str,
         after: Option<Uuid>,
     ) -> Result<(Vec<Session>, Option<Uuid>)> {
-        let mut tx = self.db.begin().await?;
-        let found = self.find(&mut tx, scope, None, after, BATCH).await?;
-        let keys: Vec<&SessionKey> =
-            found.sessions.iter().map(|(session, _)| &session.key).collect();
-        let (mut changes, mut ended) = (Changes::default(), Vec::new());
-        let locked =
-            if keys.is_empty() { Vec::new() } else { sessions::lock(&mut tx, &keys).await? };
-        let now = self.clock.now();
-        for session in locked {
-            let of = found.sessions.iter().find(|(found, _)| found.key == session.key);
-            let (_, policy) = of.expect("what was locked was found");
-            ended.extend(self.hold(session, policy, by, now, &mut changes));
-        }
-        if !changes.is_empty() {
-            changes.write(&mut tx).await?;
-        }
-        tx.commit().await?;
+        let holding = self.db.transaction(async |tx| {
+            let found = self.find(tx, scope, None, after, BATCH).await?;
+            let keys: Vec<&SessionKey> =
+                found.sessions.iter().map(|(session, _)| &session.key).collect();
+            let locked =
+                if keys.is_empty() { Vec::new() } else { sessions::lock(tx, &keys).await? };
+            let (mut changes, mut ended) = (Changes::new(&self.clock), Vec::new());
+            for session in locked {
+                let of = found.sessions.iter().find(|(found, _)| found.key == session.key);
+                let (_, policy) = of.expect("what was locked was found");
+                ended.extend(self.hold(session, policy, by, &mut changes));
+            }
+            changes.write(tx).await?;
+            Ok((ended, found.next))
+        });
+        let (mut ended, next) = holding.await?.answer;
         ended.sort_unstable_by_key(|session| std::cmp::Reverse(session.key.session));
-        Ok((ended, found.next))
+        Ok((ended, next))
     }
 
     /// Holds a locked session to `policy`; returns it if it was active and is over by that.
@@ -183,24 +181,21 @@ impl ApplyPolicy {
         mut session: Session,
         policy: &Policy,
         by: &str,
-        now: Time,
         changes: &mut Changes,
     ) -> Option<Session> {
         self.touches.overlay(&mut session);
         if session.state != State::Active {
             return None;
         }
+        let now = changes.at();
         let was_active = session.state_at(now) == State::Active;
         let held = shortened(&session, policy, now)?;
         if held.absolute_expires_at <= now {
-            let by = Some(by.to_owned());
-            let end = End { reason: EndReason::Policy, at: now, by, note: None };
-            return changes.end(&mut session, end, self.clock.new_id()).then_some(session);
+            let ended = changes.end_session(&mut session, EndReason::Policy, Some(by), None);
+            return ended.then_some(session);
         }
         // Idle for too long is not written down yet: another replica may know of activity.
-        // What tokens were told of its deadline is too late now.
-        changes.revoked.push(Revocation::of_tokens(&held, now));
-        changes.changed.push(held.clone());
+        changes.shorten_session(&held);
         Some(held.seen_at(now)).filter(|held| was_active && held.state != State::Active)
     }
 

@@ -96,15 +96,11 @@ impl Detect {
         }
         memories.write(tx, &before, now).await?;
         silence(tx, &mut findings).await?;
-        let mut changes = Changes::default();
-        let taken =
-            enforce::enforce(tx, &self.clock, &self.touches, &findings, &mut changes).await?;
+        let mut changes = Changes::new(&self.clock);
+        let taken = enforce::enforce(tx, &self.touches, &findings, &mut changes).await?;
         let found = findings.into_iter().map(|found| finding::alert(&self.clock, found, &taken));
-        incidents::raise(tx, &self.clock, found.collect(), &mut changes).await?;
-        if !changes.is_empty() {
-            changes.write(tx).await?;
-        }
-        Ok(())
+        incidents::raise(tx, found.collect(), &mut changes).await?;
+        changes.write(tx).await
     }
 }
 

@@ -13,10 +13,8 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Outage, Result};
-use crate::model::activity::{Activity, ActivityKind};
 use crate::model::ids::{TenantId, UserId};
-use crate::model::request::{Remembered, RequestId};
-use crate::model::revocation::{Revocation, Subject, digest};
+use crate::model::request::RequestId;
 use crate::session::roll_up::{self, RollUp};
 use crate::session::terminate_many::budget::Budget;
 use crate::store::changes::Changes;
@@ -85,45 +83,35 @@ impl Erase {
         Ok(done)
     }
 
-    async fn slice(&self, wish: &Erasure, first: bool) -> Result<Erased> {
-        self.db.within(self.attempt(wish, first)).await
-    }
-
     /// The `first` slice that deletes something says so, in the same commit: a call that is cut short
     /// leaves its line too.
-    async fn attempt(&self, wish: &Erasure, first: bool) -> Result<Erased> {
-        let mut tx = self.db.begin().await?;
-        let now = self.clock.now();
-        // First of all: readers in the background write rows of users under the lock of their own.
-        feed::hold(&mut tx).await?;
-        let was_known = erase::lock(&mut tx, &wish.tenant, &wish.user, now).await?;
-        let mut changes = Changes::default();
-        changes.remembered.extend(new_request(&mut tx, wish, now).await?);
-        revocations::forget(&mut tx, &wish.tenant, &wish.user, SLICE as i64).await?;
-        let erased = empty(&mut tx, wish).await?;
-        if erased.complete {
-            roll_up::forget(&mut tx, &wish.tenant, &wish.user, now).await?;
-            erase::forget(&mut tx, &wish.tenant, &wish.user).await?;
-        }
-        if first && (erased.is_any() || (was_known && erased.complete)) {
-            changes.activities.push(self.activity(wish, now));
-        }
-        // In place of what named its sessions.
-        if was_known && first || erased.sessions > 0 {
-            let user = Subject::User(digest(&wish.tenant, &wish.user));
-            changes.revoked.push(Revocation::new(wish.tenant.clone(), user, now));
-        }
-        if !changes.is_empty() {
-            changes.write(&mut tx).await?;
-        }
-        tx.commit().await?;
-        Ok(erased)
-    }
-
-    /// That a user was erased, when and by whom, but not who.
-    fn activity(&self, wish: &Erasure, now: Time) -> Activity {
-        let kind = ActivityKind::UserErased;
-        Activity::new(self.clock.new_id(), now, kind, &wish.principal, &wish.tenant, None)
+    async fn slice(&self, wish: &Erasure, first: bool) -> Result<Erased> {
+        let erasing = self.db.transaction(async |tx| {
+            let Erasure { tenant, user, .. } = wish;
+            // First of all: readers in the background write rows of users under the lock of their own.
+            feed::hold(tx).await?;
+            let was_known = erase::lock(tx, tenant, user, self.clock.now()).await?;
+            let issued_until = revocations::forget(tx, tenant, user, SLICE as i64).await?;
+            let mut changes = Changes::new(&self.clock);
+            let now = changes.at();
+            if is_new_request(tx, wish, now).await? {
+                changes.remember_plain(wish.request, tenant);
+            }
+            let erased = empty(tx, wish).await?;
+            if erased.complete {
+                roll_up::forget(tx, tenant, user, now).await?;
+                erase::forget(tx, tenant, user).await?;
+            }
+            let says_so = first && (erased.is_any() || (was_known && erased.complete));
+            // In place of what named its sessions.
+            if says_so || was_known && first || erased.sessions > 0 {
+                let issued_until = issued_until.unwrap_or(now);
+                changes.erase_user(tenant, user, &wish.principal, says_so, issued_until);
+            }
+            changes.write(tx).await?;
+            Ok(erased)
+        });
+        Ok(self.db.within(erasing).await?.answer)
     }
 }
 
@@ -176,25 +164,12 @@ async fn empty(tx: &mut Transaction, wish: &Erasure) -> Result<Erased> {
     Ok(erased)
 }
 
-/// The request id to remember, without the user; `None` if there is none, or this very request is
-/// known.
-async fn new_request(
-    tx: &mut Transaction,
-    wish: &Erasure,
-    now: Time,
-) -> Result<Option<Remembered>> {
-    let Some(request) = wish.request else { return Ok(None) };
-    let known = requests::find(tx, &[(&wish.tenant, request.id)]).await?;
-    match known.into_iter().find(|known| known.holds_at(now)) {
-        Some(known) if known.request == request => Ok(None),
+/// True if there is a request id to remember: this very request is not known.
+async fn is_new_request(tx: &mut Transaction, wish: &Erasure, now: Time) -> Result<bool> {
+    let Some(request) = wish.request else { return Ok(false) };
+    match requests::before(tx, &wish.tenant, request, now).await? {
+        Some(known) if known.request == request => Ok(false),
         Some(_) => Err(Error::RequestIdReused),
-        None => Ok(Some(Remembered {
-            tenant: wish.tenant.clone(),
-            request,
-            user: None,
-            subject: None,
-            related: Vec::new(),
-            at: now,
-        })),
+        None => Ok(true),
     }
 }

@@ -3,8 +3,7 @@
 
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::model::activity::{Activity, ActivityKind, SYSTEM};
-use crate::model::session::{SETTLED, State};
+use crate::model::session::State;
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::pool::Database;
@@ -32,36 +31,25 @@ impl Expire {
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
     pub async fn slice(&self) -> Result<bool> {
-        self.db
-            .within(async {
-                let mut tx = self.db.begin().await?;
-                let now = self.clock.now();
-                let mut changes = Changes::default();
-                let due = sessions::lock_due(&mut tx, now - SETTLED, SLICE as i64).await?;
-                let more = due.len() == SLICE;
-                for mut session in due {
-                    self.touches.overlay(&mut session);
-                    session.state = session.settled_at(now);
-                    match session.state {
-                        // It was active meanwhile: look again at its next deadline.
-                        State::Active => {
-                            session.sweep_at = session.deadline();
-                            changes.moved.push(session);
-                        }
-                        State::Ended(_) => {
-                            let (id, kind) = (self.clock.new_id(), ActivityKind::Expired);
-                            let expired = Activity::of_session(id, now, kind, SYSTEM, &session);
-                            changes.activities.push(expired);
-                            changes.changed.push(session);
-                        }
+        let sweeping = self.db.transaction(async |tx| {
+            let before = self.clock.now() - self.touches.settled_after();
+            let due = sessions::lock_due(tx, before, SLICE as i64).await?;
+            let more = due.len() == SLICE;
+            let mut changes = Changes::new(&self.clock);
+            for mut session in due {
+                self.touches.overlay(&mut session);
+                match session.settled_at(changes.at(), self.touches.settled_after()) {
+                    State::Ended(expiry) => changes.expire_session(&mut session, expiry),
+                    // It was active meanwhile: look again at its next deadline.
+                    State::Active => {
+                        session.sweep_at = session.deadline();
+                        changes.reschedule_session(&session);
                     }
                 }
-                if !changes.is_empty() {
-                    changes.write(&mut tx).await?;
-                }
-                tx.commit().await?;
-                Ok(more)
-            })
-            .await
+            }
+            changes.write(tx).await?;
+            Ok(more)
+        });
+        Ok(self.db.within(sweeping).await?.answer)
     }
 }

@@ -30,8 +30,8 @@ mod tests {
 
     use super::*;
     use crate::model::policy::tests::policy;
+    use crate::model::session::State;
     use crate::model::session::tests::{session, start};
-    use crate::model::session::{SETTLED, State};
 
     fn seconds(seconds: u16) -> Duration {
         Duration::seconds(i64::from(seconds) + 1)
@@ -78,7 +78,9 @@ mod tests {
         let policy = Policy { idle_timeout: Some(Duration::minutes(1)), ..policy() };
         let held = shortened(&session, &policy, now).expect("a shorter one");
         assert_ne!(held.state_at(now), State::Active, "at use it is over at once");
-        assert_eq!(held.settled_at(now + SETTLED - Duration::microseconds(1)), State::Active);
-        assert_ne!(held.settled_at(now + SETTLED), State::Active);
+        let settled = Duration::seconds(10);
+        let before = now + settled - Duration::microseconds(1);
+        assert_eq!(held.settled_at(before, settled), State::Active);
+        assert_ne!(held.settled_at(now + settled, settled), State::Active);
     }
 }

@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::clock::{Clock, Time};
+use crate::clock::Time;
 use crate::error::Result;
-use crate::model::activity::{Activity, ActivityKind};
 use crate::model::alert::{ActionTaken, Alert, AlertState, Suppression};
 use crate::model::ids::{TenantId, UserId};
 use crate::store::changes::Changes;
@@ -27,12 +26,7 @@ struct Incident {
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn raise(
-    conn: &mut Connection,
-    clock: &Clock,
-    found: Vec<Alert>,
-    changes: &mut Changes,
-) -> Result<()> {
+pub async fn raise(conn: &mut Connection, found: Vec<Alert>, changes: &mut Changes) -> Result<()> {
     if found.is_empty() {
         return Ok(());
     }
@@ -58,10 +52,10 @@ pub async fn raise(
     }
     for mut incident in over {
         incident.alert.is_over = true;
-        incident.settle(clock, changes);
+        incident.settle(changes);
     }
     for incident in going_on.into_values() {
-        incident.settle(clock, changes);
+        incident.settle(changes);
     }
     Ok(())
 }
@@ -83,15 +77,12 @@ impl Incident {
         self.changed = true;
     }
 
-    fn settle(mut self, clock: &Clock, changes: &mut Changes) {
-        let id = clock.new_id();
+    fn settle(mut self, changes: &mut Changes) {
         if self.is_new {
-            changes.raise(self.alert, id);
+            changes.raise_alert(self.alert);
         } else if self.changed {
             self.alert.revision += 1;
-            let (at, kind) = (self.alert.last_seen_at, ActivityKind::AlertRaised);
-            changes.activities.push(Activity::of_alert(id, at, kind, &self.by, &self.alert));
-            changes.worked.push(self.alert);
+            changes.repeat_alert(self.alert, &self.by);
         }
     }
 }

@@ -97,10 +97,9 @@ impl Scope {
     }
 }
 
-/// A session past its idle deadline counts until that is settled: activity that another replica
-/// noted may yet keep it alive, and the limit is hard.
+/// A limit counts what is active.
 fn counts(session: &Session, now: Time) -> bool {
-    session.settled_at(now) == State::Active
+    session.state_at(now) == State::Active
 }
 
 #[cfg(test)]

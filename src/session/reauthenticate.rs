@@ -7,8 +7,7 @@ use uuid::Uuid;
 
 use crate::cache::policies::Policies;
 use crate::clock::{Clock, Time};
-use crate::error::{Error, Outage, Result};
-use crate::model::activity::{Activity, ActivityKind};
+use crate::error::{Error, Result};
 use crate::model::device::ClientContext;
 use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::policy::Policy;
@@ -18,11 +17,12 @@ use crate::model::token::TokenPair;
 use crate::model::user_device::UserDevice;
 use crate::session::get::not_found;
 use crate::session::location::Locator;
+use crate::session::mutation::{self, Mutation};
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
-use crate::store::{requests, sessions};
-use crate::token::issuer::{Issuer, Ready};
+use crate::store::sessions;
+use crate::token::issuer::Issuer;
 
 /// Re-authenticates sessions.
 pub struct Reauthenticate {
@@ -77,68 +77,43 @@ impl Reauthenticate {
     /// [`Error::NotFound`], [`Error::SessionEnded`], [`Error::RequestIdReused`],
     /// [`Error::Unavailable`].
     pub async fn reauthenticate(&self, wish: &Reauthentication) -> Result<Reauthenticated> {
-        let twice = async {
-            match self.attempt(wish).await {
-                // Somebody took the request id meanwhile: now what they did can be read.
-                Err(Error::Unavailable(Outage::Raced(_))) => self.attempt(wish).await,
-                other => other,
-            }
-        };
-        let (session, policy, keys) = self.db.within(twice).await?;
+        let keys = self.issuer.ready().await?;
+        let wish = Keyed { wish, mac: keys.current_mac(self.clock.now())? };
+        let done = mutation::run(&self.db, &self.clock, self, &wish).await?;
+        let Renewed { session, policy, current } = done.answer;
         // As of the rotation, so that a repetition gets the same tokens.
         let (at, ttl) = (session.chain.rotated_at, policy.access_token_ttl);
-        let tokens = match keys {
-            Some(keys) => self.issuer.pair(&keys, &session, at, ttl, self.clock.now()).await?,
-            None => None,
+        let tokens = match current {
+            true => self.issuer.pair(&keys, &session, at, ttl, self.clock.now()).await?,
+            false => None,
         };
         Ok(Reauthenticated { session, tokens })
     }
+}
 
-    /// The session, its policy, and the keys, if its present tokens are those of this request.
-    async fn attempt(
-        &self,
-        wish: &Reauthentication,
-    ) -> Result<(Session, Arc<Policy>, Option<Ready>)> {
-        let keys = self.issuer.ready().await?;
-        let mut tx = self.db.begin().await?;
-        let Some(mut session) = self.lock(&mut tx, wish).await? else {
-            return Err(tx.refuse(not_found(wish.session)).await);
-        };
-        // Whoever waited for the lock now sees what the one before did.
-        let now = self.clock.now();
-        self.touches.overlay(&mut session);
-        let scope = (&wish.tenant, &session.client.clone());
-        let policy = self.policies.all_of(&mut tx, &[scope]).await?.pop();
-        let policy = policy.ok_or_else(|| anyhow::anyhow!("one policy for each scope"))?;
-        if let Some(request) = wish.request {
-            let known = requests::find(&mut tx, &[(&wish.tenant, request.id)]).await?;
-            if let Some(known) = known.into_iter().find(|known| known.holds_at(now)) {
-                tx.commit().await?;
-                let session = session.seen_at(now);
-                let current = repeats(request, &known, &session)?;
-                return Ok((session, policy, current.then_some(keys)));
-            }
-        }
-        if let State::Ended(end) = session.state_at(now) {
-            return Err(tx.refuse(Error::SessionEnded(end.reason)).await);
-        }
-        renew(&mut session, wish, &policy, now, keys.current_mac(now)?);
-        let mut changes = Changes::default();
-        let look_up = |ip| self.locator.locate(ip);
-        if wish.client.as_ref().is_some_and(|client| session.locate(client, look_up)) {
-            changes.devices.push(UserDevice::of_session(&session));
-        }
-        let (id, kind) = (self.clock.new_id(), ActivityKind::Reauthenticated);
-        changes.activities.push(Activity::of_session(id, now, kind, &wish.principal, &session));
-        changes.changed.push(session.clone());
-        let remembered = wish.request.map(|request| Remembered::of_session(&session, request, now));
-        changes.remembered.extend(remembered);
-        changes.write(&mut tx).await?;
-        tx.commit().await?;
-        Ok((session, policy, Some(keys)))
+/// A re-authentication with the MAC key of the generation that it makes.
+struct Keyed<'a> {
+    wish: &'a Reauthentication,
+    mac: i16,
+}
+
+/// The session, its policy, and whether its present tokens are those of this request.
+struct Renewed {
+    session: Session,
+    policy: Arc<Policy>,
+    current: bool,
+}
+
+impl<'a> Mutation<Keyed<'a>> for Reauthenticate {
+    type Locked = (Session, Arc<Policy>);
+    type Answer = Renewed;
+
+    fn request<'w>(of: &'w Keyed<'a>) -> Option<(&'w TenantId, RequestId)> {
+        Some((&of.wish.tenant, of.wish.request?))
     }
 
-    async fn lock(&self, tx: &mut Transaction, wish: &Reauthentication) -> Result<Option<Session>> {
+    async fn lock(&self, tx: &mut Transaction, of: &Keyed<'a>) -> Result<Self::Locked> {
+        let wish = of.wish;
         let key = match &wish.user {
             Some(user) => {
                 let (tenant, user) = (wish.tenant.clone(), user.clone());
@@ -146,20 +121,57 @@ impl Reauthenticate {
             }
             None => sessions::find_by_id(tx, &wish.tenant, wish.session).await?.map(|s| s.key),
         };
-        let Some(key) = key else { return Ok(None) };
-        Ok(sessions::lock(tx, &[&key]).await?.pop())
+        let key = key.ok_or_else(|| not_found(wish.session))?;
+        let session = sessions::lock(tx, &[&key]).await?.pop();
+        let mut session = session.ok_or_else(|| not_found(wish.session))?;
+        self.touches.overlay(&mut session);
+        let scope = (&wish.tenant, &session.client);
+        let policy = self.policies.all_of(tx, &[scope]).await?.pop();
+        let policy = policy.ok_or_else(|| anyhow::anyhow!("one policy for each scope"))?;
+        Ok((session, policy))
+    }
+
+    async fn repeat(
+        &self,
+        _: &mut Transaction,
+        _: &Keyed<'a>,
+        (session, policy): Self::Locked,
+        known: Remembered,
+        now: Time,
+    ) -> Result<Renewed> {
+        let session = session.seen_at(now);
+        let current = is_current(&known, &session);
+        Ok(Renewed { session, policy, current })
+    }
+
+    async fn decide(
+        &self,
+        _: &mut Transaction,
+        of: &Keyed<'a>,
+        (mut session, policy): Self::Locked,
+        changes: &mut Changes,
+    ) -> Result<Renewed> {
+        let wish = of.wish;
+        if let State::Ended(end) = session.state_at(changes.at()) {
+            return Err(Error::SessionEnded(end.reason));
+        }
+        renew(&mut session, wish, &policy, changes.at(), of.mac);
+        let look_up = |ip| self.locator.locate(ip);
+        if wish.client.as_ref().is_some_and(|client| session.locate(client, look_up)) {
+            changes.see_device(UserDevice::of_session(&session));
+        }
+        changes.reauthenticate_session(&session, &wish.principal);
+        changes.remember_session(wish.request, &session);
+        Ok(Renewed { session, policy, current: true })
     }
 }
 
 /// Whether the tokens of the first answer are the present ones: the session has neither rotated nor
 /// ended since.
-fn repeats(request: RequestId, known: &Remembered, session: &Session) -> Result<bool> {
-    if known.request != request {
-        return Err(Error::RequestIdReused);
-    }
+fn is_current(known: &Remembered, session: &Session) -> bool {
     let chain = &session.chain;
     let last = session.renewed_at == known.at && chain.generation == chain.min_generation;
-    Ok(last && session.state == State::Active)
+    last && session.state == State::Active
 }
 
 /// Starts the session anew at `now`, with the timeouts it has, or the policy's where those are

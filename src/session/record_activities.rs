@@ -6,16 +6,17 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::clock::{Clock, Time};
-use crate::error::{Error, Outage, Result};
+use crate::error::{Error, Result};
 use crate::model::activity::{Activity, ActivityKind, Report};
 use crate::model::device::ClientContext;
 use crate::model::ids::{TenantId, UserId};
 use crate::model::request::{Remembered, RequestId};
 use crate::model::session::Session;
 use crate::session::location::Locator;
+use crate::session::mutation::{self, Mutation};
+use crate::store::activities;
 use crate::store::changes::Changes;
-use crate::store::pool::Database;
-use crate::store::{activities, requests};
+use crate::store::pool::{Database, Transaction};
 
 /// Reports that are being stored at once.
 const IN_FLIGHT: usize = 20_000;
@@ -71,69 +72,7 @@ impl RecordActivities {
     pub async fn record(&self, reports: &Reports) -> Result<Recorded> {
         let rows = u32::try_from(reports.entries.len()).unwrap_or(u32::MAX);
         let _room = self.room.try_acquire_many(rows).map_err(|_| Error::Overloaded)?;
-        let twice = async {
-            match self.attempt(reports).await {
-                // Somebody took the request id meanwhile: now what they did can be read.
-                Err(Error::Unavailable(Outage::Raced(_))) => self.attempt(reports).await,
-                other => other,
-            }
-        };
-        self.db.within(twice).await
-    }
-
-    async fn attempt(&self, reports: &Reports) -> Result<Recorded> {
-        let Reports { tenant, entries, .. } = reports;
-        let mut tx = self.db.begin().await?;
-        let now = self.clock.now();
-        if let Some(request) = reports.request
-            && let Some(known) = requests::before(&mut tx, tenant, request, now).await?
-        {
-            tx.commit().await?;
-            return repeated(known, request, entries.len());
-        }
-        // Users and sessions in the order in which an erasure takes them. It waits for both, so nothing is
-        // left behind of a user who is erased. A user who has no row yet needs no lock: whatever commits
-        // while an erasure finds nothing of them counts as reported after it.
-        let alone = entries.iter().filter(|entry| entry.session.is_none());
-        let users: BTreeSet<&UserId> = alone.filter_map(|entry| entry.user.as_ref()).collect();
-        if !users.is_empty() {
-            let users: Vec<&UserId> = users.into_iter().collect();
-            activities::hold_users(&mut tx, tenant, &users).await?;
-        }
-        let named: BTreeSet<Uuid> = entries.iter().filter_map(|entry| entry.session).collect();
-        let mut sessions: BTreeMap<Uuid, Session> = BTreeMap::new();
-        if !named.is_empty() {
-            let named: Vec<Uuid> = named.into_iter().collect();
-            let held = activities::hold_sessions(&mut tx, tenant, &named).await?;
-            sessions = held.into_iter().map(|session| (session.key.session, session)).collect();
-        }
-        let mut changes = Changes::default();
-        let mut rejected = Vec::new();
-        for (index, entry) in entries.iter().enumerate() {
-            let session = entry.session.and_then(|id| sessions.get(&id));
-            let fits = |session: &Session| {
-                entry.user.as_ref().is_none_or(|user| *user == session.key.user)
-            };
-            if entry.session.is_some() && !session.is_some_and(fits) {
-                rejected.push(index);
-            } else {
-                changes.activities.push(self.activity(reports, entry, session, now));
-            }
-        }
-        changes.remembered.extend(reports.request.map(|request| Remembered {
-            tenant: tenant.clone(),
-            request,
-            user: None,
-            subject: None,
-            // No ids, but all that the answer says: which were rejected.
-            related: rejected.iter().map(|index| Uuid::from_u128(*index as u128)).collect(),
-            at: now,
-        }));
-        if !changes.is_empty() {
-            changes.write(&mut tx).await?;
-        }
-        tx.commit().await?;
-        Ok(Recorded { accepted: entries.len() - rejected.len(), rejected })
+        Ok(mutation::run(&self.db, &self.clock, self, reports).await?.answer)
     }
 
     fn activity(
@@ -161,12 +100,79 @@ impl RecordActivities {
     }
 }
 
-/// The first answer of a repeated call.
-fn repeated(known: Remembered, request: RequestId, count: usize) -> Result<Recorded> {
-    if known.request != request {
-        return Err(Error::RequestIdReused);
+impl Mutation<Reports> for RecordActivities {
+    /// The sessions that are named, by id.
+    type Locked = BTreeMap<Uuid, Session>;
+    type Answer = Recorded;
+
+    fn request(reports: &Reports) -> Option<(&TenantId, RequestId)> {
+        Some((&reports.tenant, reports.request?))
     }
-    let index = |id: &Uuid| usize::try_from(id.as_u128()).unwrap_or(usize::MAX);
-    let rejected: Vec<usize> = known.related.iter().map(index).collect();
-    Ok(Recorded { accepted: count.saturating_sub(rejected.len()), rejected })
+
+    async fn lock(&self, tx: &mut Transaction, reports: &Reports) -> Result<Self::Locked> {
+        let Reports { tenant, entries, .. } = reports;
+        // Users and sessions in the order in which an erasure takes them. It waits for both, so nothing is
+        // left behind of a user who is erased. A user who has no row yet needs no lock: whatever commits
+        // while an erasure finds nothing of them counts as reported after it.
+        let alone = entries.iter().filter(|entry| entry.session.is_none());
+        let users: BTreeSet<&UserId> = alone.filter_map(|entry| entry.user.as_ref()).collect();
+        if !users.is_empty() {
+            let users: Vec<&UserId> = users.into_iter().collect();
+            activities::hold_users(tx, tenant, &users).await?;
+        }
+        let named: BTreeSet<Uuid> = entries.iter().filter_map(|entry| entry.session).collect();
+        if named.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let named: Vec<Uuid> = named.into_iter().collect();
+        let held = activities::hold_sessions(tx, tenant, &named).await?;
+        Ok(held.into_iter().map(|session| (session.key.session, session)).collect())
+    }
+
+    async fn repeat(
+        &self,
+        _: &mut Transaction,
+        reports: &Reports,
+        _: Self::Locked,
+        known: Remembered,
+        _: Time,
+    ) -> Result<Recorded> {
+        let index = |id: &Uuid| usize::try_from(id.as_u128()).unwrap_or(usize::MAX);
+        let rejected: Vec<usize> = known.related.iter().map(index).collect();
+        Ok(Recorded { accepted: reports.entries.len().saturating_sub(rejected.len()), rejected })
+    }
+
+    async fn decide(
+        &self,
+        _: &mut Transaction,
+        reports: &Reports,
+        sessions: Self::Locked,
+        changes: &mut Changes,
+    ) -> Result<Recorded> {
+        let Reports { tenant, entries, .. } = reports;
+        let mut rejected = Vec::new();
+        for (index, entry) in entries.iter().enumerate() {
+            let session = entry.session.and_then(|id| sessions.get(&id));
+            let fits = |session: &Session| {
+                entry.user.as_ref().is_none_or(|user| *user == session.key.user)
+            };
+            if entry.session.is_some() && !session.is_some_and(fits) {
+                rejected.push(index);
+            } else {
+                changes.report(self.activity(reports, entry, session, changes.at()));
+            }
+        }
+        if let Some(request) = reports.request {
+            changes.remember(Remembered {
+                tenant: tenant.clone(),
+                request,
+                user: None,
+                subject: None,
+                // No ids, but all that the answer says: which were rejected.
+                related: rejected.iter().map(|index| Uuid::from_u128(*index as u128)).collect(),
+                at: changes.at(),
+            });
+        }
+        Ok(Recorded { accepted: entries.len() - rejected.len(), rejected })
+    }
 }

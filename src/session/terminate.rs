@@ -3,17 +3,18 @@
 use uuid::Uuid;
 
 use crate::clock::{Clock, Time};
-use crate::error::{Error, Outage, Result};
+use crate::error::Result;
 use crate::model::caller::principal::Caller;
 use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::request::{Remembered, RequestId};
-use crate::model::session::{End, EndReason, Session, State};
+use crate::model::session::{EndReason, Session, State};
 use crate::model::watermark::Watermark;
+use crate::session::mutation::{self, Mutation};
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
-use crate::store::{feed, requests, sessions};
-use crate::token::issuer::Issuer;
+use crate::store::{sessions, watermark};
+use crate::token::issuer::{Issuer, Ready};
 use crate::token::refresh::{self, Presented};
 
 /// Terminates sessions.
@@ -57,12 +58,6 @@ pub enum Target {
 }
 
 impl Termination {
-    fn end(&self, at: Time) -> End {
-        End { reason: self.reason, at, by: Some(self.caller.name.clone()), note: self.note.clone() }
-    }
-}
-
-impl Termination {
     /// What stands for a session of a tenant that is not the caller's: one of the caller's own that is not there.
     fn foreign(&self, key: &SessionKey) -> Option<Named> {
         let nowhere = || Named::Key(SessionKey { tenant: self.tenant.clone(), ..key.nowhere() });
@@ -103,67 +98,23 @@ impl Terminate {
     ///
     /// # Errors
     /// [`Error::RequestIdReused`], [`Error::Unavailable`].
+    ///
+    /// [`Error::RequestIdReused`]: crate::error::Error::RequestIdReused
+    /// [`Error::Unavailable`]: crate::error::Error::Unavailable
     pub async fn terminate(&self, wish: &Termination) -> Result<Terminated> {
-        let twice = async {
-            match self.attempt(wish).await {
-                // Somebody took the request id meanwhile: now what they did can be read.
-                Err(Error::Unavailable(Outage::Raced(_))) => self.attempt(wish).await,
-                other => other,
-            }
-        };
-        self.db.within(twice).await
-    }
-
-    async fn attempt(&self, wish: &Termination) -> Result<Terminated> {
         let now = self.clock.now();
         let named = self.name(wish, now).await?;
         let presented = named.as_ref().and_then(Named::presented);
         let keys = self.issuer.ready_for(presented.into_iter(), now).await?;
-        let mut tx = self.db.begin().await?;
         let tenant = named.as_ref().and_then(Named::tenant).unwrap_or(&wish.tenant).clone();
-        if let Some(request) = wish.request {
-            let known = requests::find(&mut tx, &[(&tenant, request.id)]).await?;
-            if let Some(known) = known.into_iter().find(|known| known.holds_at(now)) {
-                let session = self.repeat(&mut tx, request, known, now).await;
-                let watermark = feed::now(&mut tx).await?.watermark_of_all();
-                tx.commit().await?;
-                return Ok(Terminated { session: session?, watermark });
-            }
-        }
-        let mut session = match named {
-            Some(named) => {
-                lock(&mut tx, &tenant, named, |presented, session| {
-                    keys.is_genuine(presented, session, now)
-                })
-                .await?
-            }
-            None => None,
-        };
-        let mut changes = Changes::default();
-        if let Some(session) = &mut session {
-            self.touches.overlay(session);
-            if session.state == State::Active {
-                changes.end(session, wish.end(now), self.clock.new_id());
-            }
-        }
-        changes.remembered.extend(wish.request.map(|request| Remembered {
-            tenant,
-            request,
-            user: session.as_ref().map(|session| session.key.user.clone()),
-            subject: session.as_ref().map(|session| session.key.session),
-            related: Vec::new(),
-            at: now,
-        }));
-        if !changes.is_empty() {
-            changes.write(&mut tx).await?;
-        }
-        let watermark = match tx.watermark() {
+        let wish = Resolved { wish, tenant, named, keys };
+        let done = mutation::run(&self.db, &self.clock, self, &wish).await?;
+        let watermark = match done.watermark {
             Some(watermark) => watermark,
-            // Whoever ended it has committed.
-            None => feed::now(&mut tx).await?.watermark_of_all(),
+            // Another transaction ended it before, and has committed.
+            None => watermark::now(&self.db).await?,
         };
-        tx.commit().await?;
-        Ok(Terminated { session: session.map(|session| session.seen_at(now)), watermark })
+        Ok(Terminated { session: done.answer, watermark })
     }
 
     /// What the target says before anything is read. An expired access token still names its
@@ -188,37 +139,87 @@ impl Terminate {
             }),
         })
     }
+}
+
+/// A termination whose target is read.
+struct Resolved<'a> {
+    wish: &'a Termination,
+    tenant: TenantId,
+    named: Option<Named>,
+    keys: Ready,
+}
+
+impl<'a> Mutation<Resolved<'a>> for Terminate {
+    type Locked = Option<Session>;
+    type Answer = Option<Session>;
+
+    fn request<'w>(of: &'w Resolved<'a>) -> Option<(&'w TenantId, RequestId)> {
+        Some((&of.tenant, of.wish.request?))
+    }
+
+    async fn lock(&self, tx: &mut Transaction, of: &Resolved<'a>) -> Result<Option<Session>> {
+        let (key, presented) = match &of.named {
+            None => return Ok(None),
+            Some(Named::Key(key)) => (key.clone(), None),
+            Some(Named::Presented(presented)) => (presented.claims.key.clone(), Some(presented)),
+            Some(Named::Id(id)) => match sessions::find_by_id(tx, &of.tenant, *id).await? {
+                Some(session) => (session.key, None),
+                None => return Ok(None),
+            },
+        };
+        let session = sessions::lock(tx, &[&key]).await?.pop();
+        let now = self.clock.now();
+        let is_meant = |session: &Session| {
+            presented.is_none_or(|presented| of.keys.is_genuine(presented, session, now))
+        };
+        Ok(session.filter(is_meant).map(|mut session| {
+            self.touches.overlay(&mut session);
+            session
+        }))
+    }
 
     async fn repeat(
         &self,
         tx: &mut Transaction,
-        request: RequestId,
+        _: &Resolved<'a>,
+        _: Option<Session>,
         known: Remembered,
         now: Time,
     ) -> Result<Option<Session>> {
-        if known.request != request {
-            return Err(Error::RequestIdReused);
-        }
         let (Some(user), Some(session)) = (known.user, known.subject) else { return Ok(None) };
         let key = SessionKey { tenant: known.tenant, user, session };
         Ok(sessions::find(tx, &key).await?.map(|session| session.seen_at(now)))
     }
-}
 
-async fn lock(
-    tx: &mut Transaction,
-    tenant: &TenantId,
-    named: Named,
-    is_genuine: impl Fn(&Presented, &Session) -> bool,
-) -> Result<Option<Session>> {
-    let (key, presented) = match named {
-        Named::Key(key) => (key, None),
-        Named::Presented(presented) => (presented.claims.key.clone(), Some(presented)),
-        Named::Id(id) => match sessions::find_by_id(tx, tenant, id).await? {
-            Some(session) => (session.key, None),
-            None => return Ok(None),
-        },
-    };
-    let session = sessions::lock(tx, &[&key]).await?.pop();
-    Ok(session.filter(|session| presented.is_none_or(|presented| is_genuine(&presented, session))))
+    async fn decide(
+        &self,
+        _: &mut Transaction,
+        of: &Resolved<'a>,
+        mut session: Option<Session>,
+        changes: &mut Changes,
+    ) -> Result<Option<Session>> {
+        let Resolved { wish, tenant, .. } = of;
+        if let Some(session) = &mut session {
+            match &session.state {
+                State::Active => {
+                    let by = Some(wish.caller.name.as_str());
+                    changes.end_session(session, wish.reason, by, wish.note.clone());
+                }
+                // Those who verify its tokens themselves do not know that it was idle.
+                State::Ended(end) if end.reason.is_expiry() => changes.withdraw_tokens(session),
+                State::Ended(_) => {}
+            }
+        }
+        if let Some(request) = wish.request {
+            changes.remember(Remembered {
+                tenant: tenant.clone(),
+                request,
+                user: session.as_ref().map(|session| session.key.user.clone()),
+                subject: session.as_ref().map(|session| session.key.session),
+                related: Vec::new(),
+                at: changes.at(),
+            });
+        }
+        Ok(session.map(|session| session.seen_at(changes.at())))
+    }
 }

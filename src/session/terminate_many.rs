@@ -10,17 +10,17 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::clock::{Clock, Time};
+use crate::clock::Clock;
 use crate::error::{Error, Outage, Reason, Result};
 use crate::model::ids::{SessionKey, TenantId};
 use crate::model::page::PageRequest;
 use crate::model::request::{Progress, RequestId};
-use crate::model::session::{End, EndReason, Session, SessionFilter, State, StateFilter};
+use crate::model::session::{EndReason, Session, SessionFilter, State, StateFilter};
 use crate::model::watermark::Watermark;
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
-use crate::store::pool::Database;
-use crate::store::{feed, requests, sessions};
+use crate::store::pool::{Database, Transaction};
+use crate::store::{requests, sessions, watermark};
 use budget::Budget;
 
 /// Sessions per transaction: short locks, and little lost if one fails.
@@ -92,9 +92,8 @@ impl TerminateMany {
     pub async fn terminate(&self, wish: &MassTermination, time: Duration) -> Result<Terminated> {
         let mut done = self.run(wish, time).await?;
         if done.watermark == Watermark::default() {
-            // Whatever was ended was so before.
-            let now = async { feed::now(&mut *self.db.acquire().await?).await };
-            done.watermark = self.db.within(now).await?.watermark_of_all();
+            // What has ended was so before.
+            done.watermark = watermark::now(&self.db).await?;
         }
         Ok(done)
     }
@@ -205,12 +204,20 @@ impl TerminateMany {
     }
 
     async fn attempt(&self, wish: &MassTermination, after: Option<Uuid>) -> Result<Step> {
-        let mut tx = self.db.begin().await?;
+        let done = self.db.transaction(async |tx| self.step(tx, wish, after).await).await?;
+        Ok(Step { watermark: done.watermark, ..done.answer })
+    }
+
+    async fn step(
+        &self,
+        tx: &mut Transaction,
+        wish: &MassTermination,
+        after: Option<Uuid>,
+    ) -> Result<Step> {
         let now = self.clock.now();
-        let begun = progress::begun(&mut tx, wish, now).await?;
+        let begun = progress::begun(tx, wish, now).await?;
         let after = match &begun {
             Some(begun) if begun.complete => {
-                tx.commit().await?;
                 let progress = Some(begun.clone());
                 return Ok(Step { ended: Vec::new(), next: None, progress, watermark: None });
             }
@@ -219,31 +226,30 @@ impl TerminateMany {
         };
         // Past a deadline or not: another replica may know of activity that is not written yet.
         let filter = wish.selecting(StateFilter::Unended);
-        let keys = sessions::matching(&mut tx, &wish.tenant, &filter, after, BATCH, now).await?;
+        let keys = sessions::matching(tx, &wish.tenant, &filter, after, BATCH, now).await?;
         let next = keys.last().filter(|_| keys.len() == BATCH).map(|key| key.session);
         let named: Vec<&SessionKey> = keys.iter().filter(|key| wish.names(key)).collect();
-        let mut changes = Changes::default();
+        let locked = if named.is_empty() { Vec::new() } else { sessions::lock(tx, &named).await? };
+        let mut changes = Changes::new(&self.clock);
+        if after.is_none() && wish.is_of_whole_tenant() {
+            changes.withdraw_tenant(&wish.tenant);
+        }
         let mut ended = Vec::new();
-        if !named.is_empty() {
-            for mut session in sessions::lock(&mut tx, &named).await? {
-                self.touches.overlay(&mut session);
-                // It may have changed, or ended, before it was locked.
-                let selected = session.state == State::Active && filter.still_selects(&session);
-                if selected && changes.end(&mut session, wish.end(now), self.clock.new_id()) {
-                    ended.push(session);
-                }
+        for mut session in locked {
+            self.touches.overlay(&mut session);
+            // It may have changed, or ended, before it was locked.
+            let selected = session.state == State::Active && filter.still_selects(&session);
+            let by = Some(wish.principal.as_str());
+            if selected && changes.end_session(&mut session, wish.reason, by, wish.note.clone()) {
+                ended.push(session);
             }
         }
         ended.sort_unstable_by_key(|session| std::cmp::Reverse(session.key.session));
-        let progress = wish.request.map(|request| {
-            progress::advance(begun, wish, request, now, &ended, next, &mut changes)
-        });
-        if !changes.is_empty() {
-            changes.write(&mut tx).await?;
-        }
-        let watermark = tx.watermark();
-        tx.commit().await?;
-        Ok(Step { ended, next, progress, watermark })
+        let progress = wish
+            .request
+            .map(|request| progress::advance(begun, wish, request, &ended, next, &mut changes));
+        changes.write(tx).await?;
+        Ok(Step { ended, next, progress, watermark: None })
     }
 }
 
@@ -252,12 +258,12 @@ impl MassTermination {
         SessionFilter { state: Some(state), ..self.filter.clone() }
     }
 
-    fn names(&self, key: &SessionKey) -> bool {
-        self.except != Some(key.session)
+    fn is_of_whole_tenant(&self) -> bool {
+        self.except.is_none() && self.filter == SessionFilter::default()
     }
 
-    fn end(&self, at: Time) -> End {
-        End { reason: self.reason, at, by: Some(self.principal.clone()), note: self.note.clone() }
+    fn names(&self, key: &SessionKey) -> bool {
+        self.except != Some(key.session)
     }
 }
 

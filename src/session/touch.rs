@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::clock::Time;
 use crate::error::Result;
 use crate::model::ids::SessionKey;
-use crate::model::session::{SETTLED, Session, State};
+use crate::model::session::{Session, State};
 use crate::store::pool::Database;
 use crate::store::sessions::{self, Touch};
 
@@ -29,6 +29,7 @@ pub struct Touches {
     db: Database,
     seen: Arc<Mutex<Seen>>,
     urgent: Arc<Notify>,
+    settled_after: Duration,
 }
 
 #[derive(Default)]
@@ -42,9 +43,17 @@ struct Seen {
 type Noted = HashMap<Uuid, (SessionKey, Touch)>;
 
 impl Touches {
-    /// An empty buffer in front of this database.
-    pub fn new(db: Database) -> Touches {
-        Touches { db, seen: Arc::default(), urgent: Arc::default() }
+    /// An empty buffer in front of this database, flushed every `flush`. Replicas serve cached sessions up to `bound`
+    /// after their last look at the revocations.
+    pub fn new(db: Database, flush: std::time::Duration, bound: std::time::Duration) -> Touches {
+        // A flush may fail once, and what a replica validated by its cache comes with the one after.
+        let settled_after = Duration::from_std(flush * 2 + bound).unwrap_or(Duration::MAX);
+        Touches { db, seen: Arc::default(), urgent: Arc::default(), settled_after }
+    }
+
+    /// How long after an idle deadline no replica holds unwritten activity from before it.
+    pub fn settled_after(&self) -> Duration {
+        self.settled_after
     }
 
     /// Notes that an access token of `generation` was used for `session` at `now`.
@@ -55,7 +64,7 @@ impl Touches {
             return;
         }
         // Others would soon take it for idle: they only know what is written.
-        if session.idle_expires_at().is_some_and(|deadline| deadline - now < SETTLED) {
+        if session.idle_expires_at().is_some_and(|deadline| deadline - now < self.settled_after) {
             self.urgent.notify_one();
         }
         let mut seen = self.lock();

@@ -4,19 +4,20 @@ use std::time::Duration;
 
 use crate::cache::policies::Policies;
 use crate::clock::{Clock, Time};
-use crate::error::{Error, Outage, Result, Violation};
-use crate::model::activity::{Activity, ActivityKind};
+use crate::error::{Error, Result, Violation};
+use crate::model::ids::TenantId;
 use crate::model::policy::overrides::{Field, Level, Overrides, Scope};
 use crate::model::policy::preset::Excess;
 use crate::model::policy::resolve::{check, resolve};
 use crate::model::request::{Remembered, RequestId};
 use crate::session::apply_policy::{ApplyPolicy, REPEAT_AFTER};
 use crate::session::get_policy::Levels;
+use crate::session::mutation::{self, Mutation};
 use crate::session::terminate_many::Terminated;
 use crate::session::terminate_many::budget::Budget;
 use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
-use crate::store::{Connection, policies, requests};
+use crate::store::{Connection, policies};
 
 /// How many clients a refusal names.
 const NAMED: usize = 5;
@@ -54,7 +55,7 @@ pub struct Updated {
 }
 
 /// A level before and after a change.
-struct Change {
+pub(crate) struct Change {
     before: Level,
     levels: Levels,
 }
@@ -76,14 +77,8 @@ impl UpdatePolicy {
         if wish.dry_run {
             return self.dry_run(wish, &mut time).await;
         }
-        let twice = async {
-            match self.attempt(wish).await {
-                // Somebody took the request id meanwhile: now what they did can be read.
-                Err(Error::Unavailable(Outage::Raced(_))) => self.attempt(wish).await,
-                other => other,
-            }
-        };
-        let Change { before, levels } = self.db.within(twice).await?;
+        let done = mutation::run(&self.db, &self.clock, self, wish).await?;
+        let Change { before, levels } = done.answer;
         self.policies.forget();
         let level = levels.own().clone();
         if level.revision != before.revision {
@@ -108,7 +103,7 @@ impl UpdatePolicy {
     async fn dry_run(&self, wish: &PolicyUpdate, time: &mut Budget) -> Result<Updated> {
         let deciding = async {
             let mut conn = self.db.acquire().await?;
-            self.decide(&mut conn, wish, self.clock.now()).await
+            self.change(&mut conn, wish, self.clock.now()).await
         };
         let Change { before, levels } = self.db.within(deciding).await?;
         let ended = self.apply.count(levels.own(), time).await?;
@@ -121,44 +116,8 @@ impl UpdatePolicy {
         Updated { level, advice, ended }
     }
 
-    async fn attempt(&self, wish: &PolicyUpdate) -> Result<Change> {
-        let mut tx = self.db.begin().await?;
-        let now = self.clock.now();
-        let scope = &wish.scope;
-        if let Some(request) = wish.request {
-            let known = requests::find(&mut tx, &[(&scope.tenant, request.id)]).await?;
-            if let Some(known) = known.into_iter().find(|known| known.holds_at(now)) {
-                let answer = repeat(&mut tx, scope, request, known).await;
-                tx.commit().await?;
-                return answer;
-            }
-        }
-        // Also where a client's level changes: what its tenant says must stand still.
-        policies::lock(&mut tx, &scope.tenant).await?;
-        let change = self.decide(&mut tx, wish, now).await?;
-        let mut changes = Changes::default();
-        let level = change.levels.own();
-        if level.revision != change.before.revision {
-            changes.policies.push(level.clone());
-            changes.activities.push(self.activity(wish, now));
-        }
-        changes.remembered.extend(wish.request.map(|request| Remembered {
-            tenant: scope.tenant.clone(),
-            request,
-            user: None,
-            subject: None,
-            related: Vec::new(),
-            at: now,
-        }));
-        if !changes.is_empty() {
-            changes.write(&mut tx).await?;
-        }
-        tx.commit().await?;
-        Ok(change)
-    }
-
     /// What the wish makes of the level. A change of nothing leaves its revision.
-    async fn decide(
+    async fn change(
         &self,
         conn: &mut Connection,
         wish: &PolicyUpdate,
@@ -205,27 +164,47 @@ impl UpdatePolicy {
         broken.truncate(NAMED);
         if broken.is_empty() { Ok(()) } else { Err(Error::Invalid(broken)) }
     }
-
-    fn activity(&self, wish: &PolicyUpdate, now: Time) -> Activity {
-        let kind = ActivityKind::PolicyUpdated;
-        let tenant = &wish.scope.tenant;
-        Activity {
-            client: wish.scope.client.clone(),
-            ..Activity::new(self.clock.new_id(), now, kind, &wish.principal, tenant, None)
-        }
-    }
 }
 
-/// The answer to a request that did its work before: the level as it is.
-async fn repeat(
-    tx: &mut Transaction,
-    scope: &Scope,
-    request: RequestId,
-    known: Remembered,
-) -> Result<Change> {
-    if known.request != request {
-        return Err(Error::RequestIdReused);
+impl Mutation<PolicyUpdate> for UpdatePolicy {
+    type Locked = ();
+    type Answer = Change;
+
+    fn request(wish: &PolicyUpdate) -> Option<(&TenantId, RequestId)> {
+        Some((&wish.scope.tenant, wish.request?))
     }
-    let levels = Levels::read(tx, scope).await?;
-    Ok(Change { before: levels.own().clone(), levels })
+
+    async fn lock(&self, tx: &mut Transaction, wish: &PolicyUpdate) -> Result<()> {
+        // Also where a client's level changes: what its tenant says must stand still.
+        policies::lock(tx, &wish.scope.tenant).await
+    }
+
+    /// The level as it is.
+    async fn repeat(
+        &self,
+        tx: &mut Transaction,
+        wish: &PolicyUpdate,
+        (): (),
+        _: Remembered,
+        _: Time,
+    ) -> Result<Change> {
+        let levels = Levels::read(tx, &wish.scope).await?;
+        Ok(Change { before: levels.own().clone(), levels })
+    }
+
+    async fn decide(
+        &self,
+        tx: &mut Transaction,
+        wish: &PolicyUpdate,
+        (): (),
+        changes: &mut Changes,
+    ) -> Result<Change> {
+        let change = self.change(tx, wish, changes.at()).await?;
+        let level = change.levels.own();
+        if level.revision != change.before.revision {
+            changes.update_policy(level.clone(), &wish.principal);
+        }
+        changes.remember_plain(wish.request, &wish.scope.tenant);
+        Ok(change)
+    }
 }

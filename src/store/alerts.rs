@@ -32,6 +32,15 @@ pub async fn find(conn: &mut Connection, tenant: &TenantId, id: Uuid) -> Result<
         .transpose()
 }
 
+/// Locks a dedup key of no single user until the transaction ends.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn lock_key(conn: &mut Connection, tenant: &TenantId, key: &str) -> Result<()> {
+    LockKey::new(&format!("{tenant}/{key}")).get_result::<String>(conn).await?;
+    Ok(())
+}
+
 /// The same, locked until the transaction ends.
 ///
 /// # Errors
@@ -47,6 +56,12 @@ pub async fn lock(conn: &mut Connection, tenant: &TenantId, id: Uuid) -> Result<
         .optional()?
         .map(Alert::try_from)
         .transpose()
+}
+
+statement! {
+    /// Waits for its turn; the lock ends with the transaction.
+    LockKey { key: &'a str as Text } -> Text,
+    "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))::text"
 }
 
 statement! {

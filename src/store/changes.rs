@@ -1,300 +1,213 @@
-//! Every change of state leaves through here: rows, activities, alerts and remembered requests of
-//! any number of calls, in one statement.
+//! The unit of work: what one transaction decided to change, one method for each kind of change.
+//!
+//! Each method yields the rows, the activity and the revocation of its change together, so none of them can be left
+//! out. [`Changes::write`] writes all of them in one statement.
 
-use std::collections::{BTreeMap, HashSet};
+mod alerts;
+mod devices;
+mod sessions;
+mod write;
 
-use diesel::sql_types::{BigInt, Text};
-use diesel_async::RunQueryDsl;
-use serde::Serialize;
+use std::collections::BTreeMap;
+
+use crate::clock::{Clock, Time};
+use crate::model::activity::{Activity, ActivityKind};
+use crate::model::alert::Alert;
+use crate::model::ids::{DeviceKey, SessionKey, TenantId, UserId};
+use crate::model::policy::overrides::Level;
+use crate::model::request::{Progress, Remembered, RequestId};
+use crate::model::revocation::{Revocation, Subject, digest};
+use crate::model::session::Session;
+use crate::model::user_device::UserDevice;
+
 use uuid::Uuid;
 
-use crate::error::{Error, Outage, Result};
-use crate::model::activity::{Activity, ActivityKind, SYSTEM};
-use crate::model::alert::Alert;
-use crate::model::ids::DeviceKey;
-use crate::model::policy::overrides::Level;
-use crate::model::request::{Progress, Remembered};
-use crate::model::revocation::{Revocation, Subject};
-use crate::model::session::{End, Session, State};
-use crate::model::user_device::UserDevice;
-use crate::model::watermark::Watermark;
-use crate::store::pool::Transaction;
-use crate::store::rows::activity::ActivityRow;
-use crate::store::rows::alert::AlertRow;
-use crate::store::rows::device::DeviceRow;
-use crate::store::rows::request::RequestRow;
-use crate::store::rows::revocation::RevocationRow;
-use crate::store::rows::session::SessionRow;
-use crate::store::{policies, requests};
+pub(super) use write::array;
 
-/// What a unit of work decided to write.
-#[derive(Default)]
+/// What a transaction changes, decided at one moment.
 pub struct Changes {
-    /// New sessions.
-    pub created: Vec<Session>,
-    /// Sessions that the transaction has locked and changed, each at most once.
-    pub changed: Vec<Session>,
-    /// Devices that the transaction has locked and changed, and such as were seen. Those of sessions that are
-    /// created or ended need not be named.
-    pub devices: Vec<UserDevice>,
-    /// New alerts ([`Changes::raise`]).
-    pub raised: Vec<Alert>,
-    /// Alerts that the transaction has locked and changed.
-    pub worked: Vec<Alert>,
-    /// One for each change.
-    pub activities: Vec<Activity>,
-    /// Request ids that must not be taken.
-    pub remembered: Vec<Remembered>,
-    /// How far a request got by now that works in steps; locked before, or remembered here.
-    pub progressed: Option<Progress>,
-    /// Levels of policy, new or locked and changed.
-    pub policies: Vec<Level>,
-    /// Sessions that the transaction has locked and only moved forward: what others know of them by heart stays true.
-    pub moved: Vec<Session>,
-    /// What must not be known by heart any more, besides the sessions of `changed`.
-    pub revoked: Vec<Revocation>,
+    clock: Clock,
+    at: Time,
+    sessions: BTreeMap<SessionKey, SessionChange>,
+    devices: BTreeMap<DeviceKey, UserDevice>,
+    raised: Vec<Alert>,
+    updated_alerts: Vec<Alert>,
+    activities: Vec<Activity>,
+    remembered: Vec<Remembered>,
+    progress: Option<Progress>,
+    policies: Vec<Level>,
+    revocations: Vec<Revocation>,
 }
 
-// Columns are named, not `*`: a replica of an older version must leave a newer column its default.
-macro_rules! device_columns {
-    () => {
-        "tenant_id, user_id, device_id, device_type, details, described_at, display_name, \
-         chosen_type, trusted, first_seen_at, first_seen_ip, first_seen_location, last_seen_at, \
-         last_seen_ip, last_seen_location, revoked_at, revision"
-    };
-}
-/// A column that moves forward with another.
-macro_rules! newer {
-    ($measure:literal: $($column:literal),+ $(,)?) => {
-        concat!($(
-            $column, " = CASE WHEN excluded.", $measure, " > d.", $measure,
-            " THEN excluded.", $column, " ELSE d.", $column, " END, "
-        ),+)
-    };
-}
-macro_rules! request_columns {
-    () => {
-        "tenant_id, request_id, fingerprint, user_id, subject_id, related_ids, created_at, \
-         done_count, complete"
-    };
-}
-macro_rules! revocation_columns {
-    () => {
-        "tenant_id, level, subject, below_generation, revoked_at, evict_at"
-    };
-}
-
-statement! {
-    /// All parts see the same snapshot; the rows to change are locked before, so none is missed.
-    Write {
-        created: &'a str as Text,
-        changed: &'a str as Text,
-        devices: &'a str as Text,
-        raised: &'a str as Text,
-        worked: &'a str as Text,
-        activities: &'a str as Text,
-        remembered: &'a str as Text,
-        revoked: &'a str as Text,
-    } -> (BigInt, BigInt, BigInt, Text),
-    concat!("WITH created AS (
-        INSERT INTO user_sessions (", session_columns!(), ")
-        SELECT ", session_columns!(), " FROM json_populate_recordset(NULL::user_sessions, ?::json)
-    ), changed AS (
-        UPDATE user_sessions s SET
-            device = r.device, device_type = r.device_type,
-            ip_address = r.ip_address, user_agent = r.user_agent, location = r.location,
-            acr = r.acr, amr = r.amr, auth_time = r.auth_time, metadata = r.metadata,
-            last_active_at = r.last_active_at, idle_timeout = r.idle_timeout,
-            absolute_expires_at = r.absolute_expires_at, sweep_at = r.sweep_at,
-            state = r.state, end_reason = r.end_reason, ended_at = r.ended_at,
-            ended_by = r.ended_by, end_note = r.end_note,
-            generation = r.generation, generation_key_id = r.generation_key_id,
-            rotated_at = r.rotated_at, confirmed_generation = r.confirmed_generation,
-            renewed_at = r.renewed_at, min_generation = r.min_generation,
-            step_up_at = r.step_up_at
-        FROM json_populate_recordset(NULL::user_sessions, ?::json) r
-        WHERE s.tenant_id = r.tenant_id AND s.user_id = r.user_id
-            AND s.session_id = r.session_id AND s.state = 1
-        RETURNING 1
-    ), seen AS (
-        INSERT INTO devices AS d (", device_columns!(), ")
-        SELECT ", device_columns!(), " FROM json_populate_recordset(NULL::devices, ?::json)
-        ON CONFLICT (tenant_id, user_id, device_id) DO UPDATE SET
-            ", newer!("described_at": "device_type", "details"),
-            newer!("last_seen_at": "last_seen_ip", "last_seen_location"),
-            newer!("revision": "display_name", "chosen_type", "trusted", "revoked_at"), "
-            described_at = greatest(d.described_at, excluded.described_at),
-            last_seen_at = greatest(d.last_seen_at, excluded.last_seen_at),
-            revision = greatest(d.revision, excluded.revision)
-        WHERE excluded.described_at > d.described_at OR excluded.last_seen_at > d.last_seen_at
-            OR excluded.revision > d.revision
-    ), new_alerts AS (
-        SELECT * FROM json_populate_recordset(NULL::security_alerts, ?::json)
-    ), raised AS (
-        INSERT INTO security_alerts AS a (", alert_columns!(), ")
-        SELECT ", alert_columns!(), " FROM new_alerts
-        ON CONFLICT (tenant_id, user_id, dedup_key) DO UPDATE SET
-            occurrence_count = a.occurrence_count + 1, revision = a.revision + 1,
-            last_seen_at = greatest(a.last_seen_at, excluded.last_seen_at),
-            dedup_until = greatest(a.dedup_until, excluded.dedup_until)
-        RETURNING a.tenant_id, a.user_id, a.dedup_key, a.alert_id
-    ), worked AS (
-        UPDATE security_alerts a SET
-            dedup_key = r.dedup_key, dedup_until = r.dedup_until,
-            occurrence_count = r.occurrence_count, last_seen_at = r.last_seen_at,
-            action_taken = r.action_taken, state = r.state, acknowledged_by = r.acknowledged_by,
-            acknowledged_at = r.acknowledged_at, resolved_by = r.resolved_by,
-            resolved_at = r.resolved_at, resolution = r.resolution, notes = r.notes,
-            revision = r.revision, suppressed_until = r.suppressed_until
-        FROM json_populate_recordset(NULL::security_alerts, ?::json) r
-        WHERE a.tenant_id = r.tenant_id AND a.user_id = r.user_id AND a.alert_id = r.alert_id
-        RETURNING 1
-    ), recorded AS (
-        INSERT INTO session_activities (", activity_columns!(), ")
-        SELECT ", activity_columns!("CASE kind WHEN 13 THEN coalesce((
-            SELECT raised.alert_id FROM new_alerts n JOIN raised USING (tenant_id, user_id, dedup_key)
-            WHERE n.alert_id = r.alert_id
-        ), alert_id) ELSE alert_id END"), "
-        FROM json_populate_recordset(NULL::session_activities, ?::json) r
-    ), remembered AS (
-        INSERT INTO requests AS q (", request_columns!(), ")
-        SELECT ", request_columns!(), " FROM json_populate_recordset(NULL::requests, ?::json)
-        ON CONFLICT (tenant_id, request_id) DO UPDATE SET
-            fingerprint = excluded.fingerprint, user_id = excluded.user_id,
-            subject_id = excluded.subject_id, related_ids = excluded.related_ids,
-            created_at = excluded.created_at, done_count = excluded.done_count,
-            complete = excluded.complete
-        WHERE q.created_at <= excluded.created_at - interval '24 hours'
-        RETURNING 1
-    ), revoked AS (
-        INSERT INTO revocations AS v (", revocation_columns!(), ")
-        SELECT ", revocation_columns!(), " FROM json_populate_recordset(NULL::revocations, ?::json)
-        ON CONFLICT (xid, tenant_id, level, subject) DO UPDATE SET
-            below_generation = greatest(v.below_generation, excluded.below_generation),
-            evict_at = greatest(v.evict_at, excluded.evict_at)
-    )
-    SELECT (SELECT count(*) FROM changed), (SELECT count(*) FROM worked),
-        (SELECT count(*) FROM remembered), pg_current_xact_id()::text")
+/// A session as the transaction leaves it.
+struct SessionChange {
+    session: Session,
+    /// The transaction made it.
+    is_new: bool,
 }
 
 impl Changes {
+    /// No changes yet. They are decided now, so the locks they need are taken before.
+    pub fn new(clock: &Clock) -> Changes {
+        Changes {
+            clock: clock.clone(),
+            at: clock.now(),
+            sessions: BTreeMap::new(),
+            devices: BTreeMap::new(),
+            raised: Vec::new(),
+            updated_alerts: Vec::new(),
+            activities: Vec::new(),
+            remembered: Vec::new(),
+            progress: None,
+            policies: Vec::new(),
+            revocations: Vec::new(),
+        }
+    }
+
+    /// When the changes are decided: the time of their activities and revocations.
+    pub fn at(&self) -> Time {
+        self.at
+    }
+
+    /// An id for what else the transaction makes.
+    pub fn new_id(&self) -> Uuid {
+        self.clock.new_id()
+    }
+
     /// True if there is nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.created.is_empty()
-            && self.changed.is_empty()
+        self.sessions.is_empty()
             && self.devices.is_empty()
             && self.raised.is_empty()
-            && self.worked.is_empty()
+            && self.updated_alerts.is_empty()
             && self.activities.is_empty()
             && self.remembered.is_empty()
-            && self.progressed.is_none()
+            && self.progress.is_none()
             && self.policies.is_empty()
-            && self.moved.is_empty()
-            && self.revoked.is_empty()
+            && self.revocations.is_empty()
     }
 
-    /// Ends a locked, active session at `end.at`, or writes down that it has expired by then: an
-    /// end that was told is final, whatever other replicas saw. True if it had not expired. `id` is
-    /// the activity's.
-    pub fn end(&mut self, session: &mut Session, end: End, id: Uuid) -> bool {
-        let now = end.at;
-        let (kind, end) = match session.state_at(now) {
-            State::Active => (ActivityKind::Terminated, end),
-            State::Ended(expiry) => (ActivityKind::Expired, expiry),
+    /// Stores a level of policy, new or locked before. [`Changes::shorten_session`] holds its sessions to it.
+    pub fn update_policy(&mut self, level: Level, by: &str) {
+        let tenant = &level.scope.tenant;
+        let activity = self.activity(ActivityKind::PolicyUpdated, by, tenant, None);
+        self.activities.push(Activity { client: level.scope.client.clone(), ..activity });
+        self.policies.push(level);
+    }
+
+    /// Withdraws all tokens of a user whose rows the transaction deletes. `first` is the slice that leaves the activity,
+    /// which names nobody. `issued_until` is when the newest of their tokens was issued at the latest.
+    pub fn erase_user(
+        &mut self,
+        tenant: &TenantId,
+        user: &UserId,
+        by: &str,
+        first: bool,
+        issued_until: Time,
+    ) {
+        if first {
+            self.activities.push(self.activity(ActivityKind::UserErased, by, tenant, None));
+        }
+        let subject = Subject::User(digest(tenant, user));
+        let at = self.at.max(issued_until);
+        self.revoke(Revocation::new(tenant.clone(), subject, at));
+    }
+
+    /// Records what others report, and changes nothing else.
+    pub fn report(&mut self, activity: Activity) {
+        self.activities.push(activity);
+    }
+
+    /// Withdraws all tokens of a tenant that were issued by now. The ends of its sessions follow.
+    pub fn withdraw_tenant(&mut self, tenant: &TenantId) {
+        self.revoke(Revocation::new(tenant.clone(), Subject::Tenant, self.at));
+    }
+
+    /// Invalidates what replicas cache of the keys, of which the transaction added, changed or deleted this one.
+    pub fn change_key(&mut self, kid: &str) {
+        self.revoke(Revocation::of_key_set(kid, self.at));
+    }
+
+    /// The same for a key that was removed before its time: what it signed is withdrawn.
+    pub fn remove_key(&mut self, kid: &str) {
+        self.revoke(Revocation::of_key(kid, self.at));
+    }
+
+    /// Invalidates what replicas cache of principals and API keys, which the transaction changed.
+    pub fn change_callers(&mut self) {
+        self.revoke(Revocation::of_callers(self.at));
+    }
+
+    /// Takes a request id, which must not be taken yet.
+    pub fn remember(&mut self, request: Remembered) {
+        self.remembered.push(request);
+    }
+
+    /// The same for a request that found or made `session`.
+    pub fn remember_session(&mut self, request: Option<RequestId>, session: &Session) {
+        let remembered = request.map(|request| Remembered::of_session(session, request, self.at));
+        self.remembered.extend(remembered);
+    }
+
+    /// The same for a request about a device.
+    pub fn remember_device(&mut self, request: Option<RequestId>, key: &DeviceKey) {
+        self.remembered.extend(request.map(|request| Remembered {
+            tenant: key.tenant.clone(),
+            request,
+            user: Some(key.user.clone()),
+            subject: Some(key.device),
+            related: Vec::new(),
+            at: self.at,
+        }));
+    }
+
+    /// The same for a request about an alert.
+    pub fn remember_alert(&mut self, request: Option<RequestId>, alert: &Alert) {
+        self.remembered.extend(request.map(|request| Remembered {
+            tenant: alert.tenant.clone(),
+            request,
+            user: alert.user.clone(),
+            subject: Some(alert.id),
+            related: Vec::new(),
+            at: self.at,
+        }));
+    }
+
+    /// The same for a request that is about nothing whose id its answer needs.
+    pub fn remember_plain(&mut self, request: Option<RequestId>, tenant: &TenantId) {
+        self.remembered.extend(request.map(|request| Remembered {
+            tenant: tenant.clone(),
+            request,
+            user: None,
+            subject: None,
+            related: Vec::new(),
+            at: self.at,
+        }));
+    }
+
+    /// Notes how far a request got that works in steps; its row is locked, or remembered here.
+    pub fn advance(&mut self, progress: Progress) {
+        self.progress = Some(progress);
+    }
+
+    fn activity(
+        &self,
+        kind: ActivityKind,
+        by: &str,
+        tenant: &TenantId,
+        user: Option<&UserId>,
+    ) -> Activity {
+        Activity::new(self.clock.new_id(), self.at, kind, by, tenant, user)
+    }
+
+    /// One revocation for each subject, the widest.
+    fn revoke(&mut self, revocation: Revocation) {
+        let same = |of: &&mut Revocation| {
+            of.tenant == revocation.tenant && of.subject == revocation.subject
         };
-        let by = end.by.clone().unwrap_or_else(|| SYSTEM.to_owned());
-        session.end(end);
-        self.activities.push(Activity::of_session(id, now, kind, &by, session));
-        self.changed.push(session.clone());
-        kind == ActivityKind::Terminated
-    }
-
-    /// Raises `alert`, or counts up the one that has its key already. `id` is the activity's, which
-    /// names whichever it was.
-    pub fn raise(&mut self, alert: Alert, id: Uuid) {
-        let (at, by) = (alert.first_seen_at, alert.raised_by.clone());
-        let raised = Activity::of_alert(id, at, ActivityKind::AlertRaised, &by, &alert);
-        self.activities.push(raised);
-        self.raised.push(alert);
-    }
-
-    /// Writes everything. The caller commits, and only then is anything revoked.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] with [`Outage::Raced`] if another transaction took one of the request ids
-    /// meanwhile, and what the database reports. Nothing may be committed after an error.
-    pub async fn write(&self, tx: &mut Transaction) -> Result<()> {
-        let revocations = self.revocations();
-        let created = array(self.created.iter().map(SessionRow::from));
-        let changed = self.changed.iter().chain(&self.moved);
-        let changed = array(changed.map(SessionRow::from));
-        let devices = array(self.seen().values().map(DeviceRow::from));
-        let raised = array(self.raised.iter().map(AlertRow::from));
-        let worked = array(self.worked.iter().map(AlertRow::from));
-        let activities = array(self.activities.iter().map(ActivityRow::from));
-        let remembered = array(self.remembered.iter().map(RequestRow::from));
-        let revoked = array(revocations.iter().map(RevocationRow::from));
-        let (created, changed, devices) = (&created, &changed, &devices);
-        let (raised, worked, activities) = (&raised, &worked, &activities);
-        let write = Write::new(
-            created,
-            changed,
-            devices,
-            raised,
-            worked,
-            activities,
-            &remembered,
-            &revoked,
-        );
-        let written: (i64, i64, i64, String) = write.get_result(&mut **tx).await?;
-        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        let changed = self.changed.len() + self.moved.len();
-        if (written.0, written.1) != (count(changed), count(self.worked.len())) {
-            return Err(Error::Internal(anyhow::anyhow!("a locked row was not there to change")));
+        match self.revocations.iter_mut().find(same) {
+            Some(known) => known.widen(&revocation),
+            None => self.revocations.push(revocation),
         }
-        if written.2 != count(self.remembered.len()) {
-            return Err(Error::Unavailable(Outage::Raced("request_id in use".to_owned())));
-        }
-        if let Some(progress) = &self.progressed {
-            requests::advance(tx, progress).await?;
-        }
-        if !self.policies.is_empty() {
-            policies::decide(tx, &self.policies).await?;
-        }
-        let xid =
-            written.3.parse().map_err(|_| anyhow::anyhow!("no transaction: {}", written.3))?;
-        tx.wrote(Watermark::of(xid), revocations);
-        Ok(())
     }
-
-    /// What nobody may know by heart once this is committed.
-    fn revocations(&self) -> Vec<Revocation> {
-        let named: HashSet<&Subject> = self.revoked.iter().map(|of| &of.subject).collect();
-        // Who changes a session without an activity of the same time names it in `revoked`.
-        let at = self.activities.iter().map(|activity| activity.occurred_at).max();
-        let changed = at.into_iter().flat_map(|at| {
-            self.changed.iter().map(move |session| Revocation::of_session(session, at))
-        });
-        let besides = changed.filter(|of| !named.contains(&of.subject));
-        self.revoked.iter().cloned().chain(besides).collect()
-    }
-
-    /// Each device once, since an upsert must not meet a row twice, and in the order in which rows are locked.
-    fn seen(&self) -> BTreeMap<DeviceKey, UserDevice> {
-        let ended = self.changed.iter().filter(|session| session.state != State::Active);
-        let met = self.created.iter().chain(ended).map(UserDevice::of_session);
-        let mut seen: BTreeMap<DeviceKey, UserDevice> = BTreeMap::new();
-        for device in self.devices.iter().cloned().chain(met) {
-            match seen.get_mut(&device.key) {
-                Some(known) => known.merge(device),
-                None => _ = seen.insert(device.key.clone(), device),
-            }
-        }
-        seen
-    }
-}
-
-pub(super) fn array<T: Serialize>(rows: impl Iterator<Item = T>) -> String {
-    let rows: Vec<T> = rows.collect();
-    serde_json::to_string(&rows).expect("rows are plain data")
 }

@@ -59,6 +59,13 @@ pub struct Transaction {
     revoked: Vec<Revocation>,
 }
 
+/// What a transaction decided, and it is committed.
+pub struct Committed<T> {
+    pub answer: T,
+    /// What includes the transaction; `None` if it wrote nothing.
+    pub watermark: Option<Watermark>,
+}
+
 impl Database {
     /// Prepares a pool of at most `max_connections`; connects only when first used.
     ///
@@ -107,6 +114,28 @@ impl Database {
         let mut conn = self.acquire().await?;
         AnsiTransactionManager::begin_transaction(&mut *conn).await?;
         Ok(Transaction { conn, db: self.clone(), watermark: None, revoked: Vec::new() })
+    }
+
+    /// Does `work` in a transaction and commits it. An error of `work` rolls it back, and hands its connection back.
+    ///
+    /// # Errors
+    /// Those of `work`; [`Error::Unavailable`] if the commit was not acknowledged: its outcome is then unknown.
+    pub async fn transaction<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Transaction) -> Result<T>,
+    ) -> Result<Committed<T>> {
+        let mut tx = self.begin().await?;
+        match work(&mut tx).await {
+            Ok(answer) => {
+                let watermark = tx.watermark;
+                tx.commit().await?;
+                Ok(Committed { answer, watermark })
+            }
+            Err(error) => {
+                tx.roll_back().await;
+                Err(error)
+            }
+        }
     }
 
     /// Whom to tell of what transactions of this process revoke. The first one stays.
@@ -191,12 +220,11 @@ impl DerefMut for Pooled {
 }
 
 impl Transaction {
-    /// Ends a transaction in which `error` was decided and nothing is to be written, and hands it back.
-    /// Without this the refusal would cost its connection.
-    pub async fn refuse(mut self, error: Error) -> Error {
-        match AnsiTransactionManager::rollback_transaction(&mut *self.conn).await {
-            Ok(()) => error,
-            Err(lost) => lost.into(),
+    /// Ends it with nothing written, and hands its connection back; one that is lost is not.
+    pub async fn roll_back(mut self) {
+        let rolled_back = AnsiTransactionManager::rollback_transaction(&mut *self.conn).await;
+        if let Err(error) = rolled_back {
+            tracing::debug!(%error, "a transaction was lost instead of rolled back");
         }
     }
 
@@ -218,15 +246,10 @@ impl Transaction {
         done
     }
 
-    /// What includes this transaction, once it has written something and is committed.
-    pub fn watermark(&self) -> Option<Watermark> {
-        self.watermark
-    }
-
     /// Notes what was written.
-    pub(super) fn wrote(&mut self, watermark: Watermark, revoked: Vec<Revocation>) {
+    pub(super) fn wrote(&mut self, watermark: Watermark, revoked: &[Revocation]) {
         self.watermark = Some(watermark);
-        self.revoked.extend(revoked);
+        self.revoked.extend_from_slice(revoked);
     }
 }
 

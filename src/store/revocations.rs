@@ -97,20 +97,18 @@ statement! {
     SELECT count(*) FROM gone"
 }
 
-/// Declares the two statements that take the rows about a user's sessions or devices out of the way.
-macro_rules! of_user {
-    ($lock:ident, $table:literal, $id:literal) => {
-        statement! {
-            $lock { tenant: &'a str as Text, user: &'a str as Text, limit: i64 as BigInt } -> Text,
-            concat!(
-                "SELECT ", $id, "::text FROM ", $table, " WHERE tenant_id = ? AND user_id = ?
-ORDER BY ", $id, " LIMIT ? FOR UPDATE"
-            )
-        }
-    };
+statement! {
+    /// The id of each session, and when its newest token was issued at the latest.
+    LockSessions { tenant: &'a str as Text, user: &'a str as Text, limit: i64 as BigInt } -> (Text, Timestamptz),
+    "SELECT session_id::text, greatest(created_at, rotated_at, last_active_at)
+    FROM user_sessions WHERE tenant_id = ? AND user_id = ? ORDER BY session_id LIMIT ? FOR UPDATE"
 }
-of_user!(LockSessions, "user_sessions", "session_id");
-of_user!(LockDevices, "devices", "device_id");
+
+statement! {
+    LockDevices { tenant: &'a str as Text, user: &'a str as Text, limit: i64 as BigInt } -> Text,
+    "SELECT device_id::text FROM devices WHERE tenant_id = ? AND user_id = ?
+    ORDER BY device_id LIMIT ? FOR UPDATE"
+}
 
 statement! {
     Forget { tenant: &'a str as Text, subjects: &'a [String] as Array<Text> } -> BigInt,
@@ -121,7 +119,8 @@ statement! {
 }
 
 /// Deletes what names the first `limit` sessions and devices of a user by their ids, which it locks. Only together with
-/// one that revokes all of the user in their place.
+/// one that revokes all of the user in their place. Returns when the newest token of these sessions was issued, by the
+/// clock of that time, which may have been ahead.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -130,14 +129,16 @@ pub async fn forget(
     tenant: &TenantId,
     user: &UserId,
     limit: i64,
-) -> Result<()> {
+) -> Result<Option<Time>> {
     let (tenant, user) = (tenant.as_str(), user.as_str());
-    let mut ids: Vec<String> = LockSessions::new(tenant, user, limit).load(conn).await?;
+    let sessions: Vec<(String, Time)> = LockSessions::new(tenant, user, limit).load(conn).await?;
+    let newest = sessions.iter().map(|(_, issued_at)| *issued_at).max();
+    let mut ids: Vec<String> = sessions.into_iter().map(|(id, _)| id).collect();
     let devices: Vec<String> = LockDevices::new(tenant, user, limit).load(conn).await?;
     ids.extend(devices);
     // In a statement of its own: whoever was waited for has committed.
     Forget::new(tenant, &ids).get_result::<i64>(conn).await?;
-    Ok(())
+    Ok(newest)
 }
 
 /// What was revoked since a position.

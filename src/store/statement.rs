@@ -5,8 +5,48 @@
 //! static id is cached.
 
 /// Declares a query type with its parameters and result columns. Each `?` in the text takes the
-/// next field.
+/// next field. In a `named` one, `$field` takes that field.
 macro_rules! statement {
+    (
+        $(#[$doc:meta])*
+        named $name:ident { $($field:ident: $rust:ty as $sql:ty),* $(,)? } -> $result:ty, $text:expr
+    ) => {
+        $(#[$doc])*
+        struct $name { $($field: $rust,)* }
+
+        statement!(@query [] $name, $name, $result);
+
+        impl diesel::query_builder::QueryFragment<diesel::pg::Pg> for $name {
+            fn walk_ast<'b>(
+                &'b self,
+                mut out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>,
+            ) -> diesel::QueryResult<()> {
+                let mut text: &str = $text;
+                while let Some((before, rest)) = text.split_once('$') {
+                    out.push_sql(before);
+                    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+                    let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+                    match &rest[..end] {
+                        $(stringify!($field) => out.push_bind_param::<$sql, _>(&self.$field)?,)*
+                        other => unreachable!("no parameter is named {other}"),
+                    }
+                    text = &rest[end..];
+                }
+                out.push_sql(text);
+                Ok(())
+            }
+        }
+    };
+    (@query [$($life:lifetime)?] $name:ty, $static:ty, $result:ty) => {
+        impl $(<$life>)? diesel::query_builder::QueryId for $name {
+            type QueryId = $static;
+            const HAS_STATIC_QUERY_ID: bool = true;
+        }
+
+        impl $(<$life>)? diesel::query_builder::Query for $name {
+            type SqlType = $result;
+        }
+    };
     (
         $(#[$doc:meta])*
         $name:ident { $($field:ident: $rust:ty as $sql:ty),* $(,)? } -> $result:ty, $text:expr
@@ -20,14 +60,7 @@ macro_rules! statement {
             }
         }
 
-        impl diesel::query_builder::QueryId for $name<'_> {
-            type QueryId = $name<'static>;
-            const HAS_STATIC_QUERY_ID: bool = true;
-        }
-
-        impl diesel::query_builder::Query for $name<'_> {
-            type SqlType = $result;
-        }
+        statement!(@query ['a] $name<'a>, $name<'static>, $result);
 
         impl diesel::query_builder::QueryFragment<diesel::pg::Pg> for $name<'_> {
             fn walk_ast<'b>(

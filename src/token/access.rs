@@ -3,6 +3,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{Duration, SubsecRound};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Header, Validation};
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,16 @@ struct Wire {
     amr: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     auth_time: Option<i64>,
+}
+
+/// When a token of `session` that is issued at `from` expires: after `ttl` at most, in whole seconds as `exp` counts
+/// them (RFC 7519, section 2), rounded up, so that it lives for `ttl` at least. Never past the absolute deadline; and
+/// without activity not past the idle deadline, which verifiers of their own do not see.
+pub fn expires_at(session: &Session, from: Time, ttl: Duration) -> Time {
+    let ttl = session.idle_timeout.map_or(ttl, |idle| idle.min(ttl));
+    let whole = (from + ttl).trunc_subsecs(0);
+    let rounded = if whole < from + ttl { whole + Duration::seconds(1) } else { whole };
+    rounded.min(session.absolute_expires_at.trunc_subsecs(0))
 }
 
 /// Signs a token for `session` that is valid from `now` until `expires_at`. The same session,
@@ -166,13 +177,18 @@ pub fn prove(
 }
 
 impl AccessClaims {
-    /// Checks the times, and the audience where one is asked for.
+    /// True before `nbf`, by more than clocks differ. Such a token is genuine all the same: it was issued before the
+    /// clock was set back, so only its session can tell whether it is good.
+    pub fn is_from_future(&self, now: Time) -> bool {
+        now.timestamp().saturating_add(LEEWAY) < self.not_before
+    }
+
+    /// Checks `exp`, and the audience where one is asked for.
     ///
     /// # Errors
-    /// `TokenExpired`, also before `nbf`, or `WrongAudience`.
+    /// `TokenExpired` or `WrongAudience`.
     pub fn check(&self, now: Time, audience: Option<&str>) -> Result<(), InactiveReason> {
-        let now = now.timestamp();
-        if now >= self.expires_at || now.saturating_add(LEEWAY) < self.not_before {
+        if now.timestamp() >= self.expires_at {
             return Err(InactiveReason::TokenExpired);
         }
         if audience.is_some_and(|asked| !self.audiences.iter().any(|aud| aud == asked)) {

@@ -15,7 +15,7 @@ use crate::token::keys::Keys;
 /// How long a cursor is good for; what follows it must be kept for longer.
 pub const LIFE: Duration = Duration::days(7);
 /// The longest cursor, in characters.
-pub const MAX_LEN: usize = 8192;
+pub const MAX_LEN: usize = 20_480;
 
 const TAG_LEN: usize = 16;
 /// No part can hold it.
@@ -64,12 +64,12 @@ impl Texts {
 
     fn write(&self, scope: &[u8], position: &Position, now: Time) -> String {
         let mut text = match position {
-            Position::After(seen) => format!("{}/{seen}", now.timestamp_micros()),
+            Position::After(seen) => format!("{}/{}", now.timestamp_micros(), seen.to_compact()),
             Position::Within(span, Place { at, rank, id }) => format!(
                 "{}/{}/{}/{}/{rank}/{id}",
                 now.timestamp_micros(),
-                span.from(),
-                span.to(),
+                span.from().to_compact(),
+                span.to().to_compact(),
                 at.timestamp_micros()
             ),
         }
@@ -94,11 +94,11 @@ impl Texts {
         self.0.find(&message(scope, text), same)?;
         let mut parts = std::str::from_utf8(text).ok()?.split(SEPARATOR);
         let issued = time(parts.next()?)?;
-        let from: Horizon = parts.next()?.parse().ok()?;
+        let from = Horizon::from_compact(parts.next()?)?;
         let position = match parts.next() {
             None => Position::After(from),
             Some(to) => {
-                let span = Span::new(from, to.parse().ok()?)?;
+                let span = Span::new(from, Horizon::from_compact(to)?)?;
                 let at = time(parts.next()?)?;
                 let rank = parts.next()?.parse().ok()?;
                 Position::Within(span, Place { at, rank, id: parts.next()?.parse().ok()? })
@@ -123,6 +123,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::model::feed::MOST_PENDING;
 
     fn cursors() -> Texts {
         Texts(Derived::of([hmac::Key::new(hmac::HMAC_SHA256, &[9; 32])]))
@@ -188,11 +189,15 @@ mod tests {
 
     #[test]
     fn the_longest_cursor_fits() {
+        // As far apart as Postgres keeps transactions.
+        let apart = (1 << 31) / MOST_PENDING as u64;
         let pending = |from: u64| {
-            let list: Vec<String> = (0..200).map(|at| (from + at).to_string()).collect();
-            horizon(&format!("{from}:{}:{}", from + 400, list.join(","))).bounded()
+            let list = (0..2 * MOST_PENDING as u64).map(|at| (from + at * apart).to_string());
+            let list: Vec<String> = list.collect();
+            horizon(&format!("{from}:{}:{}", u64::MAX, list.join(","))).bounded()
         };
-        let span = Span::new(pending(u64::MAX - 2000), pending(u64::MAX - 1000));
+        let first = u64::MAX - (1 << 33);
+        let span = Span::new(pending(first), pending(first + apart * MOST_PENDING as u64));
         let position = Position::Within(span.expect("forward"), place(u128::MAX));
         let cursor = cursors().write(b"scope", &position, now());
         assert!(cursor.len() <= MAX_LEN, "{}", cursor.len());

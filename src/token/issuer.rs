@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chrono::{Duration, SubsecRound};
+use chrono::Duration;
 
 use crate::clock::Time;
 use crate::error::Result;
@@ -113,9 +113,7 @@ impl Issuer {
         ttl: Duration,
         now: Time,
     ) -> Result<Option<TokenPair>> {
-        let access_expires_at = (from + ttl).min(session.absolute_expires_at);
-        // What is told is what the token carries, and `exp` counts whole seconds.
-        let access_expires_at = access_expires_at.trunc_subsecs(0);
+        let access_expires_at = access::expires_at(session, from, ttl);
         let claims = RefreshClaims {
             key: session.key.clone(),
             generation: session.chain.generation,

@@ -1,8 +1,7 @@
 //! The key table in a transaction: read, arranged, written back.
 
-use crate::clock::Time;
+use crate::clock::{Clock, Time};
 use crate::error::Result;
-use crate::model::revocation::Revocation;
 use crate::store::changes::Changes;
 use crate::store::keys::{self, StoredKey};
 use crate::store::pool::{Database, Transaction};
@@ -25,7 +24,8 @@ impl Rows {
         let mut tx = db.begin().await?;
         let before = keys::lock(&mut tx).await?;
         if let Err(error) = Keyring::load(&before, master) {
-            return Err(tx.refuse(error.into()).await);
+            tx.roll_back().await;
+            return Err(error.into());
         }
         Ok(Rows { tx, keys: before.clone(), before })
     }
@@ -59,8 +59,8 @@ impl Rows {
     }
 
     /// Writes what differs, has every replica read the table again, and logs what was done by whom.
-    pub async fn write(mut self, now: Time, by: &str) -> Result<()> {
-        let (mut revoked, mut done) = (Vec::new(), Vec::new());
+    pub async fn write(mut self, clock: &Clock, by: &str) -> Result<()> {
+        let (mut changes, mut done) = (Changes::new(clock), Vec::new());
         for key in &self.keys {
             let old = self.before.iter().find(|old| old.kid == key.kid);
             match old {
@@ -69,10 +69,10 @@ impl Rows {
                 Some(_) => keys::put(&mut self.tx, key).await?,
             }
             let removed = old.is_some_and(|old| old.removed_at != key.removed_at);
-            revoked.push(match removed {
-                true => Revocation::of_key(&key.kid, now),
-                false => Revocation::of_key_set(&key.kid, now),
-            });
+            match removed {
+                true => changes.remove_key(&key.kid),
+                false => changes.change_key(&key.kid),
+            }
             done.push(match old {
                 None => ("key published", key),
                 Some(_) if removed => ("key removed: what it made is refused", key),
@@ -85,9 +85,7 @@ impl Rows {
                 done.push(("key forgotten: nothing of it can live", old));
             }
         }
-        if !revoked.is_empty() {
-            Changes { revoked, ..Changes::default() }.write(&mut self.tx).await?;
-        }
+        changes.write(&mut self.tx).await?;
         self.tx.commit().await?;
         for (what, key) in done {
             log(what, key, by);

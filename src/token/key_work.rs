@@ -85,7 +85,7 @@ impl KeyWork {
                     self.place(&mut rows, purpose, key, None)?;
                 }
             }
-            rows.write(now, &self.by).await
+            rows.write(&self.clock, &self.by).await
         };
         self.db.within(beginning).await
     }
@@ -184,7 +184,7 @@ impl KeyWork {
                 forgotten.extend(old.map(|key| key.kid.clone()));
             }
             rows.keys.retain(|key| !forgotten.contains(&key.kid));
-            rows.write(now, &self.by).await
+            rows.write(&self.clock, &self.by).await
         };
         self.db.within(forgetting).await
     }
@@ -205,7 +205,7 @@ impl KeyWork {
         let kid = key.kid.clone();
         self.place(&mut rows, purpose, key, Some(now + after))?;
         let shown = shown(&rows, purpose, now)?.into_iter().find(|shown| shown.kid == kid);
-        rows.write(now, &self.by).await?;
+        rows.write(&self.clock, &self.by).await?;
         Ok(shown.ok_or_else(|| anyhow::anyhow!("the key was just added"))?)
     }
 

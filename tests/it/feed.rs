@@ -102,7 +102,8 @@ async fn write_in(tx: &mut Transaction, server: &TestServer) {
     let (tenant, now) = (TenantId::parse("").expect("the default"), server.clock.now());
     let kind = ActivityKind::UserErased;
     let own = Activity::new(server.clock.new_id(), now, kind, "test", &tenant, None);
-    let changes = Changes { activities: vec![own], ..Changes::default() };
+    let mut changes = Changes::new(&server.clock);
+    changes.report(own);
     changes.write(tx).await.expect("a row");
 }
 

@@ -8,7 +8,7 @@ use sessiond::grpc::pb::session as pb;
 use sessiond::grpc::pb::session::validate_session_request::Freshness;
 use tonic::Code;
 
-use crate::harness::calls::{assert_unavailable, new_session, parts, violations};
+use crate::harness::calls::{assert_unavailable, new_session, parts, successor, violations};
 use crate::harness::proxy::{Mode, Proxy};
 use crate::harness::{TestServer, audit, start, start_with, wait};
 
@@ -221,19 +221,25 @@ async fn a_session_that_is_busy_on_one_replica_does_not_idle_out_on_another() {
     // Nothing is flushed by itself.
     let seldom = |settings: &mut sessiond::server::Settings| {
         settings.policy.access_token_ttl = chrono::Duration::hours(24);
-        settings.intervals.flush = Duration::from_secs(3600);
+        settings.intervals.flush = Duration::from_secs(60);
     };
     let server = start_with(seldom).await;
     let replica = server.replica_with(seldom).await;
-    let (id, token, _) = parts(&server.create("ada").await);
+    let (id, mut token, mut refresh) = parts(&server.create("ada").await);
     let since = "SELECT (extract(epoch FROM last_active_at) * 1000000)::bigint FROM user_sessions";
     for _ in 0..3 {
-        // The idle timeout is an hour.
+        // The idle timeout is an hour, and the replica knows the session as it is now.
+        assert_eq!(replica.validate_now(&token).await.outcome(), pb::Outcome::Active);
         server.advance(chrono::Duration::minutes(59) + chrono::Duration::seconds(55));
         assert_eq!(server.validate(&token).await.outcome(), pb::Outcome::Active);
         let now = server.clock.now().timestamp_micros();
         wait::until(async || server.db.count(since).await == now).await;
         server.advance(chrono::Duration::seconds(10));
+        // The token is past its time by now, and the session is not: that is what the replica says first.
+        let judged = replica.validate(&token).await;
+        assert_eq!(judged.inactive_reason(), pb::InactiveReason::TokenExpired);
+        let tokens = successor(replica.refresh(&refresh).await);
+        (token, refresh) = (tokens.access_token, tokens.refresh_token);
         assert_eq!(replica.validate(&token).await.outcome(), pb::Outcome::Active);
         assert_eq!(server.validate(&token).await.outcome(), pb::Outcome::Active);
     }

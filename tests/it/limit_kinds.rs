@@ -10,7 +10,8 @@ use crate::harness::calls::{metadata, new_session, parts, reason};
 use crate::harness::conflicts::{SCOPES, limit};
 use crate::harness::{TestServer, audit, start_on, start_with};
 
-const LONG: std::time::Duration = std::time::Duration::from_secs(3600);
+/// Longer than a test takes, and far less than an idle timeout: what is used is not flushed at once.
+const LONG: std::time::Duration = std::time::Duration::from_secs(60);
 
 fn limited(scope: Scope, max: u32, on_limit: OnLimit) -> impl Fn(&mut Settings) {
     move |settings| {

@@ -28,6 +28,7 @@ mod edge_age;
 mod edge_limits;
 mod edge_reload;
 mod edge_tls;
+mod ends;
 mod enforce;
 mod erase;
 mod erase_races;

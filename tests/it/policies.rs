@@ -179,7 +179,8 @@ async fn access_tokens_live_as_long_as_the_tenant_says() {
     let created = server.try_create(of("acme", "app")).await.expect("a session");
     let lives = |tokens: &pb::TokenPair| {
         let end = tokens.access_token_expire_time.expect("a time").seconds;
-        end - server.clock.now().timestamp()
+        // Rounded up to whole seconds.
+        end - server.clock.now().timestamp() - 1
     };
     assert_eq!(lives(created.tokens.as_ref().expect("tokens")), 120);
     let (.., refresh) = parts(&created);

@@ -11,9 +11,13 @@ use crate::harness::policies::{idle, level, set};
 use crate::harness::requests::length;
 use crate::harness::{TestServer, audit, start, start_with, wait};
 
-const NEVER: StdDuration = StdDuration::from_secs(86_400);
+/// Longer than a test takes, and far less than an idle timeout: what is used is not flushed at once.
+const NEVER: StdDuration = StdDuration::from_secs(60);
 
 /// No job runs: what happens, a call did.
+/// Two flush intervals and the staleness bound: then no replica knows of activity that is not written.
+const SETTLED: Duration = Duration::seconds(121);
+
 fn still(settings: &mut Settings) {
     settings.policy.access_token_ttl = Duration::hours(12);
     let intervals = &mut settings.intervals;
@@ -90,7 +94,7 @@ async fn a_shorter_idle_timeout_ends_the_right_sessions_on_every_replica_at_once
 
     // What was noted is written at the end, and the sweeper finds the session alive.
     replica.stop().await;
-    server.advance(Duration::minutes(10) + Duration::seconds(10));
+    server.advance(Duration::minutes(10) + SETTLED);
     let sweeping = server.replica_with(still_but_sweeping).await;
     let ended = "SELECT count(*) FROM user_sessions WHERE state = 3";
     wait::until(async || server.db.count(ended).await == 3).await;
@@ -123,7 +127,7 @@ async fn a_session_that_is_idle_for_too_long_is_written_down_once_that_is_settle
     assert_eq!(judged(&server, &access).await, IDLE);
 
     // Long past both deadlines, and yet not for good: the other replica knows better.
-    server.advance(Duration::seconds(9));
+    server.advance(SETTLED - Duration::seconds(1));
     let sweeping = server.replica_with(still_but_sweeping).await;
     let expired = "SELECT count(*) FROM user_sessions WHERE state = 3";
     wait::until(async || server.db.count(expired).await == 1).await;

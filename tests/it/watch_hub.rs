@@ -9,7 +9,8 @@ use sessiond::store::pool::Database;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::harness::{TestServer, start, wait};
+use crate::harness::cluster::{Db, connect, own_cluster_of};
+use crate::harness::{TestServer, clock, start, start_on, wait};
 
 fn hub(server: &TestServer) -> Hub {
     let db = Database::new(&server.db.url, 4).expect("a URL");
@@ -68,4 +69,30 @@ async fn the_reader_ends_with_its_last_watcher_and_another_goes_on() {
         users.extend(second.next(until).await.expect("no failure").map(|user| user.to_string()));
     }
     assert_eq!(users, ["ada", "bob"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watchers_are_told_while_hundreds_of_transactions_are_open_in_another_database() {
+    let (cluster, _dir) = own_cluster_of(400).await;
+    let server = start_on(Db::of(&cluster), clock(), |_| {}).await;
+    let hub = hub(&server);
+    let mut watch = watch(&hub).await;
+    server.create("ada").await;
+    next(&mut watch).await;
+    let mut open = Vec::new();
+    for _ in 0..300 {
+        let client = connect(&cluster.url("postgres")).await;
+        client.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.expect("a transaction");
+        open.push(client);
+    }
+    for user in ["bob", "eve"] {
+        server.create(user).await;
+        next(&mut watch).await;
+    }
+    // A cursor of now goes on there as well.
+    let position = watch.position();
+    server.create("ada").await;
+    let pick = Box::new(|activity: &Activity, _: &_| Some(activity.id));
+    let mut resumed = hub.watch(Some(position), pick).await.expect("a place");
+    assert_eq!(next(&mut resumed).await, next(&mut watch).await);
 }

@@ -234,7 +234,7 @@ async fn a_request_beyond_its_limits_is_refused_by_name() {
     for millis in [100, 60_000] {
         server.sessions().watch_revocations(request(length(millis), "")).await.expect("a stream");
     }
-    let refused = server.sessions().watch_revocations(request(None, &"x".repeat(8193))).await;
+    let refused = server.sessions().watch_revocations(request(None, &"x".repeat(20_481))).await;
     assert_eq!(violations(&refused.expect_err("refused")), ["cursor"]);
     let refused = server.sessions().watch_revocations(request(None, "forged")).await;
     assert_eq!(reason(&refused.expect_err("refused")), "CURSOR_INVALID");

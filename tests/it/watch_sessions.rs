@@ -211,7 +211,7 @@ async fn a_cursor_that_is_foreign_forged_old_or_ahead_is_refused() {
         pb::WatchSessionsRequest { filter: Some(of_ada), ..from(&cursor) },
         from(&forged),
         from("x"),
-        from(&"A".repeat(8192)),
+        from(&"A".repeat(20_480)),
     ];
     for request in wrong {
         let status = refused(request).await;
@@ -224,7 +224,7 @@ async fn a_cursor_that_is_foreign_forged_old_or_ahead_is_refused() {
     };
     let status = server.watch_alerts(alerts).await.err().expect("a refusal");
     assert_eq!(reason(&status), "CURSOR_INVALID");
-    assert_eq!(reason(&refused(from(&"A".repeat(8193))).await), "INVALID_FIELD");
+    assert_eq!(reason(&refused(from(&"A".repeat(20_481))).await), "INVALID_FIELD");
     server.advance(Duration::days(7) - Duration::seconds(1));
     server.watch(&cursor).await;
     server.advance(Duration::seconds(1));
@@ -271,7 +271,7 @@ async fn the_fields_of_a_watch_have_limits() {
             session_id: "x".to_owned(),
             kinds: vec![9],
         }),
-        cursor: "A".repeat(8193),
+        cursor: "A".repeat(20_481),
         heartbeat_interval: Some(prost_types::Duration { seconds: 61, nanos: 0 }),
     };
     let status = server.watch_sessions(all_wrong).await.err().expect("refused");

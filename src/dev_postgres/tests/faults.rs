@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{assert_row_kept, psql, start, temp_dir, write_a_row};
 use crate::dev_postgres::identity::Identity;
-use crate::dev_postgres::{DevPostgres, POLL, cluster, server};
+use crate::dev_postgres::{DevPostgres, MAX_CONNECTIONS, POLL, cluster, server};
 
 /// Returns once another server is up.
 pub(super) fn kill_9_the_server(postgres: &DevPostgres) {
@@ -76,6 +76,7 @@ fn a_server_that_an_earlier_run_left_is_stopped() {
         socket_dir: dir.path().join("run"),
         log: dir.path().join(server::LOG),
         fsync: true,
+        max_connections: MAX_CONNECTIONS,
         identity: Identity::choose().unwrap(),
     };
     let mut left: Child = server.command().unwrap().spawn().unwrap();

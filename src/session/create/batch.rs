@@ -10,14 +10,15 @@ use crate::model::conflict::{Breach, Scope};
 use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::policy::ranges::MAX_SESSIONS;
 use crate::model::request::Remembered;
-use crate::model::session::Session;
-use crate::session::create::plan::{Live, Outcome, Plan};
+use crate::model::session::{Session, State};
+use crate::session::create::plan::{Limited, Live, Outcome, Plan};
 use crate::session::create::{NewSession, birth};
 use crate::session::lanes::Work;
 use crate::session::limits;
 use crate::session::location::Locator;
 use crate::session::notice::Notices;
 use crate::session::touch::Touches;
+use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
 use crate::store::{requests, sessions, users};
 use crate::token::conflict::ConflictTokens;
@@ -89,25 +90,55 @@ impl Work for Batch {
     async fn run(&self, jobs: &[NewSession]) -> Result<Vec<Result<Self::Answer>>> {
         let mark = self.reader.mark();
         let keys = self.issuer.ready().await?;
-        let mut tx = self.db.begin().await?;
-        // In the order of the keys.
-        let users: BTreeSet<(&TenantId, &UserId)> = jobs.iter().map(Self::user).collect();
-        let users: Vec<(&TenantId, &UserId)> = users.into_iter().collect();
-        users::lock(&mut tx, &users, self.clock.now()).await?;
-        // From here on nobody else creates sessions of these users, and whoever did has committed.
+        let done = self.db.transaction(async |tx| self.admit(tx, jobs, &keys).await).await?;
+        let Batched { answers, created, limited, written } = done.answer;
+        for session in &created {
+            self.reader.keep(mark, session, written);
+        }
         let now = self.clock.now();
+        for (session, other, code) in &limited {
+            self.notices.limited(session, other, code, now);
+        }
+        Ok(answers.into_iter().map(|answer| Ok((answer?, keys.clone()))).collect())
+    }
+}
+
+/// What a transaction of creates decided.
+struct Batched {
+    /// In the order of the jobs.
+    answers: Vec<Result<Admitted>>,
+    /// The new sessions that are active at its end.
+    created: Vec<Session>,
+    limited: Vec<Limited>,
+    /// While it still held what it wrote.
+    written: Instant,
+}
+
+impl Batch {
+    async fn admit(
+        &self,
+        tx: &mut Transaction,
+        jobs: &[NewSession],
+        keys: &Ready,
+    ) -> Result<Batched> {
+        // In the order of the keys.
+        let users: BTreeSet<(&TenantId, &UserId)> = jobs.iter().map(Batch::user).collect();
+        let users: Vec<(&TenantId, &UserId)> = users.into_iter().collect();
+        users::lock(tx, &users, self.clock.now()).await?;
+        // From here on nobody else creates sessions of these users, and who did before has committed.
+        let mut changes = Changes::new(&self.clock);
+        let now = changes.at();
         let conflicts = keys.conflicts(now)?;
-        let known = known_requests(&mut tx, jobs, &conflicts).await?;
+        let known = known_requests(tx, jobs, &conflicts).await?;
         let mut born = Vec::with_capacity(jobs.len());
         let mut users: BTreeMap<(&TenantId, &UserId), Demand> = BTreeMap::new();
         for job in jobs {
-            let session = birth::session(job, now, &self.clock, &keys, &self.locator)?;
-            users.entry(Self::user(job)).or_default().add(&session, job);
+            let session = birth::session(job, now, &self.clock, keys, &self.locator)?;
+            users.entry(Batch::user(job)).or_default().add(&session, job);
             born.push(session);
         }
-        let live = self.live(&mut tx, &users).await?;
-
-        let mut plan = Plan::new(&self.clock, &conflicts, now, live, known);
+        let live = self.live(tx, &users, &mut changes).await?;
+        let mut plan = Plan::new(&conflicts, changes, live, known);
         for (session, job) in born.into_iter().zip(jobs) {
             plan.admit(session, job);
         }
@@ -115,33 +146,23 @@ impl Work for Batch {
         for outcome in plan.outcomes {
             answers.push(match outcome {
                 Outcome::Admitted(admitted) => Ok(*admitted),
-                Outcome::Repeated(request) => self.repeat(&mut tx, request, now).await?,
+                Outcome::Repeated(request) => self.repeat(tx, request, now).await?,
                 Outcome::Refused(refusal) => Err(refusal.into()),
             });
         }
-        if !plan.changes.is_empty() {
-            plan.changes.write(&mut tx).await?;
-        }
-        let written = Instant::now();
-        tx.commit().await?;
-        for admitted in answers.iter().flatten() {
-            self.reader.keep(mark, &admitted.session, written);
-        }
-        let answers = answers.into_iter().map(|answer| Ok((answer?, keys.clone()))).collect();
-        for (session, other, code) in &plan.limited {
-            self.notices.limited(session, other, code, now);
-        }
-        Ok(answers)
+        plan.changes.write(tx).await?;
+        let created = plan.changes.created_sessions().cloned().collect();
+        Ok(Batched { answers, created, limited: plan.limited, written: Instant::now() })
     }
-}
 
-impl Batch {
-    /// What the users have who may reach a limit by these creates, locked. Whoever cannot is not
-    /// read: a bounded count from the index says enough.
+    /// What the users have who may reach a limit by these creates, locked. The others are not read: a bounded count
+    /// from the index says enough. A limit counts what is active; what has expired is written down, so that no
+    /// activity that another replica has still to write revives it beside the new session.
     async fn live(
         &self,
         tx: &mut Transaction,
         users: &BTreeMap<(&TenantId, &UserId), Demand>,
+        changes: &mut Changes,
     ) -> Result<Live> {
         let mut live = Live::default();
         if users.values().all(|demand| demand.limit.is_none() && !demand.chooses) {
@@ -162,6 +183,10 @@ impl Batch {
         }
         for mut session in sessions::lock_live(tx, &full).await? {
             self.touches.overlay(&mut session);
+            if let State::Ended(expiry) = session.state_at(changes.at()) {
+                changes.expire_session(&mut session, expiry);
+                continue;
+            }
             let user = (session.key.tenant.clone(), session.key.user.clone());
             live.sessions.entry(user).or_default().push(session);
         }

@@ -1,25 +1,26 @@
 //! What is answered where a limit refuses.
 
-use crate::clock::{Clock, Time};
+use crate::clock::Time;
 use crate::model::conflict::{Conflict, TOLD};
 use crate::model::session::Session;
 use crate::session::create::NewSession;
 use crate::session::create::plan::Refusal;
 use crate::session::limits::Refused;
 use crate::token::conflict::{ConflictTokens, LIFE};
+use uuid::Uuid;
 
-/// The refusal of `new`, with a token for the choice if there is one to make among `live`.
+/// The refusal of `new`, with a token of this id for the choice if there is one to make among `live`.
 pub(super) fn ask(
     Refused { breach, choice }: Refused,
     live: &[Session],
     new: &NewSession,
     tokens: &ConflictTokens,
-    clock: &Clock,
+    id: Uuid,
     now: Time,
 ) -> Refusal {
     let Some(choice) = choice else { return Refusal::LimitReached(breach) };
     let expires_at = now + LIFE;
     let sessions = choice.into_iter().take(TOLD).map(|i| live[i].clone()).collect();
-    let token = tokens.write(new.holder(), clock.new_id(), expires_at);
+    let token = tokens.write(new.holder(), id, expires_at);
     Refusal::Conflict(Box::new(Conflict { breach, sessions, token, expires_at }))
 }

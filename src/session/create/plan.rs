@@ -1,18 +1,15 @@
-//! What a transaction of creates does, decided in memory, one create after the other. Pure, but
-//! for the ids of activities.
+//! What a transaction of creates does, decided in memory, one create after the other.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::clock::{Clock, Time};
 use crate::error::{Error, Reason, Violation};
-use crate::model::activity::{Activity, ActivityKind, SYSTEM};
 use crate::model::conflict::{Breach, Conflict};
 use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::request::{Remembered, RequestId};
-use crate::model::session::{End, EndReason, Session};
+use crate::model::session::{EndReason, Session};
 use crate::session::create::NewSession;
 use crate::session::create::batch::Admitted;
 use crate::session::create::conflict;
@@ -32,17 +29,17 @@ pub(super) struct Live {
     pub crowded: HashMap<(TenantId, UserId), Breach>,
 }
 
+/// What a limit refused, one of the sessions that it counted, and the reason.
+pub(super) type Limited = (Session, SessionKey, &'static str);
+
 /// Decisions so far, and what they rest on.
 pub(super) struct Plan<'a> {
-    clock: &'a Clock,
     tokens: &'a ConflictTokens,
-    now: Time,
     live: Live,
     known: HashMap<(TenantId, Uuid), Known>,
     /// What to write.
     pub changes: Changes,
-    /// What a limit refused, one of the sessions that it counted, and the reason.
-    pub limited: Vec<(Session, SessionKey, &'static str)>,
+    pub limited: Vec<Limited>,
     /// What became of each create, in order.
     pub outcomes: Vec<Outcome>,
 }
@@ -74,22 +71,20 @@ pub(super) enum Refusal {
 }
 
 impl<'a> Plan<'a> {
-    /// Nothing decided yet. The sessions in `live` are locked; `known` is what the request ids and
+    /// No create is decided yet. The sessions in `live` are locked; `known` is what the request ids and
     /// conflict tokens of these creates did before.
     pub(super) fn new(
-        clock: &'a Clock,
         tokens: &'a ConflictTokens,
-        now: Time,
+        changes: Changes,
         live: Live,
         known: Vec<Remembered>,
     ) -> Plan<'a> {
         let known = known
             .into_iter()
-            .filter(|request| request.holds_at(now))
+            .filter(|request| request.holds_at(changes.at()))
             .map(|known| ((known.tenant.clone(), known.request.id), Known::Committed(known)))
             .collect();
-        let changes = Changes::default();
-        Plan { clock, tokens, now, live, known, changes, limited: vec![], outcomes: vec![] }
+        Plan { tokens, live, known, changes, limited: vec![], outcomes: vec![] }
     }
 
     /// Decides on one create, which is to make `session`, after all before it.
@@ -121,11 +116,13 @@ impl<'a> Plan<'a> {
             return Outcome::Refused(Refusal::LimitReached(*breach));
         }
         let live = self.live.sessions.entry(user).or_default();
-        let admitted = limits::admit(&new.policy.limits, &session, live, &new.victims, self.now);
+        let now = self.changes.at();
+        let admitted = limits::admit(&new.policy.limits, &session, live, &new.victims, now);
         let victims = match admitted {
             Ok(victims) => victims,
             Err(refused) => {
-                let asked = conflict::ask(refused, live, new, self.tokens, self.clock, self.now);
+                let asked =
+                    conflict::ask(refused, live, new, self.tokens, self.changes.new_id(), now);
                 let code = match &asked {
                     Refusal::Conflict(_) => "SESSION_CONFLICT",
                     _ => "SESSION_LIMIT_REACHED",
@@ -142,15 +139,14 @@ impl<'a> Plan<'a> {
         let mut terminated = Vec::with_capacity(victims.len());
         for mut victim in victims {
             let chosen = new.victims.contains(&victim.key.session);
-            let by = chosen.then(|| new.principal.clone());
-            if self.end(&mut victim, by) {
+            let by = chosen.then_some(new.principal.as_str());
+            if self.changes.end_session(&mut victim, EndReason::Limit, by, None) {
                 terminated.push(victim);
             }
         }
         terminated.sort_unstable_by_key(|victim| Reverse(victim.key.session));
         terminated.truncate(TOLD);
-        self.record(ActivityKind::Created, &new.principal, &session);
-        self.changes.created.push(session.clone());
+        self.changes.create_session(&session, &new.principal);
         let ended: Vec<Uuid> = terminated.iter().map(|victim| victim.key.session).collect();
         if let Some(request) = new.request {
             self.remember(request, &session, ended);
@@ -166,33 +162,19 @@ impl<'a> Plan<'a> {
         let Some(text) = &new.conflict_token else { return Ok(None) };
         let token = self.tokens.read(new.holder(), text).ok_or(())?;
         let used = self.known.contains_key(&(new.tenant.clone(), token.request.id));
-        if used || self.now >= token.expires_at { Err(()) } else { Ok(Some(token.request)) }
+        if used || self.changes.at() >= token.expires_at {
+            Err(())
+        } else {
+            Ok(Some(token.request))
+        }
     }
 
     /// Takes an id for a session that comes next.
     fn remember(&mut self, request: RequestId, session: &Session, related: Vec<Uuid>) {
         let here = Known::Here(request, self.outcomes.len());
         self.known.insert((session.key.tenant.clone(), request.id), here);
-        let remembered = Remembered::of_session(session, request, self.now);
-        self.changes.remembered.push(Remembered { related, ..remembered });
-    }
-
-    /// Ends a victim, which may be a session that this very transaction creates; false if it turns out
-    /// to have expired.
-    fn end(&mut self, victim: &mut Session, by: Option<String>) -> bool {
-        let end = End { reason: EndReason::Limit, at: self.now, by: by.clone(), note: None };
-        let id = self.clock.new_id();
-        let created = self.changes.created.iter_mut().find(|created| created.key == victim.key);
-        let Some(created) = created else { return self.changes.end(victim, end, id) };
-        victim.end(end);
-        created.state = victim.state.clone();
-        self.record(ActivityKind::Terminated, by.as_deref().unwrap_or(SYSTEM), victim);
-        true
-    }
-
-    fn record(&mut self, kind: ActivityKind, principal: &str, session: &Session) {
-        let id = self.clock.new_id();
-        self.changes.activities.push(Activity::of_session(id, self.now, kind, principal, session));
+        let remembered = Remembered::of_session(session, request, self.changes.at());
+        self.changes.remember(Remembered { related, ..remembered });
     }
 }
 

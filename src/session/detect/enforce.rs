@@ -2,14 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::clock::{Clock, Time};
 use crate::detection::Finding;
 use crate::error::Result;
-use crate::model::activity::{Activity, ActivityKind, SYSTEM};
 use crate::model::alert::ActionTaken;
 use crate::model::detection::Action;
 use crate::model::ids::SessionKey;
-use crate::model::session::{End, EndReason, Session, State};
+use crate::model::session::{EndReason, Session, State};
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::{Connection, sessions};
@@ -18,10 +16,9 @@ use crate::store::{Connection, sessions};
 pub(super) type Taken = BTreeMap<SessionKey, ActionTaken>;
 
 /// Adds to `changes` what the findings do to their sessions, each at most once; ending one outweighs the rest.
-/// Locks the sessions, so no alert may be locked before.
+/// Locks the sessions, so no alert may be locked before. `changes` begin after that.
 pub(super) async fn enforce(
     conn: &mut Connection,
-    clock: &Clock,
     touches: &Touches,
     findings: &[Finding],
     changes: &mut Changes,
@@ -34,7 +31,7 @@ pub(super) async fn enforce(
         return Ok(Taken::new());
     }
     let locked = sessions::lock(conn, &keys.into_iter().collect::<Vec<_>>()).await?;
-    let now = clock.now();
+    let now = changes.at();
     let mut taken = Taken::new();
     for mut session in locked.into_iter().filter(|session| session.state == State::Active) {
         touches.overlay(&mut session);
@@ -45,16 +42,12 @@ pub(super) async fn enforce(
         // Who was authenticated again since then has done it.
         let waits = of_it.iter().any(|finding| finding.at >= session.renewed_at);
         let done = if let Some(finding) = ending {
-            let end = End {
-                reason: EndReason::SuspiciousActivity,
-                at: now,
-                by: None,
-                note: Some(format!("rule {}", finding.rule.id())),
-            };
-            let ended = changes.end(&mut session, end, clock.new_id());
+            let (reason, note) =
+                (EndReason::SuspiciousActivity, format!("rule {}", finding.rule.id()));
+            let ended = changes.end_session(&mut session, reason, None, Some(note));
             ended.then_some(ActionTaken::SessionTerminated)
         } else if waits && session.state_at(now) == State::Active {
-            demand(&mut session, now, clock, changes);
+            demand(&mut session, changes);
             Some(ActionTaken::StepUpRequired)
         } else {
             None
@@ -71,11 +64,8 @@ pub(super) fn session_of(finding: &Finding) -> Option<SessionKey> {
 }
 
 /// Has the session wait for a re-authentication, if it does not yet.
-fn demand(session: &mut Session, now: Time, clock: &Clock, changes: &mut Changes) {
-    if session.step_up_at.is_some() || !session.demand_step_up(now) {
-        return;
+fn demand(session: &mut Session, changes: &mut Changes) {
+    if session.step_up_at.is_none() && session.demand_step_up(changes.at()) {
+        changes.require_step_up(session);
     }
-    let kind = ActivityKind::StepUpRequired;
-    changes.activities.push(Activity::of_session(clock.new_id(), now, kind, SYSTEM, session));
-    changes.changed.push(session.clone());
 }

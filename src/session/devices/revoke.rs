@@ -3,18 +3,17 @@
 use std::time::{Duration, Instant};
 
 use crate::clock::{Clock, Time};
-use crate::error::{Error, Outage, Result};
-use crate::model::activity::{Activity, ActivityKind};
-use crate::model::ids::DeviceKey;
-use crate::model::request::RequestId;
-use crate::model::revocation::{self, Subject};
+use crate::error::Result;
+use crate::model::ids::{DeviceKey, TenantId};
+use crate::model::request::{Remembered, RequestId};
 use crate::model::session::{EndReason, SessionFilter};
+use crate::model::user_device::UserDevice;
 use crate::session::devices::not_found;
-use crate::session::devices::update::remembered;
+use crate::session::mutation::{self, Mutation};
 use crate::session::terminate_many::{MassTermination, TerminateMany, Terminated};
 use crate::store::changes::Changes;
-use crate::store::pool::Database;
-use crate::store::{devices, requests, sessions};
+use crate::store::pool::{Database, Transaction};
+use crate::store::{devices, sessions};
 
 /// Revokes devices.
 pub struct Revoke {
@@ -43,18 +42,10 @@ impl Revoke {
     /// earlier call left over, no session that began later.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::RequestIdReused`], [`Error::Unavailable`]: the trust may be gone then, and
-    /// some sessions ended.
+    /// `NotFound`, `RequestIdReused`, and `Unavailable`: the trust may be gone then, and some sessions ended.
     pub async fn revoke(&self, wish: &Revocation, time: Duration) -> Result<Terminated> {
         let begun = Instant::now();
-        let twice = async {
-            match self.forget_trust(wish).await {
-                // Somebody took the request id meanwhile: now what they did can be read.
-                Err(Error::Unavailable(Outage::Raced(_))) => self.forget_trust(wish).await,
-                other => other,
-            }
-        };
-        let before = self.db.within(twice).await?;
+        let before = mutation::run(&self.db, &self.clock, self, wish).await?.answer;
         let time = time.saturating_sub(begun.elapsed());
         let mut done = self.terminate.terminate(&wish.ending(before), time).await?;
         if let Some(at) = before {
@@ -66,35 +57,44 @@ impl Revoke {
         }
         Ok(done)
     }
+}
 
-    /// Returns when the request did so before, if it did.
-    async fn forget_trust(&self, wish: &Revocation) -> Result<Option<Time>> {
-        let mut tx = self.db.begin().await?;
-        let now = self.clock.now();
-        if let Some(request) = wish.request
-            && let Some(known) = requests::before(&mut tx, &wish.key.tenant, request, now).await?
-        {
-            tx.commit().await?;
-            return if known.request == request {
-                Ok(Some(known.at))
-            } else {
-                Err(Error::RequestIdReused)
-            };
-        }
-        let found = devices::lock(&mut tx, &wish.key).await?;
-        let Some(mut device) = found else { return Err(tx.refuse(not_found(&wish.key)).await) };
+/// Forgets the trust. The answer is when the request did so before, if it did.
+impl Mutation<Revocation> for Revoke {
+    type Locked = UserDevice;
+    type Answer = Option<Time>;
+
+    fn request(wish: &Revocation) -> Option<(&TenantId, RequestId)> {
+        Some((&wish.key.tenant, wish.request?))
+    }
+
+    async fn lock(&self, tx: &mut Transaction, wish: &Revocation) -> Result<UserDevice> {
+        devices::lock(tx, &wish.key).await?.ok_or_else(|| not_found(&wish.key))
+    }
+
+    async fn repeat(
+        &self,
+        _: &mut Transaction,
+        _: &Revocation,
+        _: UserDevice,
+        known: Remembered,
+        _: Time,
+    ) -> Result<Option<Time>> {
+        Ok(Some(known.at))
+    }
+
+    async fn decide(
+        &self,
+        _: &mut Transaction,
+        wish: &Revocation,
+        mut device: UserDevice,
+        changes: &mut Changes,
+    ) -> Result<Option<Time>> {
         device.choice.trusted = false;
-        device.revoked_at = Some(now);
+        device.revoked_at = Some(changes.at());
         device.revision += 1;
-        let (id, kind) = (self.clock.new_id(), ActivityKind::DeviceRevoked);
-        let mut changes = Changes::default();
-        changes.activities.push(Activity::of_device(id, now, kind, &wish.principal, &device));
-        changes.devices.push(device);
-        let subject = Subject::Device(wish.key.device);
-        changes.revoked.push(revocation::Revocation::new(wish.key.tenant.clone(), subject, now));
-        changes.remembered.extend(wish.request.map(|request| remembered(&wish.key, request, now)));
-        changes.write(&mut tx).await?;
-        tx.commit().await?;
+        changes.revoke_device(device, &wish.principal);
+        changes.remember_device(wish.request, &wish.key);
         Ok(None)
     }
 }

@@ -1,18 +1,18 @@
 //! UpdateDevice: what somebody sets of a device. Its live sessions show it too, from the same commit on.
 
 use crate::clock::{Clock, Time};
-use crate::error::{Error, Outage, Result};
-use crate::model::activity::{Activity, ActivityKind};
+use crate::error::{Error, Result};
 use crate::model::device::DeviceType;
-use crate::model::ids::DeviceKey;
+use crate::model::ids::{DeviceKey, TenantId};
 use crate::model::request::{Remembered, RequestId};
 use crate::model::session::{Session, State};
 use crate::model::user_device::{Choice, UserDevice};
 use crate::session::devices::not_found;
+use crate::session::mutation::{self, Mutation};
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
-use crate::store::pool::Database;
-use crate::store::{devices, requests, sessions};
+use crate::store::pool::{Database, Transaction};
+use crate::store::{devices, sessions};
 
 /// Updates devices.
 pub struct Update {
@@ -54,54 +54,60 @@ impl Update {
     /// [`Error::NotFound`], [`Error::EtagMismatch`], [`Error::RequestIdReused`],
     /// [`Error::Unavailable`].
     pub async fn update(&self, wish: &DeviceUpdate) -> Result<()> {
-        let twice = async {
-            match self.attempt(wish).await {
-                // Somebody took the request id meanwhile: now what they did can be read.
-                Err(Error::Unavailable(Outage::Raced(_))) => self.attempt(wish).await,
-                other => other,
-            }
-        };
-        self.db.within(twice).await
+        Ok(mutation::run(&self.db, &self.clock, self, wish).await?.answer)
+    }
+}
+
+impl Mutation<DeviceUpdate> for Update {
+    /// The device, and the live sessions on it if they show what is set.
+    type Locked = (UserDevice, Vec<Session>);
+    type Answer = ();
+
+    fn request(wish: &DeviceUpdate) -> Option<(&TenantId, RequestId)> {
+        Some((&wish.key.tenant, wish.request?))
     }
 
-    async fn attempt(&self, wish: &DeviceUpdate) -> Result<()> {
-        let mut tx = self.db.begin().await?;
-        let now = self.clock.now();
-        if let Some(request) = wish.request
-            && let Some(known) = requests::before(&mut tx, &wish.key.tenant, request, now).await?
-        {
-            tx.commit().await?;
-            return if known.request == request { Ok(()) } else { Err(Error::RequestIdReused) };
-        }
+    async fn lock(&self, tx: &mut Transaction, wish: &DeviceUpdate) -> Result<Self::Locked> {
         let shows = wish.set.display_name.is_some() || wish.set.kind.is_some();
         let mut live = match shows {
-            true => sessions::lock_on_device(&mut tx, &wish.key, None).await?,
+            true => sessions::lock_on_device(tx, &wish.key, None).await?,
             false => Vec::new(),
         };
-        let found = devices::lock(&mut tx, &wish.key).await?;
-        let Some(mut device) = found else { return Err(tx.refuse(not_found(&wish.key)).await) };
+        live.iter_mut().for_each(|session| self.touches.overlay(session));
+        let device = devices::lock(tx, &wish.key).await?;
+        Ok((device.ok_or_else(|| not_found(&wish.key))?, live))
+    }
+
+    async fn repeat(
+        &self,
+        _: &mut Transaction,
+        _: &DeviceUpdate,
+        _: Self::Locked,
+        _: Remembered,
+        _: Time,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    async fn decide(
+        &self,
+        _: &mut Transaction,
+        wish: &DeviceUpdate,
+        (mut device, live): Self::Locked,
+        changes: &mut Changes,
+    ) -> Result<()> {
         if wish.etag.as_ref().is_some_and(|seen| *seen != device.revision.to_string()) {
-            return Err(tx.refuse(Error::EtagMismatch).await);
-        }
-        let mut changes = Changes::default();
-        for session in &mut live {
-            self.touches.overlay(session);
+            return Err(Error::EtagMismatch);
         }
         let differs = wish.set.apply(&mut device);
         // Also where it is set so already: a later session may show something else.
-        changes.changed = wish.set.shown_by(&device, live);
-        if differs || !changes.changed.is_empty() {
+        let shown = wish.set.shown_by(&device, live);
+        if differs || !shown.is_empty() {
             device.revision += i32::from(!differs);
-            let id = self.clock.new_id();
-            let kind = ActivityKind::DeviceUpdated;
-            changes.activities.push(Activity::of_device(id, now, kind, &wish.principal, &device));
-            changes.devices.push(device);
+            changes.update_device(device, &wish.principal, &shown);
         }
-        changes.remembered.extend(wish.request.map(|request| remembered(&wish.key, request, now)));
-        if !changes.is_empty() {
-            changes.write(&mut tx).await?;
-        }
-        tx.commit().await
+        changes.remember_device(wish.request, &wish.key);
+        Ok(())
     }
 }
 
@@ -138,17 +144,5 @@ impl Setting {
             Some(session).filter(|session| session.device != was)
         };
         sessions.into_iter().filter_map(show).collect()
-    }
-}
-
-/// What a request did to a device.
-pub(super) fn remembered(key: &DeviceKey, request: RequestId, at: Time) -> Remembered {
-    Remembered {
-        tenant: key.tenant.clone(),
-        request,
-        user: Some(key.user.clone()),
-        subject: Some(key.device),
-        related: Vec::new(),
-        at,
     }
 }

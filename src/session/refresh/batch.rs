@@ -10,11 +10,10 @@ use crate::cache::policies::Policies;
 use crate::cache::sessions::SessionReader;
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Reason, Result};
-use crate::model::activity::{Activity, ActivityKind, SYSTEM};
 use crate::model::device::ClientContext;
 use crate::model::ids::{ClientId, SessionKey, TenantId, UserId};
 use crate::model::policy::Policy;
-use crate::model::session::{End, EndReason, Session, State};
+use crate::model::session::{EndReason, Session, State};
 use crate::model::user_device::UserDevice;
 use crate::session::lanes::Work;
 use crate::session::location::Locator;
@@ -23,10 +22,14 @@ use crate::session::reuse;
 use crate::session::rotation::{Verdict, judge};
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
-use crate::store::pool::Database;
+use crate::store::pool::{Database, Transaction};
 use crate::store::sessions;
+use crate::token::access;
 use crate::token::issuer::{Issuer, Ready};
 use crate::token::refresh::Presented;
+
+/// How long a token has to live so that it is good when it arrives.
+const USABLE: Duration = Duration::milliseconds(200);
 
 /// A well-formed token, not yet proven.
 pub(super) struct Job {
@@ -64,22 +67,38 @@ impl Work for Batch {
         let mark = self.reader.mark();
         let presented = jobs.iter().map(|job| &job.presented);
         let ready = self.issuer.ready_for(presented, self.clock.now()).await?;
-        let mut tx = self.db.begin().await?;
-        let locked = sessions::lock(&mut tx, &keys).await?;
-        let now = self.clock.now();
+        let done =
+            self.db.transaction(async |tx| self.judge(tx, jobs, &keys, &ready).await).await?;
+        let (answers, written) = done.answer;
+        for (session, ..) in answers.iter().flatten() {
+            self.reader.keep(mark, session, written);
+        }
+        Ok(answers)
+    }
+}
+
+type Answers = Vec<Result<<Batch as Work>::Answer>>;
+
+impl Batch {
+    /// The answers in the order of the jobs, and a moment at which the transaction still held the sessions.
+    async fn judge(
+        &self,
+        tx: &mut Transaction,
+        jobs: &[Job],
+        keys: &[&SessionKey],
+        ready: &Ready,
+    ) -> Result<(Answers, Instant)> {
+        let locked = sessions::lock(tx, keys).await?;
+        let changes = Changes::new(&self.clock);
+        let now = changes.at();
         let mac = ready.current_mac(now)?;
-        let mut work =
-            Decisions { batch: self, ready: ready.clone(), mac, now, changes: Changes::default() };
+        let mut work = Decisions { batch: self, ready: ready.clone(), mac, now, changes };
         let scopes: Vec<(&TenantId, &ClientId)> =
             locked.iter().map(|session| (&session.key.tenant, &session.client)).collect();
-        let policies = self.policies.all_of(&mut tx, &scopes).await?;
-        let mut sessions: BTreeMap<SessionKey, Held> = locked
-            .into_iter()
-            .zip(policies)
-            .map(|(session, policy)| {
-                (session.key.clone(), Held { session, policy, changed: false })
-            })
-            .collect();
+        let policies = self.policies.all_of(tx, &scopes).await?;
+        let held = locked.into_iter().zip(policies);
+        let mut sessions: BTreeMap<SessionKey, Held> =
+            held.map(|(session, policy)| (session.key.clone(), Held { session, policy })).collect();
         let mut answers = Vec::with_capacity(jobs.len());
         for job in jobs {
             answers.push(match sessions.get_mut(&job.presented.claims.key) {
@@ -89,29 +108,15 @@ impl Work for Batch {
                 None => Err(invalid()),
             });
         }
-        let mut changes = work.changes;
-        let changed = sessions.into_values().filter(|held| held.changed).map(|held| held.session);
-        // One that waits for a step-up still does: tokens of the new generation are not for use either.
-        let moves =
-            |session: &Session| session.state == State::Active && session.step_up_at.is_none();
-        (changes.moved, changes.changed) = changed.partition(moves);
-        if !changes.is_empty() {
-            changes.write(&mut tx).await?;
-        }
-        let written = Instant::now();
-        tx.commit().await?;
-        for (session, ..) in answers.iter().flatten() {
-            self.reader.keep(mark, session, written);
-        }
-        Ok(answers)
+        work.changes.write(tx).await?;
+        Ok((answers, Instant::now()))
     }
 }
 
-/// A locked session, the policy it is under, and whether it is to be written.
+/// A locked session, and the policy it is under.
 struct Held {
     session: Session,
     policy: Arc<Policy>,
-    changed: bool,
 }
 
 struct Decisions<'a> {
@@ -127,35 +132,40 @@ impl Decisions<'_> {
     /// Judges one token and changes its session accordingly. Ok = its present generation is the
     /// answer.
     fn decide(&mut self, held: &mut Held, job: &Job) -> Result<()> {
-        let Held { session, policy, changed } = held;
+        let Held { session, policy } = held;
         let presented = job.presented.claims.generation;
         if !self.ready.is_genuine(&job.presented, session, self.now) {
             return Err(invalid());
         }
         self.batch.touches.overlay(session);
         if let State::Ended(end) = session.state_at(self.now) {
-            if session.state == State::Active && session.settled_at(self.now) != State::Active {
-                session.state = State::Ended(end.clone());
-                self.record(ActivityKind::Expired, SYSTEM, session);
-                *changed = true;
+            let settled = session.settled_at(self.now, self.batch.touches.settled_after());
+            if session.state == State::Active
+                && let State::Ended(expiry) = settled
+            {
+                self.changes.expire_session(session, expiry);
             }
             return Err(ended(end.reason));
         }
         // What ends the session is never held up by its being refreshed too often.
-        match judge(&session.chain, presented, self.now, policy) {
+        let verdict = judge(&session.chain, presented, self.now, policy);
+        let expires_at = access::expires_at(session, self.now, policy.access_token_ttl);
+        if matches!(verdict, Verdict::Rotate | Verdict::Replay) && expires_at < self.now + USABLE {
+            // The absolute deadline is next: its whole second leaves no token that would be good on arrival.
+            return Err(ended(EndReason::AbsoluteTimeout));
+        }
+        match verdict {
             Verdict::Replay => return self.batch.rate.count(&session.key.session),
             Verdict::Rotate => {
                 self.batch.rate.count(&session.key.session)?;
                 self.rotate(session);
                 self.meet(session, job.client.as_ref());
-                self.record(ActivityKind::Refreshed, &job.principal, session);
-                *changed = true;
+                self.changes.refresh_session(session, &job.principal);
                 return Ok(());
             }
             Verdict::Superseded => return Err(superseded()),
             Verdict::Reuse | Verdict::Regression => {}
         }
-        *changed = true;
         let id = self.batch.clock.new_id();
         let (alert, end_reason, reason) = if presented < session.chain.generation {
             let alert = reuse::reuse(id, self.now, session, presented, job.client.as_ref());
@@ -164,9 +174,8 @@ impl Decisions<'_> {
             let alert = reuse::regression(id, self.now, session, presented);
             (alert, EndReason::DataRegression, Reason::SessionDataRegression)
         };
-        self.changes.raise(alert, self.batch.clock.new_id());
-        session.end(End { reason: end_reason, at: self.now, by: None, note: None });
-        self.record(ActivityKind::Terminated, SYSTEM, session);
+        self.changes.raise_alert(alert);
+        self.changes.end_session(session, end_reason, None, None);
         Err(Error::Unauthenticated { reason, ended: Some(end_reason) })
     }
 
@@ -185,13 +194,8 @@ impl Decisions<'_> {
     fn meet(&mut self, session: &mut Session, client: Option<&ClientContext>) {
         let look_up = |ip| self.batch.locator.locate(ip);
         if client.is_some_and(|client| session.locate(client, look_up)) {
-            self.changes.devices.push(UserDevice::of_session(session));
+            self.changes.see_device(UserDevice::of_session(session));
         }
-    }
-
-    fn record(&mut self, kind: ActivityKind, principal: &str, session: &Session) {
-        let id = self.batch.clock.new_id();
-        self.changes.activities.push(Activity::of_session(id, self.now, kind, principal, session));
     }
 }
 

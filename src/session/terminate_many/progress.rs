@@ -30,7 +30,6 @@ pub fn advance(
     begun: Option<Progress>,
     wish: &MassTermination,
     request: RequestId,
-    now: Time,
     ended: &[Session],
     next: Option<Uuid>,
     changes: &mut Changes,
@@ -43,9 +42,9 @@ pub fn advance(
             user: None,
             subject: None,
             related: Vec::new(),
-            at: now,
+            at: changes.at(),
         };
-        changes.remembered.push(first.clone());
+        changes.remember(first.clone());
         Progress { request: first, count: 0, complete: false }
     });
     progress.count += ended.len() as u64;
@@ -53,6 +52,6 @@ pub fn advance(
     progress.request.subject = next;
     let related = &mut progress.request.related;
     related.extend(ended.iter().map(|session| session.key.session).take(SAMPLE - related.len()));
-    changes.progressed = Some(progress.clone());
+    changes.advance(progress.clone());
     progress
 }

@@ -82,7 +82,7 @@ impl KeyWork {
         rows.set_lives(purpose, &lives);
         let old = find(&rows, purpose, &key.kid, now)?.ok_or_else(lost)?;
         let new = find(&rows, purpose, &next.kid, now)?.ok_or_else(lost)?;
-        rows.write(now, &self.by).await?;
+        rows.write(&self.clock, &self.by).await?;
         Ok(Ok(Retired::Replaced(old, new)))
     }
 
@@ -131,7 +131,7 @@ impl KeyWork {
         let removed = find(&rows, purpose, kid, now)?.ok_or_else(lost)?;
         let mut left = shown(&rows, purpose, now)?.into_iter();
         let signs = left.find(|key| key.state == State::Signing).ok_or_else(lost)?;
-        rows.write(now, &self.by).await?;
+        rows.write(&self.clock, &self.by).await?;
         Ok(Retired::Removed(removed, signs))
     }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use sessiond::dev_postgres::{DevPostgres, Options};
+use sessiond::dev_postgres::{DevPostgres, MAX_CONNECTIONS, Options};
 use sessiond::store::{migrations, pool::Database};
 use tokio::sync::{Mutex, OnceCell};
 
@@ -84,10 +84,17 @@ impl Drop for Owner {
 
 /// A cluster of its own, durable, to stop and kill. Its directory goes with the returned guard.
 pub async fn own_cluster() -> (DevPostgres, tempfile::TempDir) {
+    own_cluster_of(MAX_CONNECTIONS).await
+}
+
+/// The same with room for so many connections.
+pub async fn own_cluster_of(max_connections: u16) -> (DevPostgres, tempfile::TempDir) {
     let dir = tempfile::Builder::new().prefix(PREFIX).tempdir().expect("a directory");
     open_to_all(dir.path());
     let data_dir = dir.path().join("home");
-    let start = move || DevPostgres::start(Options { data_dir, pg_bin: None, fsync: true });
+    let start = move || {
+        DevPostgres::start(Options { data_dir, pg_bin: None, fsync: true, max_connections })
+    };
     let postgres = tokio::task::spawn_blocking(start).await.expect("no panic");
     (postgres.expect("a private Postgres"), dir)
 }
@@ -126,8 +133,13 @@ fn start() -> DevPostgres {
     let temp = std::env::temp_dir();
     remove_leftovers(&temp);
     let data_dir = temp.join(format!("{PREFIX}{}", std::process::id()));
-    DevPostgres::start(Options { data_dir, pg_bin: None, fsync: false })
-        .expect("a private Postgres")
+    DevPostgres::start(Options {
+        data_dir,
+        pg_bin: None,
+        fsync: false,
+        max_connections: MAX_CONNECTIONS,
+    })
+    .expect("a private Postgres")
 }
 
 /// A test process cannot clean up after itself at its very end, so the next one does.

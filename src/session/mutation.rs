@@ -1,0 +1,92 @@
+//! The life of a mutation that serves one call: begin, lock, was its request done before, decide, write, commit; and
+//! once more after a lost race.
+
+use crate::clock::{Clock, Time};
+use crate::error::{Error, Outage, Result};
+use crate::model::ids::TenantId;
+use crate::model::request::{Remembered, RequestId};
+use crate::store::changes::Changes;
+use crate::store::pool::{Committed, Database, Transaction};
+use crate::store::requests;
+
+/// What one kind of mutation does at each step. Everything it awaits is the database.
+/// `Wish` is what a caller asks for.
+pub(crate) trait Mutation<Wish: Sync>: Sync {
+    /// What the transaction has locked and read.
+    type Locked: Send;
+    type Answer: Send;
+
+    /// The request id, if the caller gave one, and its tenant.
+    fn request(wish: &Wish) -> Option<(&TenantId, RequestId)>;
+
+    /// Locks what may change, and reads what is needed to decide.
+    fn lock(
+        &self,
+        tx: &mut Transaction,
+        wish: &Wish,
+    ) -> impl Future<Output = Result<Self::Locked>> + Send;
+
+    /// The answer of a request that was done before, rebuilt from what it left. States are as of `now`.
+    fn repeat(
+        &self,
+        tx: &mut Transaction,
+        wish: &Wish,
+        locked: Self::Locked,
+        known: Remembered,
+        now: Time,
+    ) -> impl Future<Output = Result<Self::Answer>> + Send;
+
+    /// Decides at `changes.at()`, which is after the locks were taken. An error changes nothing.
+    fn decide(
+        &self,
+        tx: &mut Transaction,
+        wish: &Wish,
+        locked: Self::Locked,
+        changes: &mut Changes,
+    ) -> impl Future<Output = Result<Self::Answer>> + Send;
+}
+
+/// Does what `wish` asks, within the time limit of a unit of work.
+///
+/// # Errors
+/// [`Error::RequestIdReused`], those of the mutation, [`Error::Unavailable`].
+pub(crate) async fn run<Wish: Sync, M: Mutation<Wish>>(
+    db: &Database,
+    clock: &Clock,
+    mutation: &M,
+    wish: &Wish,
+) -> Result<Committed<M::Answer>> {
+    let twice = async {
+        match attempt(db, clock, mutation, wish).await {
+            // Another call took the request id meanwhile: what it did can be read now.
+            Err(Error::Unavailable(Outage::Raced(_))) => attempt(db, clock, mutation, wish).await,
+            other => other,
+        }
+    };
+    db.within(twice).await
+}
+
+async fn attempt<Wish: Sync, M: Mutation<Wish>>(
+    db: &Database,
+    clock: &Clock,
+    mutation: &M,
+    wish: &Wish,
+) -> Result<Committed<M::Answer>> {
+    db.transaction(async |tx| {
+        let locked = mutation.lock(tx, wish).await?;
+        let mut changes = Changes::new(clock);
+        // After the locks: the same request at the same time was waited for there, and has committed.
+        if let Some((tenant, request)) = M::request(wish)
+            && let Some(known) = requests::before(tx, tenant, request, changes.at()).await?
+        {
+            if known.request != request {
+                return Err(Error::RequestIdReused);
+            }
+            return mutation.repeat(tx, wish, locked, known, changes.at()).await;
+        }
+        let answer = mutation.decide(tx, wish, locked, &mut changes).await?;
+        changes.write(tx).await?;
+        Ok(answer)
+    })
+    .await
+}

@@ -1,0 +1,122 @@
+//! Changes of sessions.
+
+use super::{Changes, SessionChange};
+use crate::model::activity::{Activity, ActivityKind, SYSTEM};
+use crate::model::revocation::Revocation;
+use crate::model::session::{End, EndReason, Session, State};
+
+impl Changes {
+    /// Adds a new session.
+    pub fn create_session(&mut self, session: &Session, by: &str) {
+        self.record(ActivityKind::Created, by, session);
+        let change = SessionChange { session: session.clone(), is_new: true };
+        self.sessions.insert(session.key.clone(), change);
+    }
+
+    /// Ends a locked, active session, or one that this transaction made, and withdraws its tokens. A session past a
+    /// deadline stays expired; its tokens are withdrawn all the same. True if it had not expired.
+    pub fn end_session(
+        &mut self,
+        session: &mut Session,
+        reason: EndReason,
+        by: Option<&str>,
+        note: Option<String>,
+    ) -> bool {
+        let end = End { reason, at: self.at, by: by.map(str::to_owned), note };
+        let (kind, end) = match session.state_at(self.at) {
+            State::Active => (ActivityKind::Terminated, end),
+            State::Ended(expiry) => (ActivityKind::Expired, expiry),
+        };
+        session.end(end);
+        self.record(kind, by.unwrap_or(SYSTEM), session);
+        self.revoke(Revocation::of_all_tokens(session, self.at));
+        self.put(session);
+        kind == ActivityKind::Terminated
+    }
+
+    /// Withdraws the tokens of a session that expired before, which somebody ends explicitly. Its row says so already.
+    pub fn withdraw_tokens(&mut self, session: &Session) {
+        self.revoke(Revocation::of_all_tokens(session, self.at));
+    }
+
+    /// Writes down that a locked session has expired. Its tokens expire by the same deadlines.
+    pub fn expire_session(&mut self, session: &mut Session, expiry: End) {
+        session.end(expiry);
+        self.record(ActivityKind::Expired, SYSTEM, session);
+        self.revoke(Revocation::of_cached(session, self.at));
+        self.put(session);
+    }
+
+    /// Moves a locked session to its next generation. What others cache of it stays true, unless it waits for a
+    /// re-authentication: then the new tokens are not for use either.
+    pub fn refresh_session(&mut self, session: &Session, by: &str) {
+        self.record(ActivityKind::Refreshed, by, session);
+        if session.step_up_at.is_some() {
+            self.revoke(Revocation::of_tokens(session, self.at));
+        }
+        self.put(session);
+    }
+
+    /// Starts a locked session anew, and withdraws the tokens from before.
+    pub fn reauthenticate_session(&mut self, session: &Session, by: &str) {
+        self.record(ActivityKind::Reauthenticated, by, session);
+        self.revoke(Revocation::of_superseded(session, self.at));
+        self.put(session);
+    }
+
+    /// Has a locked session wait for a re-authentication, and withdraws the tokens it has by now.
+    pub fn require_step_up(&mut self, session: &Session) {
+        self.record(ActivityKind::StepUpRequired, SYSTEM, session);
+        self.revoke(Revocation::of_tokens(session, self.at));
+        self.put(session);
+    }
+
+    /// Changes what a locked session says.
+    pub fn update_session(&mut self, session: &Session, by: &str) {
+        self.record(ActivityKind::SessionUpdated, by, session);
+        self.show_in_session(session);
+    }
+
+    /// Brings the deadlines of a locked session nearer, as an updated policy demands: its activity is the policy's. The
+    /// tokens say more than is true now, so they are withdrawn.
+    pub fn shorten_session(&mut self, session: &Session) {
+        self.revoke(Revocation::of_tokens(session, self.at));
+        self.put(session);
+    }
+
+    /// Moves on when the sweeper looks at a locked session next. Nobody sees that, so it leaves no activity.
+    pub fn reschedule_session(&mut self, session: &Session) {
+        self.put(session);
+    }
+
+    /// The sessions that this transaction made and that are still active at its end.
+    pub fn created_sessions(&self) -> impl Iterator<Item = &Session> {
+        let created = self.sessions.values().filter(|change| change.is_new);
+        created.map(|change| &change.session).filter(|session| session.state == State::Active)
+    }
+
+    /// Writes a session that shows what changed elsewhere, where the activity is.
+    pub(super) fn show_in_session(&mut self, session: &Session) {
+        self.revoke(Revocation::of_cached(session, self.at));
+        self.put(session);
+    }
+
+    fn record(&mut self, kind: ActivityKind, by: &str, session: &Session) {
+        let id = self.clock.new_id();
+        self.activities.push(Activity::of_session(id, self.at, kind, by, session));
+    }
+
+    fn put(&mut self, session: &Session) {
+        let is_new = match self.sessions.get(&session.key) {
+            Some(before) => {
+                let absorbed =
+                    before.session.state == State::Active || before.session.state == session.state;
+                assert!(absorbed, "an ended session does not change");
+                before.is_new
+            }
+            None => false,
+        };
+        let change = SessionChange { session: session.clone(), is_new };
+        self.sessions.insert(session.key.clone(), change);
+    }
+}

@@ -1,0 +1,15 @@
+//! The present end of the order of commits.
+
+use crate::error::Result;
+use crate::model::watermark::Watermark;
+use crate::store::feed;
+use crate::store::pool::Database;
+
+/// What includes everything that has committed by now.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn now(db: &Database) -> Result<Watermark> {
+    let reading = async { feed::now(&mut *db.acquire().await?).await };
+    Ok(db.within(reading).await?.watermark_of_all())
+}
