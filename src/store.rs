@@ -21,6 +21,7 @@ pub mod notices;
 pub mod partitions;
 pub mod policies;
 pub mod pool;
+pub mod pooler;
 pub mod replay;
 pub mod requests;
 pub mod revocations;
@@ -30,9 +31,15 @@ pub mod statistics;
 pub mod time;
 pub mod users;
 
+mod connection;
 mod error;
+mod place;
+mod probe;
 mod rows;
 mod schema;
+mod socket;
+mod target;
 mod tls;
+mod wire;
 
-pub use diesel_async::AsyncPgConnection as Connection;
+pub use connection::Connection;
