@@ -19,6 +19,7 @@ mod create_limits;
 mod database;
 mod database_health;
 mod database_hosts;
+mod database_refused;
 mod detect;
 mod detection_policy;
 mod device_list;
