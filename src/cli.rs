@@ -139,6 +139,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 async fn migrate(config: Config) -> anyhow::Result<()> {
     let (url, postgres) = database::own(&config).await?;
     let db = Database::new(&url, config.database_connections)?;
+    refuse::pooler(&db).await?;
     let applied = migrations::run(&db, Clock::system().now()).await.context("the database")?;
     match applied.as_slice() {
         [] => println!("The database is up to date."),

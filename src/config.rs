@@ -58,7 +58,8 @@ pub struct Config {
     #[arg(value_name = "FILE")]
     pub database_url_file: Option<PathBuf>,
 
-    /// Connections to Postgres, 2 to 1000; two more follow the revocations and read the keys
+    /// Connections to Postgres, 2 to 1000; three more follow the revocations, read
+    /// the keys and probe
     #[arg(long, env = "SESSIOND_DATABASE_CONNECTIONS", global = true, default_value_t = 8)]
     #[arg(value_parser = clap::value_parser!(u32).range(2..=1000), value_name = "COUNT")]
     pub database_connections: u32,
@@ -291,7 +292,5 @@ impl Config {
 
 fn value_or_file(value: Option<&String>, file: Option<&PathBuf>) -> anyhow::Result<Option<String>> {
     let Some(file) = file else { return Ok(value.cloned()) };
-    let text =
-        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(Some(text.trim().to_owned()))
+    file::value(file).map(Some)
 }

@@ -61,6 +61,7 @@ impl Server {
         // Nobody waits for it: who comes before it is done builds it or waits where it is used.
         std::thread::spawn(device::prepare);
         let db = Database::new(&settings.database_url, settings.database_connections)?;
+        refuse::pooler(&db).await?;
         synchronise::synchronise(&db, &clock).await.context("the database's clock")?;
         let applied = migrations::run(&db, clock.now()).await.context("the database")?;
         if !applied.is_empty() {

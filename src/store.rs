@@ -21,6 +21,7 @@ pub mod notices;
 pub mod partitions;
 pub mod policies;
 pub mod pool;
+pub mod pooler;
 pub mod replay;
 pub mod requests;
 pub mod revocations;
@@ -31,9 +32,15 @@ pub mod time;
 pub mod users;
 pub mod watermark;
 
+mod connection;
 mod error;
+mod place;
+mod probe;
 mod rows;
 mod schema;
+mod socket;
+mod target;
 mod tls;
+mod wire;
 
-pub use diesel_async::AsyncPgConnection as Connection;
+pub use connection::Connection;

@@ -148,7 +148,7 @@ impl SessionReader {
         self.0.known.size()
     }
 
-    /// Checks that the database answers.
+    /// Checks that the database answers and takes writes, whatever the load of the pool.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].

@@ -8,6 +8,7 @@ use super::data_dir;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dev_postgres::{self, DevPostgres};
+use crate::server::refuse;
 use crate::store::pool::Database;
 use crate::store::{migrations, time};
 
@@ -60,6 +61,7 @@ impl Opened {
     pub async fn open(config: &Config) -> anyhow::Result<Opened> {
         let (url, postgres) = shared(config).await?;
         let db = Database::new(&url, 2)?;
+        refuse::pooler(&db).await?;
         let clock = Clock::system();
         let mut conn = db.acquire().await.context("the database")?;
         let before = Instant::now();

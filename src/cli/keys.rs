@@ -9,7 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::{data_dir, database, master_key};
 use crate::clock::{Clock, Time};
 use crate::config::Config;
-use crate::server::synchronise;
+use crate::server::{refuse, synchronise};
 use crate::store::listener;
 use crate::store::migrations;
 use crate::store::pool::Database;
@@ -125,6 +125,7 @@ pub async fn run(keys: Keys, config: Config) -> anyhow::Result<()> {
 }
 
 async fn act(act: Act, db: &Database, config: &Config) -> anyhow::Result<()> {
+    refuse::pooler(db).await?;
     let clock = Clock::system();
     synchronise(db, &clock).await.context("the database")?;
     if !migrations::are_done(db).await.context("the database")? {

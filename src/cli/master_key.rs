@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::config::Config;
-use crate::config::file::refuse_if_readable_by_others;
+use crate::config::file::{self, refuse_if_readable_by_others};
 use crate::token::seal::MasterKey;
 
 /// The master key that `config` gives, or the one in `data_dir`, made now if there is none.
@@ -25,18 +25,16 @@ pub fn load(config: &Config, data_dir: &Path) -> anyhow::Result<MasterKey> {
     if let Some(text) = config.master_key()? {
         return parse(&text, "--master-key");
     }
-    let file = data_dir.join("master.key");
-    if !file.exists() {
-        create(&file).with_context(|| format!("cannot make {}", file.display()))?;
+    let path = data_dir.join("master.key");
+    if !path.exists() {
+        create(&path).with_context(|| format!("cannot make {}", path.display()))?;
         tracing::warn!(
-            file = %file.display(),
+            file = %path.display(),
             "made a master key; keep it: without it the signing keys in the database are lost"
         );
     }
-    refuse_if_readable_by_others(&file)?;
-    let text =
-        fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    parse(&text, &format!("the key in {}", file.display()))
+    refuse_if_readable_by_others(&path)?;
+    parse(&file::value(&path)?, &format!("the key in {}", path.display()))
 }
 
 /// Reads a key, and refuses one that others may know.

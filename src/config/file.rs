@@ -48,6 +48,32 @@ pub fn read(path: &Path, most: u64, shown: &str) -> anyhow::Result<(Vec<u8>, Sta
     Ok((bytes, Stamp::of(&found)))
 }
 
+/// Larger than any value that stands alone in a file.
+const MOST: u64 = 64 << 10;
+
+/// The one value that a file holds, without the space around it. Unlike [`read`] it also reads a pipe, once.
+///
+/// # Errors
+/// A sentence that names the file and what is wrong with it, and repeats nothing of what it holds.
+pub fn value(path: &Path) -> anyhow::Result<String> {
+    let shown = path.display();
+    let cannot = || format!("cannot read {shown}");
+    let mut bytes = Vec::new();
+    let file = File::open(path).with_context(cannot)?;
+    file.take(MOST + 1).read_to_end(&mut bytes).with_context(cannot)?;
+    ensure!(bytes.len() as u64 <= MOST, "{shown} is larger than {} KiB", MOST >> 10);
+    let Ok(text) = String::from_utf8(bytes) else { bail!("{shown} is not UTF-8 text") };
+    ensure!(
+        !text.starts_with('\u{feff}'),
+        "{shown} begins with a byte order mark: write it as UTF-8 without one"
+    );
+    let value = text.trim();
+    ensure!(!value.is_empty(), "{shown} is empty");
+    ensure!(!value.contains(['\n', '\r']), "{shown} holds more than one line");
+    ensure!(!value.contains(char::is_control), "{shown} holds control characters");
+    Ok(value.to_owned())
+}
+
 /// Holds a file of a secret to its rule.
 ///
 /// # Errors

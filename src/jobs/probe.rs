@@ -1,4 +1,4 @@
-//! Asks the database whether it answers. Health follows.
+//! Asks the database whether it answers and takes writes. Health follows.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::sessions::SessionReader;
 use crate::jobs::turn;
 
-/// Runs until `stop`; `up` says whether the database answered the last time.
+/// Runs until `stop`; `up` says whether the database was well the last time.
 pub async fn run(
     reader: SessionReader,
     up: watch::Sender<bool>,
@@ -23,8 +23,10 @@ pub async fn run(
             changed
         });
         match answer {
-            Ok(()) if changed => tracing::info!("the database answers again"),
-            Err(error) if changed => tracing::error!(%error, "the database does not answer"),
+            Ok(()) if changed => tracing::info!("the database answers again and takes writes"),
+            Err(error) if changed => {
+                tracing::error!(%error, "the database does not answer, or takes no writes")
+            }
             _ => {}
         }
     }

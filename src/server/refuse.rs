@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use crate::caller::admission::Callers;
 use crate::config::tls::TlsFiles;
 use crate::error::Result;
 use crate::store::durability::{self, Durability};
 use crate::store::pool::Database;
+use crate::store::pooler;
 
 /// Whether whoever calls is known: by what every call must show, or by a certificate that is asked of everyone.
 pub fn callers_known(callers: Callers, tls: Option<&TlsFiles>) -> bool {
@@ -40,6 +41,21 @@ pub fn address(listen: SocketAddr, tls: bool, callers: bool, insecure: bool) -> 
         "--listen {listen} {missing}, or listen on a loopback address (to do without all the \
          same, there is --dangerously-insecure)"
     );
+}
+
+/// Refuses a pooler that lends sessions of the database for a transaction.
+///
+/// # Errors
+/// A sentence that says what to do, or the database does not answer.
+pub async fn pooler(db: &Database) -> anyhow::Result<()> {
+    let asking = async {
+        let (mut one, mut other) = (db.acquire().await?, db.acquire().await?);
+        pooler::share_a_session(&mut one, &mut other).await
+    };
+    if db.within(asking).await.context("the database")? {
+        bail!(pooler::SHARED_SESSION);
+    }
+    Ok(())
 }
 
 /// Refuses a database that forgets what it said it had kept.

@@ -1,82 +1,88 @@
-//! From database errors to the crate's: what is an outage, a lost race, a fault.
+//! From database errors to the crate's, by SQLSTATE: what is an outage, a lost race, a fault.
 
 use diesel::result::{ConnectionError, DatabaseErrorKind, Error as DieselError};
 use diesel_async::pooled_connection::PoolError;
 
 use crate::error::{Error, Outage};
+use crate::store::wire;
 
 impl From<DieselError> for Error {
     fn from(error: DieselError) -> Error {
-        match &error {
-            DieselError::DatabaseError(kind, info) => {
-                let text = info.message().to_owned();
-                match kind {
-                    DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand => {
-                        Error::Unavailable(Outage::Unreachable(text))
-                    }
-                    DatabaseErrorKind::SerializationFailure
-                    // Two requests with one id met; a second try sees the winner.
-                    | DatabaseErrorKind::UniqueViolation => {
-                        Error::Unavailable(Outage::Raced(text))
-                    }
-                    _ => by_text(text),
-                }
+        use DatabaseErrorKind::{ClosedConnection, UnableToSendCommand};
+        match error {
+            DieselError::DatabaseError(ClosedConnection | UnableToSendCommand, info) => {
+                Error::Unavailable(Outage::Unreachable(info.message().to_owned()))
             }
+            DieselError::DatabaseError(_, info) => by_code(info.message()),
             DieselError::BrokenTransactionManager => {
                 Error::Unavailable(Outage::Unreachable(error.to_string()))
             }
-            DieselError::RollbackErrorOnCommit { commit_error, .. } => {
-                by_text(commit_error.to_string())
-            }
+            DieselError::RollbackErrorOnCommit { commit_error, .. } => (*commit_error).into(),
             _ => Error::Internal(error.into()),
         }
     }
 }
 
-/// diesel-async keeps no SQLSTATE for the conditions that its `DatabaseErrorKind` does not name,
-/// so the server's fixed English texts stand in for them. Only a superuser may set `lc_messages`, so
-/// the README asks the operator to. An unknown text is an internal error.
-fn by_text(text: String) -> Error {
-    const OUTAGE: [&str; 12] = [
-        "terminating connection",
-        "the database system is",
-        "connection closed",
-        "connection reset",
-        "error communicating with the server",
-        "broken pipe",
-        "cannot execute",
-        "remaining connection slots",
-        "too many clients",
-        "could not write",
-        "could not extend file",
-        "no space left",
-    ];
-    let lower = text.to_lowercase();
-    let any = |patterns: &[&str]| patterns.iter().any(|pattern| lower.contains(pattern));
-    if any(&["deadlock detected", "could not serialize access"]) {
-        Error::Unavailable(Outage::Raced(text))
-    } else if any(&["canceling statement due to lock timeout"]) {
-        Error::Unavailable(Outage::Locked(text))
-    } else if lower.contains("canceling statement") {
-        Error::Unavailable(Outage::Timeout)
-    } else if any(&OUTAGE) {
-        Error::Unavailable(Outage::Unreachable(text))
-    } else {
-        Error::Internal(anyhow::anyhow!("database: {text}"))
-    }
+/// By the code that [`wire`] put into the message. Its text is for people alone.
+fn by_code(message: &str) -> Error {
+    let code = wire::split(message).map_or("", |(code, _)| code);
+    let said = message.to_owned();
+    Error::Unavailable(match (code, code.get(..2)) {
+        // A deadlock, a failed serialization; two requests with one id, of which a second try sees the winner.
+        ("40001" | "40P01" | "23505", _) => Outage::Raced(said),
+        ("55P03", _) => Outage::Locked(said),
+        // Cancelled by statement_timeout, or ended because its transaction took too long.
+        ("57014" | "25P03" | "25P04", _) => Outage::Timeout,
+        // Read-only: another server may have taken over. Then what befalls connections, resources, the server and its
+        // machine.
+        ("25006", _) | (_, Some("08" | "53" | "57" | "58")) => Outage::Unreachable(said),
+        _ => return Error::Internal(anyhow::anyhow!("database: {said}")),
+    })
 }
 
-impl From<bb8::RunError<PoolError>> for Error {
-    fn from(error: bb8::RunError<PoolError>) -> Error {
-        Error::Unavailable(match error {
-            bb8::RunError::TimedOut => Outage::PoolExhausted,
-            bb8::RunError::User(error) => Outage::Unreachable(error.to_string()),
-        })
+impl From<PoolError> for Outage {
+    fn from(error: PoolError) -> Outage {
+        Outage::Unreachable(error.to_string())
     }
 }
 
 impl From<ConnectionError> for Error {
     fn from(error: ConnectionError) -> Error {
         Error::Unavailable(Outage::Unreachable(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(message: &str) -> &'static str {
+        match by_code(message) {
+            Error::Unavailable(Outage::Raced(_)) => "raced",
+            Error::Unavailable(Outage::Locked(_)) => "locked",
+            Error::Unavailable(Outage::Timeout) => "timeout",
+            Error::Unavailable(Outage::Unreachable(_)) => "unreachable",
+            Error::Internal(_) => "internal",
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn an_error_is_what_its_code_says_in_any_language() {
+        for (codes, expected) in [
+            ("40001 40P01 23505", "raced"),
+            ("55P03", "locked"),
+            ("57014 25P03 25P04", "timeout"),
+            ("08000 08003 08006 08P01 25006 53000 53100 53200 53300 53400", "unreachable"),
+            ("57000 57P01 57P02 57P03 57P04 57P05 58000 58030", "unreachable"),
+            // Data, rights, statements, settings, and faults of the server: none passes by waiting.
+            ("0A000 22001 22P05 23502 23503 23514 25001 26000 28000 42501 42601 42P01", "internal"),
+            ("3D000 55000 55006 P0001 XX000 XX001 XX002 F0000", "internal"),
+        ] {
+            for code in codes.split(' ') {
+                assert_eq!(kind(&format!("{code}: Verklemmung entdeckt")), expected, "{code}");
+            }
+        }
+        assert_eq!(kind("canceling statement due to lock timeout"), "internal");
     }
 }

@@ -2,14 +2,14 @@
 
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::connection::TransactionManagerStatus;
 use diesel::result::Error as DieselError;
 use diesel_async::pooled_connection::bb8::Pool;
 use diesel_async::pooled_connection::{
-    AsyncDieselConnectionManager, ManagerConfig, PoolableConnection, RecyclingMethod,
+    AsyncDieselConnectionManager, ManagerConfig, PoolError, PoolableConnection, RecyclingMethod,
 };
 use diesel_async::{AnsiTransactionManager, SimpleAsyncConnection, TransactionManager};
 use futures_util::FutureExt;
@@ -19,19 +19,33 @@ use crate::error::{Error, Outage, Result};
 use crate::model::revocation::Revocation;
 use crate::model::watermark::Watermark;
 use crate::store::Connection;
-use crate::store::tls::Target;
+use crate::store::probe::Probe;
+use crate::store::target::{Session, Target};
 
 /// The longest wait for a free connection, or for a new one to be established.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(900);
 /// The longest a unit of work takes, waiting included. With it a caller hears `UNAVAILABLE`
 /// within two seconds, also from a database that silently stopped answering.
 const WORK_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// The longest a statement runs; `statement_timeout` in [`SERVER_TIMEOUTS`].
+/// The longest a statement runs; `statement_timeout` in [`REQUESTS`].
 const STATEMENT_TIMEOUT: Duration = Duration::from_millis(1_200);
-/// Set on the server as well, in milliseconds: a query whose caller gave up must not run on.
-const SERVER_TIMEOUTS: &str = "SET statement_timeout = 1200; SET lock_timeout = 500; \
-     SET idle_in_transaction_session_timeout = 5000";
+/// A connection that nobody used for so long may have been dropped on its way: it is asked before it is lent.
+const STALE: Duration = Duration::from_secs(1);
+/// The longest wait for its answer.
+const ANSWER: Duration = Duration::from_millis(250);
 
+/// The limits are set on the server as well, in milliseconds: a query whose caller gave up must not run on.
+const REQUESTS: Session = Session {
+    patience: ACQUIRE_TIMEOUT,
+    settings: "SET statement_timeout = 1200; SET lock_timeout = 500; \
+               SET idle_in_transaction_session_timeout = 5000",
+};
+/// Migrations take as long as they take; a way that is slow to establish is no reason to give up.
+const UPKEEP: Session = Session {
+    patience: Duration::from_secs(5),
+    settings: "SET statement_timeout = 0; SET lock_timeout = 0; \
+               SET idle_in_transaction_session_timeout = 0",
+};
 /// The database as everybody above uses it. Cheap to clone.
 #[derive(Clone)]
 pub struct Database {
@@ -39,7 +53,12 @@ pub struct Database {
     target: Arc<Target>,
     revoked: Arc<OnceLock<Revoked>>,
     waits: Arc<OnceLock<Histogram>>,
+    failed: Arc<Failed>,
+    probe: Arc<Probe>,
 }
+
+/// Why a connection was last refused, and when: the pool only says that none became free.
+type Failed = Mutex<Option<(Instant, String)>>;
 
 /// Hears what was revoked, once it is committed and before the caller is answered.
 pub type Revoked = Box<dyn Fn(&[Revocation]) + Send + Sync>;
@@ -74,23 +93,36 @@ impl Database {
     pub fn new(url: &str, max_connections: u32) -> anyhow::Result<Database> {
         let target = Arc::new(Target::parse(url)?);
         let mut config = ManagerConfig::default();
-        // No round trip, but a connection that the server closed meanwhile is not handed out.
-        config.recycling_method = RecyclingMethod::CustomFunction(Box::new(
-            |conn: &mut Connection| {
-                let closed = conn.is_broken();
-                async move { if closed { Err(DieselError::BrokenTransactionManager) } else { Ok(()) } }
-                .boxed()
-            },
-        ));
-        let for_pool = target.clone();
-        config.custom_setup = Box::new(move |_| establish(for_pool.clone()).boxed());
+        config.recycling_method =
+            RecyclingMethod::CustomFunction(Box::new(|conn: &mut Connection| lend(conn).boxed()));
+        let failed = Arc::<Failed>::default();
+        let (for_pool, note) = (target.clone(), failed.clone());
+        config.custom_setup = Box::new(move |_| {
+            let (target, note) = (for_pool.clone(), note.clone());
+            let establishing = async move {
+                let done = target.connect(REQUESTS).await;
+                if let Err(error) = &done {
+                    let why = Some((Instant::now(), error.to_string()));
+                    *note.lock().unwrap_or_else(PoisonError::into_inner) = why;
+                }
+                done
+            };
+            establishing.boxed()
+        });
         let pool = Pool::builder()
             .max_size(max_connections)
             .connection_timeout(ACQUIRE_TIMEOUT)
             // A refused connection is reported at once; bb8 would retry until its timeout.
             .retry_connection(false)
             .build_unchecked(AsyncDieselConnectionManager::new_with_config("", config));
-        Ok(Database { pool, target, revoked: Arc::default(), waits: Arc::default() })
+        Ok(Database {
+            pool,
+            target,
+            revoked: Arc::default(),
+            waits: Arc::default(),
+            failed,
+            probe: Arc::default(),
+        })
     }
 
     /// Takes a connection for statements that need no transaction.
@@ -103,7 +135,22 @@ impl Database {
         if let Some(waits) = self.waits.get() {
             waits.observe(asked.elapsed().as_secs_f64());
         }
-        Ok(Pooled { conn: conn?, since: Instant::now() })
+        let conn = conn.map_err(|error| Error::Unavailable(self.outage(error, asked)))?;
+        Ok(Pooled { conn, since: Instant::now() })
+    }
+
+    /// No connection was free: because all are busy, or because none could be made.
+    fn outage(&self, error: bb8::RunError<PoolError>, asked: Instant) -> Outage {
+        match error {
+            bb8::RunError::User(error) => error.into(),
+            bb8::RunError::TimedOut => {
+                let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+                match &*failed {
+                    Some((at, why)) if *at >= asked => Outage::Unreachable(why.clone()),
+                    _ => Outage::PoolExhausted,
+                }
+            }
+        }
     }
 
     /// Begins a transaction.
@@ -112,7 +159,12 @@ impl Database {
     /// [`Error::Unavailable`].
     pub async fn begin(&self) -> Result<Transaction> {
         let mut conn = self.acquire().await?;
-        AnsiTransactionManager::begin_transaction(&mut *conn).await?;
+        if AnsiTransactionManager::begin_transaction(&mut *conn).await.is_err() {
+            // It broke just now, and nothing was done yet. The pool keeps none that is broken.
+            drop(conn);
+            conn = self.acquire().await?;
+            AnsiTransactionManager::begin_transaction(&mut *conn).await?;
+        }
         Ok(Transaction { conn, db: self.clone(), watermark: None, revoked: Vec::new() })
     }
 
@@ -166,33 +218,32 @@ impl Database {
         }
     }
 
-    /// Checks that the database answers.
+    /// Checks that the database answers and takes writes, over a connection that is kept for this: a pool that is busy
+    /// is no outage. Nothing is written.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn ping(&self) -> Result<()> {
-        self.within(async { Ok(self.acquire().await?.batch_execute("SELECT 1").await?) }).await
+        self.within(self.probe.ask(&self.target)).await
     }
 
     /// A connection of its own without the pool's time limits, for migrations.
     pub(super) async fn dedicated(&self) -> Result<Connection> {
-        Ok(self.target.connect().await?)
+        Ok(self.target.connect(UPKEEP).await?)
     }
 }
 
-/// Bounded in all: the pool has a place taken for it until it ends, and a server that accepts and
-/// then says nothing would keep that place for ever.
-async fn establish(target: Arc<Target>) -> diesel::ConnectionResult<Connection> {
-    let establishing = async {
-        let mut conn = target.connect().await?;
-        conn.batch_execute(SERVER_TIMEOUTS)
-            .await
-            .map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
-        Ok(conn)
-    };
-    tokio::time::timeout(ACQUIRE_TIMEOUT, establishing).await.unwrap_or_else(|_| {
-        Err(diesel::ConnectionError::BadConnection("it accepts but does not answer".to_owned()))
-    })
+/// Whether a connection may be lent: not one that the server closed, nor one that fell silent.
+async fn lend(conn: &mut Connection) -> diesel::QueryResult<()> {
+    let lost = || DieselError::BrokenTransactionManager;
+    if conn.is_broken() {
+        return Err(lost());
+    }
+    if conn.idle() < STALE {
+        return Ok(());
+    }
+    let asking = conn.batch_execute("SELECT 1");
+    tokio::time::timeout(ANSWER, asking).await.unwrap_or_else(|_| Err(lost()))
 }
 
 impl Drop for Pooled {

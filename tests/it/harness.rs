@@ -15,6 +15,7 @@ pub mod keys;
 pub mod load;
 pub mod pki;
 pub mod policies;
+pub mod pooler;
 pub mod process;
 pub mod proxy;
 pub mod requests;

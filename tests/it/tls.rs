@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sessiond::store::pool::Database;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -39,16 +39,35 @@ impl Authority {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("its key");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("the usual versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .expect("a matching key");
-        serve(Some(TlsAcceptor::from(Arc::new(config))), db).await
+        serve(Some(acceptor(certificate.der().clone(), &key)), db).await
     }
+}
+
+/// A certificate that is its own authority, for these names and until this year, and the port of its Postgres.
+async fn self_signed(names: &[&str], until: i32, db: &Db) -> (tempfile::TempDir, u16) {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names).expect("names");
+    // As `openssl req -x509` makes it.
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.not_after = rcgen::date_time_ymd(until, 1, 1);
+    let key = KeyPair::generate().expect("a key");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    let dir = tempfile::Builder::new().prefix("a b").tempdir().expect("a directory");
+    std::fs::write(dir.path().join("root.pem"), certificate.pem()).expect("a file");
+    let acceptor = acceptor(certificate.der().clone(), &key);
+    (dir, serve(Some(acceptor), db).await.port())
+}
+
+fn acceptor(certificate: CertificateDer<'static>, key: &KeyPair) -> TlsAcceptor {
+    let key = PrivateKeyDer::try_from(key.serialize_der()).expect("its key");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the usual versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .expect("a matching key");
+    TlsAcceptor::from(Arc::new(config))
 }
 
 /// Answers SSLRequest, with TLS if it has an acceptor, and passes everything on to `db`.
@@ -89,11 +108,18 @@ async fn forward(
 
 /// Whether a connection with these parameters of the URL works.
 async fn connects(db: &Db, port: u16, parameters: &str) -> bool {
+    refusal(db, port, parameters).await.is_none()
+}
+
+/// Why it does not, if it does not.
+async fn refusal(db: &Db, port: u16, parameters: &str) -> Option<String> {
     let name = db.url.split('?').next().and_then(|url| url.rsplit('/').next()).expect("a name");
     let url = format!("postgres://sessiond@localhost:{port}/{name}?{parameters}");
     // Without any root on this machine, a URL that names none is refused at once.
-    let Ok(db) = Database::new(&url, 1) else { return false };
-    db.ping().await.is_ok()
+    match Database::new(&url, 1) {
+        Ok(db) => db.begin().await.err().map(|error| error.to_string()),
+        Err(error) => Some(error.to_string()),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,4 +158,37 @@ async fn a_server_without_tls_is_refused_where_tls_is_asked_for() {
     let root = authority.root();
     let port = serve(None, &db).await.port();
     assert!(!connects(&db, port, &format!("sslmode=verify-full&sslrootcert={root}")).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_self_signed_certificate_that_the_root_file_holds_is_accepted() {
+    let db = Db::fresh().await;
+    let (dir, port) = self_signed(&["localhost"], 4000, &db).await;
+    let root = dir.path().join("root.pem").display().to_string().replace(' ', "%20");
+    for mode in ["verify-ca", "verify-full", "require"] {
+        assert_eq!(refusal(&db, port, &format!("sslmode={mode}&sslrootcert={root}")).await, None);
+    }
+    // It says what it is and no more.
+    let (other, port) = self_signed(&["db.example"], 4000, &db).await;
+    let root = other.path().join("root.pem").display().to_string().replace(' ', "%20");
+    assert!(connects(&db, port, &format!("sslmode=verify-ca&sslrootcert={root}")).await);
+    let refused = refusal(&db, port, &format!("sslmode=verify-full&sslrootcert={root}")).await;
+    assert!(refused.expect("another name").contains("certificate"));
+    let (old, port) = self_signed(&["localhost"], 2020, &db).await;
+    let root = old.path().join("root.pem").display().to_string().replace(' ', "%20");
+    let refused = refusal(&db, port, &format!("sslmode=verify-ca&sslrootcert={root}")).await;
+    assert!(refused.expect("an old one").contains("xpired"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_not_accepted_is_named_with_its_host() {
+    let db = Db::fresh().await;
+    let (_dir, port) = self_signed(&["localhost"], 4000, &db).await;
+    let foreign = Authority::new();
+    let root = foreign.root();
+    let refused = refusal(&db, port, &format!("sslmode=verify-ca&sslrootcert={root}")).await;
+    let refused = refused.expect("nobody's certificate");
+    for word in ["localhost port", "invalid peer certificate"] {
+        assert!(refused.contains(word), "no {word} in {refused}");
+    }
 }

@@ -47,7 +47,8 @@ jsonwebtoken                 -> token
 maxminddb                    -> session
 governor                     -> session grpc
 opentelemetry* tracing_opentelemetry -> telemetry
-hyper* tokio_rustls x509*    -> edge http
+hyper* tokio_rustls          -> edge http
+x509*                        -> edge store
 ";
 
 /// Checks one file under `src/`.

@@ -23,6 +23,8 @@ pub enum Mode {
     BlackHole,
     /// What Postgres answers arrives some milliseconds late.
     Slow,
+    /// As `BlackHole`, but only for connections made before.
+    MuteOld,
     /// As `BlackHole`, but only where somebody listens for notifications.
     MuteListeners,
     /// Who listens for notifications is cut off.
@@ -122,6 +124,7 @@ async fn carry(client: UnixStream, server: UnixStream, (mut mode, held): Way) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let mut line = Line::default();
+    let is_old = *mode.borrow() != Mode::MuteOld;
     let (mut up, mut down) = (vec![0; 16_384], vec![0; 16_384]);
     loop {
         let (bytes, is_up) = tokio::select! {
@@ -131,6 +134,7 @@ async fn carry(client: UnixStream, server: UnixStream, (mut mode, held): Way) {
         let Some(bytes) = bytes else { break };
         let now = *mode.borrow();
         line.listening |= is_up && bytes.windows(6).any(|part| part == b"LISTEN");
+        line.mute |= now == Mode::MuteOld && is_old;
         line.mute |= now == Mode::BlackHole || (now == Mode::MuteListeners && line.listening);
         if now == Mode::CutListeners && line.listening {
             break;

@@ -1,0 +1,161 @@
+//! A connection: diesel's, and the task that carries its bytes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use diesel::connection::{CacheSize, Instrumentation};
+use diesel::pg::Pg;
+use diesel::query_builder::{AsQuery, QueryFragment, QueryId};
+use diesel::{ConnectionError, ConnectionResult, QueryResult};
+use diesel_async::pooled_connection::PoolableConnection;
+use diesel_async::{
+    AnsiTransactionManager, AsyncConnection, AsyncConnectionCore, AsyncPgConnection,
+    SimpleAsyncConnection,
+};
+use futures_util::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_postgres::{AsyncMessage, Client};
+
+/// A connection to Postgres, set up as this service needs it.
+pub struct Connection {
+    inner: AsyncPgConnection,
+    driver: Driver,
+    refused_write: Arc<AtomicBool>,
+    used_at: Instant,
+}
+
+/// Carries the bytes of a connection until it is dropped.
+pub(super) struct Driver {
+    task: JoinHandle<()>,
+    notifications: mpsc::Receiver<()>,
+}
+
+impl Driver {
+    /// Begins at once: without it `Client` waits for ever.
+    pub(super) fn start<S, T>(mut connection: tokio_postgres::Connection<S, T>) -> Driver
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        // One that waits stands for all that follow it.
+        let (notify, notifications) = mpsc::channel(1);
+        let task = tokio::spawn(async move {
+            loop {
+                match std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+                    Some(Ok(AsyncMessage::Notification(_))) => {
+                        // Full: one waits already.
+                        let _ = notify.try_send(());
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => {
+                        tracing::debug!(%error, "a connection to the database ended");
+                        return;
+                    }
+                    None => return,
+                }
+            }
+        });
+        Driver { task, notifications }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // A server that says nothing more would hold the task, and its descriptor, for ever.
+        self.task.abort();
+    }
+}
+
+impl Connection {
+    /// Takes over a connection that is established.
+    pub(super) async fn new(
+        client: Client,
+        driver: Driver,
+        refused_write: Arc<AtomicBool>,
+    ) -> ConnectionResult<Connection> {
+        let inner = AsyncPgConnection::try_from(client).await?;
+        Ok(Connection { inner, driver, refused_write, used_at: Instant::now() })
+    }
+
+    /// Notifications on the channels it listens to; it ends with the connection.
+    pub fn notifications_stream(&mut self) -> impl Stream<Item = QueryResult<()>> + '_ {
+        futures_util::stream::poll_fn(|cx| {
+            self.driver.notifications.poll_recv(cx).map(|some| some.map(Ok))
+        })
+    }
+
+    /// Notes that it is in use, and how long nobody used it before.
+    pub(super) fn idle(&mut self) -> Duration {
+        std::mem::replace(&mut self.used_at, Instant::now()).elapsed()
+    }
+}
+
+impl SimpleAsyncConnection for Connection {
+    async fn batch_execute(&mut self, query: &str) -> QueryResult<()> {
+        self.inner.batch_execute(query).await
+    }
+}
+
+type Inner = AsyncPgConnection;
+
+impl AsyncConnectionCore for Connection {
+    type ExecuteFuture<'conn, 'query> =
+        <Inner as AsyncConnectionCore>::ExecuteFuture<'conn, 'query>;
+    type LoadFuture<'conn, 'query> = <Inner as AsyncConnectionCore>::LoadFuture<'conn, 'query>;
+    type Stream<'conn, 'query> = <Inner as AsyncConnectionCore>::Stream<'conn, 'query>;
+    type Row<'conn, 'query> = <Inner as AsyncConnectionCore>::Row<'conn, 'query>;
+    type Backend = Pg;
+
+    fn load<'conn, 'query, T>(&'conn mut self, source: T) -> Self::LoadFuture<'conn, 'query>
+    where
+        T: AsQuery + 'query,
+        T::Query: QueryFragment<Pg> + QueryId + 'query,
+    {
+        AsyncConnectionCore::load(&mut self.inner, source)
+    }
+
+    fn execute_returning_count<'conn, 'query, T>(
+        &'conn mut self,
+        source: T,
+    ) -> Self::ExecuteFuture<'conn, 'query>
+    where
+        T: QueryFragment<Pg> + QueryId + 'query,
+    {
+        AsyncConnectionCore::execute_returning_count(&mut self.inner, source)
+    }
+}
+
+impl AsyncConnection for Connection {
+    type TransactionManager = AnsiTransactionManager;
+
+    async fn establish(_: &str) -> ConnectionResult<Self> {
+        let rule = "connections are made by store::target alone";
+        Err(ConnectionError::InvalidConnectionUrl(rule.to_owned()))
+    }
+
+    fn transaction_state(&mut self) -> &mut AnsiTransactionManager {
+        self.inner.transaction_state()
+    }
+
+    fn instrumentation(&mut self) -> &mut dyn Instrumentation {
+        self.inner.instrumentation()
+    }
+
+    fn set_instrumentation(&mut self, instrumentation: impl Instrumentation) {
+        self.inner.set_instrumentation(instrumentation);
+    }
+
+    fn set_prepared_statement_cache_size(&mut self, size: CacheSize) {
+        self.inner.set_prepared_statement_cache_size(size);
+    }
+}
+
+impl PoolableConnection for Connection {
+    fn is_broken(&mut self) -> bool {
+        // Where a server refuses to write, a new connection may find the one that took over.
+        self.inner.is_broken() || self.refused_write.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,50 @@
+//! Whether the database takes writes, asked over a connection that is kept for this.
+
+use std::time::Duration;
+
+use diesel::sql_types::Bool;
+use diesel_async::RunQueryDsl;
+use tokio::sync::Mutex;
+
+use crate::error::{Error, Outage, Result};
+use crate::store::connection::Connection;
+use crate::store::target::{Session, Target};
+
+/// It reads, and nobody waits for it.
+const SESSION: Session = Session {
+    patience: Duration::from_millis(900),
+    settings: "SET statement_timeout = 1200; SET lock_timeout = 500; \
+               SET idle_in_transaction_session_timeout = 0",
+};
+
+statement! {
+    State {} -> (Bool, Bool),
+    "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::boolean"
+}
+
+/// The connection; `None` = none that works.
+#[derive(Default)]
+pub(super) struct Probe(Mutex<Option<Connection>>);
+
+impl Probe {
+    /// Asks, and writes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], with the reason.
+    pub(super) async fn ask(&self, target: &Target) -> Result<()> {
+        let mut kept = self.0.lock().await;
+        let mut conn = match kept.take() {
+            Some(conn) => conn,
+            None => target.connect(SESSION).await?,
+        };
+        // One that fails, or is given up, is not put back.
+        let (in_recovery, read_only) = State::new().get_result::<(bool, bool)>(&mut conn).await?;
+        *kept = Some(conn);
+        let why = match (in_recovery, read_only) {
+            (true, _) => "it takes no writes: it is a standby, or recovers",
+            (false, true) => "it takes no writes: it is read-only",
+            (false, false) => return Ok(()),
+        };
+        Err(Error::Unavailable(Outage::Unreachable(why.to_owned())))
+    }
+}

@@ -1,0 +1,208 @@
+//! Where the database is, and the one way to a connection: every one is made and set up here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use diesel::{ConnectionError, ConnectionResult};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::{MakeTlsConnect, NoTls};
+use tokio_postgres::{Client, Config, SimpleQueryMessage};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::store::connection::{Connection, Driver};
+use crate::store::place::{Place, places, share_of};
+use crate::store::pooler;
+use crate::store::socket::Socket;
+use crate::store::tls::{self, Parameters};
+use crate::store::wire::{Coded, CodedInside};
+
+/// The defaults that a role, a database or a configuration file may have changed, and that statements here rely on:
+/// they are written for READ COMMITTED, and read what types look like as text.
+const DEFAULTS: &str = "SET default_transaction_isolation = 'read committed'; \
+     SET default_transaction_deferrable = off; SET idle_session_timeout = 0; \
+     SET standard_conforming_strings = on; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; \
+     SET bytea_output = 'hex'; SET extra_float_digits = 1; SET quote_all_identifiers = off; \
+     SET row_security = on; SET transform_null_equals = off; SET array_nulls = on";
+
+/// A parsed database URL.
+pub(super) struct Target {
+    config: Config,
+    /// `None` = plain text.
+    tls: Option<MakeRustlsConnect>,
+    places: Vec<Place>,
+    /// Which place answered last.
+    last: AtomicUsize,
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy)]
+pub(super) struct Session {
+    /// The longest it takes to establish.
+    pub patience: Duration,
+    /// Settings besides [`DEFAULTS`].
+    pub settings: &'static str,
+}
+
+impl Target {
+    /// Parses `url`: what libpq understands of `host`, `hostaddr`, `port`, `user`, `password`, `dbname`,
+    /// `target_session_attrs`, `sslmode` (`disable`, `verify-ca`, `verify-full`; `require` means `verify-full`) and
+    /// `sslrootcert` (a PEM file, or `system`; the system's roots without it).
+    pub(super) fn parse(url: &str) -> anyhow::Result<Target> {
+        let (url, parameters) = Parameters::take(url)?;
+        let mut config: Config = url.parse().context("the database URL cannot be read")?;
+        let places = places(&config)?;
+        let attrs = config.get_target_session_attrs();
+        ensure!(
+            attrs != TargetSessionAttrs::ReadOnly,
+            "the database URL asks for a read-only server (target_session_attrs): sessiond writes"
+        );
+        let remote = places.iter().any(|place| !place.is_local());
+        let tls = tls::client_config(&parameters, remote)?.map(MakeRustlsConnect::new);
+        config.application_name("sessiond");
+        Ok(Target { config, tls, places, last: AtomicUsize::new(0) })
+    }
+
+    /// Establishes a connection to the first server that will do: of several, one that writes. Servers share the
+    /// patience, so that a silent one leaves time for those after it.
+    pub(super) async fn connect(&self, session: Session) -> ConnectionResult<Connection> {
+        let until = Instant::now() + session.patience;
+        let count = self.places.len();
+        let mut failures = Vec::new();
+        let last = self.last.load(Ordering::Relaxed);
+        for tried in 0..count {
+            let index = (last + tried) % count;
+            let place = &self.places[index];
+            let share = until.saturating_duration_since(Instant::now()) / share_of(count - tried);
+            match timeout(share, self.open(place, share, session)).await {
+                Ok(Ok(conn)) => {
+                    self.last.store(index, Ordering::Relaxed);
+                    return Ok(conn);
+                }
+                Ok(Err(error)) => failures.push(format!("{place}: {error:#}")),
+                Err(_) => failures.push(format!("{place}: it does not answer in time")),
+            }
+        }
+        Err(ConnectionError::BadConnection(failures.join("; ")))
+    }
+
+    async fn open(
+        &self,
+        place: &Place,
+        patience: Duration,
+        session: Session,
+    ) -> anyhow::Result<Connection> {
+        let refused_write = Arc::new(AtomicBool::new(false));
+        let stream = place.stream(patience, &self.config).await.context("cannot connect")?;
+        let mut config = self.config.clone();
+        let (client, driver, about) = match (&self.tls, &place.host) {
+            (Some(tls), Host::Tcp(name)) => {
+                config.ssl_mode(SslMode::Require);
+                let connector = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls.clone(), name)?;
+                let connector = CodedInside { connector, refused_write: refused_write.clone() };
+                let (client, connection) =
+                    config.connect_raw(stream, connector).await.map_err(explain)?;
+                let about = About::of(&connection);
+                (client, Driver::start(connection), about)
+            }
+            // As for libpq: nobody listens on the way to a Unix socket.
+            _ => {
+                config.ssl_mode(SslMode::Disable);
+                let stream = Coded::new(stream, refused_write.clone());
+                let (client, connection) =
+                    config.connect_raw(stream, NoTls).await.map_err(explain)?;
+                let about = About::of(&connection);
+                (client, Driver::start(connection), about)
+            }
+        };
+        about.check(self.config.get_dbname())?;
+        set_up(&client, &about, session.settings, self.must_write()).await?;
+        Connection::new(client, driver, refused_write).await.map_err(|error| {
+            let text = error.to_string();
+            match pooler::shows(&text) {
+                true => anyhow::anyhow!("{}: {text}", pooler::SHARED_SESSION),
+                false => error.into(),
+            }
+        })
+    }
+
+    /// Of several servers only one will do; the only one may be read-only for a while, and reads go on.
+    fn must_write(&self) -> bool {
+        self.places.len() > 1
+            || self.config.get_target_session_attrs() == TargetSessionAttrs::ReadWrite
+    }
+}
+
+/// One round trip, before anything else is done.
+async fn set_up(
+    client: &Client,
+    about: &About,
+    settings: &str,
+    must_write: bool,
+) -> anyhow::Result<()> {
+    let since_17 = if about.version >= 17 { "SET transaction_timeout = 0;" } else { "" };
+    let sql = format!("{DEFAULTS}; {since_17} {settings}; SHOW transaction_read_only");
+    let answers = client.simple_query(&sql).await.map_err(explain)?;
+    let read_only = answers.iter().any(|answer| match answer {
+        SimpleQueryMessage::Row(row) => row.get(0) == Some("on"),
+        _ => false,
+    });
+    ensure!(!(must_write && read_only), "it is read-only");
+    Ok(())
+}
+
+/// What a server says of itself when a session begins.
+struct About {
+    encoding: String,
+    version: u32,
+}
+
+impl About {
+    fn of<S, T>(connection: &tokio_postgres::Connection<S, T>) -> About
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let told = |name| connection.parameter(name).unwrap_or_default();
+        let version = told("server_version").split(|c: char| !c.is_ascii_digit()).next();
+        let version = version.and_then(|digits| digits.parse().ok()).unwrap_or_default();
+        About { encoding: told("server_encoding").to_owned(), version }
+    }
+
+    /// Names, places and notes are Unicode. In another encoding Postgres would refuse some of them, one by one. Empty =
+    /// something in between does not tell.
+    fn check(&self, database: Option<&str>) -> anyhow::Result<()> {
+        ensure!(
+            matches!(self.encoding.as_str(), "UTF8" | ""),
+            "the database {} has the encoding {}, and sessiond needs UTF8: make another one by CREATE DATABASE ... \
+             ENCODING 'UTF8' TEMPLATE template0",
+            database.unwrap_or("of this user"),
+            self.encoding
+        );
+        Ok(())
+    }
+}
+
+/// Says what an error means where its own words are of another language or say little.
+fn explain(error: tokio_postgres::Error) -> anyhow::Error {
+    let Some(said) = error.as_db_error() else { return error.into() };
+    let code = said.code();
+    let means = if *code == SqlState::INVALID_PASSWORD
+        || *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION
+    {
+        "it refuses the user or the password"
+    } else if *code == SqlState::INVALID_CATALOG_NAME {
+        "there is no such database"
+    } else if *code == SqlState::TOO_MANY_CONNECTIONS {
+        "it has no connection left"
+    } else if *code == SqlState::CANNOT_CONNECT_NOW {
+        "it does not take connections now"
+    } else {
+        "it refuses the connection"
+    };
+    anyhow::anyhow!("{means}: {}", said.message())
+}
