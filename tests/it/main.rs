@@ -84,6 +84,7 @@ mod stats_limits;
 mod step_up;
 mod step_up_demanded;
 mod superseded;
+mod supervised;
 mod sweep;
 mod terminate_many;
 mod terminate_many_refused;
