@@ -34,8 +34,9 @@ pub use settings::{Intervals, Settings};
 pub use synchronise::synchronise;
 
 /// The longest that jobs take to end and to write what is still in memory. They need far less where the database
-/// answers; with the drain timeout it stays below `TimeoutStopSec` of `deploy/sessiond.service`.
-const JOBS_END: Duration = Duration::from_secs(4);
+/// answers. With what telemetry may take to end it is less than 4 s, and with the drain timeout less than
+/// `TimeoutStopSec` of `deploy/sessiond.service`.
+const JOBS_END: Duration = Duration::from_secs(3);
 
 /// A server that has its port, its database up to date and its keys.
 pub struct Server {
@@ -127,7 +128,7 @@ impl Server {
     }
 
     /// Serves until `shutdown`, then refuses new connections, lets calls in progress end within
-    /// the drain timeout, and writes what is still in memory, for 4 s at most.
+    /// the drain timeout, and writes what is still in memory, for 3 s at most.
     ///
     /// # Errors
     /// None so far.

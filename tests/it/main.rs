@@ -63,6 +63,7 @@ mod policies;
 mod policies_applied;
 mod policies_refused;
 mod policies_replicas;
+mod process_stuck;
 mod races;
 mod readme;
 mod reauthenticate;
