@@ -63,6 +63,8 @@ mod policies;
 mod policies_applied;
 mod policies_refused;
 mod policies_replicas;
+mod process_output;
+mod process_signals;
 mod process_stuck;
 mod races;
 mod readme;

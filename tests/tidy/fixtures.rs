@@ -79,6 +79,7 @@ src/model/a.rs          | #[cfg(test)] mod tests { use super::*; fn f() { a().un
 src/model/tests.rs      | fn f() { a().unwrap() }                                       |
 src/model/a.rs          | #[cfg(test)] use a::b; fn f() { b().unwrap() }                | unwrap
 src/session/a.rs        | fn f() { tokio::spawn(g()); set.spawn(g()); thread::spawn(h); } | spawn spawn spawn
+src/cli/a.rs            | fn f() { println!(a); eprint!(b); write!(out, c); }            | print print
 src/session/a.rs        | fn f() { tasks.supervise(g); command.spawn(); }               |
 src/supervise.rs        | fn f() { tokio::spawn(g()); }                                 |
 src/session/tests.rs    | fn f() { tokio::spawn(g()); }                                 |

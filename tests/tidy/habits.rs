@@ -9,7 +9,7 @@ const MAX_LINES: usize = 300;
 const GENERATED: &str = "src/store/schema.rs";
 
 /// Where tasks and threads begin besides `src/supervise.rs`, which keeps those that live as long as the server.
-const SPAWNS: [(&str, &str); 8] = [
+const SPAWNS: [(&str, &str); 9] = [
     ("src/supervise.rs", "the supervisor"),
     ("src/grpc/watch.rs", "a stream"),
     ("src/cache/sessions/fill.rs", "a read"),
@@ -17,6 +17,7 @@ const SPAWNS: [(&str, &str); 8] = [
     ("src/edge/connection.rs", "a call"),
     ("src/server.rs", "what is built once, and a port that keeps its own loop"),
     ("src/telemetry/lines.rs", "the thread that writes the log"),
+    ("src/cli/banner.rs", "what is said once"),
     ("src/dev_postgres/supervise.rs", "the keeper of a child process"),
 ];
 
@@ -57,6 +58,17 @@ pub fn check(file: &str, source: &str, tokens: &[Token]) -> Vec<Problem> {
         let is_call = at > 0 && tokens[at - 1].is(".") && follows(1, "(");
         if name == "unwrap" && is_call && in_src && !tested[at] {
             report(token.line, "unwrap", "return an error, or `expect` the invariant in words");
+        }
+        if ["print", "println", "eprint", "eprintln"].contains(&name)
+            && follows(1, "!")
+            && in_src
+            && !tested[at]
+        {
+            report(
+                token.line,
+                "print",
+                "it panics where nobody reads: answer through src/cli/output.rs, or log",
+            );
         }
         // `command.spawn()` starts a process.
         let begins = name == "spawn" && at > 0 && follows(1, "(") && !follows(2, ")");
