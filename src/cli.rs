@@ -92,11 +92,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let locator = Locator::open(config.geoip_database.clone(), config.geoip_asn_database.clone())?;
     // From the start: a signal while starting stops it as well.
     let mut signals = Signals::listen()?;
-    // A private Postgres that is starting goes with this process.
-    let (url, postgres) = tokio::select! {
-        owned = database::own(&config) => owned?,
-        () = signals.stop() => return Ok(()),
-    };
+    let (url, postgres) = database::own(&config).await?;
     let master_key = master_key::load(&config, &data_dir(&config))?;
     let traced = config.is_traced();
     let encrypted = tls.is_some();
