@@ -6,7 +6,9 @@ mod database;
 mod descriptors;
 mod keys;
 mod master_key;
+mod output;
 mod principal;
+mod signals;
 
 use std::net::SocketAddr;
 
@@ -25,6 +27,7 @@ use crate::server::{Intervals, Server, Settings, refuse};
 use crate::session::location::Locator;
 use crate::store::{migrations, pool::Database};
 use crate::telemetry;
+use signals::Signals;
 
 /// Owns the user sessions of a platform: create, refresh, validate, terminate, over gRPC, in
 /// Postgres.
@@ -87,8 +90,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
     descriptors::raise(config.edge.max_connections);
     let locator = Locator::open(config.geoip_database.clone(), config.geoip_asn_database.clone())?;
-    // Listened for from the start: a signal while starting stops it as well.
-    let shutdown = shutdown()?;
+    // From the start: a signal while starting stops it as well.
+    let mut signals = Signals::listen()?;
     let (url, postgres) = database::own(&config).await?;
     let master_key = master_key::load(&config, &data_dir(&config))?;
     let traced = config.is_traced();
@@ -124,14 +127,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         intervals: Intervals::default(),
         watch: WatchSettings::default(),
     };
-    tokio::pin!(shutdown);
     let server = tokio::select! {
         server = Server::bind(settings, Clock::system()) => server?,
-        () = &mut shutdown => return Ok(()),
+        () = signals.stop() => return Ok(()),
     };
     let addr: SocketAddr = server.addr()?;
     banner::print(addr, encrypted, postgres.as_ref(), callers);
-    server.run(shutdown).await?;
+    let reload = server.reload();
+    server.run(signals.obey(reload)).await?;
     // The private Postgres goes last. Dropping it waits for its orderly end.
     tokio::task::spawn_blocking(move || drop(postgres)).await.context("stopping Postgres")
 }
@@ -142,27 +145,14 @@ async fn migrate(config: Config) -> anyhow::Result<()> {
     refuse::pooler(&db).await?;
     let applied = migrations::run(&db, Clock::system().now()).await.context("the database")?;
     match applied.as_slice() {
-        [] => println!("The database is up to date."),
-        versions => println!("Applied {}.", versions.join(", ")),
+        [] => output::print("The database is up to date.\n")?,
+        versions => output::print(format_args!("Applied {}.\n", versions.join(", ")))?,
     }
     tokio::task::spawn_blocking(move || drop(postgres)).await.context("stopping Postgres")
 }
 
 fn data_dir(config: &Config) -> std::path::PathBuf {
     config.data_dir.clone().unwrap_or_else(dev_postgres::default_data_dir)
-}
-
-/// Completes on SIGTERM or SIGINT.
-fn shutdown() -> anyhow::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }
 
 impl From<CallersFlag> for Callers {

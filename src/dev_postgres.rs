@@ -22,6 +22,7 @@ mod identity;
 mod install;
 mod ready;
 mod server;
+mod stale;
 mod supervise;
 #[cfg(test)]
 mod tests;

@@ -27,6 +27,7 @@ use tower::Service;
 
 use crate::config::edge::Limits;
 use crate::metrics::Metrics;
+use crate::supervise::Tasks;
 use handshakes::Handshakes;
 use meters::Meters;
 use pace::Paces;
@@ -80,8 +81,13 @@ impl Edge {
 
     /// Serves until `drain`, then closes the port, tells every connection that no further call is taken, and waits
     /// up to `within` for those that were. Each request carries its [`crate::model::caller::Peer`].
-    pub async fn run<S, B>(self, metrics: &Metrics, service: S, within: Duration)
-    where
+    pub async fn run<S, B>(
+        self,
+        metrics: &Metrics,
+        supervised: &Tasks,
+        service: S,
+        within: Duration,
+    ) where
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Future: Send + 'static,
         S::Error: Into<AnyError> + Send,
@@ -119,7 +125,7 @@ impl Edge {
                 drop(place);
             })
         };
-        accept(listener, &parts.drain, &mut tasks, serve).await;
+        accept((supervised, "accept"), listener, &parts.drain, &mut tasks, serve).await;
         parts.calls.close();
         let ending = async {
             while tasks.join_next().await.is_some() {}

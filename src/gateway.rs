@@ -29,11 +29,16 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::transport::Channel;
 
+use crate::metrics::Metrics;
 use crate::model::ids::TenantId;
 use crate::model::token::{AccessClaims, InactiveReason};
+use crate::supervise::{Need, Tasks};
 use credentials::Credentials;
 use keys::Keys;
 use revoked::{Revoked, Withdrawn};
@@ -89,7 +94,7 @@ pub enum Verdict {
 /// Keeps keys and revocations, and validates tokens. Dropping it ends its connection's streams.
 pub struct Gateway {
     shared: Arc<Shared>,
-    following: tokio::task::JoinHandle<()>,
+    _following: JoinSet<()>,
 }
 
 /// What the task that follows shares with those who validate.
@@ -151,7 +156,13 @@ impl Gateway {
         });
         let mut follower = follow::Follower::new(channel, credentials, shared.clone());
         follower.begin().await?;
-        Ok(Gateway { shared, following: tokio::spawn(follower.run()) })
+        let (follower, mut following) = (Arc::new(Mutex::new(follower)), JoinSet::new());
+        let (tasks, stop) = (Tasks::new(&Metrics::default()), CancellationToken::new());
+        tasks.supervise(&mut following, ("gateway", Need::Serving), &stop, move || {
+            let follower = follower.clone();
+            async move { follower.lock().await.run().await }
+        });
+        Ok(Gateway { shared, _following: following })
     }
 
     /// Judges a token by what is known here. Never waits.
@@ -184,12 +195,6 @@ impl Gateway {
     pub fn age(&self) -> Option<Duration> {
         let moment = Instant::now();
         self.shared.timing.now(moment).map(|_| self.shared.timing.age(moment))
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        self.following.abort();
     }
 }
 

@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::edge::accept;
 use crate::edge::places::Places;
 use crate::metrics::Metrics;
+use crate::supervise::Tasks;
 use crate::token::jwk::jwks;
 use crate::token::keys::Keys;
 
@@ -52,6 +53,7 @@ struct Parts {
     keys: Keys,
     clock: Clock,
     up: watch::Receiver<bool>,
+    down: watch::Receiver<usize>,
     drain: CancellationToken,
 }
 
@@ -80,22 +82,24 @@ impl Http {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop`; not ready from `drain` on, nor while `up` is false.
+    /// Serves until `stop`; not ready from `drain` on, nor while `up` is false or a task that the server needs is down.
     pub async fn run(
         self,
         up: watch::Receiver<bool>,
+        tasks: Tasks,
         drain: CancellationToken,
         stop: CancellationToken,
     ) {
-        let parts = Parts { metrics: self.metrics, keys: self.keys, clock: self.clock, up, drain };
+        let (metrics, keys, clock) = (self.metrics, self.keys, self.clock);
+        let parts = Parts { metrics, keys, clock, up, down: tasks.down(), drain };
         let routes = Router::new()
-            .route("/metrics", get(metrics))
+            .route("/metrics", get(scrape))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
-            .route("/.well-known/jwks.json", get(keys))
+            .route("/.well-known/jwks.json", get(key_set))
             .with_state(parts);
         let places = Places::new(MOST, MOST);
-        let mut tasks = JoinSet::new();
+        let mut connections = JoinSet::new();
         let serve = |stream: TcpStream, from: SocketAddr| {
             let place = places.take(from.ip()).ok()?;
             let (routes, stop) = (routes.clone(), stop.clone());
@@ -104,8 +108,8 @@ impl Http {
                 drop(place);
             })
         };
-        accept(self.listener, &stop, &mut tasks, serve).await;
-        let ended = async { while tasks.join_next().await.is_some() {} };
+        accept((&tasks, "accept_http"), self.listener, &stop, &mut connections, serve).await;
+        let ended = async { while connections.join_next().await.is_some() {} };
         // What is cut off here is a scrape.
         let _ = tokio::time::timeout(GRACE, ended).await;
     }
@@ -133,7 +137,7 @@ async fn connection(stream: TcpStream, routes: Router, stop: CancellationToken) 
     let _ = tokio::time::timeout(GRACE, connection).await;
 }
 
-async fn metrics(State(parts): State<Parts>) -> impl IntoResponse {
+async fn scrape(State(parts): State<Parts>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], parts.metrics.render())
 }
 
@@ -142,12 +146,14 @@ async fn ready(State(parts): State<Parts>) -> (StatusCode, &'static str) {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
     } else if !*parts.up.borrow() {
         (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n")
+    } else if *parts.down.borrow() > 0 {
+        (StatusCode::SERVICE_UNAVAILABLE, "a task of the server failed and is started again\n")
     } else {
         (StatusCode::OK, "ready\n")
     }
 }
 
-async fn keys(State(parts): State<Parts>, asked: HeaderMap) -> Response {
+async fn key_set(State(parts): State<Parts>, asked: HeaderMap) -> Response {
     let keyring = match parts.keys.get().await {
         Ok(keyring) => keyring,
         Err(error) => {

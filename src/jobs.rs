@@ -13,10 +13,12 @@ pub mod reload_locations;
 pub mod retain;
 pub mod roll_up;
 pub mod rotate_keys;
+pub mod tell_revocations;
 pub mod warn_insecure;
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
@@ -26,6 +28,18 @@ async fn turn(interval: Duration, stop: &CancellationToken) -> bool {
     tokio::select! {
         () = stop.cancelled() => false,
         () = tokio::time::sleep(interval) => true,
+    }
+}
+
+/// Waits for the next turn, which `asked` brings forward; false if the job must end instead.
+async fn turn_or_asked(
+    interval: Duration,
+    asked: &mut watch::Receiver<()>,
+    stop: &CancellationToken,
+) -> bool {
+    tokio::select! {
+        more = turn(interval, stop) => more,
+        Ok(()) = asked.changed() => true,
     }
 }
 

@@ -21,7 +21,7 @@
 //!
 //! detection                        rules over activities, pure; session calls it
 //! gateway                          a client for those who verify tokens themselves
-//! clock  config  error  telemetry  the floor, open to all
+//! clock  config  error  metrics  supervise  telemetry        the floor, open to all
 //! ```
 //!
 //! To follow an RPC: `grpc/<noun>.rs`, then `<noun>/<verb>.rs`, then `store/<noun>s.rs`.
@@ -47,5 +47,6 @@ pub mod metrics;
 pub mod server;
 pub mod session;
 pub mod store;
+pub mod supervise;
 pub mod telemetry;
 pub mod token;

@@ -1,18 +1,24 @@
 //! The binary: parses the command line and runs it.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use sessiond::cli::{Cli, run};
+use sessiond::supervise::caught;
+use sessiond::telemetry;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> std::process::ExitCode {
-    match run(Cli::parse()).await {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("sessiond: {error:#}");
-            std::process::ExitCode::FAILURE
-        }
-    }
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let done = runtime.map_err(Into::into).and_then(|runtime| {
+        let done = runtime.block_on(caught(run(cli)));
+        // A thread that reads a file which does not answer holds up no end.
+        runtime.shutdown_background();
+        done.unwrap_or_else(|panic| Err(anyhow::anyhow!("a fault of the program: {panic}")))
+    });
+    telemetry::end(done.as_ref().err());
+    if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

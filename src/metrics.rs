@@ -21,10 +21,11 @@ pub struct Metrics(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     registry: Registry,
-    sampled: Mutex<Vec<(Gauge, Sample)>>,
+    sampled: Mutex<Vec<Sample>>,
 }
 
-type Sample = Box<dyn Fn() -> f64 + Send + Sync>;
+/// Brings a metric up to date.
+type Sample = Box<dyn Fn() + Send + Sync>;
 
 impl Metrics {
     /// A counter; its name ends in `_total`.
@@ -51,14 +52,18 @@ impl Metrics {
         sample: impl Fn() -> f64 + Send + Sync + 'static,
     ) {
         let gauge = self.register(Gauge::with_opts(options(name, help)));
-        self.lock().push((gauge, Box::new(sample)));
+        self.lock().push(Box::new(move || gauge.set(sample())));
+    }
+
+    /// A counter that is read when somebody asks; its name ends in `_total`.
+    pub fn counted(&self, name: &str, help: &str, count: impl Fn() -> u64 + Send + Sync + 'static) {
+        let counter = self.counter(name, help);
+        self.lock().push(Box::new(move || counter.inc_by(count().saturating_sub(counter.get()))));
     }
 
     /// All of them, in the text format of Prometheus, version 0.0.4.
     pub fn render(&self) -> String {
-        for (gauge, sample) in self.lock().iter() {
-            gauge.set(sample());
-        }
+        self.lock().iter().for_each(|sample| sample());
         let mut text = Vec::new();
         let written = TextEncoder::new().encode(&self.0.registry.gather(), &mut text);
         written.expect("writing to memory");
@@ -71,7 +76,7 @@ impl Metrics {
         made
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(Gauge, Sample)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Sample>> {
         self.0.sampled.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::session::device;
 use crate::store::migrations;
 use crate::store::pool::Database;
+use crate::supervise::{Need, Tasks};
 use routes::Service;
 use wiring::Wired;
 
@@ -33,8 +34,9 @@ pub use settings::{Intervals, Settings};
 pub use synchronise::synchronise;
 
 /// The longest that jobs take to end and to write what is still in memory. They need far less where the database
-/// answers; with the drain timeout it stays below `TimeoutStopSec` of `deploy/sessiond.service`.
-const JOBS_END: Duration = Duration::from_secs(4);
+/// answers. With what telemetry may take to end it is less than 4 s, and with the drain timeout less than
+/// `TimeoutStopSec` of `deploy/sessiond.service`.
+const JOBS_END: Duration = Duration::from_secs(3);
 
 /// A server that has its port, its database up to date and its keys.
 pub struct Server {
@@ -44,6 +46,8 @@ pub struct Server {
     health: Health,
     jobs: jobs::Jobs,
     metrics: Metrics,
+    tasks: Tasks,
+    reload: watch::Sender<()>,
     /// Tells the streams to end, and the port to close.
     drain: CancellationToken,
     drain_timeout: Duration,
@@ -73,6 +77,7 @@ impl Server {
             .with_context(|| format!("--listen {}", settings.listen))?;
 
         let metrics = Metrics::default();
+        let tasks = Tasks::new(&metrics);
         let certificates = match settings.tls.clone() {
             Some(files) => Some(Certificates::open(files, &clock, &metrics)?),
             None => None,
@@ -80,7 +85,8 @@ impl Server {
         let drain = CancellationToken::new();
         let edge = settings.edge.clone();
         let edge = Edge::new(listener, edge, certificates.clone(), &metrics, drain.clone());
-        let wired = Wired::new(&settings, &db, &clock, &metrics, certificates, &drain).await?;
+        let wired =
+            Wired::new(&settings, &db, &clock, &metrics, &tasks, certificates, &drain).await?;
         let http = match settings.http_listen {
             Some(addr) => Some(Http::bind(addr, metrics.clone(), wired.keys, clock.clone()).await?),
             None => None,
@@ -89,7 +95,19 @@ impl Server {
         let routes = routes::Routes { sessions: wired.sessions, alerts: wired.alerts, health };
         let service = routes.service(&settings, wired.admission, clock, &metrics)?;
         let (health, drain_timeout) = (Health(reporter), settings.drain_timeout);
-        Ok(Server { edge, http, service, health, jobs: wired.jobs, metrics, drain, drain_timeout })
+        let (jobs, reload) = (wired.jobs, watch::Sender::new(()));
+        Ok(Server {
+            edge,
+            http,
+            service,
+            health,
+            jobs,
+            metrics,
+            tasks,
+            reload,
+            drain,
+            drain_timeout,
+        })
     }
 
     /// The address it listens on, with the port that was chosen if 0 was asked for.
@@ -105,22 +123,30 @@ impl Server {
         self.http.as_ref().and_then(|http| http.addr().ok())
     }
 
+    /// Whatever is sent here has the files of certificates and locations looked at, and read if they changed, at once.
+    pub fn reload(&self) -> watch::Sender<()> {
+        self.reload.clone()
+    }
+
     /// Serves until `shutdown`, then refuses new connections, lets calls in progress end within
-    /// the drain timeout, and writes what is still in memory, for 4 s at most.
+    /// the drain timeout, and writes what is still in memory, for 3 s at most.
     ///
     /// # Errors
     /// None so far.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let (up, follow_up) = watch::channel(true);
-        let following = tokio::spawn(self.health.clone().follow(follow_up.clone()));
-        let stop = CancellationToken::new();
-        let mut jobs = self.jobs.start(up, &stop);
+        let (stop, tasks) = (CancellationToken::new(), self.tasks);
+        let mut jobs = self.jobs.start(up, self.reload.subscribe(), &tasks, &stop);
+        let (health, told, down) = (self.health.clone(), follow_up.clone(), tasks.down());
+        let following = tasks.supervise(&mut jobs, ("health", Need::Serving), &stop, move || {
+            health.clone().follow(told.clone(), down.clone())
+        });
         if let Some(http) = self.http {
-            jobs.spawn(http.run(follow_up, self.drain.clone(), stop.clone()));
+            jobs.spawn(http.run(follow_up, tasks.clone(), self.drain.clone(), stop.clone()));
         }
 
         let drain = self.drain;
-        let serving = self.edge.run(&self.metrics, self.service, self.drain_timeout);
+        let serving = self.edge.run(&self.metrics, &tasks, self.service, self.drain_timeout);
         tokio::pin!(serving);
         tokio::select! {
             () = &mut serving => {}

@@ -14,6 +14,7 @@ use crate::error::{Error, Outage, Result};
 use crate::model::feed::{Horizon, Position, Span};
 use crate::store::pool::Database;
 use crate::store::{alerts, feed};
+use crate::supervise::Tasks;
 use ring::Ring;
 
 pub use ring::Batch;
@@ -61,6 +62,7 @@ pub struct Hub(Arc<Inner>);
 struct Inner {
     db: Database,
     settings: WatchSettings,
+    tasks: Tasks,
     /// Of the reader that is at work. Its watchers own it, so that it ends with the last of them.
     current: Mutex<Weak<Ring>>,
     places: Arc<Semaphore>,
@@ -69,11 +71,12 @@ struct Inner {
 }
 
 impl Hub {
-    /// For watchers of `db`.
-    pub fn new(db: Database, settings: WatchSettings) -> Hub {
+    /// For watchers of `db`, whose reader is one of `tasks`.
+    pub fn new(db: Database, settings: WatchSettings, tasks: Tasks) -> Hub {
         Hub(Arc::new(Inner {
             db,
             settings,
+            tasks,
             current: Mutex::default(),
             places: Arc::new(Semaphore::new(settings.watchers)),
             own_reads: Semaphore::new(OWN_READS),
@@ -122,7 +125,7 @@ impl Hub {
         }
         let ring = Arc::new(Ring::new(self.0.settings.kept));
         *current = Arc::downgrade(&ring);
-        tokio::spawn(run(self.0.clone(), Arc::downgrade(&ring)));
+        self.0.tasks.spawn_once("watch_reader", run(self.0.clone(), Arc::downgrade(&ring)));
         ring
     }
 

@@ -1,10 +1,13 @@
 //! `sessiond api-key`: the keys by which principals call.
 
+use std::fmt::Write;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::Subcommand;
 
 use super::database::Opened;
+use super::output;
 use super::principal::GrantArgs;
 use crate::caller::manage::Manage;
 use crate::config::{Config, within};
@@ -51,7 +54,9 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
                 principal = %principal.escape_debug(), key = key.id, expires_at = %key.expires_at,
                 ?grant, "API key created"
             );
-            println!("{}", key.text);
+            output::hand_over(format_args!("{}\n", key.text)).with_context(|| {
+                format!("the key {0} is lost: sessiond api-key revoke {0}", key.id)
+            })?;
         }
         Command::List => list(&manage).await?,
         Command::Revoke { id } => {
@@ -59,17 +64,18 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
             tracing::info!(
                 target: "audit", principal = %principal.escape_debug(), key = id, "API key revoked"
             );
-            println!("{id} of {principal} is revoked.");
+            output::print(format_args!("{id} of {principal} is revoked.\n"))?;
         }
     }
     opened.close().await
 }
 
 async fn list(manage: &Manage) -> anyhow::Result<()> {
-    println!("ID\tPRINCIPAL\tCREATED\tEXPIRES\tSTATE");
+    let mut table = "ID\tPRINCIPAL\tCREATED\tEXPIRES\tSTATE\n".to_owned();
     for (key, state) in manage.keys().await? {
         let written = |time: crate::clock::Time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-        println!(
+        let _ = writeln!(
+            table,
             "{}\t{}\t{}\t{}\t{}",
             key.key_id,
             key.principal,
@@ -78,5 +84,5 @@ async fn list(manage: &Manage) -> anyhow::Result<()> {
             state.name()
         );
     }
-    Ok(())
+    output::print(table)
 }

@@ -1,36 +1,54 @@
 //! What `serve` says when it is ready.
 
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::SocketAddr;
 
 use crate::config::access::CallersFlag;
 use crate::dev_postgres::DevPostgres;
 
-/// Prints where it listens, where the data lies, and lines to try.
+/// Prints where it listens, where the data lies, and lines to try. Does not wait for a reader, nor need one.
 pub fn print(
     addr: SocketAddr,
     encrypted: bool,
     postgres: Option<&DevPostgres>,
     callers: CallersFlag,
 ) {
-    println!("sessiond listens on {addr}");
+    let text = text(addr, encrypted, postgres, callers);
+    let write = move || {
+        let mut out = std::io::stdout().lock();
+        // Nobody may be there to read it.
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    };
+    let _ = std::thread::Builder::new().name("banner".to_owned()).spawn(write);
+}
+
+fn text(
+    addr: SocketAddr,
+    encrypted: bool,
+    postgres: Option<&DevPostgres>,
+    callers: CallersFlag,
+) -> String {
+    let mut text = format!("sessiond listens on {addr}\n");
     if let Some(postgres) = postgres {
-        println!("data lies in {}", postgres.data_dir().display());
-        println!("look at it:");
-        println!("  {}", postgres.psql_line());
+        let (dir, psql) = (postgres.data_dir().display(), postgres.psql_line());
+        let _ = write!(text, "data lies in {dir}\nlook at it:\n  {psql}\n");
     }
     let how = if encrypted { "-cacert CA.pem" } else { "-plaintext" };
-    println!("try:");
+    text.push_str("try:\n");
     if callers == CallersFlag::Authenticated {
-        println!("  sessiond api-key create login --expires-in 90d --role login --tenant default");
-        return;
+        text.push_str(
+            "  sessiond api-key create login --expires-in 90d --role login --tenant default\n",
+        );
+        return text;
     }
-    println!("  grpcurl {how} {addr} list");
-    println!(
-        "  grpcurl {how} -d '{{\"user_id\": \"ada\", \"client_id\": \"web\"}}' {addr} \
-         session.v1.SessionService/CreateSession"
+    let _ = write!(
+        text,
+        "  grpcurl {how} {addr} list\n  \
+         grpcurl {how} -d '{{\"user_id\": \"ada\", \"client_id\": \"web\"}}' {addr} \
+         session.v1.SessionService/CreateSession\n  \
+         grpcurl {how} -d '{{\"filter\": {{\"user_id\": \"ada\"}}}}' {addr} \
+         session.v1.SessionService/ListSessions\n"
     );
-    println!(
-        "  grpcurl {how} -d '{{\"filter\": {{\"user_id\": \"ada\"}}}}' {addr} \
-         session.v1.SessionService/ListSessions"
-    );
+    text
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use chrono::SubsecRound;
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{data_dir, database, master_key};
+use super::{data_dir, database, master_key, output};
 use crate::clock::{Clock, Time};
 use crate::config::Config;
 use crate::server::{refuse, synchronise};
@@ -132,8 +132,7 @@ async fn act(act: Act, db: &Database, config: &Config) -> anyhow::Result<()> {
         bail!("the database is not up to date: run `sessiond migrate`, or start the server, first");
     }
     if let Act::List = act {
-        print!("{}", table(&key_work::list(db, clock.now()).await?));
-        return Ok(());
+        return output::print(table(&key_work::list(db, clock.now()).await?));
     }
     let master = master_key::load(config, &data_dir(config))?;
     let by = format!("operator (uid {})", rustix::process::geteuid().as_raw());
@@ -156,8 +155,7 @@ async fn act(act: Act, db: &Database, config: &Config) -> anyhow::Result<()> {
     if let Err(error) = listener::tell(db).await {
         tracing::debug!(%error, "replicas will hear of it by themselves");
     }
-    println!("{said}");
-    Ok(())
+    output::print(format_args!("{said}\n"))
 }
 
 fn granted<T>(done: Result<T, Refusal>) -> anyhow::Result<T> {

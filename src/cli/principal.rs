@@ -1,8 +1,11 @@
 //! `sessiond principal`: who may call, and what.
 
+use std::fmt::Write;
+
 use clap::{Args, Subcommand};
 
 use super::database::Opened;
+use super::output;
 use crate::caller::manage::{Grant, Manage};
 use crate::caller::permissions::Role;
 use crate::config::Config;
@@ -81,26 +84,27 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
             let grant = grant.grant();
             manage.set_principal(&name, &grant).await?;
             tracing::info!(target: "audit", principal = %name.escape_debug(), ?grant, "principal set");
-            println!("{name} is set.");
+            output::print(format_args!("{name} is set.\n"))?;
         }
         Command::List => list(&manage).await?,
         Command::Remove { name } => {
             manage.remove_principal(&name).await?;
             tracing::info!(target: "audit", principal = %name.escape_debug(), "principal removed");
-            println!("{name} is removed, with its keys.");
+            output::print(format_args!("{name} is removed, with its keys.\n"))?;
         }
     }
     opened.close().await
 }
 
 async fn list(manage: &Manage) -> anyhow::Result<()> {
-    println!("NAME\tROLES\tSCOPES\tTENANTS\tAUDIENCES\tCREATED");
+    let mut table = "NAME\tROLES\tSCOPES\tTENANTS\tAUDIENCES\tCREATED\n".to_owned();
     for principal in manage.principals().await? {
         let joined = |list: &[String]| match list {
             [] => "-".to_owned(),
             list => list.join(","),
         };
-        println!(
+        let _ = writeln!(
+            table,
             "{}\t{}\t{}\t{}\t{}\t{}",
             principal.name,
             joined(&principal.roles),
@@ -110,5 +114,5 @@ async fn list(manage: &Manage) -> anyhow::Result<()> {
             principal.created_at.format("%Y-%m-%dT%H:%M:%SZ")
         );
     }
-    Ok(())
+    output::print(table)
 }

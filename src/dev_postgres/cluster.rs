@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::binaries::Binaries;
 use super::identity::Identity;
+use super::stale;
 use super::supervise::STOP_PATIENCE;
 use super::{NAME, POLL};
 
@@ -100,28 +101,20 @@ pub(super) fn take_over(home: &Path, identity: &Identity) -> Result<()> {
     bail!("Postgres (process {pid}) of an earlier run does not stop: end it (kill -9 {pid})")
 }
 
-/// The server that `postmaster.pid` names, if that process still is a server in this cluster: a
-/// process id outlives its process, and may be another's by now.
+/// The server that runs in this cluster. Where the system does not tell of all processes, it is the one that
+/// `postmaster.pid` names, if that is a server in this cluster: a process id outlives its process, and may be another's
+/// by now.
 fn running_server(data: &Path) -> Option<Pid> {
-    let file = fs::read_to_string(data.join("postmaster.pid")).ok()?;
-    let pid = Pid::from_raw(file.lines().next()?.trim().parse().ok()?)?;
-    let command = command_line(pid)?;
-    (command.contains("postgres") && command.contains(&*data.to_string_lossy())).then_some(pid)
-}
-
-fn command_line(pid: Pid) -> Option<String> {
-    let pid = pid.as_raw_nonzero();
-    let text = if cfg!(target_os = "linux") {
-        fs::read(format!("/proc/{pid}/cmdline")).ok()?
-    } else {
-        Command::new("ps")
-            .args(["-ww", "-o", "command=", "-p"])
-            .arg(pid.to_string())
-            .output()
-            .ok()?
-            .stdout
-    };
-    Some(String::from_utf8_lossy(&text).into_owned())
+    if cfg!(target_os = "linux") {
+        return stale::server(data);
+    }
+    let file = fs::read(data.join("postmaster.pid")).ok()?;
+    let first = String::from_utf8_lossy(&file).lines().next()?.trim().parse().ok()?;
+    let pid = Pid::from_raw(first)?;
+    let number = pid.as_raw_nonzero().to_string();
+    let told = Command::new("ps").args(["-ww", "-o", "command=", "-p", &number]).output().ok()?;
+    let line = String::from_utf8_lossy(&told.stdout);
+    (line.contains("postgres") && line.contains(&*data.to_string_lossy())).then_some(pid)
 }
 
 fn run(mut command: Command, input: &str) -> Result<()> {

@@ -4,8 +4,9 @@
 //! it. The thread also is the parent that the kernel watches: on Linux the parent-death signal
 //! follows the thread, not the process, so it must live as long as the server does.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Child, ExitStatus};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,10 @@ use anyhow::{Context, Result};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
+use super::home::socket_in;
 use super::server::Server;
+use super::stale;
+use crate::supervise::words;
 
 /// How long each signal to stop may take before the next, harsher one.
 pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -37,7 +41,7 @@ impl Supervisor {
         let shared = Arc::new(Shared { state, changed: Condvar::new() });
         let thread = std::thread::Builder::new().name("postgres".to_owned()).spawn({
             let shared = Arc::clone(&shared);
-            move || shared.keep_running(&server)
+            move || shared.keep(&server)
         });
         Ok(Supervisor { shared, thread: Some(thread.context("cannot start a thread")?) })
     }
@@ -89,14 +93,34 @@ enum Goal {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no thread panics while it holds the state")
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps it running, also if that fails. Its child goes first: two servers never run in one cluster.
+    fn keep(&self, server: &Server) {
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.keep_running(server))) {
+            tracing::error!(
+                error = words(&*panic),
+                "what keeps Postgres running failed, and goes on"
+            );
+            let left = self.lock().pid;
+            if let Some(pid) = left {
+                let _ = kill_process(pid, Signal::INT);
+                let _ = retry_on_intr(|| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED));
+            }
+            self.lock().pid = None;
+            self.changed.notify_all();
+            std::thread::sleep(LONGEST_PAUSE);
+        }
     }
 
     fn keep_running(&self, server: &Server) {
         let mut pause = SHORTEST_PAUSE;
         loop {
+            stale::clear(&server.data, &socket_in(&server.socket_dir));
             let halted = |state: &mut State| state.goal == Goal::Halt;
-            let mut state = self.changed.wait_while(self.lock(), halted).expect("as in lock");
+            let state = self.changed.wait_while(self.lock(), halted);
+            let mut state = state.unwrap_or_else(PoisonError::into_inner);
             if state.goal == Goal::Quit {
                 return;
             }
@@ -121,7 +145,7 @@ impl Shared {
             }
             let running = |state: &mut State| state.goal == Goal::Run;
             let waited = self.changed.wait_timeout_while(state, pause, running);
-            let timed_out = waited.expect("as in lock").1.timed_out();
+            let timed_out = waited.unwrap_or_else(PoisonError::into_inner).1.timed_out();
             pause = if timed_out { LONGEST_PAUSE.min(pause * 2) } else { SHORTEST_PAUSE };
         }
     }
@@ -149,7 +173,7 @@ impl Shared {
             let _ = kill_process(pid, signal);
             let running = |state: &mut State| state.pid.is_some();
             let waited = self.changed.wait_timeout_while(state, STOP_PATIENCE, running);
-            (state, _) = waited.expect("as in lock");
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
     }
 }

@@ -5,16 +5,37 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+use crate::supervise::{Need, Tasks};
 
 /// How long it waits after the first refusal of the system, and at most; doubled each time.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// Takes connections until `stop`, then closes the port. What `serve` makes of one runs as one of `tasks`; nothing =
-/// it is closed at once.
+/// Takes connections until `stop`, supervised as `name`, then closes the port. What `serve` makes of one runs as one of
+/// `connections`; nothing = it is closed at once.
 pub async fn accept<F>(
+    (tasks, name): (&Tasks, &'static str),
     listener: TcpListener,
+    stop: &CancellationToken,
+    connections: &mut JoinSet<()>,
+    serve: impl Fn(TcpStream, SocketAddr) -> Option<F> + Sync,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    // Those that are open outlive a failure of the loop.
+    let (connections, listener, serve) = (Mutex::new(connections), &listener, &serve);
+    let taking = async || {
+        let mut connections = connections.lock().await;
+        take(listener, stop, &mut connections, serve).await;
+    };
+    tasks.keep((name, Need::Serving), stop, taking).await;
+}
+
+async fn take<F>(
+    listener: &TcpListener,
     stop: &CancellationToken,
     tasks: &mut JoinSet<()>,
     serve: impl Fn(TcpStream, SocketAddr) -> Option<F>,

@@ -48,6 +48,7 @@ pub(super) struct Follower {
     anew: Option<Revoked>,
     keys_at: Instant,
     evicted_at: Instant,
+    running: bool,
 }
 
 impl Follower {
@@ -64,6 +65,7 @@ impl Follower {
             anew: None,
             keys_at: now,
             evicted_at: now,
+            running: false,
         }
     }
 
@@ -81,8 +83,12 @@ impl Follower {
         tokio::time::timeout(BEGIN, beginning).await.map_err(late)?
     }
 
-    /// For ever.
-    pub async fn run(mut self) {
+    /// For ever. If it is called again, because a run failed in the middle, everything is fetched anew.
+    pub async fn run(&mut self) {
+        if std::mem::replace(&mut self.running, true) {
+            (self.stream, self.anew) = (None, None);
+            self.cursor.clear();
+        }
         let mut wait = RETRY[0];
         let shared = self.shared.clone();
         loop {

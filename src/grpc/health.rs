@@ -20,12 +20,16 @@ impl Health {
         }
     }
 
-    /// Says what `up` says until it is dropped.
-    pub async fn follow(self, mut up: watch::Receiver<bool>) {
+    /// Says whether the database is `up` and none of the tasks that the server needs is `down`, until either is dropped.
+    pub async fn follow(self, mut up: watch::Receiver<bool>, mut down: watch::Receiver<usize>) {
         loop {
-            let serving = *up.borrow_and_update();
+            let serving = *up.borrow_and_update() && *down.borrow_and_update() == 0;
             self.set(serving).await;
-            if up.changed().await.is_err() {
+            let changed = tokio::select! {
+                changed = up.changed() => changed,
+                changed = down.changed() => changed,
+            };
+            if changed.is_err() {
                 return;
             }
         }

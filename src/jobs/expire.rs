@@ -1,5 +1,6 @@
 //! Sweeps expired sessions, slice by slice, until none is due.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -8,7 +9,7 @@ use crate::jobs::{slices, turn};
 use crate::session::expire::Expire;
 
 /// Runs until `stop`, also between slices.
-pub async fn run(expire: Expire, interval: Duration, stop: CancellationToken) {
+pub async fn run(expire: Arc<Expire>, interval: Duration, stop: CancellationToken) {
     while turn(interval, &stop).await {
         slices(&stop, "sweep failed; trying again at the next turn", || expire.slice()).await;
     }

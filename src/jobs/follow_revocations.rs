@@ -1,4 +1,4 @@
-//! Follows what is revoked anywhere, and tells others of what is revoked here.
+//! Follows what is revoked anywhere.
 
 use tokio_util::sync::CancellationToken;
 
@@ -8,7 +8,6 @@ use crate::cache::tail::Tail;
 pub async fn run(tail: Tail, stop: CancellationToken) {
     tokio::select! {
         () = tail.follow() => {}
-        () = tail.tell() => {}
         () = stop.cancelled() => {}
     }
 }

@@ -3,14 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::edge::tls::Certificates;
-use crate::jobs::turn;
+use crate::jobs::turn_or_asked;
 
-/// Runs until `stop`.
-pub async fn run(certificates: Arc<Certificates>, interval: Duration, stop: CancellationToken) {
-    while turn(interval, &stop).await {
+/// Runs until `stop`; `asked` has it look at once.
+pub async fn run(
+    certificates: Arc<Certificates>,
+    interval: Duration,
+    mut asked: watch::Receiver<()>,
+    stop: CancellationToken,
+) {
+    while turn_or_asked(interval, &mut asked, &stop).await {
         let certificates = certificates.clone();
         if tokio::task::spawn_blocking(move || certificates.reload()).await.is_err() {
             tracing::error!("certificates could not be read; the old stay");

@@ -2,14 +2,20 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::jobs::turn;
+use crate::jobs::turn_or_asked;
 use crate::session::location::Locator;
 
-/// Runs until `stop`.
-pub async fn run(locator: Locator, interval: Duration, stop: CancellationToken) {
-    while turn(interval, &stop).await {
+/// Runs until `stop`; `asked` has it look at once.
+pub async fn run(
+    locator: Locator,
+    interval: Duration,
+    mut asked: watch::Receiver<()>,
+    stop: CancellationToken,
+) {
+    while turn_or_asked(interval, &mut asked, &stop).await {
         let locator = locator.clone();
         // Reading and verifying takes a while, and no thread of the requests.
         if tokio::task::spawn_blocking(move || locator.reload()).await.is_err() {

@@ -1,5 +1,6 @@
 //! Keeps tables in shape: partitions ahead of time, nothing remembered for longer than promised.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -8,7 +9,7 @@ use crate::jobs::{slices, turn};
 use crate::session::retain::Retain;
 
 /// Runs until `stop`.
-pub async fn run(retain: Retain, interval: Duration, stop: CancellationToken) {
+pub async fn run(retain: Arc<Retain>, interval: Duration, stop: CancellationToken) {
     while turn(interval, &stop).await {
         if let Err(error) = retain.create_partitions().await {
             tracing::warn!(%error, "partitions could not be created ahead");

@@ -20,6 +20,8 @@ use crate::session::notice::Notices;
 use crate::session::retain::Retain;
 use crate::session::roll_up::RollUp;
 use crate::session::touch::Touches;
+use crate::supervise::Need::{self, Serving, Upkeep};
+use crate::supervise::Tasks;
 use crate::token::key_work::KeyWork;
 
 /// What the jobs work with.
@@ -42,9 +44,23 @@ pub(super) struct Jobs {
     pub intervals: Intervals,
 }
 
+/// Jobs that are starting.
+struct Starting<'a> {
+    set: JoinSet<()>,
+    tasks: &'a Tasks,
+    stop: &'a CancellationToken,
+}
+
 impl Jobs {
-    /// Starts them all; each ends soon after `stop`.
-    pub fn start(self, up: watch::Sender<bool>, stop: &CancellationToken) -> JoinSet<()> {
+    /// Starts them all, as supervised tasks; each ends soon after `stop`. `reload` has those that read files look at
+    /// once.
+    pub fn start(
+        self,
+        up: watch::Sender<bool>,
+        reload: watch::Receiver<()>,
+        tasks: &Tasks,
+        stop: &CancellationToken,
+    ) -> JoinSet<()> {
         let Intervals {
             flush,
             sweep,
@@ -58,25 +74,70 @@ impl Jobs {
             roll_up,
             rotate,
         } = self.intervals;
-        let mut jobs = JoinSet::new();
-        jobs.spawn(jobs::expire::run(self.expire, sweep, stop.clone()));
-        jobs.spawn(jobs::flush_touches::run(self.touches, flush, stop.clone()));
-        jobs.spawn(jobs::flush_notices::run(self.notices, flush, stop.clone()));
-        jobs.spawn(jobs::follow_revocations::run(self.tail, stop.clone()));
-        jobs.spawn(jobs::probe::run(self.reader, up, probe, stop.clone()));
-        jobs.spawn(jobs::retain::run(self.retain, retain, stop.clone()));
-        jobs.spawn(jobs::apply_policies::run(self.apply, apply, stop.clone()));
-        jobs.spawn(jobs::reload_locations::run(self.locator, locations, stop.clone()));
+        let mut jobs = Starting { set: JoinSet::new(), tasks, stop };
+        let expire = Arc::new(self.expire);
+        jobs.add(("expire", Upkeep), expire, move |job, stop| jobs::expire::run(job, sweep, stop));
+        jobs.add(("flush_touches", Serving), self.touches, move |job, stop| {
+            jobs::flush_touches::run(job, flush, stop)
+        });
+        jobs.add(("flush_notices", Serving), self.notices, move |job, stop| {
+            jobs::flush_notices::run(job, flush, stop)
+        });
+        let following = ("follow_revocations", Serving);
+        jobs.add(following, self.tail.clone(), jobs::follow_revocations::run);
+        jobs.add(("tell_revocations", Serving), self.tail, jobs::tell_revocations::run);
+        jobs.add(("probe", Serving), (self.reader, up), move |(reader, up), stop| {
+            jobs::probe::run(reader, up, probe, stop)
+        });
+        let keeping = Arc::new(self.retain);
+        jobs.add(("retain", Upkeep), keeping, move |job, stop| {
+            jobs::retain::run(job, retain, stop)
+        });
+        jobs.add(("apply_policies", Upkeep), self.apply, move |job, stop| {
+            jobs::apply_policies::run(job, apply, stop)
+        });
+        let locator = (self.locator, reload.clone());
+        jobs.add(("reload_locations", Upkeep), locator, move |(job, asked), stop| {
+            jobs::reload_locations::run(job, locations, asked, stop)
+        });
         if let Some(files) = self.certificates {
-            jobs.spawn(jobs::reload_certificates::run(files, certificates, stop.clone()));
+            let files = (files, reload);
+            jobs.add(("reload_certificates", Upkeep), files, move |(job, asked), stop| {
+                jobs::reload_certificates::run(job, certificates, asked, stop)
+            });
         }
         if self.insecure {
-            jobs.spawn(jobs::warn_insecure::run(insecure, stop.clone()));
+            jobs.add(("warn_insecure", Upkeep), (), move |(), stop| {
+                jobs::warn_insecure::run(insecure, stop)
+            });
         }
-        jobs.spawn(jobs::detect::run(self.detect, detect, stop.clone()));
-        jobs.spawn(jobs::roll_up::run(self.roll_up, roll_up, stop.clone()));
+        jobs.add(("detect", Upkeep), Arc::new(self.detect), move |job, stop| {
+            jobs::detect::run(job, detect, stop)
+        });
+        jobs.add(("roll_up", Upkeep), self.roll_up, move |job, stop| {
+            jobs::roll_up::run(job, roll_up, stop)
+        });
         let rotation = self.key_rotation;
-        jobs.spawn(jobs::rotate_keys::run(self.key_work, rotation, rotate, stop.clone()));
-        jobs
+        jobs.add(("rotate_keys", Upkeep), self.key_work, move |job, stop| {
+            jobs::rotate_keys::run(job, rotation, rotate, stop)
+        });
+        jobs.set
+    }
+}
+
+impl Starting<'_> {
+    /// Supervises what `run` makes of `part`.
+    fn add<P, F>(
+        &mut self,
+        name: (&'static str, Need),
+        part: P,
+        run: impl Fn(P, CancellationToken) -> F + Send + 'static,
+    ) where
+        P: Clone + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stop = self.stop.clone();
+        self.tasks
+            .supervise(&mut self.set, name, self.stop, move || run(part.clone(), stop.clone()));
     }
 }

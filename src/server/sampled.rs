@@ -3,12 +3,16 @@
 use crate::metrics::Metrics;
 use crate::session::touch::Touches;
 use crate::store::pool::Database;
+use crate::telemetry::lines;
 
 /// Those of the parts that many have.
 pub(super) fn register(metrics: &Metrics, db: &Database, touches: &Touches, insecure: bool) {
     let help =
         "1 = the server does without TLS and authenticated callers (--dangerously-insecure).";
     metrics.sampled("dangerously_insecure", help, move || f64::from(u8::from(insecure)));
+    let help =
+        "Lines of the log of this process that were dropped, since nobody read standard error.";
+    metrics.counted("log_lines_dropped_total", help, lines::dropped);
     let touches = touches.clone();
     let help = "Sessions whose last activity is noted and not written yet.";
     metrics.sampled("touch_backlog", help, move || touches.backlog() as f64);

@@ -54,6 +54,7 @@ use crate::session::{
     watch_revocations::WatchRevocations,
 };
 use crate::store::pool::Database;
+use crate::supervise::Tasks;
 use crate::token::cursor::Cursors;
 use crate::token::issuer::Issuer;
 use crate::token::key_work::KeyWork;
@@ -79,6 +80,7 @@ impl Wired {
         db: &Database,
         clock: &Clock,
         metrics: &Metrics,
+        tasks: &Tasks,
         certificates: Option<Arc<Certificates>>,
         drain: &CancellationToken,
     ) -> anyhow::Result<Wired> {
@@ -100,7 +102,7 @@ impl Wired {
         let admission = admission(settings, db, clock, &seen, &changes);
         let tail = Tail::new(db.clone(), reader.clone(), changes, seen, clock.clone(), metrics);
         let locator = &settings.locator;
-        let hub = Hub::new(db.clone(), settings.watch);
+        let hub = Hub::new(db.clone(), settings.watch, tasks.clone());
         let cursors = Cursors::new(keys.clone());
         let streams = Arc::new(Streams::new(cursors, settings.watch, clock.clone(), drain.clone()));
         let notices = Notices::new(db.clone(), clock.clone(), locator.clone());
@@ -113,7 +115,7 @@ impl Wired {
             locator: locator.clone(),
             reader: reader.clone(),
         };
-        let create = Create::new(policies.clone(), parts);
+        let create = Create::new(policies.clone(), parts, tasks);
         let refresh = Refresh::new(
             db,
             Rate::per_minute(settings.refresh_limit),
@@ -123,6 +125,7 @@ impl Wired {
             touches.clone(),
             locator.clone(),
             reader.clone(),
+            tasks,
         );
         let validate = Validate::new(
             reader.clone(),

@@ -19,6 +19,7 @@ use crate::model::session::Session;
 use crate::model::token::TokenPair;
 use crate::session::create::batch::Admitted;
 use crate::session::lanes::Lanes;
+use crate::supervise::Tasks;
 use crate::token::conflict::Holder;
 use crate::token::issuer::Issuer;
 use uuid::Uuid;
@@ -83,10 +84,11 @@ impl NewSession {
 }
 
 impl Create {
-    /// Creates sessions under `policies`.
-    pub fn new(policies: Policies, parts: Parts) -> Create {
+    /// Creates sessions under `policies`, in lanes that are `tasks`.
+    pub fn new(policies: Policies, parts: Parts, tasks: &Tasks) -> Create {
         let (db, issuer, clock) = (parts.db.clone(), parts.issuer.clone(), parts.clock.clone());
-        Create { lanes: Lanes::start(LANES, &db, parts), issuer, clock, policies }
+        let lanes = Lanes::start(("create", LANES), tasks, &db, parts);
+        Create { lanes, issuer, clock, policies }
     }
 
     /// Creates a session, or repeats the answer to a `request_id` that did so before.

@@ -8,11 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Outage, Result};
 use crate::model::ids::{TenantId, UserId};
 use crate::store::pool::Database;
+use crate::supervise::{Need, Tasks, caught};
 
 /// Jobs that wait in one lane; more are refused as overload, with nothing done.
 const QUEUE: usize = 1024;
@@ -40,9 +44,10 @@ pub trait Work: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Result<Self::Answer>>>> + Send;
 }
 
-/// A fixed number of lanes, each a task with a bounded queue. Dropping it ends them.
+/// A fixed number of lanes, each a supervised task with a bounded queue. Dropping it ends them.
 pub struct Lanes<W: Work> {
     queues: Vec<mpsc::Sender<Queued<W>>>,
+    _lanes: JoinSet<()>,
 }
 
 struct Queued<W: Work> {
@@ -51,39 +56,58 @@ struct Queued<W: Work> {
 }
 
 impl<W: Work> Lanes<W> {
-    /// Starts `count` lanes that do `work` on `db`.
-    pub fn start(count: usize, db: &Database, work: W) -> Lanes<W> {
-        let work = Arc::new(work);
+    /// Starts `count` lanes that do `work` on `db`, as `tasks` of this name.
+    pub fn start(
+        (name, count): (&'static str, usize),
+        tasks: &Tasks,
+        db: &Database,
+        work: W,
+    ) -> Lanes<W> {
+        let (work, stop) = (Arc::new(work), CancellationToken::new());
+        let mut lanes = JoinSet::new();
         let queues = (0..count)
             .map(|_| {
                 let (sender, queue) = mpsc::channel(QUEUE);
-                tokio::spawn(serve(queue, db.clone(), work.clone()));
+                // What is queued outlives a failure of the lane.
+                let (queue, db, work) = (Arc::new(Mutex::new(queue)), db.clone(), work.clone());
+                tasks.supervise(&mut lanes, (name, Need::Serving), &stop, move || {
+                    serve(queue.clone(), db.clone(), work.clone())
+                });
                 sender
             })
             .collect();
-        Lanes { queues }
+        Lanes { queues, _lanes: lanes }
     }
 
     /// Queues a job and waits for its answer.
     ///
     /// # Errors
     /// Those of the job; [`Error::Overloaded`] if the queue is full; [`Error::Unavailable`] if it
-    /// took too long, its outcome then unknown.
+    /// took too long, its outcome then unknown; [`Error::Internal`] if the job or its lane panicked.
     pub async fn submit(&self, job: W::Job) -> Result<W::Answer> {
         let mut hasher = DefaultHasher::new();
         W::user(&job).hash(&mut hasher);
         let lane = (hasher.finish() % self.queues.len() as u64) as usize;
         let (answer, answered) = oneshot::channel();
-        self.queues[lane].try_send(Queued { job, answer }).map_err(|_| Error::Overloaded)?;
+        self.queues[lane].try_send(Queued { job, answer }).map_err(refused)?;
         match tokio::time::timeout(PATIENCE, answered).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(Error::Internal(anyhow::anyhow!("a lane ended without an answer"))),
+            Ok(Err(_)) => Err(Error::Internal(anyhow::anyhow!("a lane failed before it answered"))),
             Err(_) => Err(Error::Unavailable(Outage::Timeout)),
         }
     }
 }
 
-async fn serve<W: Work>(mut queue: mpsc::Receiver<Queued<W>>, db: Database, work: Arc<W>) {
+/// A full queue is for the caller to wait out; a closed one is a fault.
+fn refused<T>(error: TrySendError<T>) -> Error {
+    match error {
+        TrySendError::Full(_) => Error::Overloaded,
+        TrySendError::Closed(_) => Error::Internal(anyhow::anyhow!("a lane has ended")),
+    }
+}
+
+async fn serve<W: Work>(queue: Queue<W>, db: Database, work: Arc<W>) {
+    let mut queue = queue.lock().await;
     let mut batch = Vec::with_capacity(BATCH);
     while queue.recv_many(&mut batch, BATCH).await > 0 {
         // Nobody waits any more for a job whose caller gave up; it must not be done for nobody.
@@ -98,14 +122,37 @@ async fn serve<W: Work>(mut queue: mpsc::Receiver<Queued<W>>, db: Database, work
     }
 }
 
+type Queue<W> = Arc<Mutex<mpsc::Receiver<Queued<W>>>>;
 type Answers<W> = Vec<oneshot::Sender<Result<<W as Work>::Answer>>>;
+
+/// Does jobs in one transaction, within its time.
+///
+/// # Errors
+/// [`Panicked`], with which it is not known what was done.
+async fn attempt<W: Work>(
+    db: &Database,
+    work: &W,
+    jobs: &[W::Job],
+) -> Result<Result<Vec<Result<W::Answer>>>, Panicked> {
+    caught(db.within(work.run(jobs))).await.map_err(Panicked)
+}
+
+/// A batch panicked. None of its jobs is done again: it may have been committed before.
+struct Panicked(String);
+
+impl Panicked {
+    fn for_all<T>(self, jobs: usize) -> Vec<Result<T>> {
+        Error::Internal(anyhow::anyhow!("a batch panicked: {}", self.0)).for_all(jobs)
+    }
+}
 
 /// Runs a batch. If it fails for a reason that may lie with one user, each user's jobs by
 /// themselves, side by side: whoever waits for a lock holds up nobody else.
 async fn run<W: Work>(db: &Database, work: &W, jobs: &[W::Job], answers: Answers<W>) {
-    let error = match db.within(work.run(jobs)).await {
-        Ok(results) => return send::<W>(results, answers),
-        Err(error) => error,
+    let error = match attempt(db, work, jobs).await {
+        Ok(Ok(results)) => return send::<W>(results, answers),
+        Ok(Err(error)) => error,
+        Err(panicked) => return send::<W>(panicked.for_all(jobs.len()), answers),
     };
     use Outage::{Locked, Raced};
     if !matches!(error, Error::Unavailable(Locked(_) | Raced(_)) | Error::Internal(_)) {
@@ -122,7 +169,8 @@ async fn run<W: Work>(db: &Database, work: &W, jobs: &[W::Job], answers: Answers
             if answers.iter().all(oneshot::Sender::is_closed) {
                 return;
             }
-            send::<W>(of_one_user(db, work, jobs).await, answers);
+            let done = of_one_user(db, work, jobs).await;
+            send::<W>(done.unwrap_or_else(|panicked| panicked.for_all(jobs.len())), answers);
         }
     });
     join_all(users).await;
@@ -130,23 +178,30 @@ async fn run<W: Work>(db: &Database, work: &W, jobs: &[W::Job], answers: Answers
 
 /// Runs jobs of one user. A lock is held against all of them, so they fail together; after a lost
 /// race the winner can be read; a fault may lie in one job, so then each runs alone.
-async fn of_one_user<W: Work>(db: &Database, work: &W, jobs: &[W::Job]) -> Vec<Result<W::Answer>> {
-    let mut outcome = db.within(work.run(jobs)).await;
+async fn of_one_user<W: Work>(
+    db: &Database,
+    work: &W,
+    jobs: &[W::Job],
+) -> Result<Vec<Result<W::Answer>>, Panicked> {
+    let mut outcome = attempt(db, work, jobs).await?;
     if matches!(outcome, Err(Error::Unavailable(Outage::Raced(_)))) {
-        outcome = db.within(work.run(jobs)).await;
+        outcome = attempt(db, work, jobs).await?;
     }
-    match outcome {
-        Ok(results) => results,
-        Err(Error::Internal(_)) if jobs.len() > 1 => {
-            let mut results = Vec::with_capacity(jobs.len());
-            for job in jobs {
-                let alone = db.within(work.run(std::slice::from_ref(job))).await;
-                results.extend(alone.unwrap_or_else(|error| error.for_all(1)));
-            }
-            results
-        }
-        Err(error) => error.for_all(jobs.len()),
+    let error = match outcome {
+        Ok(results) => return Ok(results),
+        Err(error) => error,
+    };
+    if jobs.len() == 1 || !matches!(error, Error::Internal(_)) {
+        return Ok(error.for_all(jobs.len()));
     }
+    let mut results = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        results.extend(match attempt(db, work, std::slice::from_ref(job)).await {
+            Ok(alone) => alone.unwrap_or_else(|error| error.for_all(1)),
+            Err(panicked) => panicked.for_all(1),
+        });
+    }
+    Ok(results)
 }
 
 fn send<W: Work>(results: Vec<Result<W::Answer>>, answers: Answers<W>) {
@@ -155,3 +210,6 @@ fn send<W: Work>(results: Vec<Result<W::Answer>>, answers: Answers<W>) {
         let _ = answer.send(result);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,7 @@ use crate::session::location::Locator;
 use crate::session::refresh::batch::{Batch, Job};
 use crate::session::touch::Touches;
 use crate::store::pool::Database;
+use crate::supervise::Tasks;
 use crate::token::issuer::Issuer;
 use crate::token::refresh;
 
@@ -39,7 +40,8 @@ pub struct Refreshed {
 }
 
 impl Refresh {
-    /// Refreshes sessions of `db` under `policies`, each no more often than `rate` says.
+    /// Refreshes sessions of `db` under `policies`, each no more often than `rate` says, in lanes that are `tasks`.
+    #[expect(clippy::too_many_arguments, reason = "each is a part that a batch needs")]
     pub fn new(
         db: &Database,
         rate: Rate,
@@ -49,10 +51,12 @@ impl Refresh {
         touches: Touches,
         locator: Locator,
         reader: SessionReader,
+        tasks: &Tasks,
     ) -> Refresh {
         let (db, own) = (db.clone(), issuer.clone());
         let batch = Batch { db, rate, clock, policies, issuer: own, touches, locator, reader };
-        Refresh { lanes: Lanes::start(LANES, &batch.db.clone(), batch), issuer }
+        let lanes = Lanes::start(("refresh", LANES), tasks, &batch.db.clone(), batch);
+        Refresh { lanes, issuer }
     }
 
     /// Exchanges `token` for `caller`, to whom one of another's tenant is none of ours. What `client` states replaces

@@ -1,5 +1,7 @@
 //! Traces, sent to a collector: OTLP over gRPC, from a bounded queue that drops what does not fit.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use http::HeaderMap;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
@@ -45,9 +47,9 @@ impl Sender {
             .with_tracked_inactivity(false)
     }
 
-    /// Sends what is queued; waits for the collector for five seconds at most.
-    pub fn finish(&self) {
-        if let Err(error) = self.0.shutdown_with_timeout(std::time::Duration::from_secs(5)) {
+    /// Sends what is queued; waits for the collector for this long at most.
+    pub fn finish(&self, within: Duration) {
+        if let Err(error) = self.0.shutdown_with_timeout(within) {
             tracing::warn!(%error, "the last traces were not sent");
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Signal, kill_process, test_kill_process};
 use sessiond::grpc::pb::session as pb;
 use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
 use tokio::sync::watch;
@@ -12,6 +12,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 use crate::harness::calls::{new_session, parts};
+use crate::harness::cluster::own_cluster;
 use crate::harness::process::{Place, outcome};
 use crate::harness::wait;
 
@@ -157,4 +158,29 @@ async fn a_signal_to_stop_loses_no_accepted_call() {
         assert_eq!(there, said, "{signal:?}");
         assert_kept(&mut client, &acknowledged).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_a_crash_left_with_the_id_of_another_process_holds_up_no_start() {
+    let place = Place::new();
+    // Its server runs as the same user.
+    let (other, _dir) = own_cluster().await;
+    let mut client = place.serve().await;
+    for first in [other.pid().expect("it runs").to_string(), "x".to_owned(), String::new()] {
+        client.1.create_session(new_session("ada")).await.expect("a session");
+        let file = place.data_dir().join("postgres/postmaster.pid");
+        let text = std::fs::read_to_string(&file).expect("it runs");
+        let (_, rest) = text.split_once('\n').expect("lines");
+        let postgres = place.postgres().expect("it runs");
+        client.0.signal(Signal::KILL);
+        client.0.ended().await;
+        // It may be gone by itself.
+        let _ = kill_process(postgres, Signal::KILL);
+        wait::until(async || test_kill_process(postgres).is_err()).await;
+        let left = if first.is_empty() { String::new() } else { format!("{first}\n{rest}") };
+        std::fs::write(&file, left).expect("our file");
+        client = place.serve().await;
+    }
+    client.0.signal(Signal::TERM);
+    assert!(client.0.ended().await.status.success());
 }

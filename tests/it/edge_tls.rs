@@ -13,6 +13,7 @@ use sessiond::edge::Edge;
 use sessiond::edge::tls::Certificates;
 use sessiond::metrics::Metrics;
 use sessiond::model::caller::{Identity, Peer};
+use sessiond::supervise::Tasks;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -23,6 +24,7 @@ use crate::harness::{clock, start_with};
 /// A port that tells its callers who they are.
 async fn mirror(files: &Files, required: bool) -> (SocketAddr, DropGuard) {
     let metrics = Metrics::default();
+    let tasks = Tasks::new(&metrics);
     let certificates = Certificates::open(files.settings(required), &clock(), &metrics);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let (addr, drain) = (listener.local_addr().expect("a port"), CancellationToken::new());
@@ -33,7 +35,9 @@ async fn mirror(files: &Files, required: bool) -> (SocketAddr, DropGuard) {
         assert!(peer.address.ip().is_loopback());
         Ok::<_, Infallible>(Response::new(format!("{:?}", peer.identity)))
     });
-    tokio::spawn(async move { edge.run(&metrics, service, std::time::Duration::ZERO).await });
+    tokio::spawn(
+        async move { edge.run(&metrics, &tasks, service, std::time::Duration::ZERO).await },
+    );
     (addr, drain.drop_guard())
 }
 

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use sessiond::cache::feed::{Hub, Watch, WatchSettings};
+use sessiond::metrics::Metrics;
 use sessiond::model::activity::Activity;
 use sessiond::store::pool::Database;
+use sessiond::supervise::Tasks;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -15,7 +17,8 @@ use crate::harness::{TestServer, clock, start, start_on, wait};
 fn hub(server: &TestServer) -> Hub {
     let db = Database::new(&server.db.url, 4).expect("a URL");
     let look = Duration::from_millis(20);
-    Hub::new(db, WatchSettings { look, ..WatchSettings::default() })
+    let tasks = Tasks::new(&Metrics::default());
+    Hub::new(db, WatchSettings { look, ..WatchSettings::default() }, tasks)
 }
 
 async fn watch(hub: &Hub) -> Watch<Uuid> {

@@ -78,6 +78,11 @@ tests/it/list.rs        | use super::*;                                         
 src/model/a.rs          | #[cfg(test)] mod tests { use super::*; fn f() { a().unwrap() } } |
 src/model/tests.rs      | fn f() { a().unwrap() }                                       |
 src/model/a.rs          | #[cfg(test)] use a::b; fn f() { b().unwrap() }                | unwrap
+src/session/a.rs        | fn f() { tokio::spawn(g()); set.spawn(g()); thread::spawn(h); } | spawn spawn spawn
+src/cli/a.rs            | fn f() { println!(a); eprint!(b); write!(out, c); }            | print print
+src/session/a.rs        | fn f() { tasks.supervise(g); command.spawn(); }               |
+src/supervise.rs        | fn f() { tokio::spawn(g()); }                                 |
+src/session/tests.rs    | fn f() { tokio::spawn(g()); }                                 |
 src/model/a.rs          | #[cfg(not(test))] fn f() { a().unwrap() }                     | unwrap
 src/model/a.rs          | #[cfg(test)] mod tests { fn f() {{}} } fn g() { a().unwrap() } | unwrap
 src/model/a.rs          | fn f() { a().unwrap_or_default() }                            |

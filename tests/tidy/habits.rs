@@ -8,6 +8,19 @@ const MAX_LINES: usize = 300;
 /// Printed by a tool, so its length is not ours to choose.
 const GENERATED: &str = "src/store/schema.rs";
 
+/// Where tasks and threads begin besides `src/supervise.rs`, which keeps those that live as long as the server.
+const SPAWNS: [(&str, &str); 9] = [
+    ("src/supervise.rs", "the supervisor"),
+    ("src/grpc/watch.rs", "a stream"),
+    ("src/cache/sessions/fill.rs", "a read"),
+    ("src/edge/accept.rs", "a connection"),
+    ("src/edge/connection.rs", "a call"),
+    ("src/server.rs", "what is built once, and a port that keeps its own loop"),
+    ("src/telemetry/lines.rs", "the thread that writes the log"),
+    ("src/cli/banner.rs", "what is said once"),
+    ("src/dev_postgres/supervise.rs", "the keeper of a child process"),
+];
+
 /// Checks one file under `src/` or `tests/`, given as text and as tokens.
 pub fn check(file: &str, source: &str, tokens: &[Token]) -> Vec<Problem> {
     let in_src = file.starts_with("src/");
@@ -45,6 +58,31 @@ pub fn check(file: &str, source: &str, tokens: &[Token]) -> Vec<Problem> {
         let is_call = at > 0 && tokens[at - 1].is(".") && follows(1, "(");
         if name == "unwrap" && is_call && in_src && !tested[at] {
             report(token.line, "unwrap", "return an error, or `expect` the invariant in words");
+        }
+        if ["print", "println", "eprint", "eprintln"].contains(&name)
+            && follows(1, "!")
+            && in_src
+            && !tested[at]
+        {
+            report(
+                token.line,
+                "print",
+                "it panics where nobody reads: answer through src/cli/output.rs, or log",
+            );
+        }
+        // `command.spawn()` starts a process.
+        let begins = name == "spawn" && at > 0 && follows(1, "(") && !follows(2, ")");
+        if begins
+            && (tokens[at - 1].is(".") || tokens[at - 1].is("::"))
+            && in_src
+            && !tested[at]
+            && SPAWNS.iter().all(|(home, _)| *home != file)
+        {
+            report(
+                token.line,
+                "spawn",
+                "supervise what lives as long as the server (src/supervise.rs), or add what this is to SPAWNS",
+            );
         }
         if !in_src && name == "sleep" && follows(1, "(") {
             report(token.line, "sleep", "wait for the event itself, under a timeout");

@@ -1,7 +1,7 @@
 //! Kills servers, and processes that run one, in the middle of things.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{assert_row_kept, psql, start, temp_dir, write_a_row};
 use crate::dev_postgres::identity::Identity;
-use crate::dev_postgres::{DevPostgres, MAX_CONNECTIONS, POLL, cluster, server};
+use crate::dev_postgres::{DevPostgres, MAX_CONNECTIONS, POLL, cluster, server, stale};
 
 /// Returns once another server is up.
 pub(super) fn kill_9_the_server(postgres: &DevPostgres) {
@@ -62,23 +62,26 @@ fn a_half_made_cluster_is_made_anew() {
     assert!(!unfinished.exists());
 }
 
+fn server_of(postgres: &DevPostgres, dir: &Path) -> server::Server {
+    server::Server {
+        program: postgres.binaries.program("postgres"),
+        data: cluster::data_dir(dir),
+        socket_dir: dir.join("run"),
+        log: dir.join(server::LOG),
+        fsync: true,
+        max_connections: MAX_CONNECTIONS,
+        identity: Identity::choose().unwrap(),
+    }
+}
+
 #[test]
 fn a_server_that_an_earlier_run_left_is_stopped() {
     let dir = temp_dir();
     let postgres = start(dir.path());
     write_a_row(&postgres);
-    let program = postgres.binaries.program("postgres");
+    let server = server_of(&postgres, dir.path());
     drop(postgres);
 
-    let server = server::Server {
-        program,
-        data: cluster::data_dir(dir.path()),
-        socket_dir: dir.path().join("run"),
-        log: dir.path().join(server::LOG),
-        fsync: true,
-        max_connections: MAX_CONNECTIONS,
-        identity: Identity::choose().unwrap(),
-    };
     let mut left: Child = server.command().unwrap().spawn().unwrap();
     until("it writes its postmaster.pid", || server.data.join("postmaster.pid").exists());
     let postgres = start(dir.path());
@@ -107,6 +110,69 @@ fn kill_9_of_us_takes_the_server_along() {
     helper.wait().unwrap();
     until("the server is gone", || !runs());
     assert_row_kept(&start(dir.path()));
+}
+
+/// The lock files of a server that was killed, as they were while it ran.
+fn locks(dir: &Path) -> Vec<(PathBuf, String)> {
+    let files = [dir.join("postgres/postmaster.pid"), dir.join("run/.s.PGSQL.5432.lock")];
+    files.map(|file| (file.clone(), fs::read_to_string(file).unwrap())).to_vec()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn locks_that_a_crash_left_hold_nobody_up_whatever_is_in_them() {
+    let dir = temp_dir();
+    let postgres = start(dir.path());
+    write_a_row(&postgres);
+    let left = locks(dir.path());
+    drop(postgres);
+    // Of the user that Postgres runs as: it takes any living one for a server.
+    let identity = Identity::choose().unwrap();
+    let mut living = identity.command("/bin/sleep").arg("600").spawn().unwrap();
+    let id = living.id().to_string();
+    for first in [id.as_str(), "nonsense", "0", ""] {
+        for (file, text) in &left {
+            let rest = text.split_once('\n').map_or("", |(_, rest)| rest);
+            let whole = format!("{first}\n{rest}");
+            fs::write(file, if first.is_empty() { "" } else { whole.as_str() }).unwrap();
+        }
+        assert_row_kept(&start(dir.path()));
+    }
+    assert!(living.try_wait().unwrap().is_none(), "it was none of ours");
+    living.kill().unwrap();
+    living.wait().unwrap();
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn locks_of_a_server_that_runs_are_left_alone() {
+    let dir = temp_dir();
+    let postgres = start(dir.path());
+    let before = locks(dir.path());
+    let (data, socket) = (cluster::data_dir(dir.path()), postgres.socket_dir.socket());
+    stale::clear(&data, &socket);
+    assert_eq!(locks(dir.path()), before);
+    // Nor where its lock says nothing of it.
+    fs::write(&before[0].0, "nonsense").unwrap();
+    stale::clear(&data, &socket);
+    assert_eq!(fs::read_to_string(&before[0].0).unwrap(), "nonsense");
+    fs::write(&before[0].0, &before[0].1).unwrap();
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_server_that_an_earlier_run_left_is_stopped_without_its_lock() {
+    let dir = temp_dir();
+    let postgres = start(dir.path());
+    write_a_row(&postgres);
+    let server = server_of(&postgres, dir.path());
+    drop(postgres);
+    let mut left: Child = server.command().unwrap().spawn().unwrap();
+    until("it writes its postmaster.pid", || server.data.join("postmaster.pid").exists());
+    fs::write(server.data.join("postmaster.pid"), "").unwrap();
+    let postgres = start(dir.path());
+    assert!(left.try_wait().unwrap().is_some());
+    assert_row_kept(&postgres);
 }
 
 const HELPER_DIR: &str = "SESSIOND_TEST_HELPER_DIR";

@@ -61,9 +61,22 @@ impl Place {
 
     /// Starts `sessiond` with these flags, and of the environment only what it needs.
     pub fn spawn(&self, flags: &[&str], env: &[(&str, &str)]) -> Process {
+        self.spawn_into(flags, env, None, None)
+    }
+
+    /// The same with what it says to standard output and error going elsewhere than to our files.
+    pub fn spawn_into(
+        &self,
+        flags: &[&str],
+        env: &[(&str, &str)],
+        to_out: Option<Stdio>,
+        to_err: Option<Stdio>,
+    ) -> Process {
         let number = std::fs::read_dir(self.dir.path()).expect("our directory").count();
         let file = |kind: &str| self.dir.path().join(format!("{number}.{kind}"));
         let (out, err) = (file("out"), file("err"));
+        let (own_out, own_err) =
+            (File::create(&out).expect("a file"), File::create(&err).expect("a file"));
         let child = Command::new(env!("CARGO_BIN_EXE_sessiond"))
             .args(flags)
             .env_clear()
@@ -73,8 +86,8 @@ impl Place {
             .env("SESSIOND_DATA_DIR", self.data_dir())
             .envs(env.iter().copied())
             .stdin(Stdio::null())
-            .stdout(File::create(&out).expect("a file"))
-            .stderr(File::create(&err).expect("a file"))
+            .stdout(to_out.unwrap_or(own_out.into()))
+            .stderr(to_err.unwrap_or(own_err.into()))
             .spawn()
             .expect("the binary runs");
         Process { child, out, err }

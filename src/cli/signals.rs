@@ -1,0 +1,58 @@
+//! What a server does on a signal. None of those that others send it ends it at once, but SIGKILL.
+
+use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+/// Signals that are listened for.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn listen() -> anyhow::Result<Signals> {
+        let to =
+            |kind, name: &str| signal(kind).with_context(|| format!("cannot listen for {name}"));
+        Ok(Signals {
+            terminate: to(SignalKind::terminate(), "SIGTERM")?,
+            interrupt: to(SignalKind::interrupt(), "SIGINT")?,
+            quit: to(SignalKind::quit(), "SIGQUIT")?,
+            hangup: to(SignalKind::hangup(), "SIGHUP")?,
+        })
+    }
+
+    /// Completes on SIGTERM, SIGINT or SIGQUIT.
+    pub async fn stop(&mut self) {
+        while self.next().await == Asked::Reload {}
+    }
+
+    /// The same; on SIGHUP `reload` is told.
+    pub async fn obey(mut self, reload: watch::Sender<()>) {
+        while self.next().await == Asked::Reload {
+            tracing::info!("SIGHUP: files of certificates and locations that changed are read");
+            reload.send_replace(());
+        }
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.quit.recv() => Asked::Stop,
+            _ = self.hangup.recv() => Asked::Reload,
+        }
+    }
+}
+
+#[derive(PartialEq)]
+enum Asked {
+    Stop,
+    Reload,
+}
