@@ -7,7 +7,7 @@ use crate::alert::read::not_found;
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Outage, Reason, Result};
 use crate::model::activity::{Activity, ActivityKind};
-use crate::model::alert::{Alert, AlertState, Mark, Note, Resolution};
+use crate::model::alert::{Alert, AlertState, MOST_NOTES, Mark, Note, Resolution};
 use crate::model::ids::TenantId;
 use crate::model::request::{Remembered, RequestId};
 use crate::store::changes::Changes;
@@ -73,7 +73,7 @@ impl Work {
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::EtagMismatch`], [`Error::Precondition`] for a step the
-    /// workflow does not have, or for ending the sessions of nobody, [`Error::RequestIdReused`], [`Error::Unavailable`].
+    /// workflow does not have, for a note that there is no room for, or for ending the sessions of nobody, [`Error::RequestIdReused`], [`Error::Unavailable`].
     pub async fn step(&self, step: &Step) -> Result<Worked> {
         let twice = async {
             match self.attempt(step).await {
@@ -105,7 +105,8 @@ impl Work {
             return Err(tx.refuse(Error::EtagMismatch).await);
         }
         let mut changes = Changes::default();
-        let next = match judge(&alert, step.to, &step.principal, now) {
+        let judged = judge(&alert, step.to, &step.principal, now);
+        let next = match judged.and_then(|next| has_room(&alert, step, next)) {
             Ok(next) => next,
             Err(refusal) => return Err(tx.refuse(refusal).await),
         };
@@ -186,6 +187,20 @@ fn judge(alert: &Alert, to: To, by: &str, at: Time) -> Result<Option<AlertState>
         (AlertState::Resolved { .. }, _) => return Err(wrong_state("RESOLVED")),
         (AlertState::Acknowledged(_), To::Reopened) => return Err(wrong_state("ACKNOWLEDGED")),
     })
+}
+
+/// Passes a step on, unless it brings a note that the alert has no room for.
+fn has_room(alert: &Alert, step: &Step, next: Option<AlertState>) -> Result<Option<AlertState>> {
+    if next.is_some() && step.note.is_some() && alert.notes.len() >= MOST_NOTES {
+        return Err(Error::Precondition {
+            reason: Reason::AlertNotesFull,
+            message: format!(
+                "the alert has {MOST_NOTES} notes and takes no more; step without one"
+            ),
+            metadata: vec![("max", MOST_NOTES.to_string())],
+        });
+    }
+    Ok(next)
 }
 
 fn wrong_state(state: &'static str) -> Error {
