@@ -25,7 +25,7 @@ statement! {
         FROM unnest(?, ?, ?) AS k (t, u, id)
         JOIN user_sessions s ON s.tenant_id = k.t AND s.user_id = k.u AND s.session_id = k.id
         ORDER BY s.tenant_id, s.user_id, s.session_id
-        FOR UPDATE OF s"
+        FOR NO KEY UPDATE OF s"
     )
 }
 
@@ -35,7 +35,7 @@ statement! {
     concat!(
         "SELECT ", session_columns!(), "
         FROM user_sessions s WHERE s.state = 1 AND s.sweep_at <= ?
-        ORDER BY s.sweep_at LIMIT ? FOR UPDATE SKIP LOCKED"
+        ORDER BY s.sweep_at LIMIT ? FOR NO KEY UPDATE SKIP LOCKED"
     )
 }
 
@@ -50,7 +50,7 @@ statement! {
         FROM unnest(?, ?) AS k (t, u)
         JOIN user_sessions s ON s.tenant_id = k.t AND s.user_id = k.u AND s.state = 1
         ORDER BY s.tenant_id, s.user_id, s.session_id
-        FOR UPDATE OF s"
+        FOR NO KEY UPDATE OF s"
     )
 }
 
