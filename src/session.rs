@@ -33,6 +33,7 @@ pub mod validate;
 pub mod watch;
 pub mod watch_revocations;
 
+mod batch_size;
 mod hold;
 mod lanes;
 mod limits;

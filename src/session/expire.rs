@@ -1,67 +1,102 @@
 //! Writes down what time has decided. Nothing depends on it: whoever reads a session compares its
 //! deadlines (`Session::state_at`). It keeps lists short and completes the audit trail.
 
+use prometheus::IntCounter;
+use uuid::Uuid;
+
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::metrics::Metrics;
 use crate::model::activity::{Activity, ActivityKind, SYSTEM};
 use crate::model::session::{SETTLED, State};
+use crate::session::batch_size::{Aside, BatchSize, is_about_rows};
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::pool::Database;
 use crate::store::sessions;
 
 /// Rows per transaction: short locks, and little lost if one fails.
-const SLICE: usize = 200;
+const SLICE: u32 = 200;
 
 /// Ends sessions whose time has passed.
 pub struct Expire {
     db: Database,
     clock: Clock,
     touches: Touches,
+    size: BatchSize,
+    aside: Aside,
+    set_aside: IntCounter,
 }
 
 impl Expire {
     /// Sweeps `db`.
-    pub fn new(db: Database, clock: Clock, touches: Touches) -> Expire {
-        Expire { db, clock, touches }
+    pub fn new(db: Database, clock: Clock, touches: Touches, metrics: &Metrics) -> Expire {
+        let help = "Sessions that could not be swept, and were left for ten minutes.";
+        let set_aside = metrics.counter("sweeper_set_aside_total", help);
+        let (size, aside) = (BatchSize::new(SLICE), Aside::default());
+        Expire { db, clock, touches, size, aside, set_aside }
     }
 
     /// Sweeps one slice and returns true if more may be due. Replicas may sweep at once: each
-    /// takes rows that no other holds.
+    /// takes rows that no other holds. A session that fails alone is set aside, so it stops no other.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
     pub async fn slice(&self) -> Result<bool> {
-        self.db
-            .within(async {
-                let mut tx = self.db.begin().await?;
-                let now = self.clock.now();
-                let mut changes = Changes::default();
-                let due = sessions::lock_due(&mut tx, now - SETTLED, SLICE as i64).await?;
-                let more = due.len() == SLICE;
-                for mut session in due {
-                    self.touches.overlay(&mut session);
-                    session.state = session.settled_at(now);
-                    match session.state {
-                        // It was active meanwhile: look again at its next deadline.
-                        State::Active => {
-                            session.sweep_at = session.deadline();
-                            changes.moved.push(session);
-                        }
-                        State::Ended(_) => {
-                            let (id, kind) = (self.clock.new_id(), ActivityKind::Expired);
-                            let expired = Activity::of_session(id, now, kind, SYSTEM, &session);
-                            changes.activities.push(expired);
-                            changes.changed.push(session);
-                        }
-                    }
+        let (size, mut first) = (self.size.now(), None);
+        match self.db.within(self.attempt(size, &mut first)).await {
+            Ok((found, damaged)) => {
+                self.size.grow(size);
+                let kept = damaged.into_iter().all(|id| self.set_aside(id));
+                Ok(found == size as usize && kept)
+            }
+            Err(error) if self.size.shrink(size, &error) => Ok(true),
+            Err(error) => match first.filter(|_| is_about_rows(&error)) {
+                Some(id) if self.set_aside(id) => {
+                    tracing::error!(%error, session = %id, "a session that is due cannot be swept");
+                    Ok(true)
                 }
-                if !changes.is_empty() {
-                    changes.write(&mut tx).await?;
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// How many sessions were found due, and which of them cannot be read. `first` is the first that was tried.
+    async fn attempt(&self, size: u32, first: &mut Option<Uuid>) -> Result<(usize, Vec<Uuid>)> {
+        let mut tx = self.db.begin().await?;
+        let now = self.clock.now();
+        let mut changes = Changes::default();
+        let without = self.aside.at(now);
+        let (due, damaged) =
+            sessions::lock_due(&mut tx, now - SETTLED, &without, size.into()).await?;
+        let found = due.len() + damaged.len();
+        *first = due.first().map(|session| session.key.session);
+        for mut session in due {
+            self.touches.overlay(&mut session);
+            session.state = session.settled_at(now);
+            match session.state {
+                // It was active meanwhile: look again at its next deadline.
+                State::Active => {
+                    session.sweep_at = session.deadline();
+                    changes.moved.push(session);
                 }
-                tx.commit().await?;
-                Ok(more)
-            })
-            .await
+                State::Ended(_) => {
+                    let (id, kind) = (self.clock.new_id(), ActivityKind::Expired);
+                    let expired = Activity::of_session(id, now, kind, SYSTEM, &session);
+                    changes.activities.push(expired);
+                    changes.changed.push(session);
+                }
+            }
+        }
+        if !changes.is_empty() {
+            changes.write(&mut tx).await?;
+        }
+        tx.commit().await?;
+        Ok((found, damaged))
+    }
+
+    fn set_aside(&self, id: Uuid) -> bool {
+        self.set_aside.inc();
+        self.aside.put(id, self.clock.now())
     }
 }
