@@ -35,18 +35,20 @@ pub struct Sighting {
     pub spot: Option<Spot>,
 }
 
+/// Latitude and longitude, in degrees.
+pub type Point = (f64, f64);
+
 /// A point that was said of a place.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Spot {
-    /// Latitude and longitude, in degrees.
-    pub coordinates: (f64, f64),
+    pub coordinates: Point,
     /// How far off they may be in km, where that was said.
     pub accuracy_km: Option<u32>,
     /// More than the country is known, so it is not the middle of one.
     pub is_exact: bool,
     /// Other coordinates that were said of the same place.
     #[serde(default)]
-    pub others: Vec<(f64, f64)>,
+    pub others: Vec<Point>,
 }
 
 impl Sighting {
@@ -113,7 +115,7 @@ impl Spot {
     }
 
     /// All coordinates that were said of the place.
-    pub fn all(&self) -> impl Iterator<Item = (f64, f64)> {
+    pub fn all(&self) -> impl Iterator<Item = Point> {
         std::iter::once(self.coordinates).chain(self.others.iter().copied())
     }
 

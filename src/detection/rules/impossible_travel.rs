@@ -3,7 +3,7 @@
 use super::finding;
 use crate::detection::Finding;
 use crate::detection::memory::UserMemory;
-use crate::detection::sightings::{self, Sighting, Spot};
+use crate::detection::sightings::{self, Point, Sighting, Spot};
 use crate::model::activity::{Activity, ActivityKind};
 use crate::model::detection::rule::Rule;
 use crate::model::detection::{DetectionSettings, RuleSettings};
@@ -100,7 +100,7 @@ fn compare(
 }
 
 /// The least distance between the points that were said of two places, and which those are.
-fn nearest(from: &Spot, to: &Spot) -> Option<(f64, (f64, f64), (f64, f64))> {
+fn nearest(from: &Spot, to: &Spot) -> Option<(f64, Point, Point)> {
     let pairs = from.all().flat_map(|one| to.all().map(move |other| (one, other)));
     pairs
         .map(|(one, other)| (kilometres(one, other), one, other))
