@@ -7,6 +7,7 @@ pub mod memory;
 mod rules;
 #[cfg(test)]
 mod samples;
+pub mod sightings;
 
 use chrono::Duration;
 use uuid::Uuid;
@@ -96,8 +97,9 @@ pub fn observe(
         refused_tokens::look(activity, settings, user, network),
         limit_conflicts::look(activity, settings, user),
     ];
-    if let Some(UserMemory { countries, place, clients, whereabouts, .. }) = before {
-        *user = UserMemory { countries, place, clients, whereabouts, ..std::mem::take(user) };
+    if let Some(UserMemory { countries, place, sightings, clients, whereabouts, .. }) = before {
+        let rest = std::mem::take(user);
+        *user = UserMemory { countries, place, sightings, clients, whereabouts, ..rest };
     }
     let why = |excuse| match excuse {
         _ if from_configured => Some(Suppression::ConfiguredNetwork),
@@ -194,7 +196,8 @@ mod tests {
         let mut user = UserMemory::default();
         let found = travel(9.0, &settings, &Context::default(), &mut user);
         assert_eq!(found, both(Some(Suppression::ConfiguredNetwork)));
-        assert_eq!(user.place.expect("a place").coordinates, BERLIN);
+        let last = user.sightings.last().and_then(|seen| seen.spot.as_ref()).expect("a place");
+        assert_eq!(last.coordinates, BERLIN);
         assert!(!user.countries.contains_key("JP"));
     }
 

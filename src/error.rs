@@ -149,6 +149,7 @@ pub enum Reason {
     SessionConflict,
     ConflictTokenInvalid,
     AlertWithoutUser,
+    AlertNotesFull,
     CursorExpired,
     CursorInvalid,
     WatchTooSlow,

@@ -34,6 +34,7 @@ pub mod validate;
 pub mod watch;
 pub mod watch_revocations;
 
+mod batch_size;
 mod hold;
 mod lanes;
 mod limits;

@@ -7,7 +7,7 @@ use crate::alert::read::not_found;
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Reason, Result};
 use crate::model::activity::ActivityKind;
-use crate::model::alert::{Alert, AlertState, Mark, Note, Resolution};
+use crate::model::alert::{Alert, AlertState, MOST_NOTES, Mark, Note, Resolution};
 use crate::model::ids::TenantId;
 use crate::model::request::{Remembered, RequestId};
 use crate::session::mutation::{self, Mutation};
@@ -74,7 +74,7 @@ impl Work {
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::EtagMismatch`], [`Error::Precondition`] for a step the
-    /// workflow does not have, or for ending the sessions of nobody, [`Error::RequestIdReused`], [`Error::Unavailable`].
+    /// workflow does not have, for a note that there is no room for, or for ending the sessions of nobody, [`Error::RequestIdReused`], [`Error::Unavailable`].
     pub async fn step(&self, step: &Step) -> Result<Worked> {
         Ok(mutation::run(&self.db, &self.clock, self, step).await?.answer)
     }
@@ -114,7 +114,7 @@ impl Mutation<Step> for Work {
             return Err(Error::EtagMismatch);
         }
         let now = changes.at();
-        let next = judge(&alert, step.to, &step.principal, now)?;
+        let next = has_room(&alert, step, judge(&alert, step.to, &step.principal, now)?)?;
         let is_new = next.is_some();
         if let Some(state) = next {
             alert.state = state;
@@ -182,6 +182,20 @@ fn judge(alert: &Alert, to: To, by: &str, at: Time) -> Result<Option<AlertState>
         (AlertState::Resolved { .. }, _) => return Err(wrong_state("RESOLVED")),
         (AlertState::Acknowledged(_), To::Reopened) => return Err(wrong_state("ACKNOWLEDGED")),
     })
+}
+
+/// Passes a step on, unless it brings a note that the alert has no room for.
+fn has_room(alert: &Alert, step: &Step, next: Option<AlertState>) -> Result<Option<AlertState>> {
+    if next.is_some() && step.note.is_some() && alert.notes.len() >= MOST_NOTES {
+        return Err(Error::Precondition {
+            reason: Reason::AlertNotesFull,
+            message: format!(
+                "the alert has {MOST_NOTES} notes and takes no more; step without one"
+            ),
+            metadata: vec![("max", MOST_NOTES.to_string())],
+        });
+    }
+    Ok(next)
 }
 
 fn wrong_state(state: &'static str) -> Error {

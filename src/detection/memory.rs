@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::clock::Time;
+use crate::detection::sightings::Sighting;
 use crate::model::evidence::{Place, SeenClient};
 
 /// The most countries and devices of a user, and users of a network, that are remembered; the oldest go first.
@@ -39,7 +40,11 @@ pub struct UserMemory {
     pub devices: BTreeMap<Uuid, Time>,
     /// When the user was last in a country.
     pub countries: BTreeMap<String, Time>,
+    /// Where an older release saw the user last.
+    #[serde(skip_serializing)]
     pub place: Option<Place>,
+    /// Where the user was seen, by network, oldest first.
+    pub sightings: Vec<Sighting>,
     /// What each session was last used with.
     pub clients: BTreeMap<Uuid, SeenClient>,
     /// Where each session was last seen, up to an hour too early.

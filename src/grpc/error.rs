@@ -203,6 +203,7 @@ fn reason_name(reason: Reason) -> &'static str {
         Reason::SessionConflict => Pb::SessionConflict,
         Reason::ConflictTokenInvalid => Pb::ConflictTokenInvalid,
         Reason::AlertWithoutUser => Pb::AlertWithoutUser,
+        Reason::AlertNotesFull => Pb::AlertNotesFull,
         Reason::CursorExpired => Pb::CursorExpired,
         Reason::CursorInvalid => Pb::CursorInvalid,
         Reason::WatchTooSlow => Pb::WatchTooSlow,

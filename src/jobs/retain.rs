@@ -15,6 +15,10 @@ pub async fn run(retain: Arc<Retain>, interval: Duration, stop: CancellationToke
             tracing::warn!(%error, "partitions could not be created ahead");
         }
         slices(&stop, "old activities could not be dropped", || retain.drop_month()).await;
+        slices(&stop, "old stray activities could not be deleted", || retain.drop_strays()).await;
+        if let Err(error) = retain.count_strays().await {
+            tracing::warn!(%error, "stray activities could not be counted");
+        }
         slices(&stop, "old request ids could not be deleted", || retain.prune_slice()).await;
         let failed = "old revocations could not be deleted";
         slices(&stop, failed, || retain.prune_revocations()).await;

@@ -49,7 +49,7 @@ pub struct Alert {
     /// In the same commit as the alert.
     pub action_taken: ActionTaken,
     pub state: AlertState,
-    /// Oldest first.
+    /// Oldest first, at most [`MOST_NOTES`].
     pub notes: Vec<Note>,
     /// Counts changes; the etag.
     pub revision: i32,
@@ -94,6 +94,9 @@ pub struct Note {
     pub by: String,
     pub at: Time,
 }
+
+/// The most notes that an alert has. With so many no step takes another.
+pub const MOST_NOTES: usize = 100;
 
 /// The rules that are no detection: what they find breaks a promise, and is acted upon in the same commit.
 pub const INVARIANTS: [&str; 2] = [REFRESH_REUSE, DATA_REGRESSION];

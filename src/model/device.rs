@@ -67,6 +67,9 @@ pub struct Location {
     pub city: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coordinates: Option<(f64, f64)>,
+    /// How far off the coordinates may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy_km: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asn: Option<u32>,
 }

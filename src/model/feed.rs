@@ -60,6 +60,12 @@ impl Horizon {
         &self.pending
     }
 
+    /// True if all that `other` has seen is seen.
+    pub fn covers(&self, other: &Horizon) -> bool {
+        let missing = |xid: &u64| *xid < other.next && other.pending.binary_search(xid).is_err();
+        self.next >= other.next && !self.pending.iter().any(missing)
+    }
+
     /// The same, but nothing was seen of the transaction `xid`.
     pub fn without(mut self, xid: u64) -> Horizon {
         if xid < self.next

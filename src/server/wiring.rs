@@ -200,9 +200,9 @@ impl Wired {
             clock: clock.clone(),
         };
         let jobs = jobs::Jobs {
-            expire: Expire::new(db.clone(), clock.clone(), touches.clone()),
+            expire: Expire::new(db.clone(), clock.clone(), touches.clone(), metrics),
             detect: Detect::new(db.clone(), clock.clone(), policies.clone(), touches.clone()),
-            retain: Retain::new(db.clone(), clock.clone(), settings.activity_retention),
+            retain: Retain::new(db.clone(), clock.clone(), settings.activity_retention, metrics),
             apply,
             roll_up,
             key_work,

@@ -12,10 +12,11 @@ use std::collections::BTreeSet;
 use crate::cache::policies::Policies;
 use crate::clock::{Clock, Time};
 use crate::detection::{Finding, observe};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::activity::Activity;
 use crate::model::alert::Suppression;
 use crate::model::ids::DeviceKey;
+use crate::session::batch_size::BatchSize;
 use crate::session::incidents::{self, Silences};
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
@@ -36,12 +37,14 @@ pub struct Detect {
     clock: Clock,
     policies: Policies,
     touches: Touches,
+    size: BatchSize,
 }
 
 impl Detect {
     /// Looks at the activities of `db`, as `policies` say.
     pub fn new(db: Database, clock: Clock, policies: Policies, touches: Touches) -> Detect {
-        Detect { db, clock, policies, touches }
+        let size = BatchSize::new(BATCH);
+        Detect { db, clock, policies, touches, size }
     }
 
     /// Looks at one batch and returns true if more may be there. While another replica is at it, there is
@@ -50,10 +53,23 @@ impl Detect {
     /// # Errors
     /// [`crate::error::Error::Unavailable`]: nothing was done, and the next call begins at the same place.
     pub async fn batch(&self) -> Result<bool> {
-        self.db.within(self.attempt()).await
+        let size = self.size.now();
+        match self.db.within(self.attempt(size, false)).await {
+            Ok(more) => {
+                self.size.grow(size);
+                Ok(more)
+            }
+            Err(error) if self.size.shrink(size, &error) => Ok(true),
+            // It would be the same again for ever, and nothing behind it would be looked at.
+            Err(error @ Error::Internal(_)) => {
+                tracing::error!(%error, "detection passes over an activity");
+                self.db.within(self.attempt(size, true)).await
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    async fn attempt(&self) -> Result<bool> {
+    async fn attempt(&self, size: u32, passes_over: bool) -> Result<bool> {
         // Claiming is a write: an idle database must stay idle.
         if !feed::is_unread(&mut *self.db.acquire().await?, Consumer::Detect).await? {
             return Ok(false);
@@ -63,14 +79,14 @@ impl Detect {
             tx.commit().await?;
             return Ok(false);
         };
-        let (span, activities) = feed::read(&mut tx, from, BATCH).await?;
+        let (span, activities) = feed::read(&mut tx, from, size).await?;
         let now = self.clock.now();
-        if !activities.is_empty() {
+        if !activities.is_empty() && !passes_over {
             self.show(&mut tx, &activities, now).await?;
         }
         feed::advance(&mut tx, Consumer::Detect, span.to(), now).await?;
         tx.commit().await?;
-        Ok(activities.len() >= BATCH as usize)
+        Ok(activities.len() >= size as usize)
     }
 
     async fn show(&self, tx: &mut Transaction, activities: &[Activity], now: Time) -> Result<()> {

@@ -1,44 +1,77 @@
 //! Writes down what time has decided. Nothing depends on it: whoever reads a session compares its
 //! deadlines (`Session::state_at`). It keeps lists short and completes the audit trail.
 
+use prometheus::IntCounter;
+use uuid::Uuid;
+
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::metrics::Metrics;
 use crate::model::session::State;
+use crate::session::batch_size::{Aside, BatchSize, is_about_rows};
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::pool::Database;
 use crate::store::sessions;
 
 /// Rows per transaction: short locks, and little lost if one fails.
-const SLICE: usize = 200;
+const SLICE: u32 = 200;
 
 /// Ends sessions whose time has passed.
 pub struct Expire {
     db: Database,
     clock: Clock,
     touches: Touches,
+    size: BatchSize,
+    aside: Aside,
+    set_aside: IntCounter,
 }
 
 impl Expire {
     /// Sweeps `db`.
-    pub fn new(db: Database, clock: Clock, touches: Touches) -> Expire {
-        Expire { db, clock, touches }
+    pub fn new(db: Database, clock: Clock, touches: Touches, metrics: &Metrics) -> Expire {
+        let help = "Sessions that could not be swept, and were left for ten minutes.";
+        let set_aside = metrics.counter("sweeper_set_aside_total", help);
+        let (size, aside) = (BatchSize::new(SLICE), Aside::default());
+        Expire { db, clock, touches, size, aside, set_aside }
     }
 
     /// Sweeps one slice and returns true if more may be due. Replicas may sweep at once: each
-    /// takes rows that no other holds.
+    /// takes rows that no other holds. A session that fails alone is set aside, so it stops no other.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
     pub async fn slice(&self) -> Result<bool> {
+        let (size, mut first) = (self.size.now(), None);
+        match self.db.within(self.attempt(size, &mut first)).await {
+            Ok((found, damaged)) => {
+                self.size.grow(size);
+                let kept = damaged.into_iter().all(|id| self.set_aside(id));
+                Ok(found == size as usize && kept)
+            }
+            Err(error) if self.size.shrink(size, &error) => Ok(true),
+            Err(error) => match first.filter(|_| is_about_rows(&error)) {
+                Some(id) if self.set_aside(id) => {
+                    tracing::error!(%error, session = %id, "a session that is due cannot be swept");
+                    Ok(true)
+                }
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// How many sessions were found due, and which of them cannot be read. `first` is the first that was tried.
+    async fn attempt(&self, size: u32, first: &mut Option<Uuid>) -> Result<(usize, Vec<Uuid>)> {
         let sweeping = self.db.transaction(async |tx| {
-            let before = self.clock.now() - self.touches.settled_after();
-            let due = sessions::lock_due(tx, before, SLICE as i64).await?;
-            let more = due.len() == SLICE;
+            let (now, settled_after) = (self.clock.now(), self.touches.settled_after());
+            let (before, without) = (now - settled_after, self.aside.at(now));
+            let (due, damaged) = sessions::lock_due(tx, before, &without, size.into()).await?;
+            let found = due.len() + damaged.len();
+            *first = due.first().map(|session| session.key.session);
             let mut changes = Changes::new(&self.clock);
             for mut session in due {
                 self.touches.overlay(&mut session);
-                match session.settled_at(changes.at(), self.touches.settled_after()) {
+                match session.settled_at(changes.at(), settled_after) {
                     State::Ended(expiry) => changes.expire_session(&mut session, expiry),
                     // It was active meanwhile: look again at its next deadline.
                     State::Active => {
@@ -48,8 +81,13 @@ impl Expire {
                 }
             }
             changes.write(tx).await?;
-            Ok(more)
+            Ok((found, damaged))
         });
-        Ok(self.db.within(sweeping).await?.answer)
+        Ok(sweeping.await?.answer)
+    }
+
+    fn set_aside(&self, id: Uuid) -> bool {
+        self.set_aside.inc();
+        self.aside.put(id, self.clock.now())
     }
 }

@@ -69,11 +69,19 @@ fn place(entry: &Entry<'_>) -> Location {
         let value: Option<f64> = entry.part(&path!["location", field]);
         value.filter(|value| (-limit..=limit).contains(value))
     };
+    let region = name(entry.part(&path!["subdivisions", 0, "names", "en"]));
+    let city = name(entry.part(&path!["city", "names", "en"]));
+    let point = degrees("latitude", 90.0).zip(degrees("longitude", 180.0));
+    // Of a country alone it is the middle, where nobody is; and 0,0 is how some files write "unknown".
+    let is_known = region.is_some() || city.is_some();
+    let coordinates = point.filter(|point| is_known && *point != (0.0, 0.0));
+    let radius: Option<u16> = entry.part(&path!["location", "accuracy_radius"]);
     Location {
         country_code: code.filter(is_code).map(str::to_owned),
-        region: name(entry.part(&path!["subdivisions", 0, "names", "en"])),
-        city: name(entry.part(&path!["city", "names", "en"])),
-        coordinates: degrees("latitude", 90.0).zip(degrees("longitude", 180.0)),
+        region,
+        city,
+        coordinates,
+        accuracy_km: radius.filter(|km| coordinates.is_some() && *km <= 20_000).map(u32::from),
         asn: None,
     }
 }

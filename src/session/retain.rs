@@ -1,9 +1,13 @@
 //! How long things are kept, and where new ones go.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use chrono::Duration;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Time};
 use crate::error::Result;
+use crate::metrics::Metrics;
+use crate::store::partitions::Strays;
 use crate::store::pool::Database;
 use crate::store::statistics::figures;
 use crate::store::{memories, partitions, requests, revocations};
@@ -30,12 +34,22 @@ pub struct Retain {
     db: Database,
     clock: Clock,
     activities_for: std::time::Duration,
+    strays: Arc<Mutex<Strays>>,
 }
 
 impl Retain {
     /// Works on `db`, and keeps the audit trail for `activities_for`.
-    pub fn new(db: Database, clock: Clock, activities_for: std::time::Duration) -> Retain {
-        Retain { db, clock, activities_for }
+    pub fn new(
+        db: Database,
+        clock: Clock,
+        activities_for: std::time::Duration,
+        metrics: &Metrics,
+    ) -> Retain {
+        let strays = Arc::<Mutex<Strays>>::default();
+        let known = strays.clone();
+        let help = "Activities, up to 10000, that lie in no month, as a clock was wrong once.";
+        metrics.sampled("stray_activities", help, move || lock(&known).count as f64);
+        Retain { db, clock, activities_for, strays }
     }
 
     /// Creates the partitions that will be needed next.
@@ -56,8 +70,7 @@ impl Retain {
     /// [`crate::error::Error::Unavailable`], also while a call holds a row of the table for longer than others may
     /// wait.
     pub async fn drop_month(&self) -> Result<bool> {
-        let kept = Duration::from_std(self.activities_for).unwrap_or(Duration::MAX);
-        let Some(before) = self.clock.now().checked_sub_signed(kept) else { return Ok(false) };
+        let Some(before) = self.kept_from() else { return Ok(false) };
         let dropping = async {
             let mut tx = self.db.begin().await?;
             let gone = partitions::drop_oldest(&mut tx, before).await?;
@@ -69,6 +82,33 @@ impl Retain {
             tracing::info!(partition = name, "a month of the audit trail is past its time");
         }
         Ok(gone.is_some())
+    }
+
+    /// Deletes one slice of activities that no month covers and that are older than they are kept; true if more may be
+    /// there.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn drop_strays(&self) -> Result<bool> {
+        let Some(before) = self.kept_from() else { return Ok(false) };
+        let dropping =
+            async { partitions::drop_strays(&mut *self.db.acquire().await?, before, SLICE).await };
+        Ok(self.db.within(dropping).await? == SLICE)
+    }
+
+    /// Counts the activities that no month covers, and says so where their number changed.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn count_strays(&self) -> Result<()> {
+        let counting = async { partitions::strays(&mut *self.db.acquire().await?).await };
+        let found = self.db.within(counting).await?;
+        let before = std::mem::replace(&mut *lock(&self.strays), found);
+        if let Some((first, last)) = found.span.filter(|_| found != before) {
+            let count = found.count;
+            tracing::warn!(count, %first, %last, "activities lie in no month: a clock was wrong once");
+        }
+        Ok(())
     }
 
     /// Forgets one slice of request ids older than 24 hours; true if more may be there.
@@ -121,4 +161,14 @@ impl Retain {
             async { figures::prune(&mut *self.db.acquire().await?, users, tenants, SLICE).await };
         Ok(self.db.within(pruning).await? == SLICE as usize)
     }
+
+    /// What happened before is past its time; `None` = nothing is.
+    fn kept_from(&self) -> Option<Time> {
+        let kept = Duration::from_std(self.activities_for).unwrap_or(Duration::MAX);
+        self.clock.now().checked_sub_signed(kept)
+    }
+}
+
+fn lock(strays: &Mutex<Strays>) -> MutexGuard<'_, Strays> {
+    strays.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -18,11 +18,11 @@ use crate::store::rows::session::SessionRow;
 use crate::store::schema::{session_activities as a, user_sessions};
 
 statement! {
-    /// Shared: reports of a user go on side by side, while an erasure waits for them and they for it.
+    /// Against deletion only: creates and other reports go on meanwhile, while an erasure waits.
     HoldUsers { tenant: &'a str as Text, users: &'a [&'a str] as Array<Text> } -> BigInt,
     "SELECT count(*) FROM (
         SELECT 1 FROM session_users WHERE tenant_id = ? AND user_id = ANY (?)
-        ORDER BY user_id FOR SHARE
+        ORDER BY user_id FOR KEY SHARE
     ) held"
 }
 

@@ -50,7 +50,7 @@ pub async fn lock(conn: &mut Connection, tenant: &TenantId, id: Uuid) -> Result<
         .filter(a::tenant_id.eq(tenant.as_str()))
         .filter(a::alert_id.eq(id))
         .select(AlertRow::as_select())
-        .for_update()
+        .for_no_key_update()
         .first(conn)
         .await
         .optional()?

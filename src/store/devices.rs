@@ -40,7 +40,7 @@ pub async fn lock(conn: &mut Connection, key: &DeviceKey) -> Result<Option<UserD
     d::table
         .find((key.tenant.as_str(), key.user.as_str(), key.device))
         .select(DeviceRow::as_select())
-        .for_update()
+        .for_no_key_update()
         .first(conn)
         .await
         .optional()?

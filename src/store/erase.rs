@@ -19,8 +19,9 @@ pub struct Gone {
 }
 
 statement! {
-    /// As the lock of a create, but it also tells whether the user was known: a row that was there
-    /// carries the mark of being locked.
+    /// As the lock of a create, but against reports too: setting a column of the key, if only to itself, locks as
+    /// FOR UPDATE does. It also tells whether the user was known: a row that was there carries the mark of being
+    /// locked.
     Lock {
         tenant: &'a str as Text,
         user: &'a str as Text,
@@ -29,7 +30,7 @@ statement! {
     } -> Bool,
     "INSERT INTO session_users AS u (tenant_id, user_id, first_create_at, last_create_at)
     VALUES (?, ?, ?, ?)
-    ON CONFLICT (tenant_id, user_id) DO UPDATE SET last_create_at = u.last_create_at
+    ON CONFLICT (tenant_id, user_id) DO UPDATE SET user_id = u.user_id
     RETURNING u.xmax <> '0'::xid"
 }
 

@@ -71,12 +71,12 @@ statement! {
 
 statement! {
     Claim { consumer: &'a str as Text } -> Text,
-    "SELECT read_to FROM feed_consumers WHERE consumer = ? FOR UPDATE SKIP LOCKED"
+    "SELECT read_to FROM feed_consumers WHERE consumer = ? FOR NO KEY UPDATE SKIP LOCKED"
 }
 
 statement! {
     WaitAndClaim { consumer: &'a str as Text } -> Text,
-    "SELECT read_to FROM feed_consumers WHERE consumer = ? FOR UPDATE"
+    "SELECT read_to FROM feed_consumers WHERE consumer = ? FOR NO KEY UPDATE"
 }
 
 statement! {

@@ -1,9 +1,9 @@
 //! Partitions of `session_activities`, one per month.
 
-use chrono::{Datelike, Months, NaiveDate};
+use chrono::{Datelike, Months, NaiveDate, NaiveTime};
 use diesel::OptionalExtension;
 use diesel::dsl::sql;
-use diesel::sql_types::{Bool, Text};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 
 use crate::clock::Time;
@@ -23,12 +23,56 @@ statement! {
     Exists { name: &'a str as Text } -> Bool, "SELECT to_regclass(?) IS NOT NULL"
 }
 
+statement! {
+    /// No more than the limit is looked at.
+    CountStrays { limit: i64 as BigInt } -> (BigInt, Nullable<Timestamptz>, Nullable<Timestamptz>),
+    "SELECT count(*), min(occurred_at), max(occurred_at) FROM (
+        SELECT occurred_at FROM session_activities_default LIMIT ?
+    ) s"
+}
+
+statement! {
+    StraysOf { from: Time as Timestamptz, to: Time as Timestamptz, limit: i64 as BigInt } -> BigInt,
+    "SELECT count(*) FROM (
+        SELECT 1 FROM session_activities_default WHERE occurred_at >= ? AND occurred_at < ? LIMIT ?
+    ) s"
+}
+
+statement! {
+    DropStrays { before: Time as Timestamptz, limit: i64 as BigInt } -> BigInt,
+    "WITH gone AS (
+        DELETE FROM session_activities_default WHERE ctid = ANY (ARRAY(
+            SELECT s.ctid FROM session_activities_default s WHERE s.occurred_at < ?
+                AND NOT EXISTS (SELECT 1 FROM feed_consumers c
+                    WHERE s.xid >= pg_snapshot_xmin(c.read_to::pg_snapshot)
+                    AND NOT pg_visible_in_snapshot(s.xid, c.read_to::pg_snapshot))
+            LIMIT ? FOR UPDATE SKIP LOCKED
+        ))
+        RETURNING 1
+    )
+    SELECT count(*) FROM gone"
+}
+
+/// Rows that no month covers, because a clock was wrong when they were written. They lie in the default partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Strays {
+    /// At most [`MOST_COUNTED`].
+    pub count: usize,
+    /// When the first and the last of those counted are said to have happened.
+    pub span: Option<(Time, Time)>,
+}
+
+/// The most strays that are counted.
+pub const MOST_COUNTED: usize = 10_000;
+/// The most strays of a month that move into its partition: nobody reads or writes the table meanwhile.
+const MOST_MOVED: i64 = 5_000;
+
 /// Creates the partitions of the month of `now`, the two that follow and the one before, which reports may
-/// still reach, where they are missing.
+/// still reach, where they are missing. Strays of such a month move into it; of too many to move at once the month
+/// stays in the default partition, where its rows are read and written as any other.
 ///
 /// # Errors
-/// Those of the database; rows of such a month that already lie in the default partition (after a
-/// clock that stood wrong) make it an internal error, and stay where they are.
+/// Those of the database.
 pub async fn create_ahead(conn: &mut Connection, now: Time) -> Result<()> {
     let this_month = now.date_naive().with_day(1).expect("every month has a first day");
     let ahead = (0..3).map(|ahead| this_month + Months::new(ahead));
@@ -36,10 +80,52 @@ pub async fn create_ahead(conn: &mut Connection, now: Time) -> Result<()> {
         // Asked first: creating locks the table even where nothing is to be created.
         let there: bool = Exists::new(&name(first)).get_result(conn).await?;
         if !there {
-            conn.batch_execute(&create_month(first)).await?;
+            create_month(conn, first).await?;
         }
     }
     Ok(())
+}
+
+async fn create_month(conn: &mut Connection, first: NaiveDate) -> Result<()> {
+    let start = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
+    let (from, to) = (start(first), start(first + Months::new(1)));
+    let strays: i64 = StraysOf::new(from, to, MOST_MOVED + 1).get_result(conn).await?;
+    let month = name(first);
+    match strays {
+        0 => conn.batch_execute(&create(first)).await?,
+        1..=MOST_MOVED => {
+            conn.batch_execute(&create_around(first)).await?;
+            tracing::warn!(
+                partition = month,
+                strays,
+                "activities ahead of their month moved into it"
+            );
+        }
+        _ => tracing::warn!(
+            partition = month,
+            "more activities lie ahead of their month than can be moved; they stay in the default partition"
+        ),
+    }
+    Ok(())
+}
+
+/// The rows in the default partition.
+///
+/// # Errors
+/// Those of the database.
+pub async fn strays(conn: &mut Connection) -> Result<Strays> {
+    let (count, first, last): (i64, Option<Time>, Option<Time>) =
+        CountStrays::new(MOST_COUNTED as i64).get_result(conn).await?;
+    Ok(Strays { count: usize::try_from(count).unwrap_or(0), span: first.zip(last) })
+}
+
+/// Deletes at most `limit` rows of the default partition from before `before` that each consumer of the feed has read;
+/// returns how many.
+///
+/// # Errors
+/// Those of the database.
+pub async fn drop_strays(conn: &mut Connection, before: Time, limit: i64) -> Result<i64> {
+    Ok(DropStrays::new(before, limit).get_result(conn).await?)
 }
 
 /// Drops the oldest month that lies before the one of `before`, unless a consumer of the feed has still to read it.
@@ -73,13 +159,33 @@ fn name(first: NaiveDate) -> String {
     format!("session_activities_{}", first.format("%Y_%m"))
 }
 
-fn create_month(first: NaiveDate) -> String {
+fn create(first: NaiveDate) -> String {
+    let month = name(first);
+    format!("CREATE TABLE IF NOT EXISTS {month} PARTITION OF session_activities {}", values(first))
+}
+
+/// Creates a month around its strays, as one transaction: they are never missing, nor there twice.
+fn create_around(first: NaiveDate) -> String {
+    let (month, end) = (name(first), first + Months::new(1));
     format!(
-        "CREATE TABLE IF NOT EXISTS {} PARTITION OF session_activities \
-         FOR VALUES FROM ('{first} 00:00:00+00') TO ('{} 00:00:00+00')",
-        name(first),
-        first + Months::new(1),
+        "BEGIN;
+        LOCK TABLE ONLY session_activities IN SHARE UPDATE EXCLUSIVE MODE;
+        LOCK TABLE session_activities_default;
+        CREATE TABLE {month} (LIKE session_activities INCLUDING ALL);
+        WITH strays AS (
+            DELETE FROM session_activities_default
+            WHERE occurred_at >= '{first} 00:00:00+00' AND occurred_at < '{end} 00:00:00+00'
+            RETURNING *
+        ) INSERT INTO {month} SELECT * FROM strays;
+        ALTER TABLE session_activities ATTACH PARTITION {month} {};
+        COMMIT",
+        values(first)
     )
+}
+
+fn values(first: NaiveDate) -> String {
+    let end = first + Months::new(1);
+    format!("FOR VALUES FROM ('{first} 00:00:00+00') TO ('{end} 00:00:00+00')")
 }
 
 #[cfg(test)]
@@ -89,7 +195,7 @@ mod tests {
     #[test]
     fn a_month_ends_where_the_next_begins() {
         let december = NaiveDate::from_ymd_opt(2026, 12, 1).unwrap();
-        let sql = create_month(december);
+        let sql = create(december);
         assert!(sql.contains("session_activities_2026_12 "));
         assert!(sql.contains("('2026-12-01 00:00:00+00') TO ('2027-01-01 00:00:00+00')"));
     }

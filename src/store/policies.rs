@@ -69,7 +69,7 @@ statement! {
     concat!(
         "UPDATE policies p SET apply_at = ? FROM (
             SELECT tenant_id AS t, client_id AS c FROM policies
-            WHERE apply_at <= ? ORDER BY apply_at LIMIT 1 FOR UPDATE SKIP LOCKED
+            WHERE apply_at <= ? ORDER BY apply_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
         ) due
         WHERE p.tenant_id = due.t AND p.client_id = due.c
         RETURNING ", policy_columns!()

@@ -91,7 +91,7 @@ pub async fn lock(conn: &mut Connection, tenant: &TenantId, id: Uuid) -> Result<
     requests::table
         .find((tenant.as_str(), id))
         .select(RequestRow::as_select())
-        .for_update()
+        .for_no_key_update()
         .first(conn)
         .await
         .optional()?

@@ -83,7 +83,7 @@ statement! {
 
 statement! {
     Lock { tenant: &'a str as Text } -> BigInt,
-    "SELECT live FROM standings WHERE tenant_id = ? AND user_id = '' FOR UPDATE"
+    "SELECT live FROM standings WHERE tenant_id = ? AND user_id = '' FOR NO KEY UPDATE"
 }
 
 statement! {

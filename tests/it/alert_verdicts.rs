@@ -183,3 +183,44 @@ async fn a_reopened_alert_is_open_again_counts_on_and_silences_no_more() {
     let refusal = server.reopen(reopen(&first.alert_id)).await.expect_err("acknowledged");
     assert_eq!(reason(&refusal), "ALERT_STATE_INVALID");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alert_takes_a_hundred_notes_and_any_step_without_one() {
+    let server = start().await;
+    let alert = server.raise(report("ada")).await.expect("an alert").alert_id;
+    // As many bytes as a note can have.
+    let note = |n: usize| format!("{n:04}{}", "\u{10348}".repeat(996));
+    let step = async |n: usize, note: String| match n % 2 {
+        0 => {
+            let benign = resolve(&alert, pb::Resolution::Benign);
+            server.resolve(pb::ResolveAlertRequest { note, ..benign }).await
+        }
+        _ => server.reopen(pb::ReopenAlertRequest { note, ..reopen(&alert) }).await,
+    };
+    for n in 0..100 {
+        step(n, note(n)).await.expect("there is room");
+    }
+    let refusal = step(100, note(100)).await.expect_err("a refusal");
+    assert_eq!(
+        (refusal.code(), &*reason(&refusal)),
+        (tonic::Code::FailedPrecondition, "ALERT_NOTES_FULL")
+    );
+    let full = server.get_alert(&alert).await.expect("the alert");
+    assert_eq!((full.notes.len(), full.state()), (100, pb::AlertState::Open));
+    let stays = step(101, note(101)).await.expect("it is open already, so nothing is noted");
+    assert_eq!(stays, full);
+    for n in 100..103 {
+        assert_eq!(step(n, String::new()).await.expect("a step").notes, full.notes);
+    }
+    let listed = server.list_alerts(pb::ListAlertsRequest::default()).await.expect("a list");
+    assert_eq!(listed.alerts.len(), 1);
+    // What an earlier release let in is cut as it is read.
+    let more = "UPDATE security_alerts SET notes = (SELECT jsonb_agg(n ORDER BY i, at)
+        FROM generate_series(1, 11) i, jsonb_array_elements(notes) WITH ORDINALITY AS o (n, at))";
+    server.db.connect().await.batch_execute(more).await.expect("more notes");
+    let cut = server.get_alert(&alert).await.expect("the alert");
+    assert_eq!(cut.notes, full.notes, "the latest hundred");
+    server.list_alerts(pb::ListAlertsRequest::default()).await.expect("a list");
+    step(103, String::new()).await.expect("a step");
+    audit::check(&server.db).await;
+}

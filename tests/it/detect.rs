@@ -224,3 +224,37 @@ async fn an_idle_database_is_left_alone() {
     wait::until(async || server.db.count(looks).await > commits + 100).await;
     assert_eq!(position().await, before);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_memory_and_an_activity_that_cannot_be_handled_stop_nobody_elses_detection() {
+    let server = watching().await;
+    fail_logins(&server, 2, 1).await;
+    settled(&server).await;
+    let spoil = "UPDATE user_memories SET memory = '7' WHERE user_id = 'user-1';
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = 'check_violation'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON user_memories FOR EACH ROW
+            WHEN (new.user_id = 'user-2') EXECUTE FUNCTION refuse()";
+    server.db.connect().await.batch_execute(spoil).await.expect("damage");
+    for _ in 0..12 {
+        // Each user by a transaction of its own.
+        server.advance(chrono::Duration::seconds(1));
+        fail_logins(&server, 3, 1).await;
+    }
+    settled(&server).await;
+    for (user, count) in [("user-1", 1), ("user-2", 0), ("user-3", 0)] {
+        // What shares a transaction with the one that fails is passed over with it.
+        assert!(alerts(&server, user).await.len() <= count, "{user}");
+    }
+    server.advance(chrono::Duration::hours(2));
+    let sql = "DELETE FROM session_activities WHERE user_id = 'user-2'";
+    server.db.connect().await.batch_execute(sql).await.expect("the end of the damage");
+    let again = "INSERT INTO session_activities
+        (tenant_id, user_id, occurred_at, activity_id, kind, principal, success)
+        SELECT 'default', 'user-1', $1::text::timestamptz + t * interval '1 second',
+            gen_random_uuid(), 22, 'test', false FROM generate_series(1, 12) t";
+    let now = server.clock.now().to_rfc3339();
+    server.db.connect().await.execute(again, &[&now]).await.expect("rows");
+    settled(&server).await;
+    assert_eq!(alerts(&server, "user-1").await.len(), 1, "the reader went on");
+}

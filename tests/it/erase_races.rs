@@ -125,3 +125,101 @@ async fn a_user_with_many_sessions_is_erased_over_several_calls() {
     assert_eq!(server.list("bob").await.len(), 3);
     audit::check(&server.db).await;
 }
+
+/// A report about a user and a session.
+fn used(session_id: &str) -> pb::RecordActivitiesRequest {
+    let activity = pb::ReportedActivity {
+        kind: pb::ActivityKind::ApiRequest.into(),
+        user_id: "ada".to_owned(),
+        session_id: session_id.to_owned(),
+        success: true,
+        ..Default::default()
+    };
+    pb::RecordActivitiesRequest { activities: vec![activity], ..Default::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_goes_on_beside_a_create_and_a_refresh_and_they_beside_a_report() {
+    let server = start().await;
+    let (id, _, token) = parts(&server.create("ada").await);
+    let mut meddler = server.db.connect().await;
+    // What a create and a refresh lock, and write.
+    for held in [
+        "UPDATE session_users SET last_create_at = last_create_at",
+        "SELECT 1 FROM user_sessions FOR NO KEY UPDATE",
+        "UPDATE user_sessions SET generation = generation",
+    ] {
+        let busy = meddler.transaction().await.expect("a transaction");
+        busy.execute(held, &[]).await.expect("a lock");
+        let accepted = server.sessions().record_activities(used(&id)).await.expect(held);
+        assert_eq!(accepted.into_inner().accepted_count, 1);
+        busy.rollback().await.expect("the end of the lock");
+    }
+    // What a report holds, of its user and its session.
+    let busy = meddler.transaction().await.expect("a transaction");
+    for held in ["session_users", "user_sessions"] {
+        let sql = format!("SELECT 1 FROM {held} FOR KEY SHARE");
+        busy.execute(&sql, &[]).await.expect("a lock");
+    }
+    server.refresh(&token).await.expect("a refresh");
+    let (other, ..) = parts(&server.create("ada").await);
+    server.terminate(&other).await.expect("an end");
+    busy.rollback().await.expect("the end of the lock");
+    audit::check(&server.db).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_waits_for_a_report_and_leaves_nothing_of_it() {
+    for held in ["session_users", "user_sessions"] {
+        let server = start().await;
+        server.create("ada").await;
+        let mut meddler = server.db.connect().await;
+        let reporting = meddler.transaction().await.expect("a transaction");
+        let sql = format!("SELECT 1 FROM {held} WHERE user_id = 'ada' FOR KEY SHARE");
+        reporting.execute(&sql, &[]).await.expect("a lock");
+        let releasing = async {
+            let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+                AND datname = current_database()";
+            wait::until(async || server.db.count(sql).await >= 1).await;
+            let report =
+                "INSERT INTO session_activities (tenant_id, user_id, occurred_at, activity_id,
+                    kind, principal, success)
+                VALUES ('default', 'ada', now(), gen_random_uuid(), 21, 'test', true)";
+            reporting.execute(report, &[]).await.expect("a report");
+            reporting.commit().await.expect("the end of the report");
+        };
+        let (erased, ()) = join(server.erase("ada"), releasing).await;
+        let erased = erased.expect("an erasure");
+        assert_eq!((erased.complete, erased.activities_deleted), (true, 2), "{held}");
+        assert_eq!(server.db.count(OF_ADA).await, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_refreshes_and_creates_at_the_same_time_leave_nothing_of_an_erased_user() {
+    let server = start().await;
+    for _ in 0..5 {
+        let (id, _, token) = parts(&server.create("ada").await);
+        let reports = async {
+            for _ in 0..20 {
+                // Refused once its session is gone.
+                let _ = server.sessions().record_activities(used(&id)).await;
+            }
+        };
+        let refreshes = async {
+            let mut token = token;
+            while let Ok(next) = server.refresh(&token).await {
+                token = next.tokens.expect("tokens").refresh_token;
+            }
+        };
+        let erasing = async {
+            wait::until(async || server.activities(20).await > 0).await;
+            while !server.erase("ada").await.expect("an erasure").complete {}
+        };
+        join(join(reports, refreshes), erasing).await;
+        // A report about the user alone may come after.
+        assert!(server.erase("ada").await.expect("an erasure").complete);
+        assert_eq!(server.db.count(OF_ADA).await, 0);
+        audit::check(&server.db).await;
+    }
+}

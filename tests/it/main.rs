@@ -64,6 +64,7 @@ mod metrics;
 mod notices;
 mod notices_kept;
 mod outage;
+mod places;
 mod policies;
 mod policies_applied;
 mod policies_refused;

@@ -4,8 +4,9 @@ use chrono::Duration;
 use sessiond::grpc::pb::session as pb;
 
 use crate::harness::calls::parts;
+use crate::harness::scrape::{scrape, with_port};
 use crate::harness::wait::until;
-use crate::harness::{TestServer, start};
+use crate::harness::{TestServer, start, start_with};
 
 const INSTANT: Duration = Duration::microseconds(1);
 /// How long after a deadline the sweeper waits for what other replicas saw: two flush intervals and the staleness bound.
@@ -103,4 +104,32 @@ async fn two_replicas_end_each_of_650_sessions_once() {
     server.advance(Duration::hours(1) + SLACK);
     until(async || is_swept(&replica, "bob").await).await;
     assert_eq!(server.activities(4).await, 651);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_sessions_and_one_that_cannot_be_written_stop_no_other() {
+    let server = start_with(with_port).await;
+    server.create_many("damaged", 250).await;
+    server.create_many("ada", 250).await;
+    server.create("stuck").await;
+    // These are due first, more of them than one slice, and the last of them fails as it is written.
+    let spoil = "UPDATE user_sessions SET device = '{\"name\": 7}' WHERE user_id = 'damaged';
+        UPDATE user_sessions SET sweep_at = sweep_at - interval '1 minute'
+            WHERE user_id IN ('damaged', 'stuck');
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = 'check_violation'; END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE ON user_sessions FOR EACH ROW
+            WHEN (old.user_id = 'stuck' AND new.state = 3) EXECUTE FUNCTION refuse()";
+    server.db.connect().await.batch_execute(spoil).await.expect("damage");
+    server.advance(Duration::hours(1) + SLACK);
+    let of_ada = "SELECT count(*) FROM user_sessions WHERE state = 3 AND user_id = 'ada'";
+    until(async || server.db.count(of_ada).await == 250).await;
+    assert_eq!((in_state(&server, 1).await, server.activities(4).await), (251, 250));
+    until(async || scrape(&server).await["sessiond_sweeper_set_aside_total"] == 251.0).await;
+    // Mended, they are swept once they are looked at again.
+    let mend = "DROP TRIGGER refuse ON user_sessions; UPDATE user_sessions SET device = '{}'";
+    server.db.connect().await.batch_execute(mend).await.expect("a repair");
+    server.advance(Duration::minutes(10));
+    until(async || in_state(&server, 3).await == 501).await;
+    assert_eq!(server.activities(4).await, 501);
 }

@@ -51,6 +51,7 @@ struct Place<'a> {
     #[serde(borrow)]
     names: [Option<&'a str>; 3],
     coordinates: Option<(f64, f64)>,
+    accuracy_km: Option<u32>,
     asn: Option<u32>,
 }
 
@@ -76,6 +77,7 @@ pub(super) fn pack(session: &Session) -> Box<[u8]> {
         location: session.location.as_ref().map(|place| Place {
             names: [&place.country_code, &place.region, &place.city].map(Option::as_deref),
             coordinates: place.coordinates,
+            accuracy_km: place.accuracy_km,
             asn: place.asn,
         }),
         acr: session.authentication.acr.as_deref(),
@@ -173,7 +175,8 @@ pub(super) fn unpack(bytes: &[u8]) -> Option<Session> {
 
 fn place(place: Place<'_>) -> Location {
     let [country_code, region, city] = place.names.map(|name| name.map(str::to_owned));
-    Location { country_code, region, city, coordinates: place.coordinates, asn: place.asn }
+    let Place { coordinates, accuracy_km, asn, .. } = place;
+    Location { country_code, region, city, coordinates, accuracy_km, asn }
 }
 
 fn pairs(entries: Vec<(&str, &str)>) -> BTreeMap<String, String> {
@@ -212,6 +215,7 @@ mod tests {
             region: text("BE"),
             city: text("Berlin"),
             coordinates: Some((52.5, -13.4)),
+            accuracy_km: Some(20),
             asn: Some(64_496),
         });
         full.authentication.acr = text("aal2");

@@ -3,15 +3,18 @@
 use super::finding;
 use crate::detection::Finding;
 use crate::detection::memory::UserMemory;
+use crate::detection::sightings::{self, Point, Sighting, Spot};
 use crate::model::activity::{Activity, ActivityKind};
-use crate::model::detection::DetectionSettings;
 use crate::model::detection::rule::Rule;
+use crate::model::detection::{DetectionSettings, RuleSettings};
 use crate::model::evidence::{Place, Travel, TypedEvidence};
 
 /// Mean radius of the Earth in km (IUGG).
 const EARTH: f64 = 6371.0088;
 
-/// Compares the place where a session begins, goes on or is used with the one before. Unknown places are skipped.
+/// Compares the place where a session begins, goes on or is used with the one before. Unknown places are skipped, and
+/// so is what is said of a place where the user already was. A country alone may be meant by its middle, so that is
+/// compared with its like only.
 pub fn look(
     activity: &Activity,
     settings: &DetectionSettings,
@@ -27,13 +30,43 @@ pub fn look(
     if !is_seen {
         return None;
     }
-    let coordinates = activity.location.as_ref()?.coordinates?;
-    let to = Place { at: activity.occurred_at, coordinates };
-    let from = user.place.replace(to.clone())?;
-    let rule = settings[Rule::ImpossibleTravel];
-    let distance = kilometres(from.coordinates, to.coordinates);
+    let mut here = Sighting::of(activity, user);
+    if let Some(Place { at, coordinates }) = user.place.take() {
+        user.sightings.insert(0, Sighting::before(at, coordinates));
+    }
+    let known = sightings::same_place(&user.sightings, &here);
+    if let (Some(spot), Some(known)) = (&mut here.spot, known.and_then(|known| known.spot.as_ref()))
+    {
+        spot.join(known);
+    }
+    let found = compare(activity, settings[Rule::ImpossibleTravel], &user.sightings, &here);
+    sightings::remember(&mut user.sightings, here);
+    found
+}
+
+/// Compares `here` with the place before, unless they are one.
+fn compare(
+    activity: &Activity,
+    rule: RuleSettings,
+    sightings: &[Sighting],
+    here: &Sighting,
+) -> Option<Finding> {
+    let to = here.spot.as_ref()?;
+    let places = sightings.iter().rev().filter_map(|known| Some((known, known.spot.as_ref()?)));
+    let (before, from) = places
+        .filter(|(known, _)| !known.is_sibling(here))
+        .find(|(_, spot)| spot.is_exact == to.is_exact)?;
+    if before.is_same_network(here) {
+        return None;
+    }
+    let (distance, from_point, to_point) = nearest(from, to)?;
     // Both places may be off towards each other.
-    let certain_distance = distance - 2.0 * f64::from(rule.accuracy);
+    let off = |spot: &Spot| f64::from(rule.accuracy.max(spot.accuracy_km.unwrap_or(0)));
+    let certain_distance = distance - off(from) - off(to);
+    let (from, to) = (
+        Place { at: before.at, coordinates: from_point },
+        Place { at: here.at, coordinates: to_point },
+    );
     let hours = (to.at - from.at).as_seconds_f64().abs() / 3600.0;
     // At the same moment any distance is too far; a second keeps the speed a number.
     let speed = certain_distance / hours.max(1.0 / 3600.0);
@@ -64,6 +97,14 @@ pub fn look(
         });
         finding(activity, Rule::ImpossibleTravel, text, evidence, &values)
     })
+}
+
+/// The least distance between the points that were said of two places, and which those are.
+fn nearest(from: &Spot, to: &Spot) -> Option<(f64, Point, Point)> {
+    let pairs = from.all().flat_map(|one| to.all().map(move |other| (one, other)));
+    pairs
+        .map(|(one, other)| (kilometres(one, other), one, other))
+        .min_by(|one, other| one.0.total_cmp(&other.0))
 }
 
 /// The distance over the ground, by the haversine formula (Sinnott, Sky and Telescope 68, 1984).

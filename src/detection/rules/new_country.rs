@@ -1,15 +1,15 @@
 //! A user begins a session in a country where they were not seen for long.
 
 use super::finding;
-use crate::detection::Finding;
 use crate::detection::memory::{UserMemory, see};
+use crate::detection::{Finding, sightings};
 use crate::model::activity::{Activity, ActivityKind};
 use crate::model::detection::DetectionSettings;
 use crate::model::detection::rule::Rule;
 use crate::model::evidence::TypedEvidence;
 
-/// Compares the country of a new session with those known. The first country is silent, and an unknown
-/// one is none.
+/// Compares the country of a new session with those known. The first country is silent, an unknown one is none, and
+/// another one of a place that was seen before is no news.
 pub fn look(
     activity: &Activity,
     settings: &DetectionSettings,
@@ -18,7 +18,8 @@ pub fn look(
     if activity.kind != ActivityKind::Created {
         return None;
     }
-    let country = activity.location.as_ref()?.country_code.clone()?;
+    let stated = activity.location.as_ref()?.country_code.clone()?;
+    let country = sightings::country(activity, user)?;
     let at = activity.occurred_at;
     let baseline = settings[Rule::NewCountry].within;
     let since = at - baseline;
@@ -40,6 +41,10 @@ pub fn look(
             ..finding(activity, Rule::NewCountry, text, evidence, &values)
         }
     });
+    // What is said of a known place now may be right from now on.
+    if !is_new && stated != country {
+        see(&mut user.countries, stated, at, since);
+    }
     see(&mut user.countries, country, at, since);
     found
 }

@@ -1,7 +1,7 @@
 //! A session goes on from a new network and with another browser or system: its token may be in other hands.
 
 use super::{finding, is_end, is_presence};
-use crate::detection::memory::{UserMemory, around, is_stale, of_session};
+use crate::detection::memory::{UserMemory, around, is_stale, network, of_session};
 use crate::detection::{Context, Finding};
 use crate::model::activity::{Activity, ActivityKind};
 use crate::model::detection::rule::Rule;
@@ -68,7 +68,11 @@ fn seen(activity: &Activity, context: &Context, before: Option<&SeenClient>) -> 
 
 /// By the autonomous system where both are known; else by the IPv4 /24 or the IPv6 /48, which is what a site gets
 /// (RFC 6177). A host that has IPv4 and IPv6 uses both, so these cannot be compared.
+/// One address is one network, also where a new file says that it is of another system.
 fn is_elsewhere(before: &SeenClient, after: &SeenClient) -> bool {
+    if network(before.ip) == network(after.ip) {
+        return false;
+    }
     match (before.asn, after.asn) {
         (Some(before), Some(after)) => before != after,
         _ => {
@@ -162,6 +166,7 @@ mod tests {
         world.of(asn("192.0.2.1", 64500), FIREFOX);
         assert!(world.of(asn("198.51.100.7", 64500), CURL).is_none(), "one provider");
         assert!(world.of(asn("198.51.100.8", 64501), FIREFOX).is_some(), "next door, but another");
+        assert!(world.of(asn("198.51.100.8", 64502), CURL).is_none(), "a new file of systems");
         let mut world = World::begun();
         assert!(world.sees(ActivityKind::Refreshed, "192.0.2.200", CURL).is_none(), "one /24");
         let mut world = World::begun();

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{finding, is_end, is_presence};
-use crate::detection::Finding;
 use crate::detection::memory::{UserMemory, is_stale, of_session};
+use crate::detection::{Finding, sightings};
 use crate::model::activity::Activity;
 use crate::model::detection::DetectionSettings;
 use crate::model::detection::rule::Rule;
@@ -21,8 +21,7 @@ pub fn look(
     if is_end(activity) {
         user.whereabouts.remove(&session);
     }
-    let here =
-        activity.location.as_ref().filter(|_| is_presence(activity))?.country_code.clone()?;
+    let here = sightings::country(activity, user).filter(|_| is_presence(activity))?;
     let (rule, at) = (settings[Rule::SimultaneousCountries], activity.occurred_at);
     user.whereabouts.retain(|_, (_, seen)| *seen > at - rule.within);
     let was_there = user.whereabouts.values().any(|(country, _)| *country == here);

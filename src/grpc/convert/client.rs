@@ -67,6 +67,9 @@ fn location(check: &mut Check, place: pb::Location) -> Location {
     if beyond(place.longitude, 180.0) {
         check.broken("client.location.longitude", "must be from -180 to 180");
     }
+    if place.accuracy_km > 20_000 {
+        check.broken("client.location.accuracy_km", "must be at most 20000");
+    }
     let coordinates = match (place.latitude, place.longitude) {
         (None, None) => None,
         (Some(latitude), Some(longitude)) => Some((latitude, longitude)),
@@ -84,6 +87,7 @@ fn location(check: &mut Check, place: pb::Location) -> Location {
         region: check.text("client.location.region", &place.region, 128),
         city: check.text("client.location.city", &place.city, 128),
         coordinates,
+        accuracy_km: Some(place.accuracy_km).filter(|km| *km != 0),
         asn: Some(place.asn).filter(|asn| *asn != 0),
     }
 }
@@ -97,6 +101,7 @@ pub fn location_to_pb(place: Location) -> pb::Location {
         latitude: place.coordinates.map(|(latitude, _)| latitude),
         longitude: place.coordinates.map(|(_, longitude)| longitude),
         asn: place.asn.unwrap_or_default(),
+        accuracy_km: place.accuracy_km.unwrap_or_default(),
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::clock::Time;
 use crate::detection::memory::{NetworkMemory, UserMemory, network};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::activity::Activity;
 use crate::model::ids::{TenantId, UserId};
 use crate::store::{Connection, memories};
@@ -42,10 +42,10 @@ impl Memories {
             ..Memories::default()
         };
         for (key, memory) in of_users {
-            found.users.insert(key, from_json(memory)?);
+            found.users.insert(key, readable(memory));
         }
         for (key, memory) in of_networks {
-            found.networks.insert(key, from_json(memory)?);
+            found.networks.insert(key, readable(memory));
         }
         Ok(found)
     }
@@ -80,7 +80,7 @@ pub(in crate::session) async fn first_seen(
     let users: BTreeSet<_> = activities.iter().filter_map(user_of).collect();
     let mut seen = BTreeMap::new();
     for ((_, user), memory) in memories::of_users(conn, &users.iter().collect::<Vec<_>>()).await? {
-        let memory: UserMemory = from_json(memory)?;
+        let memory: UserMemory = readable(memory);
         seen.extend(memory.first_at.map(|at| (user, at)));
     }
     Ok(seen)
@@ -94,8 +94,12 @@ fn network_of(activity: &Activity) -> Option<(TenantId, IpNet)> {
     Some((activity.tenant.clone(), network(activity.ip?)))
 }
 
-fn from_json<T: DeserializeOwned>(memory: Value) -> Result<T> {
-    serde_json::from_value(memory).map_err(|error| Error::Internal(error.into()))
+/// A damaged memory begins anew: nobody else's detection is to stop for it.
+fn readable<T: DeserializeOwned + Default>(memory: Value) -> T {
+    serde_json::from_value(memory).unwrap_or_else(|error| {
+        tracing::error!(%error, "what detection remembered cannot be read, and is forgotten");
+        T::default()
+    })
 }
 
 fn to_json(memory: &impl Serialize) -> Value {

@@ -23,6 +23,7 @@ fn an_address_has_what_the_files_know_of_it() {
         region: Some("Östergötland County".to_owned()),
         city: Some("Linköping".to_owned()),
         coordinates: Some((58.4167, 15.6167)),
+        accuracy_km: Some(76),
         asn: Some(29518),
     };
     assert_eq!(at(&both(), "89.160.20.128"), Some(linkoping));
@@ -30,6 +31,7 @@ fn an_address_has_what_the_files_know_of_it() {
     assert_eq!(at(&both(), "1.128.0.1"), Some(only_network));
     let country = at(&both(), "2001:220::1").unwrap();
     assert_eq!((country.country_code.as_deref(), country.city), (Some("KR"), None));
+    assert_eq!((country.coordinates, country.accuracy_km), (None, None), "the middle of a country");
 }
 
 #[test]

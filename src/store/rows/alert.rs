@@ -9,7 +9,8 @@ use super::{corrupt, json};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::model::alert::{
-    ActionTaken, Alert, AlertState, Category, Mark, Resolution, Severity, Suppression,
+    ActionTaken, Alert, AlertState, Category, MOST_NOTES, Mark, Note, Resolution, Severity,
+    Suppression,
 };
 use crate::model::ids::TenantId;
 use crate::store::schema::security_alerts;
@@ -139,10 +140,17 @@ impl TryFrom<AlertRow> for Alert {
             action_taken: ActionTaken::from_number(row.action_taken.into())
                 .ok_or_else(bad("action_taken"))?,
             state,
-            notes: serde_json::from_value(row.notes).map_err(|_| bad("notes")())?,
+            notes: latest(serde_json::from_value(row.notes).map_err(|_| bad("notes")())?),
             revision: row.revision,
         })
     }
+}
+
+/// Earlier releases kept as many as came: more than fit into an answer.
+fn latest(mut notes: Vec<Note>) -> Vec<Note> {
+    let excess = notes.len().saturating_sub(MOST_NOTES);
+    notes.drain(..excess);
+    notes
 }
 
 /// The key with which a row is unique: a suppressed finding does not count up an alert that people see,

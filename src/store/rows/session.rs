@@ -56,6 +56,13 @@ pub(in crate::store) struct SessionRow {
     step_up_at: Option<Time>,
 }
 
+impl SessionRow {
+    /// Of the session, however damaged the rest is.
+    pub(in crate::store) fn id(&self) -> Uuid {
+        self.session_id
+    }
+}
+
 impl From<&Session> for SessionRow {
     fn from(session: &Session) -> SessionRow {
         let (state, end) = match &session.state {

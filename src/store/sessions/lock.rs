@@ -25,17 +25,21 @@ statement! {
         FROM unnest(?, ?, ?) AS k (t, u, id)
         JOIN user_sessions s ON s.tenant_id = k.t AND s.user_id = k.u AND s.session_id = k.id
         ORDER BY s.tenant_id, s.user_id, s.session_id
-        FOR UPDATE OF s"
+        FOR NO KEY UPDATE OF s"
     )
 }
 
 statement! {
     /// What the sweeper looks at next. SKIP LOCKED: replicas share the work.
-    LockDue { now: Time as Timestamptz, limit: i64 as BigInt } -> user_sessions::SqlType,
+    LockDue {
+        now: Time as Timestamptz,
+        without: &'a [Uuid] as Array<SqlUuid>,
+        limit: i64 as BigInt,
+    } -> user_sessions::SqlType,
     concat!(
         "SELECT ", session_columns!(), "
-        FROM user_sessions s WHERE s.state = 1 AND s.sweep_at <= ?
-        ORDER BY s.sweep_at LIMIT ? FOR UPDATE SKIP LOCKED"
+        FROM user_sessions s WHERE s.state = 1 AND s.sweep_at <= ? AND s.session_id <> ALL (?)
+        ORDER BY s.sweep_at LIMIT ? FOR NO KEY UPDATE SKIP LOCKED"
     )
 }
 
@@ -50,7 +54,7 @@ statement! {
         FROM unnest(?, ?) AS k (t, u)
         JOIN user_sessions s ON s.tenant_id = k.t AND s.user_id = k.u AND s.state = 1
         ORDER BY s.tenant_id, s.user_id, s.session_id
-        FOR UPDATE OF s"
+        FOR NO KEY UPDATE OF s"
     )
 }
 
@@ -84,19 +88,30 @@ pub async fn lock(conn: &mut Connection, keys: &[&SessionKey]) -> Result<Vec<Ses
     rows.into_iter().map(Session::try_from).collect()
 }
 
-/// Locks at most `limit` sessions whose time to be looked at has come. A row that makes no sense is
-/// left out and logged.
+/// Locks at most `limit` sessions whose time to be looked at has come, but those of `without`. Rows that make no sense
+/// are logged, and only their ids returned.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn lock_due(conn: &mut Connection, now: Time, limit: i64) -> Result<Vec<Session>> {
-    let rows: Vec<SessionRow> = LockDue::new(now, limit).load(conn).await?;
-    // A damaged row must not keep all others from expiring.
-    let sound = |row| {
-        Session::try_from(row)
-            .inspect_err(|error| tracing::error!(%error, "a session that is due cannot be read"))
-    };
-    Ok(rows.into_iter().filter_map(|row| sound(row).ok()).collect())
+pub async fn lock_due(
+    conn: &mut Connection,
+    now: Time,
+    without: &[Uuid],
+    limit: i64,
+) -> Result<(Vec<Session>, Vec<Uuid>)> {
+    let rows: Vec<SessionRow> = LockDue::new(now, without, limit).load(conn).await?;
+    let (mut sound, mut damaged) = (Vec::new(), Vec::new());
+    for row in rows {
+        let id = row.id();
+        match Session::try_from(row) {
+            Ok(session) => sound.push(session),
+            Err(error) => {
+                tracing::error!(%error, session = %id, "a session that is due cannot be read");
+                damaged.push(id);
+            }
+        }
+    }
+    Ok((sound, damaged))
 }
 
 /// Locks the sessions of these users that are not ended. `users` holds each at most once.

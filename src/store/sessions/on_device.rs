@@ -36,7 +36,7 @@ statement! {
         SELECT ", session_columns!(), "
         FROM k JOIN user_sessions s ON s.session_id = k.id AND s.tenant_id = ? AND s.user_id = ?
         ORDER BY s.session_id
-        FOR UPDATE OF s"
+        FOR NO KEY UPDATE OF s"
     )
 }
 

@@ -34,7 +34,7 @@ statement! {
         JOIN user_sessions s ON s.tenant_id = k.tenant_id AND s.user_id = k.user_id
             AND s.session_id = k.session_id AND s.state = 1
         ORDER BY s.tenant_id, s.user_id, s.session_id
-        FOR UPDATE OF s
+        FOR NO KEY UPDATE OF s
     ), touched AS (
         UPDATE user_sessions s SET
             last_active_at = greatest(s.last_active_at, seen.last_active_at),
