@@ -34,6 +34,7 @@ pub mod watermark;
 
 mod connection;
 mod error;
+mod lineage;
 mod place;
 mod probe;
 mod rows;

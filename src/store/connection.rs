@@ -19,10 +19,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Client};
 
+use crate::store::lineage::Member;
+
 /// A connection to Postgres, set up as this service needs it.
 pub struct Connection {
     inner: AsyncPgConnection,
     driver: Driver,
+    /// `None` = it is for a look at any server.
+    member: Option<Member>,
     refused_write: Arc<AtomicBool>,
     used_at: Instant,
 }
@@ -74,10 +78,11 @@ impl Connection {
     pub(super) async fn new(
         client: Client,
         driver: Driver,
+        member: Option<Member>,
         refused_write: Arc<AtomicBool>,
     ) -> ConnectionResult<Connection> {
         let inner = AsyncPgConnection::try_from(client).await?;
-        Ok(Connection { inner, driver, refused_write, used_at: Instant::now() })
+        Ok(Connection { inner, driver, member, refused_write, used_at: Instant::now() })
     }
 
     /// Notifications on the channels it listens to; it ends with the connection.
@@ -85,6 +90,16 @@ impl Connection {
         futures_util::stream::poll_fn(|cx| {
             self.driver.notifications.poll_recv(cx).map(|some| some.map(Ok))
         })
+    }
+
+    /// What it is to the servers of the database; `None` = it is for a look at any of them.
+    pub(super) fn member(&self) -> Option<&Member> {
+        self.member.as_ref()
+    }
+
+    /// True once its server may not be the one that takes the writes.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.member.as_ref().is_some_and(Member::is_outdated)
     }
 
     /// Notes that it is in use, and how long nobody used it before.
@@ -156,6 +171,6 @@ impl AsyncConnection for Connection {
 impl PoolableConnection for Connection {
     fn is_broken(&mut self) -> bool {
         // Where a server refuses to write, a new connection may find the one that took over.
-        self.inner.is_broken() || self.refused_write.load(Ordering::Relaxed)
+        self.inner.is_broken() || self.refused_write.load(Ordering::Relaxed) || self.is_outdated()
     }
 }

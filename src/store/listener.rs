@@ -9,7 +9,7 @@ use crate::error::{Error, Outage, Result};
 use crate::model::feed::Horizon;
 use crate::store::pool::Database;
 use crate::store::revocations::{self, News};
-use crate::store::{Connection, feed};
+use crate::store::{Connection, feed, lineage};
 
 const CHANNEL: &str = "sessiond_revocations";
 
@@ -28,8 +28,7 @@ impl Listener {
         let connecting = async {
             let mut conn = db.dedicated().await?;
             // A server that says nothing is given up here, and gives up itself.
-            conn.batch_execute("SET statement_timeout = 1200; SET idle_session_timeout = 0")
-                .await?;
+            conn.batch_execute("SET statement_timeout = 1200").await?;
             conn.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
             Ok(conn)
         };
@@ -40,17 +39,28 @@ impl Listener {
     /// Everything that has committed by now.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`], also if another server takes the writes by now.
     pub async fn now(&mut self) -> Result<Horizon> {
-        within(self.patience, feed::now(&mut self.conn)).await
+        let looking = async {
+            let now = feed::now(&mut self.conn).await?;
+            lineage::check(&mut self.conn).await?;
+            Ok(now)
+        };
+        within(self.patience, looking).await
     }
 
     /// What was revoked since `from`.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`], also if another server takes the writes by now.
     pub async fn since(&mut self, from: &Horizon, limit: usize) -> Result<News> {
-        within(self.patience, revocations::since(&mut self.conn, from, limit)).await
+        let looking = async {
+            let news = revocations::since(&mut self.conn, from, limit).await?;
+            // After the read: a server that took the writes until now showed what was true.
+            lineage::check(&mut self.conn).await?;
+            Ok(news)
+        };
+        within(self.patience, looking).await
     }
 
     /// Waits until somebody tells of news. Only an optimisation: nothing may depend on being told.

@@ -39,12 +39,14 @@ const REQUESTS: Session = Session {
     patience: ACQUIRE_TIMEOUT,
     settings: "SET statement_timeout = 1200; SET lock_timeout = 500; \
                SET idle_in_transaction_session_timeout = 5000",
+    to_any: false,
 };
 /// Migrations take as long as they take; a way that is slow to establish is no reason to give up.
 const UPKEEP: Session = Session {
     patience: Duration::from_secs(5),
     settings: "SET statement_timeout = 0; SET lock_timeout = 0; \
                SET idle_in_transaction_session_timeout = 0",
+    to_any: false,
 };
 /// The database as everybody above uses it. Cheap to clone.
 #[derive(Clone)]

@@ -15,6 +15,7 @@ const SESSION: Session = Session {
     patience: Duration::from_millis(900),
     settings: "SET statement_timeout = 1200; SET lock_timeout = 500; \
                SET idle_in_transaction_session_timeout = 0",
+    to_any: true,
 };
 
 statement! {
@@ -37,13 +38,19 @@ impl Probe {
             Some(conn) => conn,
             None => target.connect(SESSION).await?,
         };
-        // One that fails, or is given up, is not put back.
+        // One that fails, or is given up, is not put back; nor one whose server takes no writes: behind the same
+        // address another one may.
         let (in_recovery, read_only) = State::new().get_result::<(bool, bool)>(&mut conn).await?;
-        *kept = Some(conn);
         let why = match (in_recovery, read_only) {
             (true, _) => "it takes no writes: it is a standby, or recovers",
             (false, true) => "it takes no writes: it is read-only",
-            (false, false) => return Ok(()),
+            (false, false) if conn.is_outdated() => {
+                "it is a former primary: another server was promoted"
+            }
+            (false, false) => {
+                *kept = Some(conn);
+                return Ok(());
+            }
         };
         Err(Error::Unavailable(Outage::Unreachable(why.to_owned())))
     }

@@ -15,6 +15,7 @@ use tokio_postgres::{Client, Config, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::store::connection::{Connection, Driver};
+use crate::store::lineage::{Lineage, TIMELINE};
 use crate::store::place::{Place, places, share_of};
 use crate::store::pooler;
 use crate::store::socket::Socket;
@@ -37,6 +38,7 @@ pub(super) struct Target {
     places: Vec<Place>,
     /// Which place answered last.
     last: AtomicUsize,
+    lineage: Lineage,
 }
 
 /// What a connection is for.
@@ -46,6 +48,8 @@ pub(super) struct Session {
     pub patience: Duration,
     /// Settings besides [`DEFAULTS`].
     pub settings: &'static str,
+    /// Also to a server that takes no writes, to tell that it does not.
+    pub to_any: bool,
 }
 
 impl Target {
@@ -64,10 +68,10 @@ impl Target {
         let remote = places.iter().any(|place| !place.is_local());
         let tls = tls::client_config(&parameters, remote)?.map(MakeRustlsConnect::new);
         config.application_name("sessiond");
-        Ok(Target { config, tls, places, last: AtomicUsize::new(0) })
+        Ok(Target { config, tls, places, last: AtomicUsize::new(0), lineage: Lineage::default() })
     }
 
-    /// Establishes a connection to the first server that will do: of several, one that writes. Servers share the
+    /// Establishes a connection to the first server that will do, which takes the writes. Servers share the
     /// patience, so that a silent one leaves time for those after it.
     pub(super) async fn connect(&self, session: Session) -> ConnectionResult<Connection> {
         let until = Instant::now() + session.patience;
@@ -120,8 +124,12 @@ impl Target {
             }
         };
         about.check(self.config.get_dbname())?;
-        set_up(&client, &about, session.settings, self.must_write()).await?;
-        Connection::new(client, driver, refused_write).await.map_err(|error| {
+        let timeline = set_up(&client, &about, session.settings).await?;
+        let member = match self.lineage.join(&timeline) {
+            Err(_) if session.to_any => None,
+            joined => Some(joined.map_err(anyhow::Error::msg)?),
+        };
+        Connection::new(client, driver, member, refused_write).await.map_err(|error| {
             let text = error.to_string();
             match pooler::shows(&text) {
                 true => anyhow::anyhow!("{}: {text}", pooler::SHARED_SESSION),
@@ -129,30 +137,18 @@ impl Target {
             }
         })
     }
-
-    /// Of several servers only one will do; the only one may be read-only for a while, and reads go on.
-    fn must_write(&self) -> bool {
-        self.places.len() > 1
-            || self.config.get_target_session_attrs() == TargetSessionAttrs::ReadWrite
-    }
 }
 
-/// One round trip, before anything else is done.
-async fn set_up(
-    client: &Client,
-    about: &About,
-    settings: &str,
-    must_write: bool,
-) -> anyhow::Result<()> {
+/// One round trip, before anything else is done. Returns the answer to [`TIMELINE`].
+async fn set_up(client: &Client, about: &About, settings: &str) -> anyhow::Result<String> {
     let since_17 = if about.version >= 17 { "SET transaction_timeout = 0;" } else { "" };
-    let sql = format!("{DEFAULTS}; {since_17} {settings}; SHOW transaction_read_only");
+    let sql = format!("{DEFAULTS}; {since_17} {settings}; {TIMELINE}");
     let answers = client.simple_query(&sql).await.map_err(explain)?;
-    let read_only = answers.iter().any(|answer| match answer {
-        SimpleQueryMessage::Row(row) => row.get(0) == Some("on"),
-        _ => false,
+    let told = answers.iter().find_map(|answer| match answer {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
     });
-    ensure!(!(must_write && read_only), "it is read-only");
-    Ok(())
+    Ok(told.unwrap_or_default().to_owned())
 }
 
 /// What a server says of itself when a session begins.

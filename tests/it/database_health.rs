@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
 use sessiond::dev_postgres::DevPostgres;
+use sessiond::grpc::pb::session as pb;
 use tokio_stream::StreamExt;
+use tonic::Status;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus::{NotServing, Serving};
 use tonic_health::pb::health_client::HealthClient;
@@ -67,11 +69,18 @@ async fn a_primary_that_became_read_only_is_not_served_until_it_writes_again() {
     set("on").await;
     server.until_health(NotServing).await;
     assert_unavailable(&server.try_create(new_session("ada")).await.expect_err("read-only"));
-    // Reading goes on.
-    server.validate_now(&access).await;
+    // A former primary that was fenced looks the same: what it shows is no knowledge any more.
+    let judged = async || server.try_validate_now(&access).await;
+    until(async || judged().await.is_err_and(|status| is_unavailable(&status))).await;
     set("off").await;
     server.until_health(Serving).await;
     server.create("ada").await;
+    assert_eq!(server.validate_now(&access).await.outcome(), pb::Outcome::Active);
+}
+
+fn is_unavailable(status: &Status) -> bool {
+    assert_unavailable(status);
+    true
 }
 
 fn restart(postgres: &DevPostgres, meanwhile: impl FnOnce()) {

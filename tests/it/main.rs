@@ -38,6 +38,7 @@ mod erase;
 mod erase_races;
 mod errors;
 mod evaluate;
+mod failover;
 mod feed;
 mod filters;
 mod gateway;

@@ -49,6 +49,7 @@ pub struct Proxy {
     pub url: String,
     mode: watch::Sender<Mode>,
     held: watch::Sender<usize>,
+    real: watch::Sender<PathBuf>,
     accepting: JoinHandle<()>,
     _dir: tempfile::TempDir,
 }
@@ -57,9 +58,7 @@ impl Proxy {
     /// In front of the database at `url`, whose host is the directory of its socket.
     pub fn before(url: &str) -> Proxy {
         let config: tokio_postgres::Config = url.parse().expect("a URL");
-        let [tokio_postgres::config::Host::Unix(real)] = config.get_hosts() else {
-            panic!("not one socket directory: {url}");
-        };
+        let real = watch::Sender::new(socket(&config));
         let dir = tempfile::tempdir().expect("a directory");
         let listener = UnixListener::bind(dir.path().join(SOCKET)).expect("a socket");
         let name = config.get_dbname().expect("a database");
@@ -69,13 +68,18 @@ impl Proxy {
         let mode = watch::Sender::new(Mode::Pass);
         let held = watch::Sender::new(0);
         let way = (mode.subscribe(), held.clone());
-        let accepting = tokio::spawn(accept(listener, real.join(SOCKET), way));
-        Proxy { url, mode, held, accepting, _dir: dir }
+        let accepting = tokio::spawn(accept(listener, real.subscribe(), way));
+        Proxy { url, mode, held, real, accepting, _dir: dir }
     }
 
     /// From the next bytes on.
     pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
+    }
+
+    /// New connections lead to the server at `url`; those there are stay where they are.
+    pub fn redirect(&self, url: &str) {
+        self.real.send_replace(socket(&url.parse().expect("a URL")));
     }
 
     /// Waits until so many answers were held back in all.
@@ -92,6 +96,14 @@ impl Drop for Proxy {
     }
 }
 
+/// The socket of a database whose host is a directory.
+fn socket(config: &tokio_postgres::Config) -> PathBuf {
+    match config.get_hosts() {
+        [tokio_postgres::config::Host::Unix(dir)] => dir.join(SOCKET),
+        hosts => panic!("not one socket directory: {hosts:?}"),
+    }
+}
+
 fn escaped(path: &Path) -> String {
     path.to_str().expect("a plain path").replace('/', "%2F")
 }
@@ -99,10 +111,11 @@ fn escaped(path: &Path) -> String {
 /// The mode, and how many answers were held back.
 type Way = (watch::Receiver<Mode>, watch::Sender<usize>);
 
-async fn accept(listener: UnixListener, real: PathBuf, way: Way) {
+async fn accept(listener: UnixListener, real: watch::Receiver<PathBuf>, way: Way) {
     // Dropped with this task, and all connections with it.
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
+        let real = real.borrow().clone();
         if let Ok(server) = UnixStream::connect(&real).await {
             connections.spawn(carry(client, server, way.clone()));
         }

@@ -1,0 +1,101 @@
+//! A failover behind one address: new connections lead to the promoted server, old ones stay on the former primary.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use sessiond::clock::Clock;
+use sessiond::dev_postgres::{DevPostgres, MAX_CONNECTIONS, Options};
+use sessiond::grpc::pb::session as pb;
+use tempfile::TempDir;
+use tonic_health::pb::health_check_response::ServingStatus::Serving;
+
+use crate::harness::calls::{new_session, parts};
+use crate::harness::cluster::{Db, connect, open_to_all, own_cluster};
+use crate::harness::proxy::Proxy;
+use crate::harness::{TestServer, start_on, wait};
+
+const BOUND: Duration = Duration::from_secs(1);
+
+/// A copy of the halted cluster, promoted: a newer timeline of the same database.
+async fn promoted(primary: &DevPostgres) -> (DevPostgres, TempDir) {
+    let dir = tempfile::tempdir().expect("a directory");
+    open_to_all(dir.path());
+    let home = dir.path().join("home");
+    let copied = Command::new("cp").arg("-a").arg(primary.data_dir()).arg(&home).status();
+    assert!(copied.expect("cp runs").success());
+    let start = move || {
+        let copy = start(&home);
+        copy.halt();
+        std::fs::write(home.join("postgres/standby.signal"), "").expect("a file");
+        copy.resume().expect("a standby");
+        copy
+    };
+    let copy = tokio::task::spawn_blocking(start).await.expect("no panic");
+    let admin = connect(&copy.url("sessiond")).await;
+    admin.batch_execute("SELECT pg_promote()").await.expect("a promotion");
+    (copy, dir)
+}
+
+fn start(home: &Path) -> DevPostgres {
+    let (data_dir, max_connections) = (home.to_owned(), MAX_CONNECTIONS);
+    let options = Options { data_dir, pg_bin: None, fsync: false, max_connections };
+    DevPostgres::start(options).expect("a copy that starts")
+}
+
+/// A replica whose way to the database is its own.
+async fn behind(proxy: &Proxy, db: &Db) -> TestServer {
+    start_on(db.clone(), Clock::system(), |settings| settings.database_url = proxy.url.clone())
+        .await
+}
+
+async fn is_active(server: &TestServer, token: &str) -> bool {
+    let judged = server.try_validate(token).await;
+    judged.is_ok_and(|answer| answer.outcome() == pb::Outcome::Active)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_a_fenced_former_primary_knows_nothing_and_goes_to_the_new_one() {
+    let (primary, _dir) = own_cluster().await;
+    let db = Db::of(&primary);
+    let ways = [Proxy::before(&db.url), Proxy::before(&db.url)];
+    let (one, two) = (behind(&ways[0], &db).await, behind(&ways[1], &db).await);
+    let (id, token, refresh) = parts(&one.create("ada").await);
+    tokio::task::block_in_place(|| primary.halt());
+    let (copy, _copy_dir) = promoted(&primary).await;
+    tokio::task::block_in_place(|| primary.resume().expect("it comes up again"));
+    // Both have connections to the former primary, and cache the session.
+    for server in [&one, &two] {
+        wait::until(async || is_active(server, &token).await).await;
+        wait::until(async || server.try_validate_now(&token).await.is_ok()).await;
+    }
+    ways.iter().for_each(|way| way.redirect(&copy.url("sessiond")));
+    let admin = connect(&db.url).await;
+    let fence = "ALTER SYSTEM SET default_transaction_read_only = on";
+    admin.batch_execute(fence).await.expect("a setting");
+    admin.batch_execute("SELECT pg_reload_conf()").await.expect("a reload");
+    let there = Db::of(&copy);
+    let ended = "SELECT count(*) FROM user_sessions WHERE state = 2";
+    wait::until(async || one.terminate(&id).await.is_ok() && there.count(ended).await == 1).await;
+    let since = Instant::now();
+    // A replica may be unable to tell for a while, but nobody is let in beyond the bound.
+    wait::until(async || {
+        let asked = Instant::now();
+        match two.try_validate(&token).await {
+            Ok(answer) if answer.outcome() == pb::Outcome::Active => {
+                assert!(
+                    !fenced || asked.duration_since(since) < BOUND,
+                    "it follows the former primary"
+                );
+                false
+            }
+            Ok(answer) => answer.inactive_reason() == pb::InactiveReason::SessionTerminated,
+            Err(_) => false,
+        }
+    })
+    .await;
+    two.refresh(&refresh).await.expect_err("it is over everywhere");
+    // All goes on with the new primary.
+    wait::until(async || two.try_create(new_session("bob")).await.is_ok()).await;
+    wait::until(async || two.health("").await.is_ok_and(|status| status == Serving)).await;
+}
