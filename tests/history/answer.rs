@@ -81,6 +81,9 @@ impl Raw {
                 None
             }
             Raw::Policy(of) => {
+                // It has no id, and there is one that changes.
+                answer.subject =
+                    of.policy.as_ref().map(|policy| (Uuid::nil(), revision(&policy.etag), 0));
                 (answer.count, answer.complete) = (of.terminated_count, of.complete);
                 None
             }
@@ -131,8 +134,6 @@ fn seen(session: &pb::Session, epoch: &Epoch) -> Seen {
         device: session.device.as_ref().map(|device| id(&device.device_id)).unwrap_or_default(),
         generation: session.refresh_generation,
         active: session.state() == pb::SessionState::Active,
-        end_reason: session.end_reason,
-        created: micros(&session.create_time).unwrap_or_default(),
         absolute: micros(&session.absolute_expire_time).unwrap_or_default(),
         idle: idle.map(|(expires, active)| expires - active),
         tag: session.metadata.get(TAG).cloned().unwrap_or_default(),

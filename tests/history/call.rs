@@ -17,7 +17,7 @@ use crate::answer::Raw;
 use crate::record::{Outcome, What};
 
 /// How long a caller waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_millis(2_500);
 
 /// What is asked of whom, and the message that asks it.
 #[derive(Debug, Clone)]

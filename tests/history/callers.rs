@@ -28,11 +28,11 @@ pub async fn run(world: Arc<World>, caller: u32) {
         let mut rng = Rng::of(world.seed, [u64::from(caller), step]);
         let caller = Caller { world: &world, number: caller, channels: &channels };
         match rng.below(1000) {
-            0..3 => caller.crowd(&mut rng).await,
-            3..8 => caller.rivals(&mut rng).await,
+            0..8 => caller.crowd(&mut rng).await,
+            8..14 => caller.rivals(&mut rng).await,
             _ => caller.one(&mut rng).await,
         }
-        pause(Duration::from_millis(rng.between(0, 8))).await;
+        pause(Duration::from_millis(rng.between(0, 4))).await;
     }
 }
 
@@ -46,7 +46,7 @@ impl Caller<'_> {
     /// One call; if it does not become known what became of it, the same once more, elsewhere.
     async fn one(&self, rng: &mut Rng) {
         let (kind, who) = (make::kind(rng), make::user(rng));
-        let (replica, again, retries) = (rng.below(REPLICAS), rng.below(REPLICAS), rng.chance(70));
+        let (replica, again, retries) = (self.home(rng), rng.below(REPLICAS), rng.chance(70));
         let Some(call) = make::call(kind, who, &self.world.directory, rng) else { return };
         let outcome = self.send(replica, &call).await;
         if retries && matches!(outcome, Outcome::Unknown(_)) {
@@ -54,9 +54,14 @@ impl Caller<'_> {
         }
     }
 
+    /// Mostly one and the same replica, so that one that is stuck does not hold up all callers.
+    fn home(&self, rng: &mut Rng) -> usize {
+        if rng.chance(75) { self.number as usize % REPLICAS } else { rng.below(REPLICAS) }
+    }
+
     /// Many log in as one user at once, on one replica.
     async fn crowd(&self, rng: &mut Rng) {
-        let (who, replica) = (make::user(rng), rng.below(REPLICAS));
+        let (who, replica) = (make::user(rng), self.home(rng));
         let calls: Vec<_> =
             (0..CROWD).map(|_| make::create(who, &self.world.directory, rng)).collect();
         join_all(calls.iter().map(|call| self.send(replica, call))).await;

@@ -1,9 +1,14 @@
 //! The checks: pure functions of a history. Each file holds those of a few invariants.
 
+mod answers;
 mod deaths;
+mod expiry;
 mod good;
 mod limits;
+mod requests;
 mod tokens;
+mod trail;
+mod watches;
 
 use crate::history::History;
 use crate::judge::Judge;
@@ -14,4 +19,9 @@ pub fn all(history: &History, judge: &mut Judge) {
     tokens::check(history, judge);
     limits::check(history, judge);
     good::check(history, judge);
+    trail::check(history, judge);
+    watches::check(history, judge);
+    expiry::check(history, judge);
+    requests::check(history, judge);
+    answers::check(history, judge);
 }

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::record::{Micros, Op, What};
+use crate::record::{Micros, Op, Step, What};
 use crate::tables::{Change, SessionRow, Tables, kind};
 use crate::ticker::Gap;
 use crate::users::USERS;
+use crate::watch::Watched;
 
 pub struct History {
     /// In the order in which they began.
@@ -15,12 +16,26 @@ pub struct History {
     pub tables: Tables,
     /// When the machine did not run us.
     pub gaps: Vec<Gap>,
+    pub watches: Vec<Watched>,
+    /// When the tables were read.
+    pub read_at: Micros,
     by_session: HashMap<Uuid, Vec<usize>>,
     rows: HashMap<Uuid, usize>,
     trails: HashMap<Uuid, Vec<usize>>,
     births: HashMap<Uuid, Birth>,
     /// When a request with this id was sent first.
     first_sent: HashMap<Uuid, Micros>,
+    /// When an alert was resolved first, or may have been.
+    first_resolved: HashMap<Uuid, Micros>,
+}
+
+/// What a run left.
+pub struct Left {
+    pub ops: Vec<Op>,
+    pub tables: Tables,
+    pub gaps: Vec<Gap>,
+    pub watches: Vec<Watched>,
+    pub read_at: Micros,
 }
 
 /// What the answers to its create say of a session.
@@ -34,7 +49,9 @@ pub struct Birth {
 }
 
 impl History {
-    pub fn new(ops: Vec<Op>, tables: Tables, gaps: Vec<Gap>) -> History {
+    pub fn new(left: Left) -> History {
+        let Left { ops, tables, gaps, watches, read_at } = left;
+        let mut first_resolved: HashMap<Uuid, Micros> = HashMap::new();
         let mut by_session: HashMap<Uuid, Vec<usize>> = HashMap::new();
         let mut births: HashMap<Uuid, Birth> = HashMap::new();
         let mut first_sent: HashMap<Uuid, Micros> = HashMap::new();
@@ -44,6 +61,9 @@ impl History {
             }
             if let Some((id, _)) = op.request {
                 first_sent.entry(id).or_insert(op.start);
+            }
+            if let What::Step { alert, step: Step::Resolve(_) } = op.what {
+                first_resolved.entry(alert).or_insert(op.start);
             }
             if let (What::Create { .. }, Some(answer)) = (&op.what, op.answer())
                 && let Some(seen) = &answer.session
@@ -67,7 +87,19 @@ impl History {
                 trails.entry(session).or_default().push(at);
             }
         }
-        History { ops, tables, gaps, by_session, rows, trails, births, first_sent }
+        History {
+            ops,
+            tables,
+            gaps,
+            watches,
+            read_at,
+            by_session,
+            rows,
+            trails,
+            births,
+            first_sent,
+            first_resolved,
+        }
     }
 
     /// The calls about each session, in the order in which they began.
@@ -102,6 +134,11 @@ impl History {
     /// When what it asks for was asked for first: a repeated request counts from then on.
     pub fn asked(&self, op: &Op) -> Micros {
         op.request.map_or(op.start, |(id, _)| self.first_sent[&id].min(op.start))
+    }
+
+    /// When this alert was resolved first, or may have been.
+    pub fn first_resolved(&self, alert: Uuid) -> Option<Micros> {
+        self.first_resolved.get(&alert).copied()
     }
 
     /// The longest time in this span for which the machine did not run us.

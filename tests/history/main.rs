@@ -12,6 +12,7 @@ mod judge;
 mod make;
 mod make_alerts;
 mod make_many;
+mod nemesis;
 mod proxy;
 mod record;
 mod replica;
@@ -20,6 +21,7 @@ mod run;
 mod tables;
 mod ticker;
 mod users;
+mod watch;
 mod world;
 
 use std::process::ExitCode;

@@ -47,7 +47,7 @@ pub enum Kind {
 const WEIGHTS: [(usize, Kind); 20] = [
     (120, Kind::Create),
     (140, Kind::Refresh),
-    (12, Kind::OldRefresh),
+    (40, Kind::OldRefresh),
     (30, Kind::Reauthenticate),
     (380, Kind::Validate),
     (30, Kind::UpdateSession),
@@ -57,7 +57,7 @@ const WEIGHTS: [(usize, Kind); 20] = [
     (10, Kind::TerminateMany),
     (3, Kind::UpdatePolicy),
     (25, Kind::Record),
-    (2, Kind::Erase),
+    (6, Kind::Erase),
     (12, Kind::Raise),
     (20, Kind::Step),
     (30, Kind::Get),

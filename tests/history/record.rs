@@ -166,8 +166,6 @@ pub struct Seen {
     pub device: Uuid,
     pub generation: u32,
     pub active: bool,
-    pub end_reason: i32,
-    pub created: Micros,
     pub absolute: Micros,
     /// Its idle timeout, if it has one.
     pub idle: Option<Micros>,

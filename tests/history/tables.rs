@@ -23,7 +23,6 @@ pub struct SessionRow {
     /// An index of `USERS`.
     pub who: usize,
     pub client: String,
-    pub device: Uuid,
     pub device_type: i16,
     pub active: bool,
     pub end_reason: Option<i16>,
@@ -32,6 +31,8 @@ pub struct SessionRow {
     pub absolute: Micros,
     pub generation: u32,
     pub min_generation: u32,
+    /// What its create wrote into the metadata.
+    pub tag: String,
 }
 
 /// A line of the audit trail.
@@ -66,7 +67,6 @@ pub struct AlertRow {
     pub session: Option<Uuid>,
     pub rule: String,
     pub revision: u64,
-    pub state: i32,
     pub occurrences: i32,
 }
 
@@ -75,6 +75,13 @@ pub struct PolicyRow {
     pub tenant: String,
     pub client: String,
     pub revision: u64,
+}
+
+impl Change {
+    /// True if an erasure may take it from the tables.
+    pub fn is_of_erased(&self) -> bool {
+        self.who.is_some_and(|who| USERS[who].erased)
+    }
 }
 
 /// Of activities.
@@ -93,7 +100,10 @@ pub mod kind {
     pub const ALERT_RAISED: i16 = 13;
     pub const ALERT_REOPENED: i16 = 14;
     pub const STEP_UP_REQUIRED: i16 = 15;
-    pub const CUSTOM: i16 = 25;
+
+    /// What changes an alert.
+    pub const OF_ALERTS: [i16; 4] =
+        [ALERT_RAISED, ALERT_ACKNOWLEDGED, ALERT_RESOLVED, ALERT_REOPENED];
 
     /// What changes a session.
     pub const OF_SESSIONS: [i16; 7] = [
@@ -112,12 +122,12 @@ pub mod reason {
     pub const LIMIT: i16 = 3;
     pub const CREDENTIAL_CHANGED: i16 = 5;
     pub const REFRESH_REUSE: i16 = 6;
-    pub const DATA_REGRESSION: i16 = 12;
 }
 
-const SESSIONS: &str = "SELECT session_id::text, tenant_id, user_id, client_id, device_id::text,
+const SESSIONS: &str = "SELECT session_id::text, tenant_id, user_id, client_id,
     device_type, state, end_reason, micros(ended_at), micros(last_active_at),
-    micros(absolute_expires_at), generation, min_generation FROM user_sessions";
+    micros(absolute_expires_at), generation, min_generation,
+    coalesce(metadata->>'tag', '') FROM user_sessions";
 
 const TRAIL: &str = "SELECT activity_id::text, tenant_id, user_id, session_id::text,
     device_id::text, alert_id::text, coalesce(client_id, ''), kind, end_reason, generation,
@@ -127,7 +137,7 @@ const TRAIL: &str = "SELECT activity_id::text, tenant_id, user_id, session_id::t
 const DEVICES: &str = "SELECT device_id::text, tenant_id, user_id, revision FROM devices";
 
 const ALERTS: &str = "SELECT alert_id::text, tenant_id, user_id, session_id::text, rule_id,
-    revision, state, occurrence_count FROM security_alerts";
+    revision, occurrence_count FROM security_alerts";
 
 const POLICIES: &str = "SELECT tenant_id, client_id, revision FROM policies";
 
@@ -170,15 +180,15 @@ fn session(row: &Row, epoch: &Epoch) -> Option<SessionRow> {
         id: id(row, 0)?,
         who: who(row.get(1), row.get(2))?,
         client: row.get(3),
-        device: id(row, 4)?,
-        device_type: row.get(5),
-        active: row.get::<_, i16>(6) == 1,
-        end_reason: row.get(7),
-        ended: at(8),
-        last_active: at(9)?,
-        absolute: at(10)?,
-        generation: number(row, 11),
-        min_generation: number(row, 12),
+        device_type: row.get(4),
+        active: row.get::<_, i16>(5) == 1,
+        end_reason: row.get(6),
+        ended: at(7),
+        last_active: at(8)?,
+        absolute: at(9)?,
+        generation: number(row, 10),
+        min_generation: number(row, 11),
+        tag: row.get(12),
     })
 }
 
@@ -212,8 +222,7 @@ fn alert(row: &Row) -> AlertRow {
         session: id(row, 3),
         rule: row.get(4),
         revision: u64::from(number(row, 5)),
-        state: i32::from(row.get::<_, i16>(6)),
-        occurrences: row.get(7),
+        occurrences: row.get(6),
     }
 }
 

@@ -98,10 +98,9 @@ pub fn ends_all_of(history: &History, op: &Op, birth: &Birth) -> bool {
         },
         What::RevokeDevice { device } => birth.device == *device,
         // An alert that was resolved before ends only what was there then.
-        What::Step { alert, step: Step::Resolve(true) } => !history.ops.iter().any(|other| {
-            let of_it = matches!(&other.what, What::Step { alert: it, step: Step::Resolve(_) } if it == alert);
-            of_it && other.start < op.start && other.start <= birth.told
-        }),
+        What::Step { alert, step: Step::Resolve(true) } => {
+            history.first_resolved(*alert).is_some_and(|first| first > birth.told)
+        }
         _ => false,
     }
 }
