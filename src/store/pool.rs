@@ -209,6 +209,12 @@ impl Transaction {
         // work again from here.
         let unknown =
             |error: DieselError| Error::Unavailable(Outage::Unreachable(error.to_string()));
+        #[cfg(feature = "broken")]
+        if crate::broken::is("loses-commits") && self.watermark.is_some() && crate::broken::seldom()
+        {
+            let undone = AnsiTransactionManager::rollback_transaction(&mut *self.conn).await;
+            return undone.map_err(unknown);
+        }
         let done =
             AnsiTransactionManager::commit_transaction(&mut *self.conn).await.map_err(unknown);
         // Also if it is unknown: forgetting what may be true costs a read.

@@ -3,12 +3,13 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-const USAGE: &str = "history [--seconds N] [--seed S] [--callers N] [--calm]
+const USAGE: &str = "history [--seconds N] [--seed S] [--callers N] [--calm] [--twins [NAME]]
 
   --seconds N   how long calls are made [20]
   --seed S      what decides which calls and faults [a new one]
   --callers N   how many call at once [32]
-  --calm        no faults";
+  --calm        no faults
+  --twins       run the broken twins, or one (needs the feature `broken`)";
 
 #[derive(Debug, Clone)]
 pub struct Args {
@@ -16,6 +17,9 @@ pub struct Args {
     pub seed: u64,
     pub callers: u32,
     pub calm: bool,
+    pub twins: bool,
+    /// One of them alone.
+    pub twin: Option<String>,
 }
 
 impl Args {
@@ -26,6 +30,8 @@ impl Args {
             seed: RandomState::new().hash_one("seed"),
             callers: 32,
             calm: false,
+            twins: false,
+            twin: None,
         };
         while let Some(word) = words.next() {
             let mut number = || {
@@ -40,6 +46,8 @@ impl Args {
                     args.callers = u32::try_from(number()?).map_err(|_| USAGE.to_owned())?;
                 }
                 "--calm" => args.calm = true,
+                "--twins" => args.twins = true,
+                name if args.twins && !name.starts_with('-') => args.twin = Some(word),
                 // What `cargo test` gives to every test.
                 "--list" => return Ok(None),
                 name if !name.starts_with('-') && !"history".contains(name) => return Ok(None),

@@ -20,6 +20,7 @@ mod rng;
 mod run;
 mod tables;
 mod ticker;
+mod twins;
 mod users;
 mod watch;
 mod world;
@@ -39,9 +40,16 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if args.twins {
+        return ended(twins::run(&args), &args);
+    }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build();
-    match runtime.expect("a runtime").block_on(run::run(&args)) {
+    ended(runtime.expect("a runtime").block_on(run::run(&args)), &args)
+}
+
+fn ended(run: anyhow::Result<bool>, args: &Args) -> ExitCode {
+    match run {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

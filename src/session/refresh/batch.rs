@@ -103,6 +103,10 @@ impl Work for Batch {
         for (session, ..) in answers.iter().flatten() {
             self.reader.keep(mark, session, written);
         }
+        #[cfg(feature = "broken")]
+        if crate::broken::is("mixed-answers") {
+            answers.reverse();
+        }
         Ok(answers)
     }
 }
@@ -133,6 +137,10 @@ impl Decisions<'_> {
             return Err(invalid());
         }
         self.batch.touches.overlay(session);
+        #[cfg(feature = "broken")]
+        if crate::broken::is("refreshes-ended") {
+            session.state = State::Active;
+        }
         if let State::Ended(end) = session.state_at(self.now) {
             if session.state == State::Active && session.settled_at(self.now) != State::Active {
                 session.state = State::Ended(end.clone());
@@ -164,6 +172,13 @@ impl Decisions<'_> {
             let alert = reuse::regression(id, self.now, session, presented);
             (alert, EndReason::DataRegression, Reason::SessionDataRegression)
         };
+        #[cfg(feature = "broken")]
+        if crate::broken::is("two-alerts") {
+            let dedup_key = format!("{}again", alert.dedup_key);
+            let (id, activity) = (self.batch.clock.new_id(), self.batch.clock.new_id());
+            self.changes
+                .raise(crate::model::alert::Alert { id, dedup_key, ..alert.clone() }, activity);
+        }
         self.changes.raise(alert, self.batch.clock.new_id());
         session.end(End { reason: end_reason, at: self.now, by: None, note: None });
         self.record(ActivityKind::Terminated, SYSTEM, session);
@@ -190,6 +205,10 @@ impl Decisions<'_> {
     }
 
     fn record(&mut self, kind: ActivityKind, principal: &str, session: &Session) {
+        #[cfg(feature = "broken")]
+        if crate::broken::is("no-activity") && kind == ActivityKind::Refreshed {
+            return;
+        }
         let id = self.batch.clock.new_id();
         self.changes.activities.push(Activity::of_session(id, self.now, kind, principal, session));
     }
