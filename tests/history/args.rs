@@ -49,6 +49,7 @@ impl Args {
                 "--twins" => args.twins = true,
                 name if args.twins && !name.starts_with('-') => args.twin = Some(word),
                 // What `cargo test` gives to every test.
+                "--test-threads" => drop(number()?),
                 "--list" => return Ok(None),
                 name if !name.starts_with('-') && !"history".contains(name) => return Ok(None),
                 other if other.starts_with('-') && !KNOWN.contains(&other) => {
