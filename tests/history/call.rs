@@ -39,7 +39,7 @@ pub enum Body {
     RevokeDevice(pb::RevokeDeviceRequest),
     Terminate(pb::TerminateSessionRequest),
     TerminateMany(pb::TerminateSessionsRequest),
-    UpdatePolicy(pb::UpdatePolicyRequest),
+    UpdatePolicy(Box<pb::UpdatePolicyRequest>),
     Record(pb::RecordActivitiesRequest),
     Erase(pb::EraseUserRequest),
     Raise(alerts::RaiseAlertRequest),
@@ -150,7 +150,7 @@ impl Body {
                 Raw::TerminateMany(sessions.terminate_sessions(within(m)).await?.into_inner())
             }
             Body::UpdatePolicy(m) => {
-                Raw::Policy(sessions.update_policy(within(m)).await?.into_inner())
+                Raw::Policy(sessions.update_policy(within(*m)).await?.into_inner())
             }
             Body::Record(m) => {
                 let done = sessions.record_activities(within(m)).await?.into_inner();

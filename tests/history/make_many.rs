@@ -103,7 +103,7 @@ pub fn policy(rng: &mut Rng) -> Call {
         idle_timeout: Some(prost_types::Duration { seconds, nanos: 0 }),
         ..Default::default()
     };
-    let body =
-        Body::UpdatePolicy(pb::UpdatePolicyRequest { policy: Some(policy), ..Default::default() });
+    let request = pb::UpdatePolicyRequest { policy: Some(policy), ..Default::default() };
+    let body = Body::UpdatePolicy(Box::new(request));
     Call { who: FREE, foreign: false, what: What::UpdatePolicy, body }
 }
