@@ -138,8 +138,9 @@ impl Decisions<'_> {
         }
         self.batch.touches.overlay(session);
         #[cfg(feature = "broken")]
-        if crate::broken::is("refreshes-ended") {
-            session.state = State::Active;
+        if crate::broken::is("refreshes-ended") && session.state != State::Active {
+            self.record(ActivityKind::Refreshed, &job.principal, session);
+            return Ok(());
         }
         if let State::Ended(end) = session.state_at(self.now) {
             if session.state == State::Active && session.settled_at(self.now) != State::Active {
