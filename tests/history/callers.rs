@@ -6,10 +6,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tonic::transport::Channel;
 
+use crate::call::Call;
 use crate::directory::Known;
 use crate::make::{self, Kind};
 use crate::pause;
-use crate::record::{How, Outcome};
+use crate::record::{How, Outcome, What};
 use crate::rng::Rng;
 use crate::world::{REPLICAS, World};
 
@@ -52,6 +53,19 @@ impl Caller<'_> {
         if retries && matches!(outcome, Outcome::Unknown(_)) {
             self.send(again, &call).await;
         }
+        if matches!((&call.what, &outcome), (What::Terminate { .. }, Outcome::Ok(_))) {
+            self.look_at_once(&call, replica, again, rng).await;
+        }
+    }
+
+    /// Whether what was just ended is so, where it was ended or, against the database, elsewhere.
+    async fn look_at_once(&self, ended: &Call, here: usize, elsewhere: usize, rng: &mut Rng) {
+        let What::Terminate { session } = ended.what else { return };
+        let Some(known) = self.world.directory.find(ended.who, session) else { return };
+        let newest = known.tokens.last().expect("every session came with tokens");
+        let (replica, how) = *rng.pick(&[(here, How::Default), (elsewhere, How::Strong)]);
+        let call = make::validate(ended.who, &known, newest, how);
+        self.send(replica, &call).await;
     }
 
     /// Mostly one and the same replica, so that one that is stuck does not hold up all callers.
@@ -76,7 +90,7 @@ impl Caller<'_> {
         join_all(places.iter().map(|replica| self.send(*replica, &call))).await;
     }
 
-    async fn send(&self, replica: usize, call: &crate::call::Call) -> Outcome {
+    async fn send(&self, replica: usize, call: &Call) -> Outcome {
         let channel = self.channels[replica].clone();
         self.world.call(self.number, replica, channel, call).await
     }

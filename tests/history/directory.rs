@@ -55,6 +55,10 @@ impl Directory {
         recent(&shelves.sessions[who], 6, rng).cloned()
     }
 
+    pub fn find(&self, who: usize, id: Uuid) -> Option<Known> {
+        self.lock().sessions[who].iter().rfind(|known| known.id == id).cloned()
+    }
+
     /// The newest sessions of each user.
     pub fn newest(&self, of_each: usize) -> Vec<(usize, Known)> {
         let shelves = self.lock();

@@ -170,7 +170,7 @@ impl Replica {
             drain_timeout: Duration::from_secs(2),
             intervals: Intervals {
                 flush: FLUSH,
-                sweep: Duration::from_secs(4),
+                sweep: Duration::from_secs(10),
                 ..Intervals::default()
             },
             watch: WatchSettings::default(),
