@@ -269,10 +269,6 @@ impl Changes {
 
     /// What nobody may know by heart once this is committed.
     fn revocations(&self) -> Vec<Revocation> {
-        #[cfg(feature = "broken")]
-        if crate::broken::is("no-revocations") {
-            return Vec::new();
-        }
         let named: HashSet<&Subject> = self.revoked.iter().map(|of| &of.subject).collect();
         // Who changes a session without an activity of the same time names it in `revoked`.
         let at = self.activities.iter().map(|activity| activity.occurred_at).max();

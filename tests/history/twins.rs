@@ -26,7 +26,7 @@ const TWINS: [(&str, &str); 26] = [
     ("no-activity", "I10 sessions"),
     ("skips-events", "I11 complete"),
     ("repeats-events", "I11 unique"),
-    ("no-revocations", "I11 revocations"),
+    ("misfiled-revocations", "I11 revocations"),
     ("never-expires", "I12 idle"),
     ("outage-is-logout", "I13 validate"),
     ("any-tenant", "I14 foreign call"),
@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
         let violated = violated(args, fault)?;
         for (_, check) in TWINS.iter().filter(|(of, _)| *of == fault) {
             let found = violated.iter().any(|known| known == check);
-            println!("{fault:<18} {check:<24} {}", if found { "found" } else { "MISSED" });
+            println!("{fault:<21} {check:<24} {}", if found { "found" } else { "MISSED" });
             if !found {
                 missed.push(*check);
             }

@@ -70,7 +70,9 @@ pub fn deaths(history: &History) -> HashMap<Uuid, Death> {
                 let asked = history.asked(op);
                 for (id, birth) in history.births() {
                     if birth.told < asked && ends_all_of(history, op, birth) {
-                        ended(id, true);
+                        // What had ended elsewhere it did not end; here it may be known yet, within the bound.
+                        let end = history.end(id);
+                        ended(id, end.is_some_and(|end| end.committed >= op.start));
                     }
                 }
             }
