@@ -30,6 +30,8 @@
 pub mod model;
 
 pub mod alert;
+#[cfg(feature = "broken")]
+pub mod broken;
 pub mod cache;
 pub mod caller;
 pub mod cli;

@@ -42,6 +42,7 @@ mod schema;
 mod socket;
 mod target;
 mod tls;
+mod transaction;
 mod wire;
 
 pub use connection::Connection;

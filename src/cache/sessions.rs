@@ -129,6 +129,10 @@ impl SessionReader {
 
     /// Forgets what is revoked.
     pub fn forget(&self, revocation: &Revocation) {
+        #[cfg(feature = "broken")]
+        if crate::broken::is("deaf") {
+            return;
+        }
         self.0.known.forget(revocation);
     }
 
@@ -160,6 +164,11 @@ impl SessionReader {
 impl Inner {
     /// What is known by heart, if it will do; else what counts as the reason.
     fn find(&self, key: &SessionKey, freshness: Freshness, now: Instant) -> Result<Reading, Miss> {
+        #[cfg(feature = "broken")]
+        let freshness = match freshness {
+            Freshness::Strong if crate::broken::is("strong-cached") => Freshness::Bounded,
+            asked => asked,
+        };
         let (most, least) = match freshness {
             Freshness::Strong => return Err(|meters| &meters.strong),
             Freshness::Bounded => (self.bound, Watermark::default()),

@@ -123,6 +123,10 @@ impl Session {
 
     /// The state judged at `now`: a session at or past a deadline is expired, swept or not.
     pub fn state_at(&self, now: Time) -> State {
+        #[cfg(feature = "broken")]
+        if crate::broken::is("never-expires") {
+            return self.state.clone();
+        }
         if self.state != State::Active || now < self.deadline() {
             return self.state.clone();
         }

@@ -28,6 +28,11 @@ impl Get {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Unavailable`].
     pub async fn get(&self, tenant: TenantId, user: Option<UserId>, id: Uuid) -> Result<Session> {
+        #[cfg(feature = "broken")]
+        let tenant = match user.is_none() && crate::broken::is("any-tenant") {
+            true => TenantId::default(),
+            false => tenant,
+        };
         let found = self
             .db
             .within(async {

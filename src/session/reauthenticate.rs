@@ -12,6 +12,7 @@ use crate::model::device::ClientContext;
 use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::policy::Policy;
 use crate::model::request::{Remembered, RequestId};
+use crate::model::revocation::Revocation;
 use crate::model::session::{Authentication, Session, State};
 use crate::model::token::TokenPair;
 use crate::model::user_device::UserDevice;
@@ -133,12 +134,13 @@ impl<'a> Mutation<Keyed<'a>> for Reauthenticate {
 
     async fn repeat(
         &self,
-        _: &mut Transaction,
+        tx: &mut Transaction,
         _: &Keyed<'a>,
         (session, policy): Self::Locked,
         known: Remembered,
         now: Time,
     ) -> Result<Renewed> {
+        tx.invalidate(Revocation::of_superseded(&session, now));
         let session = session.seen_at(now);
         let current = is_current(&known, &session);
         Ok(Renewed { session, policy, current })

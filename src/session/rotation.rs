@@ -35,6 +35,18 @@ pub fn judge(chain: &Chain, presented: u32, now: Time, policy: &Policy) -> Verdi
     if presented > chain.generation {
         return Verdict::Regression;
     }
+    #[cfg(feature = "broken")]
+    if crate::broken::is("no-theft") {
+        return Verdict::Replay;
+    }
+    #[cfg(feature = "broken")]
+    if crate::broken::is("new-successor") {
+        return Verdict::Rotate;
+    }
+    #[cfg(feature = "broken")]
+    if crate::broken::is("retry-is-theft") {
+        return Verdict::Reuse;
+    }
     let age = now - chain.rotated_at;
     let unseen = chain.confirmed < chain.generation;
     let in_time = age <= policy.refresh_grace || (unseen && age <= policy.lost_response_window);

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::model::caller::principal::Caller;
 use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::request::{Remembered, RequestId};
+use crate::model::revocation::Revocation;
 use crate::model::session::{EndReason, Session, State};
 use crate::model::watermark::Watermark;
 use crate::session::mutation::{self, Mutation};
@@ -188,12 +189,16 @@ impl<'a> Mutation<Resolved<'a>> for Terminate {
     ) -> Result<Option<Session>> {
         let (Some(user), Some(session)) = (known.user, known.subject) else { return Ok(None) };
         let key = SessionKey { tenant: known.tenant, user, session };
-        Ok(sessions::find(tx, &key).await?.map(|session| session.seen_at(now)))
+        let session = sessions::find(tx, &key).await?;
+        if let Some(session) = &session {
+            tx.invalidate(Revocation::of_all_tokens(session, now));
+        }
+        Ok(session.map(|session| session.seen_at(now)))
     }
 
     async fn decide(
         &self,
-        _: &mut Transaction,
+        tx: &mut Transaction,
         of: &Resolved<'a>,
         mut session: Option<Session>,
         changes: &mut Changes,
@@ -207,7 +212,9 @@ impl<'a> Mutation<Resolved<'a>> for Terminate {
                 }
                 // Those who verify its tokens themselves do not know that it was idle.
                 State::Ended(end) if end.reason.is_expiry() => changes.withdraw_tokens(session),
-                State::Ended(_) => {}
+                State::Ended(_) => {
+                    tx.invalidate(Revocation::of_all_tokens(session, changes.at()));
+                }
             }
         }
         if let Some(request) = wish.request {

@@ -1,4 +1,4 @@
-//! Connections: the pool, its time limits, and transactions.
+//! Connections: the pool, and its time limits.
 
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
@@ -17,10 +17,11 @@ use prometheus::Histogram;
 
 use crate::error::{Error, Outage, Result};
 use crate::model::revocation::Revocation;
-use crate::model::watermark::Watermark;
 use crate::store::Connection;
 use crate::store::probe::Probe;
 use crate::store::target::{Session, Target};
+
+pub use crate::store::transaction::{Committed, Transaction};
 
 /// The longest wait for a free connection, or for a new one to be established.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(900);
@@ -69,22 +70,6 @@ pub type Revoked = Box<dyn Fn(&[Revocation]) + Send + Sync>;
 pub struct Pooled {
     conn: bb8::PooledConnection<'static, AsyncDieselConnectionManager<Connection>>,
     since: Instant,
-}
-
-/// An open transaction. Dropped without [`Transaction::commit`], it takes its connection with it:
-/// the pool refuses connections with an open transaction, and Postgres rolls back.
-pub struct Transaction {
-    conn: Pooled,
-    db: Database,
-    watermark: Option<Watermark>,
-    revoked: Vec<Revocation>,
-}
-
-/// What a transaction decided, and it is committed.
-pub struct Committed<T> {
-    pub answer: T,
-    /// What includes the transaction; `None` if it wrote nothing.
-    pub watermark: Option<Watermark>,
 }
 
 impl Database {
@@ -155,47 +140,15 @@ impl Database {
         }
     }
 
-    /// Begins a transaction.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`].
-    pub async fn begin(&self) -> Result<Transaction> {
-        let mut conn = self.acquire().await?;
-        if AnsiTransactionManager::begin_transaction(&mut *conn).await.is_err() {
-            // It broke just now, and nothing was done yet. The pool keeps none that is broken.
-            drop(conn);
-            conn = self.acquire().await?;
-            AnsiTransactionManager::begin_transaction(&mut *conn).await?;
-        }
-        Ok(Transaction { conn, db: self.clone(), watermark: None, revoked: Vec::new() })
-    }
-
-    /// Does `work` in a transaction and commits it. An error of `work` rolls it back, and hands its connection back.
-    ///
-    /// # Errors
-    /// Those of `work`; [`Error::Unavailable`] if the commit was not acknowledged: its outcome is then unknown.
-    pub async fn transaction<T>(
-        &self,
-        work: impl AsyncFnOnce(&mut Transaction) -> Result<T>,
-    ) -> Result<Committed<T>> {
-        let mut tx = self.begin().await?;
-        match work(&mut tx).await {
-            Ok(answer) => {
-                let watermark = tx.watermark;
-                tx.commit().await?;
-                Ok(Committed { answer, watermark })
-            }
-            Err(error) => {
-                tx.roll_back().await;
-                Err(error)
-            }
-        }
-    }
-
     /// Whom to tell of what transactions of this process revoke. The first one stays.
     pub fn on_revoked(&self, hear: Revoked) {
         // A second one would be a mistake in the wiring, and nobody would hear of the loss.
         assert!(self.revoked.set(hear).is_ok(), "somebody hears already");
+    }
+
+    /// Who is told.
+    pub(super) fn revoked(&self) -> Option<&Revoked> {
+        self.revoked.get()
     }
 
     /// Where to count how long calls wait for a connection, in vain too. The first one stays.
@@ -267,53 +220,6 @@ impl Deref for Pooled {
 }
 
 impl DerefMut for Pooled {
-    fn deref_mut(&mut self) -> &mut Connection {
-        &mut self.conn
-    }
-}
-
-impl Transaction {
-    /// Ends it with nothing written, and hands its connection back; one that is lost is not.
-    pub async fn roll_back(mut self) {
-        let rolled_back = AnsiTransactionManager::rollback_transaction(&mut *self.conn).await;
-        if let Err(error) = rolled_back {
-            tracing::debug!(%error, "a transaction was lost instead of rolled back");
-        }
-    }
-
-    /// Commits. Only after this returned ok may anybody hear of the changes.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] if the acknowledgement was lost: the outcome is then unknown.
-    pub async fn commit(mut self) -> Result<()> {
-        // Whatever went wrong, it may have gone wrong after the commit: never a reason to do the
-        // work again from here.
-        let unknown =
-            |error: DieselError| Error::Unavailable(Outage::Unreachable(error.to_string()));
-        let done =
-            AnsiTransactionManager::commit_transaction(&mut *self.conn).await.map_err(unknown);
-        // Also if it is unknown: forgetting what may be true costs a read.
-        if let (false, Some(hear)) = (self.revoked.is_empty(), self.db.revoked.get()) {
-            hear(&self.revoked);
-        }
-        done
-    }
-
-    /// Notes what was written.
-    pub(super) fn wrote(&mut self, watermark: Watermark, revoked: &[Revocation]) {
-        self.watermark = Some(watermark);
-        self.revoked.extend_from_slice(revoked);
-    }
-}
-
-impl Deref for Transaction {
-    type Target = Connection;
-    fn deref(&self) -> &Connection {
-        &self.conn
-    }
-}
-
-impl DerefMut for Transaction {
     fn deref_mut(&mut self) -> &mut Connection {
         &mut self.conn
     }

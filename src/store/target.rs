@@ -126,7 +126,7 @@ impl Target {
         about.check(self.config.get_dbname())?;
         let timeline = set_up(&client, &about, session.settings).await?;
         let member = match self.lineage.join(&timeline) {
-            Err(_) if session.to_any => None,
+            Err(_) if session.to_any && self.places.len() == 1 => None,
             joined => Some(joined.map_err(anyhow::Error::msg)?),
         };
         Connection::new(client, driver, member, refused_write).await.map_err(|error| {

@@ -260,8 +260,9 @@ async fn a_refused_mutation_costs_no_connection() {
     };
     // The pool fills up.
     join_all((0..4).map(|_| refused())).await;
+    // Of the pool: those that answer calls.
     let sql = "SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity
-        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        WHERE datname = current_database() AND application_name = 'sessiond'";
     let backends = async || {
         let row = server.db.connect().await.query_one(sql, &[]).await.expect("a row");
         row.get::<_, Vec<i32>>(0)

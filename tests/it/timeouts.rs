@@ -243,26 +243,6 @@ async fn an_expiry_that_a_terminate_told_is_final_whatever_a_replica_saw() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_access_token_expires_at_the_moment_it_states() {
-    let server = start().await;
-    let created = server.create("ada").await;
-    let (_, access, refresh) = parts(&created);
-    let expires = created.tokens.expect("tokens").access_token_expire_time.expect("a time");
-    assert_eq!((claims(&access)["exp"].as_i64(), expires.nanos), (Some(expires.seconds), 0));
-    let left = DateTime::from_timestamp(expires.seconds, 0).expect("a time") - server.clock.now();
-    assert!(left >= Duration::minutes(5) && left < Duration::minutes(5) + Duration::seconds(1));
-    server.advance(left - INSTANT);
-    assert_eq!(server.validate(&access).await.outcome(), pb::Outcome::Active);
-    server.advance(INSTANT);
-    let judgement = server.validate(&access).await;
-    assert_eq!(judgement.inactive_reason(), Why::TokenExpired);
-    let session = judgement.session.expect("the session");
-    assert_eq!(session.state(), pb::SessionState::Active);
-    let tokens = server.refresh(&refresh).await.expect("a successor").tokens.expect("tokens");
-    assert_eq!(server.validate(&tokens.access_token).await.outcome(), pb::Outcome::Active);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn no_access_token_outlives_the_absolute_deadline() {
     let server = start().await;
     let absolute_timeout = length(Duration::minutes(7));

@@ -1,5 +1,6 @@
 //! The server's own tokens: any change to one takes its power, and the key set alone proves one.
 
+use chrono::{DateTime, Duration};
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::Value;
@@ -9,6 +10,7 @@ use sessiond::grpc::pb::session::InactiveReason as Why;
 
 use crate::harness::calls::{new_session, parts, reason};
 use crate::harness::cluster::Db;
+use crate::harness::forge::claims;
 use crate::harness::{TestServer, start, start_on};
 
 /// Every one-byte change, every truncation, and some extensions of a token.
@@ -146,4 +148,24 @@ async fn a_jwt_library_verifies_an_access_token_with_the_key_set_alone() {
     }
     rules.set_audience(&["https://other.example"]);
     assert!(jsonwebtoken::decode::<Value>(&access, &key, &rules).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_access_token_expires_at_the_moment_it_states() {
+    let server = start().await;
+    let created = server.create("ada").await;
+    let (_, access, refresh) = parts(&created);
+    let expires = created.tokens.expect("tokens").access_token_expire_time.expect("a time");
+    assert_eq!((claims(&access)["exp"].as_i64(), expires.nanos), (Some(expires.seconds), 0));
+    let left = DateTime::from_timestamp(expires.seconds, 0).expect("a time") - server.clock.now();
+    assert!(left >= Duration::minutes(5) && left < Duration::minutes(5) + Duration::seconds(1));
+    server.advance(left - Duration::microseconds(1));
+    assert_eq!(server.validate(&access).await.outcome(), pb::Outcome::Active);
+    server.advance(Duration::microseconds(1));
+    let judgement = server.validate(&access).await;
+    assert_eq!(judgement.inactive_reason(), Why::TokenExpired);
+    let session = judgement.session.expect("the session");
+    assert_eq!(session.state(), pb::SessionState::Active);
+    let tokens = server.refresh(&refresh).await.expect("a successor").tokens.expect("tokens");
+    assert_eq!(server.validate(&tokens.access_token).await.outcome(), pb::Outcome::Active);
 }

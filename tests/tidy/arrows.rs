@@ -5,7 +5,7 @@ use crate::lexer::Token;
 use crate::paths::{Used, module_of, used};
 
 /// Open to every module.
-const FLOOR: &str = "clock error config telemetry metrics supervise";
+const FLOOR: &str = "broken clock error config telemetry metrics supervise";
 
 /// Module, and after the arrow the modules it may use besides itself and the floor.
 /// Arrows run only downward; `grpc` and `jobs` see neither each other nor `store`; `alert` stands
@@ -31,6 +31,7 @@ cache        -> store model
 store        -> model
 model        ->
 
+broken       ->
 clock        -> model
 error        -> model
 config       -> model

@@ -100,6 +100,14 @@ impl<E> Watch<E> {
         while let Some((_, activity)) = batch.activities.get(*seen) {
             *seen += 1;
             event = (self.pick)(activity, batch);
+            #[cfg(feature = "broken")]
+            if crate::broken::is("skips-events") && crate::broken::seldom() {
+                event = None;
+            }
+            #[cfg(feature = "broken")]
+            if crate::broken::is("repeats-events") && event.is_some() && crate::broken::seldom() {
+                *seen -= 1;
+            }
             if event.is_some() {
                 break;
             }

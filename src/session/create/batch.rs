@@ -10,6 +10,7 @@ use crate::model::conflict::{Breach, Scope};
 use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::policy::ranges::MAX_SESSIONS;
 use crate::model::request::Remembered;
+use crate::model::revocation::Revocation;
 use crate::model::session::{Session, State};
 use crate::session::create::plan::{Limited, Live, Outcome, Plan};
 use crate::session::create::{NewSession, birth};
@@ -213,6 +214,9 @@ impl Batch {
             true => Vec::new(),
             false => sessions::find_all_by_id(tx, &tenant, &related).await?,
         };
+        for ended in &terminated {
+            tx.invalidate(Revocation::of_all_tokens(ended, now));
+        }
         Ok(Ok(Admitted { session: session.seen_at(now), terminated }))
     }
 }

@@ -109,6 +109,10 @@ impl Batch {
             });
         }
         work.changes.write(tx).await?;
+        #[cfg(feature = "broken")]
+        if crate::broken::is("mixed-answers") {
+            answers.reverse();
+        }
         Ok((answers, Instant::now()))
     }
 }
@@ -138,6 +142,10 @@ impl Decisions<'_> {
             return Err(invalid());
         }
         self.batch.touches.overlay(session);
+        #[cfg(feature = "broken")]
+        if crate::broken::is("refreshes-ended") && session.state != State::Active {
+            return Ok(());
+        }
         if let State::Ended(end) = session.state_at(self.now) {
             let settled = session.settled_at(self.now, self.batch.touches.settled_after());
             if session.state == State::Active
@@ -174,6 +182,12 @@ impl Decisions<'_> {
             let alert = reuse::regression(id, self.now, session, presented);
             (alert, EndReason::DataRegression, Reason::SessionDataRegression)
         };
+        #[cfg(feature = "broken")]
+        if crate::broken::is("two-alerts") {
+            let (id, dedup_key) = (self.batch.clock.new_id(), format!("{}again", alert.dedup_key));
+            let another = crate::model::alert::Alert { id, dedup_key, ..alert.clone() };
+            self.changes.raise_alert(another);
+        }
         self.changes.raise_alert(alert);
         self.changes.end_session(session, end_reason, None, None);
         Err(Error::Unauthenticated { reason, ended: Some(end_reason) })

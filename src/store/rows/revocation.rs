@@ -32,6 +32,13 @@ impl From<&Revocation> for RevocationRow {
             Subject::Key(kid) => (5, kid.clone()),
             Subject::Callers => (6, String::new()),
         };
+        #[cfg(feature = "broken")]
+        if crate::broken::is("misfiled-revocations") {
+            let tenant_id = "nobody".to_owned();
+            let below_generation = from_generation(revocation.below);
+            let (revoked_at, evict_at) = (revocation.at, revocation.evict_at);
+            return Self { tenant_id, level, subject, below_generation, revoked_at, evict_at };
+        }
         RevocationRow {
             tenant_id: revocation.tenant.to_string(),
             level,

@@ -1,0 +1,67 @@
+//! The command line.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+const USAGE: &str = "history [--seconds N] [--seed S] [--callers N] [--calm] [--twins [NAME]]
+
+  --seconds N   how long calls are made [20]
+  --seed S      what decides which calls and faults [a new one]
+  --callers N   how many call at once [32]
+  --calm        no faults
+  --twins       run the broken twins, or one (needs the feature `broken`)";
+
+#[derive(Debug, Clone)]
+pub struct Args {
+    pub time: Duration,
+    pub seed: u64,
+    pub callers: u32,
+    pub calm: bool,
+    pub twins: bool,
+    /// One of them alone.
+    pub twin: Option<String>,
+}
+
+impl Args {
+    /// `None` if only tests by some other name are asked for, as `cargo test NAME` does.
+    pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
+        let mut args = Args {
+            time: Duration::from_secs(20),
+            seed: RandomState::new().hash_one("seed"),
+            callers: 32,
+            calm: false,
+            twins: false,
+            twin: None,
+        };
+        while let Some(word) = words.next() {
+            let mut number = || {
+                let value =
+                    words.next().ok_or_else(|| format!("{word} needs a number\n{USAGE}"))?;
+                value.parse::<u64>().map_err(|_| format!("{word} {value}: not a number\n{USAGE}"))
+            };
+            match word.as_str() {
+                "--seconds" => args.time = Duration::from_secs(number()?),
+                "--seed" => args.seed = number()?,
+                "--callers" => {
+                    args.callers = u32::try_from(number()?).map_err(|_| USAGE.to_owned())?;
+                }
+                "--calm" => args.calm = true,
+                "--twins" => args.twins = true,
+                name if args.twins && !name.starts_with('-') => args.twin = Some(word),
+                // What `cargo test` gives to every test.
+                "--test-threads" => drop(number()?),
+                "--list" => return Ok(None),
+                name if !name.starts_with('-') && !"history".contains(name) => return Ok(None),
+                other if other.starts_with('-') && !KNOWN.contains(&other) => {
+                    return Err(format!("{other} is not known\n{USAGE}"));
+                }
+                _ => {}
+            }
+        }
+        Ok(Some(args))
+    }
+}
+
+/// Flags of the usual test harness that change nothing here.
+const KNOWN: [&str; 6] =
+    ["--nocapture", "--no-capture", "--quiet", "-q", "--exact", "--show-output"];

@@ -1,0 +1,177 @@
+//! A call as it is sent, and what its answer comes to.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use prost::Message;
+use sessiond::grpc::pb::alert as alerts;
+use sessiond::grpc::pb::alert::alert_service_client::AlertServiceClient;
+use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
+use uuid::Uuid;
+
+use crate::answer::Raw;
+use crate::record::{Outcome, What};
+
+/// How long a caller waits for an answer.
+const PATIENCE: Duration = Duration::from_millis(2_500);
+
+/// What is asked of whom, and the message that asks it.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub who: usize,
+    pub foreign: bool,
+    pub what: What,
+    pub body: Body,
+}
+
+#[derive(Debug, Clone)]
+pub enum Body {
+    Create(pb::CreateSessionRequest),
+    Refresh(pb::RefreshSessionRequest),
+    Reauthenticate(pb::ReauthenticateSessionRequest),
+    Validate(pb::ValidateSessionRequest),
+    UpdateSession(pb::UpdateSessionRequest),
+    UpdateDevice(pb::UpdateDeviceRequest),
+    RevokeDevice(pb::RevokeDeviceRequest),
+    Terminate(pb::TerminateSessionRequest),
+    TerminateMany(pb::TerminateSessionsRequest),
+    UpdatePolicy(Box<pb::UpdatePolicyRequest>),
+    Record(pb::RecordActivitiesRequest),
+    Erase(pb::EraseUserRequest),
+    Raise(alerts::RaiseAlertRequest),
+    Acknowledge(alerts::AcknowledgeAlertRequest),
+    Resolve(alerts::ResolveAlertRequest),
+    Reopen(alerts::ReopenAlertRequest),
+    Get(pb::GetSessionRequest),
+    List(pb::ListSessionsRequest),
+}
+
+/// Does the same with the message of each kind that may have a `request_id`.
+macro_rules! with_request_id {
+    ($body:expr, $message:ident => $does:expr, $otherwise:expr) => {
+        match $body {
+            Body::Create($message) => $does,
+            Body::Reauthenticate($message) => $does,
+            Body::UpdateSession($message) => $does,
+            Body::UpdateDevice($message) => $does,
+            Body::RevokeDevice($message) => $does,
+            Body::Terminate($message) => $does,
+            Body::TerminateMany($message) => $does,
+            Body::UpdatePolicy($message) => $does,
+            Body::Record($message) => $does,
+            Body::Erase($message) => $does,
+            Body::Raise($message) => $does,
+            Body::Acknowledge($message) => $does,
+            Body::Resolve($message) => $does,
+            Body::Reopen($message) => $does,
+            _ => $otherwise,
+        }
+    };
+}
+
+impl Call {
+    /// Takes this id, if it may have one; true if it does.
+    pub fn identify(&mut self, id: Uuid) -> bool {
+        with_request_id!(&mut self.body, message => { message.request_id = id.to_string(); true }, false)
+    }
+
+    /// Its `request_id` and a digest of its body.
+    pub fn request(&self) -> Option<(Uuid, u64)> {
+        let (id, bytes) = with_request_id!(
+            &self.body, message => (message.request_id.as_str(), message.encode_to_vec()), return None
+        );
+        let mut digest = DefaultHasher::new();
+        self.what.name().hash(&mut digest);
+        bytes.hash(&mut digest);
+        Some((id.parse().ok()?, digest.finish()))
+    }
+
+    /// Sends it and waits for what comes of it.
+    pub async fn send(&self, channel: Channel) -> Result<Raw, Status> {
+        let answer =
+            tokio::time::timeout(PATIENCE + Duration::from_secs(1), self.body.send(channel));
+        answer.await.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer at all")))
+    }
+}
+
+/// What a refusal comes to. Only the service itself refuses for good, with a reason; what a broken connection makes of
+/// a call has none.
+pub fn refused(status: &Status) -> Outcome {
+    let details = status.get_error_details();
+    let reason = details.error_info().map(|info| info.reason.clone());
+    match (status.code(), reason) {
+        (code @ (Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled), _) => {
+            Outcome::Unknown(code)
+        }
+        (code, None) => Outcome::Unknown(code),
+        (code, Some(reason)) => Outcome::No(code, reason),
+    }
+}
+
+fn within<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(PATIENCE);
+    request
+}
+
+impl Body {
+    async fn send(&self, channel: Channel) -> Result<Raw, Status> {
+        let mut sessions = SessionServiceClient::new(channel.clone());
+        let mut alerts = AlertServiceClient::new(channel);
+        Ok(match self.clone() {
+            Body::Create(m) => Raw::Create(sessions.create_session(within(m)).await?.into_inner()),
+            Body::Refresh(m) => {
+                Raw::Refresh(sessions.refresh_session(within(m)).await?.into_inner())
+            }
+            Body::Reauthenticate(m) => {
+                Raw::Reauthenticate(sessions.reauthenticate_session(within(m)).await?.into_inner())
+            }
+            Body::Validate(m) => {
+                Raw::Validate(sessions.validate_session(within(m)).await?.into_inner())
+            }
+            Body::UpdateSession(m) => {
+                Raw::Session(sessions.update_session(within(m)).await?.into_inner().session)
+            }
+            Body::UpdateDevice(m) => {
+                Raw::Device(sessions.update_device(within(m)).await?.into_inner().device)
+            }
+            Body::RevokeDevice(m) => {
+                let done = sessions.revoke_device(within(m)).await?.into_inner();
+                Raw::Done(done.terminated_count, done.complete)
+            }
+            Body::Terminate(m) => {
+                Raw::Terminate(sessions.terminate_session(within(m)).await?.into_inner())
+            }
+            Body::TerminateMany(m) => {
+                Raw::TerminateMany(sessions.terminate_sessions(within(m)).await?.into_inner())
+            }
+            Body::UpdatePolicy(m) => {
+                Raw::Policy(sessions.update_policy(within(*m)).await?.into_inner())
+            }
+            Body::Record(m) => {
+                let done = sessions.record_activities(within(m)).await?.into_inner();
+                Raw::Done(u64::from(done.accepted_count), done.rejected.is_empty())
+            }
+            Body::Erase(m) => {
+                let done = sessions.erase_user(within(m)).await?.into_inner();
+                Raw::Done(done.sessions_ended, done.complete)
+            }
+            Body::Raise(m) => Raw::Alert(alerts.raise_alert(within(m)).await?.into_inner().alert),
+            Body::Acknowledge(m) => {
+                Raw::Alert(alerts.acknowledge_alert(within(m)).await?.into_inner().alert)
+            }
+            Body::Resolve(m) => Raw::Resolve(alerts.resolve_alert(within(m)).await?.into_inner()),
+            Body::Reopen(m) => Raw::Alert(alerts.reopen_alert(within(m)).await?.into_inner().alert),
+            Body::Get(m) => {
+                Raw::Session(sessions.get_session(within(m)).await?.into_inner().session)
+            }
+            Body::List(m) => {
+                Raw::List(sessions.list_sessions(within(m)).await?.into_inner().sessions)
+            }
+        })
+    }
+}

@@ -1,0 +1,120 @@
+//! The callers: each makes one call after the other, chosen by the seed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tonic::transport::Channel;
+
+use crate::call::Call;
+use crate::directory::Known;
+use crate::make::{self, Kind};
+use crate::pause;
+use crate::record::{How, Outcome, What};
+use crate::rng::Rng;
+use crate::world::{REPLICAS, World};
+
+/// Creates of one user at once, as many as a crowd of logins may be.
+const CROWD: usize = 32;
+/// Refreshes of one token at once.
+const RIVALS: usize = 16;
+
+/// Calls until the run is over.
+pub async fn run(world: Arc<World>, caller: u32) {
+    let channels: Vec<Channel> = world.replicas.iter().map(|replica| replica.channel()).collect();
+    for step in 0.. {
+        if world.is_over() {
+            return;
+        }
+        let mut rng = Rng::of(world.seed, [u64::from(caller), step]);
+        let caller = Caller { world: &world, number: caller, channels: &channels };
+        match rng.below(1000) {
+            0..8 => caller.crowd(&mut rng).await,
+            8..14 => caller.rivals(&mut rng).await,
+            _ => caller.one(&mut rng).await,
+        }
+        pause(Duration::from_millis(rng.between(0, 4))).await;
+    }
+}
+
+struct Caller<'a> {
+    world: &'a World,
+    number: u32,
+    channels: &'a [Channel],
+}
+
+impl Caller<'_> {
+    /// One call; if it does not become known what became of it, the same once more, elsewhere.
+    async fn one(&self, rng: &mut Rng) {
+        let (kind, who) = (make::kind(rng), make::user(rng));
+        let (replica, again, retries) = (self.home(rng), rng.below(REPLICAS), rng.chance(70));
+        let Some(call) = make::call(kind, who, &self.world.directory, rng) else { return };
+        let outcome = self.send(replica, &call).await;
+        if retries && matches!(outcome, Outcome::Unknown(_)) {
+            self.send(again, &call).await;
+        }
+        if matches!((&call.what, &outcome), (What::Terminate { .. }, Outcome::Ok(_))) {
+            self.look_at_once(&call, replica, again, rng).await;
+        }
+    }
+
+    /// Whether what was just ended is so, where it was ended or, against the database, elsewhere.
+    async fn look_at_once(&self, ended: &Call, here: usize, elsewhere: usize, rng: &mut Rng) {
+        let What::Terminate { session } = ended.what else { return };
+        let Some(known) = self.world.directory.find(ended.who, session) else { return };
+        let newest = known.tokens.last().expect("every session came with tokens");
+        let (replica, how) = *rng.pick(&[(here, How::Default), (elsewhere, How::Strong)]);
+        let call = make::validate(ended.who, &known, newest, how);
+        self.send(replica, &call).await;
+    }
+
+    /// Mostly one and the same replica, so that one that is stuck does not hold up all callers.
+    fn home(&self, rng: &mut Rng) -> usize {
+        if rng.chance(75) { self.number as usize % REPLICAS } else { rng.below(REPLICAS) }
+    }
+
+    /// Many log in as one user at once, on one replica.
+    async fn crowd(&self, rng: &mut Rng) {
+        let (who, replica) = (make::user(rng), self.home(rng));
+        let calls: Vec<_> =
+            (0..CROWD).map(|_| make::create(who, &self.world.directory, rng)).collect();
+        join_all(calls.iter().map(|call| self.send(replica, call))).await;
+    }
+
+    /// Many present one refresh token at once, anywhere.
+    async fn rivals(&self, rng: &mut Rng) {
+        let who = make::user(rng);
+        let directory = &self.world.directory;
+        let Some(call) = make::call(Kind::Refresh, who, directory, rng) else { return };
+        let places: Vec<usize> = (0..RIVALS).map(|_| rng.below(REPLICAS)).collect();
+        join_all(places.iter().map(|replica| self.send(*replica, &call))).await;
+    }
+
+    async fn send(&self, replica: usize, call: &Call) -> Outcome {
+        let channel = self.channels[replica].clone();
+        self.world.call(self.number, replica, channel, call).await
+    }
+}
+
+/// Sessions of each user that are looked at once more, the newest.
+const LOOKED_AT: usize = 100;
+/// How many at once.
+const ABREAST: usize = 32;
+
+/// Validates the last token of the newest sessions on every replica, as usual and against the database.
+pub async fn look_at_all(world: &Arc<World>, caller: u32) {
+    let all: Vec<(usize, Known)> = world.directory.newest(LOOKED_AT);
+    let channels: Vec<Channel> = world.replicas.iter().map(|replica| replica.channel()).collect();
+    let looking = (0..ABREAST).map(async |part| {
+        for (who, known) in all.iter().skip(part).step_by(ABREAST) {
+            let newest = known.tokens.last().expect("every session came with tokens");
+            for (replica, channel) in channels.iter().enumerate() {
+                for how in [How::Default, How::Strong] {
+                    let call = make::validate(*who, known, newest, how);
+                    world.call(caller, replica, channel.clone(), &call).await;
+                }
+            }
+        }
+    });
+    join_all(looking).await;
+}

@@ -1,0 +1,199 @@
+//! What goes wrong during a run, and when: a pure function of the seed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chrono::Duration as Span;
+
+use crate::pause;
+use crate::proxy::{FAIR, Way, Weather};
+use crate::record::Micros;
+use crate::rng::Rng;
+use crate::users::USERS;
+use crate::world::{REPLICAS, World};
+
+/// What befalls one replica, or its way to the database.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    Kill,
+    /// It comes back on a machine whose clock is wrong by an hour.
+    KillAndStepClock,
+    Stop,
+    /// It does nothing for a while.
+    Freeze,
+    Cut,
+    Late,
+    Hole,
+    HoleUp,
+    HoleDown,
+    HalfClosedUp,
+    HalfClosedDown,
+    LoseCommits,
+    CutListeners,
+    MuteListeners,
+}
+
+const FAULTS: [(usize, Fault); 14] = [
+    (5, Fault::Kill),
+    (3, Fault::KillAndStepClock),
+    (2, Fault::Stop),
+    (5, Fault::Freeze),
+    (4, Fault::Cut),
+    (5, Fault::Late),
+    (3, Fault::Hole),
+    (3, Fault::HoleUp),
+    (4, Fault::HoleDown),
+    (2, Fault::HalfClosedUp),
+    (2, Fault::HalfClosedDown),
+    (10, Fault::LoseCommits),
+    (3, Fault::CutListeners),
+    (4, Fault::MuteListeners),
+];
+
+/// What befalls the database.
+#[derive(Debug, Clone, Copy)]
+enum Blow {
+    LockRows,
+    TerminateBackends,
+    Restart,
+}
+
+const BLOWS: [(usize, Blow); 3] =
+    [(6, Blow::LockRows), (8, Blow::TerminateBackends), (2, Blow::Restart)];
+
+/// Where the nemeses stand among the sources of random numbers.
+const REPLICAS_PLACE: u64 = 1 << 40;
+const DATABASE_PLACE: u64 = 1 << 41;
+
+/// What was done, and when.
+#[derive(Default)]
+pub struct Log(Mutex<Vec<(Micros, String)>>);
+
+impl Log {
+    fn note(&self, world: &World, what: String) {
+        self.0.lock().expect("nobody panics while writing").push((world.epoch.now(), what));
+    }
+
+    /// Faults by kind; with `all`, each with its time.
+    pub fn show(&self, all: bool) {
+        let log = self.0.lock().expect("nobody panics while writing");
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for (_, what) in &*log {
+            *counts.entry(what.split(' ').next().unwrap_or_default()).or_default() += 1;
+        }
+        let counts: Vec<String> =
+            counts.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+        println!(
+            "faults: {}",
+            if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
+        );
+        for (at, what) in log.iter().filter(|_| all) {
+            println!("  {:>10.6} s: {what}", *at as f64 / 1e6);
+        }
+    }
+}
+
+/// Faults of replicas and of their ways to the database, until the run is over; then all is well again.
+pub async fn trouble_replicas(world: Arc<World>, log: Arc<Log>) {
+    for step in 0.. {
+        let mut rng = Rng::of(world.seed, [REPLICAS_PLACE, step]);
+        pause(Duration::from_millis(rng.between(200, 1_500))).await;
+        if world.is_over() {
+            return;
+        }
+        let (fault, number) = (rng.weighted(&FAULTS), rng.below(REPLICAS));
+        let lasts = Duration::from_millis(rng.between(100, 1_800));
+        log.note(&world, format!("{fault:?} of replica {number} for {} ms", lasts.as_millis()));
+        befall(&world, fault, number, lasts, &mut rng).await;
+    }
+}
+
+async fn befall(world: &World, fault: Fault, number: usize, lasts: Duration, rng: &mut Rng) {
+    let replica = &world.replicas[number];
+    let weather = match fault {
+        Fault::Kill | Fault::KillAndStepClock | Fault::Stop => {
+            if matches!(fault, Fault::Stop) {
+                replica.stop().await;
+            } else {
+                replica.kill();
+            }
+            pause(lasts / 4).await;
+            let hours = match fault {
+                Fault::KillAndStepClock => {
+                    if rng.chance(50) {
+                        1
+                    } else {
+                        -1
+                    }
+                }
+                _ => 0,
+            };
+            return replica.start(Span::hours(hours)).await;
+        }
+        Fault::Freeze => {
+            replica.freeze(lasts);
+            return pause(lasts).await;
+        }
+        Fault::Cut => Weather { cut: true, ..FAIR },
+        Fault::Late => Weather {
+            up: Way::Late(rng.between(0, 5)),
+            down: Way::Late(rng.between(1, 30)),
+            ..FAIR
+        },
+        Fault::Hole => Weather { up: Way::Hole, down: Way::Hole, ..FAIR },
+        Fault::HoleUp => Weather { up: Way::Hole, ..FAIR },
+        Fault::HoleDown => Weather { down: Way::Hole, ..FAIR },
+        Fault::HalfClosedUp => Weather { up: Way::Closed, ..FAIR },
+        Fault::HalfClosedDown => Weather { down: Way::Closed, ..FAIR },
+        Fault::LoseCommits => Weather { loses_commits: true, ..FAIR },
+        Fault::CutListeners => Weather { cut: true, listeners_only: true, ..FAIR },
+        Fault::MuteListeners => {
+            Weather { up: Way::Hole, down: Way::Hole, listeners_only: true, ..FAIR }
+        }
+    };
+    replica.proxy.set(weather);
+    pause(lasts).await;
+    replica.proxy.set(FAIR);
+}
+
+/// Faults of the database, until the run is over.
+pub async fn trouble_database(world: Arc<World>, log: Arc<Log>) {
+    for step in 0.. {
+        let mut rng = Rng::of(world.seed, [DATABASE_PLACE, step]);
+        pause(Duration::from_millis(rng.between(500, 3_000))).await;
+        if world.is_over() {
+            return;
+        }
+        let blow = rng.weighted(&BLOWS);
+        log.note(&world, format!("{blow:?}"));
+        // While Postgres is down there is nothing to lock or to terminate.
+        let _ = strike(&world, blow, &mut rng).await;
+    }
+}
+
+async fn strike(world: &World, blow: Blow, rng: &mut Rng) -> Result<(), tokio_postgres::Error> {
+    match blow {
+        Blow::Restart => world.restart_postgres(),
+        Blow::TerminateBackends => {
+            let admin = world.connect().await?;
+            let sql =
+                "SELECT pid FROM pg_stat_activity WHERE application_name = 'sessiond' ORDER BY pid";
+            let all: Vec<i32> = admin.query(sql, &[]).await?.iter().map(|row| row.get(0)).collect();
+            for _ in 0..rng.between(1, 6).min(all.len() as u64) {
+                let pid = *rng.pick(&all);
+                admin.query("SELECT pg_terminate_backend($1)", &[&pid]).await?;
+            }
+        }
+        Blow::LockRows => {
+            let user = rng.pick(&USERS);
+            let holder = world.connect().await?;
+            holder.batch_execute("BEGIN; SET LOCAL lock_timeout = '500ms'").await?;
+            let sql = "SELECT 1 FROM user_sessions WHERE tenant_id = $1 AND user_id = $2 AND state = 1 FOR UPDATE";
+            holder.query(sql, &[&user.tenant, &user.name]).await?;
+            pause(Duration::from_millis(rng.between(100, 2_000))).await;
+            holder.batch_execute("ROLLBACK").await?;
+        }
+    }
+    Ok(())
+}

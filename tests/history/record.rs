@@ -1,0 +1,276 @@
+//! What is written down of a run: each call with its times, its inputs and what came of it.
+
+use std::sync::Mutex;
+use std::time::Instant;
+
+use sessiond::clock::Clock;
+use tonic::Code;
+use uuid::Uuid;
+
+/// Microseconds since the run began, on one monotonic clock.
+pub type Micros = i64;
+
+/// When the run began, by the monotonic clock and by that of the machine, which Postgres has too.
+#[derive(Debug, Clone, Copy)]
+pub struct Epoch {
+    began: Instant,
+    wall: i64,
+}
+
+impl Epoch {
+    pub fn begin() -> Epoch {
+        let wall = Clock::system().now().timestamp_micros();
+        Epoch { began: Instant::now(), wall }
+    }
+
+    pub fn now(&self) -> Micros {
+        i64::try_from(self.began.elapsed().as_micros()).expect("a run of less than 290,000 years")
+    }
+
+    /// A moment of the machine's clock, in microseconds since 1970.
+    pub fn of_wall(&self, wall: i64) -> Micros {
+        wall - self.wall
+    }
+}
+
+/// One call.
+#[derive(Debug, Clone)]
+pub struct Op {
+    pub caller: u32,
+    pub replica: usize,
+    pub start: Micros,
+    pub end: Micros,
+    /// The user concerned, an index of `USERS`.
+    pub who: usize,
+    /// It names the other tenant, where there is no such thing.
+    pub foreign: bool,
+    pub what: What,
+    /// Its `request_id`, and a digest of its body.
+    pub request: Option<(Uuid, u64)>,
+    pub outcome: Outcome,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum What {
+    /// The tag is in the metadata.
+    Create {
+        client: &'static str,
+        tag: String,
+        settles: bool,
+    },
+    Refresh {
+        session: Uuid,
+        generation: u32,
+    },
+    Reauthenticate {
+        session: Uuid,
+    },
+    Validate {
+        session: Uuid,
+        generation: u32,
+        how: How,
+    },
+    UpdateSession {
+        session: Uuid,
+        tag: String,
+    },
+    UpdateDevice {
+        device: Uuid,
+    },
+    RevokeDevice {
+        device: Uuid,
+    },
+    Terminate {
+        session: Uuid,
+    },
+    TerminateMany {
+        of: Of,
+    },
+    UpdatePolicy,
+    Record {
+        session: Uuid,
+        tags: Vec<String>,
+    },
+    Erase,
+    Raise {
+        key: String,
+    },
+    Step {
+        alert: Uuid,
+        step: Step,
+    },
+    Get {
+        session: Uuid,
+    },
+    List,
+}
+
+/// How fresh a validation is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    Default,
+    MaxStaleness,
+    Strong,
+    /// As fresh as the answer that said that it was ended.
+    AtLeast,
+}
+
+/// Whose sessions are ended at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    User,
+    Device(Uuid),
+    Client(&'static str),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Acknowledge,
+    /// Whether it also ends the sessions of the alert's user.
+    Resolve(bool),
+    Reopen,
+}
+
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    Ok(Box<Answer>),
+    /// Refused, with the name of the reason.
+    No(Code, String),
+    /// It may have happened or not.
+    Unknown(Code),
+}
+
+/// The essence of a good answer; what a kind of call does not answer stays empty.
+#[derive(Debug, Clone, Default)]
+pub struct Answer {
+    pub session: Option<Seen>,
+    pub tokens: Option<Tokens>,
+    /// Of validations.
+    pub verdict: Option<Verdict>,
+    /// The sessions that it lists, or says that it ended.
+    pub sessions: Vec<Seen>,
+    pub count: u64,
+    pub complete: bool,
+    /// The device or alert that it is about, its revision and, of an alert, its state.
+    pub subject: Option<(Uuid, u64, i32)>,
+}
+
+/// A session as an answer shows it.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub id: Uuid,
+    pub tenant: String,
+    pub user: String,
+    pub client: String,
+    pub device: Uuid,
+    pub generation: u32,
+    pub active: bool,
+    pub absolute: Micros,
+    /// Its idle timeout, if it has one.
+    pub idle: Option<Micros>,
+    /// What its create wrote into the metadata.
+    pub tag: String,
+}
+
+/// A pair of tokens as digests, and what the access token says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    pub session: Uuid,
+    pub generation: u32,
+    pub access: u64,
+    pub refresh: u64,
+    pub expires: Micros,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Active,
+    StepUp,
+    /// With the name of the reason.
+    Inactive(&'static str),
+}
+
+impl Op {
+    pub fn answer(&self) -> Option<&Answer> {
+        match &self.outcome {
+            Outcome::Ok(answer) => Some(answer),
+            _ => None,
+        }
+    }
+
+    /// True if it certainly did nothing.
+    pub fn is_refused(&self) -> bool {
+        matches!(self.outcome, Outcome::No(..))
+    }
+
+    pub fn refusal(&self) -> Option<&str> {
+        match &self.outcome {
+            Outcome::No(_, reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// True if a validation let its token pass.
+    pub fn is_let_in(&self) -> bool {
+        let verdict = self.answer().and_then(|answer| answer.verdict.as_ref());
+        matches!(verdict, Some(Verdict::Active | Verdict::StepUp))
+    }
+
+    /// The session that it names.
+    pub fn session(&self) -> Option<Uuid> {
+        match &self.what {
+            What::Refresh { session, .. }
+            | What::Reauthenticate { session }
+            | What::Validate { session, .. }
+            | What::UpdateSession { session, .. }
+            | What::Terminate { session }
+            | What::Record { session, .. }
+            | What::Get { session } => Some(*session),
+            What::Create { .. } => Some(self.answer()?.session.as_ref()?.id),
+            _ => None,
+        }
+    }
+}
+
+impl What {
+    pub fn name(&self) -> &'static str {
+        match self {
+            What::Create { .. } => "CreateSession",
+            What::Refresh { .. } => "RefreshSession",
+            What::Reauthenticate { .. } => "ReauthenticateSession",
+            What::Validate { .. } => "ValidateSession",
+            What::UpdateSession { .. } => "UpdateSession",
+            What::UpdateDevice { .. } => "UpdateDevice",
+            What::RevokeDevice { .. } => "RevokeDevice",
+            What::Terminate { .. } => "TerminateSession",
+            What::TerminateMany { .. } => "TerminateSessions",
+            What::UpdatePolicy => "UpdatePolicy",
+            What::Record { .. } => "RecordActivities",
+            What::Erase => "EraseUser",
+            What::Raise { .. } => "RaiseAlert",
+            What::Step { step: Step::Acknowledge, .. } => "AcknowledgeAlert",
+            What::Step { step: Step::Resolve(_), .. } => "ResolveAlert",
+            What::Step { step: Step::Reopen, .. } => "ReopenAlert",
+            What::Get { .. } => "GetSession",
+            What::List => "ListSessions",
+        }
+    }
+}
+
+/// Where all calls are written down.
+#[derive(Default)]
+pub struct Recorder(Mutex<Vec<Op>>);
+
+impl Recorder {
+    pub fn push(&self, op: Op) {
+        self.0.lock().expect("nobody panics while writing").push(op);
+    }
+
+    /// All of them, in the order in which they began.
+    pub fn take(&self) -> Vec<Op> {
+        let mut ops = std::mem::take(&mut *self.0.lock().expect("nobody panics while writing"));
+        ops.sort_by_key(|op| (op.start, op.end));
+        ops
+    }
+}

@@ -1,0 +1,75 @@
+//! Broken twins: the same server with one deliberate fault (`src/broken.rs`), which its check must find.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use anyhow::Context;
+
+use crate::args::Args;
+
+/// Faults, and the check that must find each.
+const TWINS: [(&str, &str); 26] = [
+    ("keeps-ended", "I1 same replica"),
+    ("deaf", "I2 bound"),
+    ("strong-cached", "I2 asked to be fresh"),
+    ("refreshes-ended", "I3 late change"),
+    ("refreshes-ended", "I4 trail"),
+    ("loses-commits", "I4 tables"),
+    ("one-more", "I5 limit"),
+    ("one-less", "I5 no more victims"),
+    ("one-less", "I5 refusals"),
+    ("new-successor", "I6 chain"),
+    ("no-theft", "I7 replay"),
+    ("two-alerts", "I7 one alert"),
+    ("retry-is-theft", "I8 token kept"),
+    ("loses-commits", "I9 sessions"),
+    ("no-activity", "I10 sessions"),
+    ("skips-events", "I11 complete"),
+    ("repeats-events", "I11 unique"),
+    ("misfiled-revocations", "I11 revocations"),
+    ("never-expires", "I12 idle"),
+    ("outage-is-logout", "I13 validate"),
+    ("any-tenant", "I14 foreign call"),
+    ("never-expires", "I12 absolute"),
+    ("ends-nothing", "I16 all of a user"),
+    ("erases-nothing", "I19 erased"),
+    ("forgets-requests", "I20 one effect"),
+    ("mixed-answers", "I22 own answer"),
+];
+
+/// The faults that show only while something else fails; the others are found sooner without.
+const TROUBLED: [&str; 1] = ["outage-is-logout"];
+
+/// Runs each twin with the same arguments; true if each was found.
+pub fn run(args: &Args) -> anyhow::Result<bool> {
+    anyhow::ensure!(cfg!(feature = "broken"), "--twins needs the feature `broken`");
+    let faults: BTreeSet<&str> = TWINS.iter().map(|(fault, _)| *fault).collect();
+    let mut missed = Vec::new();
+    for fault in faults.into_iter().filter(|fault| args.twin.as_ref().is_none_or(|it| it == fault))
+    {
+        let violated = violated(args, fault)?;
+        for (_, check) in TWINS.iter().filter(|(of, _)| *of == fault) {
+            let found = violated.iter().any(|known| known == check);
+            println!("{fault:<21} {check:<24} {}", if found { "found" } else { "MISSED" });
+            if !found {
+                missed.push(*check);
+            }
+        }
+    }
+    Ok(missed.is_empty())
+}
+
+/// The checks that one broken twin violates.
+fn violated(args: &Args, fault: &str) -> anyhow::Result<Vec<String>> {
+    let mut twin = Command::new(std::env::current_exe()?);
+    twin.env("SESSIOND_BROKEN", fault);
+    twin.args(["--seconds", &args.time.as_secs().to_string()]);
+    twin.args(["--seed", &args.seed.to_string(), "--callers", &args.callers.to_string()]);
+    if !TROUBLED.contains(&fault) {
+        twin.arg("--calm");
+    }
+    let said = String::from_utf8(twin.output()?.stdout)?;
+    let line = said.lines().find_map(|line| line.strip_prefix("violated: "));
+    let line = line.with_context(|| format!("the twin {fault} judged nothing:\n{said}"))?;
+    Ok(line.split(", ").map(str::to_owned).collect())
+}
