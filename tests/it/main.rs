@@ -73,6 +73,7 @@ mod process_output;
 mod process_signals;
 mod process_stuck;
 mod races;
+mod races_pairs;
 mod readme;
 mod reauthenticate;
 mod reauthenticate_limits;
