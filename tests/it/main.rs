@@ -14,6 +14,7 @@ mod conflict_tokens;
 mod conflicts;
 mod contention;
 mod crash;
+mod crash_changes;
 mod crash_reports;
 mod create_limits;
 mod database;
