@@ -61,6 +61,7 @@ mod limit_races;
 mod list_rules;
 mod lists;
 mod locations;
+mod lost_commits;
 mod metrics;
 mod notices;
 mod notices_kept;
