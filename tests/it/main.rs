@@ -85,6 +85,7 @@ mod request_ids;
 mod retention;
 mod reuse;
 mod rules;
+mod rules_enforced;
 mod scenario;
 mod secrets;
 mod staleness;
