@@ -178,14 +178,22 @@ async fn the_trail_is_filtered_and_paged_newest_first() {
     assert!(keys.len() == 9 && keys.is_sorted_by(|a, b| a > b), "{keys:?}");
     assert_eq!(list(&server, of_user("ada"), 0, "").await.expect("a page").activities.len(), 5);
     let count = async |filter| list(&server, filter, 0, "").await.expect("a page").activities.len();
-    let kinds = vec![pb::ActivityKind::Created.into()];
-    assert_eq!(count(pb::ActivityFilter { kinds, ..Default::default() }).await, 0);
+    let of_kinds = async |kinds: &[pb::ActivityKind]| {
+        let kinds = kinds.iter().map(|kind| (*kind).into()).collect();
+        count(pb::ActivityFilter { kinds, ..Default::default() }).await
+    };
+    let (created, failed) = (pb::ActivityKind::Created, pb::ActivityKind::LoginFailed);
+    assert_eq!((of_kinds(&[created]).await, of_kinds(&[failed]).await), (0, 9));
     assert_eq!(count(pb::ActivityFilter { success: Some(false), ..Default::default() }).await, 9);
     assert_eq!(count(pb::ActivityFilter { success: Some(true), ..Default::default() }).await, 0);
     let middle = seen[3].occur_time;
     let after = pb::ActivityFilter { occurred_after_time: middle, ..Default::default() };
     let before = pb::ActivityFilter { occurred_before_time: middle, ..Default::default() };
     assert_eq!((count(after).await, count(before).await), (6, 3));
+    server.create("ada").await;
+    assert_eq!((of_kinds(&[created]).await, of_kinds(&[failed]).await), (1, 9));
+    assert_eq!(of_kinds(&[created, failed]).await, 10, "any of them");
+    assert_eq!(of_kinds(&[pb::ActivityKind::Terminated]).await, 0);
     let session_id = NOBODY.to_owned();
     let lost = pb::ActivityFilter { session_id, ..Default::default() };
     let lost = list(&server, lost, 0, "").await.expect_err("a refusal");

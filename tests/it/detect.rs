@@ -4,6 +4,7 @@ use sessiond::grpc::pb::{alert as pb, session};
 use sessiond::model::detection::DetectionSettings;
 
 use crate::harness::calls::new_session;
+use crate::harness::devices::update;
 use crate::harness::{TestServer, audit, start_with, wait};
 
 const RAISED: i16 = 13;
@@ -144,8 +145,10 @@ async fn who_is_in_tokyo_an_hour_after_berlin_is_told_of_unless_the_device_is_tr
     assert!((travel.distance_km - travel.certain_distance_km - 100.0).abs() < 1e-6);
     assert!((travel.speed_kmh - travel.certain_distance_km).abs() < 1e-6, "in an hour");
 
-    let trust = "UPDATE devices SET trusted = true";
-    server.db.connect().await.batch_execute(trust).await.expect("a change");
+    let [device] = &server.devices("ada").await[..] else { panic!("not one device") };
+    let trusted = Some(true);
+    let trust = session::UpdateDeviceRequest { trusted, ..update("ada", &device.device_id) };
+    server.update_device(trust).await.expect("a device");
     server.advance(chrono::Duration::hours(2));
     create_in(&server, "DE", 52.52, 13.405).await;
     settled(&server).await;

@@ -13,6 +13,7 @@ pub mod forge;
 pub mod health;
 pub mod keys;
 pub mod load;
+pub mod mutations;
 pub mod pki;
 pub mod policies;
 pub mod pooler;

@@ -9,7 +9,6 @@ use sessiond::model::policy::OnLimit;
 use sessiond::server::Settings;
 
 use crate::harness::calls::{parts, reason, refusal, successor};
-use crate::harness::stepping::second_factor;
 use crate::harness::{TestServer, audit, start, start_with, wait};
 
 /// Rounds that run side by side.
@@ -169,50 +168,5 @@ async fn the_sweeper_and_a_refresh_write_down_an_expiry_once() {
     let swept = "SELECT count(*) FROM user_sessions WHERE state = 3 AND end_reason = 8";
     wait::until(async || server.db.count(swept).await == 100).await;
     assert_eq!(server.activities(4).await, 100);
-    audit::check(&server.db).await;
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Change {
-    Refresh,
-    Replay,
-    Terminate,
-    Create,
-    StepUp,
-}
-
-impl Change {
-    /// What races against what; how it goes is for the others to say.
-    async fn make(self, server: &TestServer, user: &str, id: &str, tokens: &[String; 3]) {
-        match self {
-            Change::Refresh => drop(server.refresh(&tokens[2]).await),
-            Change::Replay => drop(server.refresh(&tokens[0]).await),
-            Change::Terminate => drop(server.terminate(id).await.expect("ok")),
-            Change::Create => drop(server.create(user).await),
-            Change::StepUp => drop(server.reauthenticate(second_factor(id)).await),
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_pair_of_changes_leaves_a_trail_that_adds_up() {
-    let server = start_with(one_session).await;
-    let replica = server.replica_with(one_session).await;
-    let changes =
-        [Change::Refresh, Change::Replay, Change::Terminate, Change::Create, Change::StepUp];
-    let pairs = changes.into_iter().flat_map(|a| changes.map(|b| (a, b)));
-    join_all(pairs.enumerate().map(async |(number, (here, there))| {
-        for round in 0..5 {
-            let user = format!("user-{number}-{round}");
-            let (id, _, first) = parts(&server.create(&user).await);
-            let second = successor(server.refresh(&first).await).refresh_token;
-            let third = successor(server.refresh(&second).await).refresh_token;
-            let tokens = [first, second, third];
-            let one = here.make(&server, &user, &id, &tokens);
-            join(one, there.make(&replica, &user, &id, &tokens)).await;
-        }
-    }))
-    .await;
-    assert!(server.activities(3).await >= 16);
     audit::check(&server.db).await;
 }

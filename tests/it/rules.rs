@@ -71,7 +71,7 @@ fn typed(alert: &pb::SecurityAlert) -> Typed {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_device_is_told_of_after_the_first_week_unless_it_is_trusted() {
+async fn a_second_device_is_told_of_after_the_first_week() {
     let server = watching().await;
     create(&server, FIREFOX, "192.0.2.1", "").await;
     create(&server, CURL, "192.0.2.1", "").await;

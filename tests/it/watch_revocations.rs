@@ -55,7 +55,11 @@ impl Gateway {
     }
 
     /// Waits until it is told of this subject; returns the highest generation.
-    async fn until_told(&mut self, level: pb::RevocationLevel, subject: &str) -> pb::Revocation {
+    pub async fn until_told(
+        &mut self,
+        level: pb::RevocationLevel,
+        subject: &str,
+    ) -> pb::Revocation {
         loop {
             let found = self.told.iter().rfind(|r| r.level() == level && r.subject == subject);
             if let Some(found) = found {

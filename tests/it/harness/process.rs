@@ -188,9 +188,13 @@ fn read(file: &Path) -> String {
     String::from_utf8_lossy(&std::fs::read(file).expect("our file")).into_owned()
 }
 
-pub async fn client(addr: SocketAddr) -> SessionServiceClient<Channel> {
+pub async fn channel(addr: SocketAddr) -> Channel {
     let address = Channel::from_shared(format!("http://{addr}")).expect("an address");
-    SessionServiceClient::new(address.connect().await.expect("it accepts"))
+    address.connect().await.expect("it accepts")
+}
+
+pub async fn client(addr: SocketAddr) -> SessionServiceClient<Channel> {
+    SessionServiceClient::new(channel(addr).await)
 }
 
 /// Validates a token over a plain client.

@@ -1,0 +1,80 @@
+//! WatchRevocations at its limits: more revocations than a message or a cursor takes.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+use crate::harness::calls::parts;
+use crate::harness::{TestServer, start};
+
+type Stream = Streaming<pb::WatchRevocationsResponse>;
+
+/// The most that a cursor is told of without beginning anew.
+const MOST_SINCE: i32 = 20_000;
+
+/// So many revocations at once, of sessions that nobody has.
+async fn revoke(server: &TestServer, count: i32) {
+    let sql = "INSERT INTO revocations
+            (tenant_id, level, subject, below_generation, revoked_at, evict_at)
+        SELECT 'default', 1, gen_random_uuid()::text, 2147483647, $2::text::timestamptz,
+            $2::text::timestamptz + interval '1 day'
+        FROM generate_series(1, $1::int)";
+    let now = server.clock.now().to_rfc3339();
+    let rows = server.db.connect().await.execute(sql, &[&count, &now]).await;
+    assert_eq!(rows.expect("rows"), u64::try_from(count).expect("a count"));
+}
+
+async fn open(channel: Channel, tenant: &str, cursor: &str) -> Result<Stream, Status> {
+    let request = pb::WatchRevocationsRequest {
+        tenant_id: tenant.to_owned(),
+        cursor: cursor.to_owned(),
+        // Silence costs nothing.
+        heartbeat_interval: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+    };
+    let opened = SessionServiceClient::new(channel).watch_revocations(request).await?;
+    Ok(opened.into_inner())
+}
+
+async fn message(stream: &mut Stream) -> Result<pb::WatchRevocationsResponse, Status> {
+    let next = tokio::time::timeout(Duration::from_secs(30), stream.message()).await;
+    Ok(next.expect("a message, in 30 seconds")?.expect("a stream ends with a status"))
+}
+
+/// Whether all is told anew, what is told, and where to go on, up to the first cursor.
+async fn told(server: &TestServer, cursor: &str) -> (bool, HashSet<String>, String) {
+    let mut stream = open(server.channel(), "", cursor).await.expect("a stream");
+    let (mut resync, mut subjects, mut messages) = (false, HashSet::new(), 0);
+    loop {
+        let message = message(&mut stream).await.expect("a message");
+        assert!(!message.resync || messages == 0, "once, at the beginning");
+        assert!(message.revocations.len() <= 1000);
+        resync |= message.resync;
+        messages += 1;
+        subjects.extend(message.revocations.into_iter().map(|revocation| revocation.subject));
+        if message.checked_time.is_some() {
+            assert!(messages >= subjects.len().div_ceil(1000));
+            return (resync, subjects, message.cursor);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_a_page_is_told_whole_and_more_than_twenty_thousand_anew() {
+    let server = start().await;
+    revoke(&server, 2_500).await;
+    let (resync, subjects, cursor) = told(&server, "").await;
+    assert_eq!((resync, subjects.len()), (true, 2_500));
+
+    revoke(&server, MOST_SINCE).await;
+    let (resync, subjects, _) = told(&server, &cursor).await;
+    assert_eq!((resync, subjects.len()), (false, 20_000), "what came since");
+    let (id, ..) = parts(&server.create("ada").await);
+    server.terminate(&id).await.expect("ok");
+    let (resync, subjects, _) = told(&server, &cursor).await;
+    assert_eq!((resync, subjects.len()), (true, 22_501), "all that is in force");
+    assert!(subjects.contains(&id));
+}
