@@ -90,7 +90,7 @@ impl Wired {
         let (for_tokens, for_sessions) = (settings.cache_bytes / 3, settings.cache_bytes / 3 * 2);
         let flush = settings.intervals.flush;
         let touches = Touches::new(db.clone(), flush, settings.staleness_bound);
-        sampled::register(metrics, db, &touches, settings.dangerously_insecure);
+        sampled::register(metrics, db, clock, &touches, settings.dangerously_insecure);
         let (seen, changes) = (Seen::default(), Changes::default());
         let (bound, master) = (settings.staleness_bound, &settings.master_key);
         let ahead = settings.key_publish_ahead;

@@ -62,12 +62,12 @@ impl ApplyPolicy {
     }
 
     /// Does one turn of what is left to do, if anything is due; true if it was. Breaks off between
-    /// batches once `stopped`.
+    /// batches once `stopped`. Nothing is due while time is in doubt: an end cannot be undone.
     ///
     /// # Errors
     /// [`Error::Unavailable`]: somebody takes it up after the lease.
     pub async fn turn(&self, stopped: impl Fn() -> bool) -> Result<bool> {
-        let now = self.clock.now();
+        let Some(now) = self.clock.settled() else { return Ok(false) };
         let claiming =
             async { policies::claim(&mut *self.db.acquire().await?, now, now + LEASE).await };
         let Some(level) = self.db.within(claiming).await? else { return Ok(false) };

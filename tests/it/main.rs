@@ -8,6 +8,7 @@ mod callers;
 mod canary;
 mod claims;
 mod client_limits;
+mod clock_jump;
 mod clocks;
 mod command;
 mod conflict_tokens;
