@@ -66,6 +66,7 @@ mod notices;
 mod notices_kept;
 mod outage;
 mod places;
+mod poison;
 mod policies;
 mod policies_applied;
 mod policies_refused;
