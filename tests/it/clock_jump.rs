@@ -3,6 +3,7 @@
 use chrono::Duration;
 use sessiond::clock::Clock;
 use sessiond::grpc::pb::session as pb;
+use sessiond::token::key_life::Purpose;
 
 use crate::harness::calls::{new_session, parts, successor};
 use crate::harness::cluster::Db;
@@ -107,6 +108,12 @@ async fn what_is_written_during_a_jump_serves_and_is_withdrawn_after_it() {
     // The first keys are made by a clock that is ahead.
     let server = start(db.clone()).await;
     scrape::until(&server, "sessiond_clock_in_doubt", 1.0).await;
+    // And so are the next, in an emergency.
+    for purpose in [Purpose::Refresh, Purpose::Access] {
+        let kid = server.signing(purpose).await.kid;
+        server.key_work().remove(&kid).await.expect("an answer").expect("it is removed");
+    }
+    server.until_signed_with(&server.signing(Purpose::Access).await.kid).await;
     let (id, access, refresh) = parts(&server.create("ada").await);
     let (ended, ended_access, _) = parts(&server.create("eve").await);
     server.terminate(&ended).await.expect("ok");
