@@ -48,7 +48,9 @@ struct Seen {
 }
 
 /// By session id, which is enough to tell sessions apart and quickly hashed.
-type Noted = HashMap<Uuid, (SessionKey, Touch)>;
+type Noted = HashMap<Uuid, Entry>;
+
+type Entry = (SessionKey, Touch);
 
 impl Touches {
     /// An empty buffer in front of this database, flushed every `flush`. Replicas serve cached sessions up to `bound`
@@ -141,7 +143,7 @@ impl Touches {
     }
 
     /// Tries those that were stuck all at once, and then one of them, since others may hold its lock no more.
-    async fn flush_stuck(&self, stuck: &[(SessionKey, Touch)]) -> Result<()> {
+    async fn flush_stuck(&self, stuck: &[Entry]) -> Result<()> {
         let Some(first) = stuck.first() else { return Ok(()) };
         match self.write(stuck).await {
             Err(error) if is_about_rows(&error) => {}
@@ -156,7 +158,7 @@ impl Touches {
         }
     }
 
-    async fn write(&self, chunk: &[(SessionKey, Touch)]) -> Result<()> {
+    async fn write(&self, chunk: &[Entry]) -> Result<()> {
         let rows: Vec<(&SessionKey, Touch)> = chunk.iter().map(|(k, t)| (k, *t)).collect();
         let writing = async { sessions::touch(&mut *self.db.acquire().await?, &rows).await };
         self.db.within(writing).await?;
@@ -195,7 +197,7 @@ impl Seen {
     }
 
     /// What is to be written now, in the order of the keys, and of what is stuck a batch.
-    fn begin(&mut self) -> (Vec<(SessionKey, Touch)>, Vec<(SessionKey, Touch)>) {
+    fn begin(&mut self) -> (Vec<Entry>, Vec<Entry>) {
         for (key, touch) in std::mem::take(&mut self.fresh).into_values() {
             merge(&mut self.flushing, &key, touch);
         }
@@ -207,7 +209,7 @@ impl Seen {
         (free, stuck.take(BATCH as usize).collect())
     }
 
-    fn written(&mut self, chunk: &[(SessionKey, Touch)]) {
+    fn written(&mut self, chunk: &[Entry]) {
         for (key, touch) in chunk {
             // More may have been noted meanwhile.
             if self.flushing.get(&key.session).is_some_and(|(_, noted)| noted == touch) {
