@@ -3,6 +3,7 @@
 //! Everything else receives `now` as a parameter, so that tests drive time by hand.
 
 mod followed;
+mod trust;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,6 +13,7 @@ use chrono::{DateTime, Duration, Utc};
 use uuid::{ContextV7, Timestamp, Uuid};
 
 use followed::{Correction, Followed};
+use trust::Turn;
 
 /// A source of time with microsecond resolution (what Postgres stores), and of ids.
 #[derive(Clone)]
@@ -25,7 +27,8 @@ struct Inner {
 }
 
 enum Source {
-    Followed(Followed),
+    /// And by how many microseconds the wall clock of this machine is wrong, in tests.
+    Followed(Followed, i64),
     /// Microseconds since the Unix epoch.
     Manual(AtomicI64),
 }
@@ -42,8 +45,8 @@ impl Clock {
 
     /// The same on a machine whose wall clock is wrong by `error`.
     pub fn system_off_by(error: Duration) -> Clock {
-        let micros = wall().saturating_add(error.num_microseconds().unwrap_or(i64::MAX));
-        Clock::new(Source::Followed(Followed::starting(micros)))
+        let error = error.num_microseconds().unwrap_or(i64::MAX);
+        Clock::new(Source::Followed(Followed::starting(wall(error)), error))
     }
 
     /// A clock that stands still until [`Clock::advance`] moves it. For tests.
@@ -58,36 +61,53 @@ impl Clock {
     /// The time now, cut to the microsecond so that a value survives the database unchanged.
     pub fn now(&self) -> Time {
         let micros = match &self.0.source {
-            Source::Followed(followed) => followed.now(),
+            Source::Followed(followed, _) => followed.now(),
             Source::Manual(micros) => micros.load(Ordering::SeqCst),
         };
-        DateTime::from_timestamp_micros(micros).expect("the clock stands within chrono's range")
+        time(micros)
+    }
+
+    /// The time now for what cannot be undone: `None` while it is in doubt, since the clock that is followed was set,
+    /// or went wrong. A manual clock is never in doubt.
+    pub fn settled(&self) -> Option<Time> {
+        match &self.0.source {
+            Source::Followed(followed, _) => followed.settled().map(time),
+            Source::Manual(_) => Some(self.now()),
+        }
     }
 
     /// Follows the clock that said `time` between two moments: that of the database, so that all replicas agree. It is
     /// then wrong by at most the whole time of the fastest recent question, and by what the machine drifts in between,
     /// also if its wall clock is set. A manual clock goes its own way.
     pub fn follow(&self, before: Instant, time: Time, after: Instant) {
-        let Source::Followed(followed) = &self.0.source else { return };
-        if let Correction::Stepped(by) = followed.follow(before, time.timestamp_micros(), after) {
-            self.report(by);
+        let Source::Followed(followed, error) = &self.0.source else { return };
+        let (stepped, turn) = followed.follow(before, time.timestamp_micros(), after, wall(*error));
+        let by = match stepped {
+            Correction::Stepped(by) => Duration::microseconds(by),
+            _ => Duration::zero(),
+        };
+        let ahead = self.ahead_of_wall();
+        match turn {
+            Turn::Shaken => tracing::warn!(
+                %by, %ahead,
+                "time is in doubt: the clock of the database was set, or that of this machine is off; \
+                 what cannot be undone waits"
+            ),
+            Turn::Settled => tracing::info!(%ahead, "time is no longer in doubt"),
+            Turn::Same if by.abs() > REPORTED && followed.settled().is_some() => {
+                tracing::warn!(%by, %ahead, "the clock of the database is followed");
+            }
+            Turn::Same => {}
         }
     }
 
     /// How far it is ahead of this machine's wall clock; nothing for a manual one.
     pub fn ahead_of_wall(&self) -> Duration {
         match &self.0.source {
-            Source::Followed(followed) => Duration::microseconds(followed.now() - wall()),
+            Source::Followed(followed, error) => {
+                Duration::microseconds(followed.now().saturating_sub(wall(*error)))
+            }
             Source::Manual(_) => Duration::zero(),
-        }
-    }
-
-    fn report(&self, by: i64) {
-        let (by, ahead) = (Duration::microseconds(by), self.ahead_of_wall());
-        if ahead.abs() > REPORTED {
-            tracing::warn!(%by, "the clock of this machine is off; that of the database is followed");
-        } else if by.abs() > REPORTED {
-            tracing::warn!(%by, "the clock of the database was set, and is followed");
         }
     }
 
@@ -115,10 +135,14 @@ impl Clock {
 /// What is worth a line in the log.
 const REPORTED: Duration = Duration::seconds(1);
 
-/// The wall clock of this machine, in microseconds since the Unix epoch.
-fn wall() -> i64 {
+/// The wall clock of this machine, wrong by `error`, in microseconds since the Unix epoch.
+fn wall(error: i64) -> i64 {
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
-    Utc::now().timestamp_micros()
+    Utc::now().timestamp_micros().saturating_add(error)
+}
+
+fn time(micros: i64) -> Time {
+    DateTime::from_timestamp_micros(micros).expect("the clock stands within chrono's range")
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod list_activities;
 pub mod location;
 pub(crate) mod mutation;
 pub mod notice;
+pub mod passed_over;
 pub mod reauthenticate;
 pub mod record_activities;
 pub mod refresh;

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use super::trust::{Trust, Turn};
+
 /// Samples of which the best is believed, as in the clock filter of NTP (RFC 5905, section 10).
 const SAMPLES: usize = 8;
 /// What is further off is corrected at once, also backwards; less only forwards, or by standing still.
@@ -20,7 +22,14 @@ pub(super) struct Followed {
     offset: AtomicI64,
     /// It does not go back behind this.
     floor: AtomicI64,
-    samples: Mutex<VecDeque<Sample>>,
+    heard: Mutex<Heard>,
+}
+
+/// Of the other clock.
+#[derive(Default)]
+struct Heard {
+    samples: VecDeque<Sample>,
+    trust: Trust,
 }
 
 /// What the other clock said between two monotonic readings.
@@ -50,7 +59,7 @@ impl Followed {
             base: Instant::now(),
             offset: AtomicI64::new(micros),
             floor: AtomicI64::new(i64::MIN),
-            samples: Mutex::default(),
+            heard: Mutex::default(),
         }
     }
 
@@ -59,19 +68,38 @@ impl Followed {
         self.at(self.since_base(Instant::now()))
     }
 
-    /// Takes note of what the other clock said between two moments.
-    pub fn follow(&self, before: Instant, micros: i64, after: Instant) -> Correction {
+    /// The same, unless it is in doubt.
+    pub fn settled(&self) -> Option<i64> {
+        // No sample moves it between the judgement and the reading.
+        let heard = self.lock();
+        heard.trust.is_settled().then(|| self.now())
+    }
+
+    /// Takes note of what the other clock said between two moments, while the machine's wall clock was at `wall`.
+    pub fn follow(
+        &self,
+        before: Instant,
+        micros: i64,
+        after: Instant,
+        wall: i64,
+    ) -> (Correction, Turn) {
         let (before, after) = (self.since_base(before), self.since_base(after));
         let middle = before + (after - before) / 2;
         // Rounded up, and what is lost by counting in microseconds.
         let doubt = (after - before) / 2 + 1;
-        let mut samples = self.lock();
+        let offset = micros - middle;
+        let mut heard = self.lock();
+        let turn = heard.trust.note(after, offset, doubt, wall.saturating_sub(after));
+        (self.correct(&mut heard.samples, Sample { offset, doubt, taken: after }), turn)
+    }
+
+    fn correct(&self, samples: &mut VecDeque<Sample>, new: Sample) -> Correction {
+        let Sample { offset, doubt, taken: after } = new;
         let first = samples.is_empty();
         let worth = |sample: &&Sample| sample.doubt + (after - sample.taken) * DRIFT / 1_000_000;
-        let offset = micros - middle;
         // Those that cannot be right together with this one are from before a clock was set, or this machine slept.
         samples.retain(|sample| (sample.offset - offset).abs() <= worth(&sample) + doubt);
-        samples.push_front(Sample { offset, doubt, taken: after });
+        samples.push_front(new);
         samples.truncate(SAMPLES);
         let Some(best) = samples.iter().min_by_key(worth).copied() else { return Correction::None };
         let off = best.offset - self.offset.load(Ordering::Acquire);
@@ -99,9 +127,9 @@ impl Followed {
         micros(moment.saturating_duration_since(self.base))
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Sample>> {
+    fn lock(&self) -> MutexGuard<'_, Heard> {
         // Nothing panics while holding it.
-        self.samples.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.heard.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -118,7 +146,7 @@ mod tests {
     /// Asks at `at` milliseconds a clock that shows `shown`; asking takes so many milliseconds.
     fn ask(clock: &Followed, at: u64, shown: i64, takes: u64) -> Correction {
         let before = clock.base + Duration::from_millis(at);
-        clock.follow(before, shown, before + Duration::from_millis(takes))
+        clock.follow(before, shown, before + Duration::from_millis(takes), shown).0
     }
 
     #[test]

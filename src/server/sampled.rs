@@ -1,12 +1,22 @@
 //! Gauges that are read when somebody asks.
 
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::session::touch::Touches;
 use crate::store::pool::Database;
 use crate::telemetry::lines;
 
 /// Those of the parts that many have.
-pub(super) fn register(metrics: &Metrics, db: &Database, touches: &Touches, insecure: bool) {
+pub(super) fn register(
+    metrics: &Metrics,
+    db: &Database,
+    clock: &Clock,
+    touches: &Touches,
+    insecure: bool,
+) {
+    let clock = clock.clone();
+    let help = "1 = the clock of the database is in doubt, and what cannot be undone waits.";
+    metrics.sampled("clock_in_doubt", help, move || f64::from(u8::from(clock.settled().is_none())));
     let help =
         "1 = the server does without TLS and authenticated callers (--dangerously-insecure).";
     metrics.sampled("dangerously_insecure", help, move || f64::from(u8::from(insecure)));

@@ -38,6 +38,7 @@ use crate::session::{
     list::List,
     list_activities::ListActivities,
     notice::Notices,
+    passed_over::PassedOver,
     reauthenticate::Reauthenticate,
     record_activities::RecordActivities,
     refresh::{Rate, Refresh},
@@ -89,11 +90,13 @@ impl Wired {
         // A session is worth more bytes than its token.
         let (for_tokens, for_sessions) = (settings.cache_bytes / 3, settings.cache_bytes / 3 * 2);
         let flush = settings.intervals.flush;
-        let touches = Touches::new(db.clone(), flush, settings.staleness_bound);
-        sampled::register(metrics, db, &touches, settings.dangerously_insecure);
+        let passed_over = PassedOver::new(metrics);
+        let passed = |by: &str| passed_over.by(by);
+        let bound = settings.staleness_bound;
+        let touches = Touches::new(db.clone(), flush, bound, passed("touches"));
+        sampled::register(metrics, db, clock, &touches, settings.dangerously_insecure);
         let (seen, changes) = (Seen::default(), Changes::default());
-        let (bound, master) = (settings.staleness_bound, &settings.master_key);
-        let ahead = settings.key_publish_ahead;
+        let (master, ahead) = (&settings.master_key, settings.key_publish_ahead);
         let key_work = KeyWork::new(db.clone(), master.clone(), clock.clone(), ahead, SYSTEM);
         key_work.begin().await?;
         let keys = Keys::open(db, master, seen.clone(), bound, &changes).await?;
@@ -105,7 +108,8 @@ impl Wired {
         let hub = Hub::new(db.clone(), settings.watch, tasks.clone());
         let cursors = Cursors::new(keys.clone());
         let streams = Arc::new(Streams::new(cursors, settings.watch, clock.clone(), drain.clone()));
-        let notices = Notices::new(db.clone(), clock.clone(), locator.clone());
+        let passing = passed("notices");
+        let notices = Notices::new(db.clone(), clock.clone(), locator.clone(), passing);
         let parts = create::Parts {
             db: db.clone(),
             clock: clock.clone(),
@@ -143,10 +147,15 @@ impl Wired {
             touches.clone(),
             locator.clone(),
         );
-        let apply = ApplyPolicy::new(db.clone(), clock.clone(), touches.clone(), policies.clone());
+        let passing = passed("apply_policy");
+        let apply =
+            ApplyPolicy::new(db.clone(), clock.clone(), touches.clone(), policies.clone(), passing);
         let terminate = Terminate::new(db.clone(), clock.clone(), issuer, touches.clone());
-        let terminate_many = || TerminateMany::new(db.clone(), clock.clone(), touches.clone());
-        let roll_up = RollUp::new(db.clone(), clock.clone());
+        let terminate_many = || {
+            let passing = passed("terminate_many");
+            TerminateMany::new(db.clone(), clock.clone(), touches.clone(), passing)
+        };
+        let roll_up = RollUp::new(db.clone(), clock.clone(), passed("statistics"));
         let sessions = SessionApi {
             create,
             refresh,
@@ -201,7 +210,13 @@ impl Wired {
         };
         let jobs = jobs::Jobs {
             expire: Expire::new(db.clone(), clock.clone(), touches.clone(), metrics),
-            detect: Detect::new(db.clone(), clock.clone(), policies.clone(), touches.clone()),
+            detect: Detect::new(
+                db.clone(),
+                clock.clone(),
+                policies.clone(),
+                touches.clone(),
+                passed("detection"),
+            ),
             retain: Retain::new(db.clone(), clock.clone(), settings.activity_retention, metrics),
             apply,
             roll_up,

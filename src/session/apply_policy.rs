@@ -7,16 +7,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::IntCounter;
 use uuid::Uuid;
 
 use crate::cache::policies::Policies;
 use crate::clock::Clock;
-use crate::error::{Error, Outage, Result};
+use crate::error::{Error, Result};
 use crate::model::ids::{ClientId, SessionKey};
 use crate::model::policy::Policy;
 use crate::model::policy::overrides::{Level, Scope};
 use crate::model::session::{EndReason, Session, State};
 use crate::session::apply_policy::stack::Stack;
+use crate::session::batch_size::{BatchSize, is_about_rows};
 use crate::session::hold::shortened;
 use crate::session::terminate_many::Terminated;
 use crate::session::terminate_many::budget::Budget;
@@ -26,7 +28,7 @@ use crate::store::pool::Database;
 use crate::store::{Connection, policies, sessions};
 
 /// Sessions per transaction: short locks, and little lost if one fails.
-const BATCH: usize = 500;
+const BATCH: u32 = 500;
 /// Sessions per statement where they are only counted.
 const COUNTED: usize = 2_000;
 /// The most sessions an answer shows.
@@ -47,27 +49,36 @@ pub struct ApplyPolicy {
     clock: Clock,
     touches: Touches,
     policies: Policies,
+    passed_over: IntCounter,
 }
 
 /// Sessions that do not obey, each with its policy, and where the next ones begin.
 struct Found {
     sessions: Vec<(Session, Arc<Policy>)>,
     next: Option<Uuid>,
+    /// How many make no sense.
+    damaged: usize,
 }
 
 impl ApplyPolicy {
-    /// Applies `policies` to the sessions of `db`.
-    pub fn new(db: Database, clock: Clock, touches: Touches, policies: Policies) -> ApplyPolicy {
-        ApplyPolicy { db, clock, touches, policies }
+    /// Applies `policies` to the sessions of `db`. Those that cannot be held to them are counted in `passed_over`.
+    pub fn new(
+        db: Database,
+        clock: Clock,
+        touches: Touches,
+        policies: Policies,
+        passed_over: IntCounter,
+    ) -> ApplyPolicy {
+        ApplyPolicy { db, clock, touches, policies, passed_over }
     }
 
     /// Does one turn of what is left to do, if anything is due; true if it was. Breaks off between
-    /// batches once `stopped`.
+    /// batches once `stopped`. Nothing is due while time is in doubt: an end cannot be undone.
     ///
     /// # Errors
     /// [`Error::Unavailable`]: somebody takes it up after the lease.
     pub async fn turn(&self, stopped: impl Fn() -> bool) -> Result<bool> {
-        let now = self.clock.now();
+        let Some(now) = self.clock.settled() else { return Ok(false) };
         let claiming =
             async { policies::claim(&mut *self.db.acquire().await?, now, now + LEASE).await };
         let Some(level) = self.db.within(claiming).await? else { return Ok(false) };
@@ -87,10 +98,10 @@ impl ApplyPolicy {
     }
 
     /// Holds the sessions at `scope` to what applies to each, asking `go_on` before each batch, and
-    /// adds what ended to `done`.
+    /// adds what ended to `done`. A session that fails alone is passed over.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]: batches before the one that failed stay done.
+    /// [`Error::Unavailable`]: what was done stays done, also behind a session that stays locked.
     pub(super) async fn apply(
         &self,
         scope: &Scope,
@@ -98,22 +109,35 @@ impl ApplyPolicy {
         mut go_on: impl FnMut() -> bool,
         done: &mut Terminated,
     ) -> Result<()> {
-        let mut after = None;
+        let (size, mut after, mut stuck) = (BatchSize::new(BATCH), None, None);
         while go_on() {
-            let batch = || self.db.within(self.batch(scope, by, after));
-            let (ended, next) = match batch().await {
+            let (limit, mut tried) = (size.now(), None);
+            match self.db.within(self.batch(scope, by, after, limit, &mut tried)).await {
+                Ok((ended, next)) => {
+                    size.grow(limit);
+                    add(done, ended);
+                    after = next;
+                    if after.is_none() {
+                        done.complete = stuck.is_none();
+                        break;
+                    }
+                }
                 // Rolled back as a whole: once more is safe.
-                Err(Error::Unavailable(Outage::Raced(_) | Outage::Locked(_))) => batch().await?,
-                other => other?,
-            };
-            add(done, ended);
-            after = next;
-            if after.is_none() {
-                done.complete = true;
-                break;
+                Err(error) if size.shrink(tried.map_or(limit, |(_, many)| many), &error) => {}
+                Err(error) => match tried.filter(|_| is_about_rows(&error)) {
+                    Some((id, _)) => {
+                        tracing::error!(%error, session = %id, "a session cannot be held to its policy");
+                        self.passed_over.inc();
+                        after = Some(id);
+                        // What is held up may go another time; what cannot be written never does.
+                        stuck =
+                            stuck.or(Some(error).filter(|e| matches!(e, Error::Unavailable(_))));
+                    }
+                    None => return Err(error),
+                },
             }
         }
-        Ok(())
+        stuck.map_or(Ok(()), Err)
     }
 
     /// Counts the sessions that would end now if `proposed` were stored.
@@ -149,18 +173,23 @@ impl ApplyPolicy {
         Ok(counted)
     }
 
+    /// What ended, and where the next batch begins. `tried` is the first session of it, and how many.
     async fn batch(
         &self,
         scope: &Scope,
         by: &str,
         after: Option<Uuid>,
+        limit: u32,
+        tried: &mut Option<(Uuid, u32)>,
     ) -> Result<(Vec<Session>, Option<Uuid>)> {
         let holding = self.db.transaction(async |tx| {
-            let found = self.find(tx, scope, None, after, BATCH).await?;
+            let found = self.find(tx, scope, None, after, limit as usize).await?;
+            let first = found.sessions.first().map(|(session, _)| session.key.session);
+            *tried = first.map(|id| (id, found.sessions.len() as u32));
             let keys: Vec<&SessionKey> =
                 found.sessions.iter().map(|(session, _)| &session.key).collect();
-            let locked =
-                if keys.is_empty() { Vec::new() } else { sessions::lock(tx, &keys).await? };
+            let (locked, damaged) = sessions::lock_sound(tx, &keys).await?;
+            self.passed_over.inc_by((found.damaged + damaged.len()) as u64);
             let (mut changes, mut ended) = (Changes::new(&self.clock), Vec::new());
             for session in locked {
                 let of = found.sessions.iter().find(|(found, _)| found.key == session.key);
@@ -213,11 +242,10 @@ impl ApplyPolicy {
         let least = stack.policy(scope.client.as_ref());
         let spared = if scope.client.is_none() { stack.independent() } else { Vec::new() };
         let page = sessions::outliving(conn, scope, &spared, &least, after, limit).await?;
-        let next = page.last().filter(|_| page.len() == limit).map(|session| session.key.session);
         let now = self.clock.now();
         let mut policies: HashMap<ClientId, Arc<Policy>> = HashMap::new();
         let mut sessions = Vec::new();
-        for session in page {
+        for session in page.sessions {
             let policy = policies
                 .entry(session.client.clone())
                 .or_insert_with_key(|client| Arc::new(stack.policy(Some(client))));
@@ -226,7 +254,7 @@ impl ApplyPolicy {
                 sessions.push((session, policy.clone()));
             }
         }
-        Ok(Found { sessions, next })
+        Ok(Found { sessions, next: page.next, damaged: page.damaged })
     }
 }
 

@@ -9,6 +9,8 @@ mod memories;
 
 use std::collections::BTreeSet;
 
+use prometheus::IntCounter;
+
 use crate::cache::policies::Policies;
 use crate::clock::{Clock, Time};
 use crate::detection::{Finding, observe};
@@ -38,13 +40,20 @@ pub struct Detect {
     policies: Policies,
     touches: Touches,
     size: BatchSize,
+    passed_over: IntCounter,
 }
 
 impl Detect {
     /// Looks at the activities of `db`, as `policies` say.
-    pub fn new(db: Database, clock: Clock, policies: Policies, touches: Touches) -> Detect {
+    pub fn new(
+        db: Database,
+        clock: Clock,
+        policies: Policies,
+        touches: Touches,
+        passed_over: IntCounter,
+    ) -> Detect {
         let size = BatchSize::new(BATCH);
-        Detect { db, clock, policies, touches, size }
+        Detect { db, clock, policies, touches, size, passed_over }
     }
 
     /// Looks at one batch and returns true if more may be there. While another replica is at it, there is
@@ -63,7 +72,9 @@ impl Detect {
             // It would be the same again for ever, and nothing behind it would be looked at.
             Err(error @ Error::Internal(_)) => {
                 tracing::error!(%error, "detection passes over an activity");
-                self.db.within(self.attempt(size, true)).await
+                let more = self.db.within(self.attempt(size, true)).await?;
+                self.passed_over.inc();
+                Ok(more)
             }
             Err(error) => Err(error),
         }

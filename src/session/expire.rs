@@ -37,7 +37,8 @@ impl Expire {
     }
 
     /// Sweeps one slice and returns true if more may be due. Replicas may sweep at once: each
-    /// takes rows that no other holds. A session that fails alone is set aside, so it stops no other.
+    /// takes rows that no other holds. A session that fails alone is set aside, so it stops no other. While time is in
+    /// doubt there is nothing to do: an end cannot be undone.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -63,12 +64,14 @@ impl Expire {
     /// How many sessions were found due, and which of them cannot be read. `first` is the first that was tried.
     async fn attempt(&self, size: u32, first: &mut Option<Uuid>) -> Result<(usize, Vec<Uuid>)> {
         let sweeping = self.db.transaction(async |tx| {
-            let (now, settled_after) = (self.clock.now(), self.touches.settled_after());
+            let nothing = Ok((0, Vec::new()));
+            let Some(now) = self.clock.settled() else { return nothing };
+            let settled_after = self.touches.settled_after();
             let (before, without) = (now - settled_after, self.aside.at(now));
             let (due, damaged) = sessions::lock_due(tx, before, &without, size.into()).await?;
             let found = due.len() + damaged.len();
             *first = due.first().map(|session| session.key.session);
-            let mut changes = Changes::new(&self.clock);
+            let Some(mut changes) = Changes::settled(&self.clock) else { return nothing };
             for mut session in due {
                 self.touches.overlay(&mut session);
                 match session.settled_at(changes.at(), settled_after) {

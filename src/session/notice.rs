@@ -4,11 +4,12 @@
 mod buffer;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use ipnet::IpNet;
+use prometheus::IntCounter;
 use uuid::Uuid;
 
 use crate::clock::{Clock, Time};
@@ -18,12 +19,15 @@ use crate::model::device::ClientContext;
 use crate::model::ids::{DEFAULT_TENANT, SessionKey, TenantId, UserId};
 use crate::model::session::Session;
 use crate::model::token::InactiveReason;
+use crate::session::batch_size::{Aside, BatchSize, is_about_rows};
 use crate::session::location::Locator;
 use crate::store::pool::Database;
 use buffer::Buffer;
 
 /// Rows per transaction of a flush.
-const BATCH: usize = 500;
+const BATCH: u32 = 500;
+/// The most that one flush sets aside: if more fail, the database does.
+const MOST_FAILED: usize = 8;
 
 /// What was noticed and is not written yet. Cheap to clone; clones share it.
 #[derive(Clone)]
@@ -32,6 +36,9 @@ pub struct Notices {
     clock: Clock,
     locator: Locator,
     buffer: Arc<Mutex<Buffer>>,
+    size: Arc<BatchSize>,
+    aside: Arc<Aside>,
+    passed_over: IntCounter,
 }
 
 /// What counts as the same: it is entered once in a while, with how often it happened.
@@ -59,9 +66,10 @@ struct Notice {
 }
 
 impl Notices {
-    /// An empty buffer in front of this database.
-    pub fn new(db: Database, clock: Clock, locator: Locator) -> Notices {
-        Notices { db, clock, locator, buffer: Arc::default() }
+    /// An empty buffer in front of this database. What cannot be entered is counted in `passed_over`.
+    pub fn new(db: Database, clock: Clock, locator: Locator, passed_over: IntCounter) -> Notices {
+        let (size, aside) = (Arc::new(BatchSize::new(BATCH)), Arc::default());
+        Notices { db, clock, locator, buffer: Arc::default(), size, aside, passed_over }
     }
 
     /// A good token of `session` was presented by `client`; nothing to notice unless from another network or with
@@ -125,7 +133,8 @@ impl Notices {
         self.lock().note(key, now, || (make(), Some(other.clone())));
     }
 
-    /// Writes what is due, or `all` that there is. What could not be written stays for the next time.
+    /// Writes what is due, or `all` that there is. What could not be written stays for the next time, or for ten
+    /// minutes where it fails alone, and holds up no other.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -138,18 +147,43 @@ impl Notices {
         if dropped > 0 {
             tracing::warn!(dropped, "more was noticed than can be entered in the audit trail");
         }
+        let mut failed = 0;
         while left > 0 {
-            let batch: Vec<Notice> = self.lock().ready.iter().take(BATCH).cloned().collect();
+            let (size, aside) = (self.size.now(), self.aside.at(self.clock.now()));
+            let batch = self.lock().next(&aside.into_iter().collect(), left.min(size as usize));
+            let Some(first) = batch.first() else { return Ok(()) };
             match self.db.within(write::write(&self.db, &batch)).await {
-                Err(error @ Error::Unavailable(_)) => return Err(error),
+                Ok(lost) => {
+                    self.size.grow(size);
+                    self.passed_over.inc_by(lost);
+                }
+                Err(error) if self.size.shrink(batch.len() as u32, &error) => continue,
                 // It would be the same again, and hold up what comes behind.
-                Err(error) => tracing::error!(%error, "notices are lost"),
-                Ok(()) => {}
+                Err(error @ Error::Internal(_)) => {
+                    tracing::error!(%error, "a notice is lost");
+                    self.passed_over.inc();
+                }
+                Err(error) if is_about_rows(&error) && failed < MOST_FAILED => {
+                    let kept = first.witness.as_ref().is_some_and(|key| self.set_aside(key));
+                    if !kept {
+                        return Err(error);
+                    }
+                    tracing::warn!(%error, "what was noticed of a session cannot be entered now");
+                    (failed, left) = (failed + 1, left - 1);
+                    continue;
+                }
+                Err(error) => return Err(error),
             }
-            self.lock().ready.drain(..batch.len());
-            left = left.saturating_sub(BATCH);
+            left -= batch.len();
+            let done: HashSet<Uuid> = batch.iter().map(|notice| notice.activity.id).collect();
+            self.lock().ready.retain(|notice| !done.contains(&notice.activity.id));
         }
         Ok(())
+    }
+
+    fn set_aside(&self, of: &SessionKey) -> bool {
+        self.passed_over.inc();
+        self.aside.put(of.session, self.clock.now())
     }
 
     fn note(&self, key: Key, now: Time, make: impl FnOnce() -> Activity) {

@@ -1,4 +1,4 @@
-//! How long things are kept, and where new ones go.
+//! How long things are kept, and where new ones go. While time is in doubt nothing is deleted.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,13 +7,14 @@ use chrono::Duration;
 use crate::clock::{Clock, Time};
 use crate::error::Result;
 use crate::metrics::Metrics;
+use crate::session::batch_size::BatchSize;
 use crate::store::partitions::Strays;
 use crate::store::pool::Database;
 use crate::store::statistics::figures;
 use crate::store::{memories, partitions, requests, revocations};
 
 /// Rows per transaction.
-const SLICE: i64 = 500;
+const SLICE: u32 = 500;
 
 /// For how long a network is remembered after detection last noted something: longer than any rule
 /// looks back.
@@ -35,6 +36,29 @@ pub struct Retain {
     clock: Clock,
     activities_for: std::time::Duration,
     strays: Arc<Mutex<Strays>>,
+    sizes: Sizes,
+}
+
+/// Of the slices of each table.
+struct Sizes {
+    strays: BatchSize,
+    requests: BatchSize,
+    revocations: BatchSize,
+    networks: BatchSize,
+    figures: BatchSize,
+}
+
+impl Default for Sizes {
+    fn default() -> Sizes {
+        let size = || BatchSize::new(SLICE);
+        Sizes {
+            strays: size(),
+            requests: size(),
+            revocations: size(),
+            networks: size(),
+            figures: size(),
+        }
+    }
 }
 
 impl Retain {
@@ -49,7 +73,7 @@ impl Retain {
         let known = strays.clone();
         let help = "Activities, up to 10000, that lie in no month, as a clock was wrong once.";
         metrics.sampled("stray_activities", help, move || lock(&known).count as f64);
-        Retain { db, clock, activities_for, strays }
+        Retain { db, clock, activities_for, strays, sizes: Sizes::default() }
     }
 
     /// Creates the partitions that will be needed next.
@@ -91,9 +115,10 @@ impl Retain {
     /// [`crate::error::Error::Unavailable`].
     pub async fn drop_strays(&self) -> Result<bool> {
         let Some(before) = self.kept_from() else { return Ok(false) };
-        let dropping =
-            async { partitions::drop_strays(&mut *self.db.acquire().await?, before, SLICE).await };
-        Ok(self.db.within(dropping).await? == SLICE)
+        self.slice(&self.sizes.strays, async |limit| {
+            partitions::drop_strays(&mut *self.db.acquire().await?, before, limit).await
+        })
+        .await
     }
 
     /// Counts the activities that no month covers, and says so where their number changed.
@@ -116,12 +141,11 @@ impl Retain {
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
     pub async fn prune_slice(&self) -> Result<bool> {
-        let now = self.clock.now();
-        let gone = self
-            .db
-            .within(async { requests::prune(&mut *self.db.acquire().await?, now, SLICE).await })
-            .await?;
-        Ok(gone == SLICE as usize)
+        let Some(now) = self.clock.settled() else { return Ok(false) };
+        self.slice(&self.sizes.requests, async |limit| {
+            requests::prune(&mut *self.db.acquire().await?, now, limit).await
+        })
+        .await
     }
 
     /// Forgets one slice of revocations of which no token can be in date; true if more may be there.
@@ -129,11 +153,13 @@ impl Retain {
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
     pub async fn prune_revocations(&self) -> Result<bool> {
+        let Some(now) = self.clock.settled() else { return Ok(false) };
         // Whoever was cut off for so long has forgotten everything by now.
-        let before = self.clock.now() - REVOCATIONS_FOR;
-        let pruning =
-            async { revocations::prune(&mut *self.db.acquire().await?, before, SLICE).await };
-        Ok(self.db.within(pruning).await? == SLICE)
+        let before = now - REVOCATIONS_FOR;
+        self.slice(&self.sizes.revocations, async |limit| {
+            revocations::prune(&mut *self.db.acquire().await?, before, limit).await
+        })
+        .await
     }
 
     /// Forgets one slice of networks of which nothing was noted for 24 hours; true if more may be
@@ -142,12 +168,12 @@ impl Retain {
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
     pub async fn forget_slice(&self) -> Result<bool> {
-        let before = self.clock.now() - NETWORKS_FOR;
-        let gone = self
-            .db
-            .within(async { memories::prune(&mut *self.db.acquire().await?, before, SLICE).await })
-            .await?;
-        Ok(gone == SLICE as usize)
+        let Some(now) = self.clock.settled() else { return Ok(false) };
+        let before = now - NETWORKS_FOR;
+        self.slice(&self.sizes.networks, async |limit| {
+            memories::prune(&mut *self.db.acquire().await?, before, limit).await
+        })
+        .await
     }
 
     /// Forgets one slice of statistics older than they are kept; true if more may be there.
@@ -155,17 +181,35 @@ impl Retain {
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
     pub async fn prune_figures(&self) -> Result<bool> {
-        let now = self.clock.now();
+        let Some(now) = self.clock.settled() else { return Ok(false) };
         let (users, tenants) = (now - USER_FIGURES_FOR, now - TENANT_FIGURES_FOR);
-        let pruning =
-            async { figures::prune(&mut *self.db.acquire().await?, users, tenants, SLICE).await };
-        Ok(self.db.within(pruning).await? == SLICE as usize)
+        self.slice(&self.sizes.figures, async |limit| {
+            figures::prune(&mut *self.db.acquire().await?, users, tenants, limit).await
+        })
+        .await
     }
 
-    /// What happened before is past its time; `None` = nothing is.
+    /// Deletes at most as many rows as `size` says, and fewer at the next call if that was too much at once.
+    async fn slice(
+        &self,
+        size: &BatchSize,
+        delete: impl AsyncFnOnce(i64) -> Result<i64>,
+    ) -> Result<bool> {
+        let limit = size.now();
+        match self.db.within(delete(limit.into())).await {
+            Ok(gone) => {
+                size.grow(limit);
+                Ok(gone >= limit.into())
+            }
+            Err(error) if size.shrink(limit, &error) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What happened before is past its time; `None` = nothing is, or time is in doubt.
     fn kept_from(&self) -> Option<Time> {
         let kept = Duration::from_std(self.activities_for).unwrap_or(Duration::MAX);
-        self.clock.now().checked_sub_signed(kept)
+        self.clock.settled()?.checked_sub_signed(kept)
     }
 }
 

@@ -5,6 +5,8 @@ mod books;
 
 use std::sync::Arc;
 
+use prometheus::IntCounter;
+
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Outage, Result};
 use crate::model::feed::Horizon;
@@ -26,6 +28,7 @@ pub struct RollUp {
     db: Database,
     clock: Clock,
     size: Arc<BatchSize>,
+    passed_over: IntCounter,
 }
 
 /// How a batch is taken.
@@ -41,8 +44,8 @@ enum Take<'a> {
 
 impl RollUp {
     /// Counts the activities of `db`.
-    pub fn new(db: Database, clock: Clock) -> RollUp {
-        RollUp { db, clock, size: Arc::new(BatchSize::new(BATCH)) }
+    pub fn new(db: Database, clock: Clock, passed_over: IntCounter) -> RollUp {
+        RollUp { db, clock, size: Arc::new(BatchSize::new(BATCH)), passed_over }
     }
 
     /// Counts one batch and returns true if more may be there. While another replica is at it, there is
@@ -61,7 +64,9 @@ impl RollUp {
             // It would be the same again for ever, and nothing behind it would be counted.
             Err(error @ Error::Internal(_)) => {
                 tracing::error!(%error, "statistics pass over an activity");
-                self.db.within(self.attempt(size, Take::PassOver)).await
+                let more = self.db.within(self.attempt(size, Take::PassOver)).await?;
+                self.passed_over.inc();
+                Ok(more)
             }
             Err(error) => Err(error),
         }

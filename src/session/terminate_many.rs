@@ -8,12 +8,12 @@ mod progress;
 
 use std::time::Duration;
 
+use prometheus::IntCounter;
 use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::error::{Error, Outage, Reason, Result};
 use crate::model::ids::{SessionKey, TenantId};
-use crate::model::page::PageRequest;
 use crate::model::request::{Progress, RequestId};
 use crate::model::session::{EndReason, Session, SessionFilter, State, StateFilter};
 use crate::model::watermark::Watermark;
@@ -35,6 +35,7 @@ pub struct TerminateMany {
     db: Database,
     clock: Clock,
     touches: Touches,
+    passed_over: IntCounter,
 }
 
 /// What a caller asks for.
@@ -78,9 +79,14 @@ struct Step {
 }
 
 impl TerminateMany {
-    /// Terminates sessions of `db`.
-    pub fn new(db: Database, clock: Clock, touches: Touches) -> TerminateMany {
-        TerminateMany { db, clock, touches }
+    /// Terminates sessions of `db`. Those whose rows make no sense are left, and counted in `passed_over`.
+    pub fn new(
+        db: Database,
+        clock: Clock,
+        touches: Touches,
+        passed_over: IntCounter,
+    ) -> TerminateMany {
+        TerminateMany { db, clock, touches, passed_over }
     }
 
     /// Ends what matches, for as long as `time` lasts, or goes on with what the same request
@@ -155,7 +161,7 @@ impl TerminateMany {
         let Progress { request, count, complete } = progress;
         let sample = self.db.within(async {
             let mut conn = self.db.acquire().await?;
-            sessions::find_all_by_id(&mut conn, &request.tenant, &request.related).await
+            sessions::find_sound_by_id(&mut conn, &request.tenant, &request.related).await
         });
         Ok(Terminated { count, sample: sample.await?, complete, ..Terminated::default() })
     }
@@ -189,14 +195,15 @@ impl TerminateMany {
     async fn sample(&self, wish: &MassTermination) -> Result<Vec<Session>> {
         let now = self.clock.now();
         let filter = wish.selecting(StateFilter::Active);
-        let page = PageRequest { size: SAMPLE + 1, after: None };
-        let page = self.db.within(async {
+        let reading = self.db.within(async {
             let mut conn = self.db.acquire().await?;
-            sessions::list(&mut conn, &wish.tenant, &filter, page, now).await
+            let (of, most) = (&wish.tenant, SAMPLE + 1);
+            let keys = sessions::matching(&mut conn, of, &filter, None, most, now).await?;
+            let named = keys.iter().filter(|key| wish.names(key)).take(SAMPLE);
+            let ids: Vec<Uuid> = named.map(|key| key.session).collect();
+            sessions::find_sound_by_id(&mut conn, of, &ids).await
         });
-        let mut sample = page.await?.items;
-        sample.retain(|session| wish.names(&session.key));
-        sample.truncate(SAMPLE);
+        let mut sample = reading.await?;
         for session in &mut sample {
             self.touches.overlay(session);
         }
@@ -233,7 +240,9 @@ impl TerminateMany {
         let keys = sessions::matching(tx, &wish.tenant, &filter, after, BATCH, now).await?;
         let next = keys.last().filter(|_| keys.len() == BATCH).map(|key| key.session);
         let named: Vec<&SessionKey> = keys.iter().filter(|key| wish.names(key)).collect();
-        let locked = if named.is_empty() { Vec::new() } else { sessions::lock(tx, &named).await? };
+        // What makes no sense must not save the others.
+        let (locked, damaged) = sessions::lock_sound(tx, &named).await?;
+        self.passed_over.inc_by(damaged.len() as u64);
         let mut changes = Changes::new(&self.clock);
         if after.is_none() && wish.is_of_whole_tenant() {
             changes.withdraw_tenant(&wish.tenant);

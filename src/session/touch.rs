@@ -1,24 +1,28 @@
 //! The bounded buffer of last activity: validation writes here, never to the database.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use chrono::Duration;
+use prometheus::IntCounter;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::clock::Time;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::ids::SessionKey;
 use crate::model::session::{Session, State};
+use crate::session::batch_size::{BatchSize, is_about_rows};
 use crate::store::pool::Database;
 use crate::store::sessions::{self, Touch};
 
-/// The most sessions held between two flushes, about 50 MB. Further ones are not noted, and their
+/// The most sessions held, about 50 MB, also while flushes fail. Further ones are not noted, and their
 /// last activity is then that of their next validation: the idle timeout never grows by it.
 const CAPACITY: usize = 262_144;
 /// Rows per statement of a flush.
-const BATCH: usize = 500;
+const BATCH: u32 = 500;
+/// The most that one flush finds stuck: if more fail alone, the database does.
+const MOST_FAILED: usize = 8;
 /// Activity this close to what the row already says is not worth a write. With a short idle timeout
 /// it is: there, a tenth of it.
 const COARSE: Duration = Duration::seconds(1);
@@ -30,6 +34,8 @@ pub struct Touches {
     seen: Arc<Mutex<Seen>>,
     urgent: Arc<Notify>,
     settled_after: Duration,
+    size: Arc<BatchSize>,
+    passed_over: IntCounter,
 }
 
 #[derive(Default)]
@@ -37,18 +43,29 @@ struct Seen {
     fresh: Noted,
     /// On its way to the database, and still to be counted until it is there.
     flushing: Noted,
+    /// Of those, what failed alone and is written apart from the others.
+    stuck: VecDeque<Uuid>,
 }
 
 /// By session id, which is enough to tell sessions apart and quickly hashed.
-type Noted = HashMap<Uuid, (SessionKey, Touch)>;
+type Noted = HashMap<Uuid, Entry>;
+
+type Entry = (SessionKey, Touch);
 
 impl Touches {
     /// An empty buffer in front of this database, flushed every `flush`. Replicas serve cached sessions up to `bound`
-    /// after their last look at the revocations.
-    pub fn new(db: Database, flush: std::time::Duration, bound: std::time::Duration) -> Touches {
+    /// after their last look at the revocations. What cannot be written is counted in `passed_over`.
+    pub fn new(
+        db: Database,
+        flush: std::time::Duration,
+        bound: std::time::Duration,
+        passed_over: IntCounter,
+    ) -> Touches {
         // A flush may fail once, and what a replica validated by its cache comes with the one after.
         let settled_after = Duration::from_std(flush * 2 + bound).unwrap_or(Duration::MAX);
-        Touches { db, seen: Arc::default(), urgent: Arc::default(), settled_after }
+        let (seen, urgent) = (Arc::default(), Arc::default());
+        let size = Arc::new(BatchSize::new(BATCH));
+        Touches { db, seen, urgent, settled_after, size, passed_over }
     }
 
     /// How long after an idle deadline no replica holds unwritten activity from before it.
@@ -67,12 +84,7 @@ impl Touches {
         if session.idle_expires_at().is_some_and(|deadline| deadline - now < self.settled_after) {
             self.urgent.notify_one();
         }
-        let mut seen = self.lock();
-        let full = seen.fresh.len() >= CAPACITY && !seen.fresh.contains_key(&session.key.session);
-        if !full {
-            let touch = Touch { last_active_at: now, generation };
-            merge(&mut seen.fresh, &session.key, touch);
-        }
+        self.lock().note(&session.key, Touch { last_active_at: now, generation });
     }
 
     /// How many sessions are noted and not written yet.
@@ -106,31 +118,65 @@ impl Touches {
         noted.into_iter().flatten().map(|(_, touch)| touch.last_active_at).max()
     }
 
-    /// Writes what is noted. What could not be written stays for the next time.
+    /// Writes what is noted. What could not be written stays for the next time; what fails alone holds up no other.
     ///
     /// # Errors
-    /// [`crate::error::Error::Unavailable`].
+    /// [`Error::Unavailable`].
     pub async fn flush(&self) -> Result<()> {
-        let mut batch: Vec<(SessionKey, Touch)> = {
-            let mut seen = self.lock();
-            let fresh = std::mem::take(&mut seen.fresh);
-            for (key, touch) in fresh.into_values() {
-                merge(&mut seen.flushing, &key, touch);
+        let (batch, stuck) = self.lock().begin();
+        let (mut rest, mut failed) = (&batch[..], 0);
+        while let Some((key, _)) = rest.first() {
+            let size = self.size.now();
+            let (chunk, behind) = rest.split_at(rest.len().min(size as usize));
+            match self.write(chunk).await {
+                Ok(()) => self.size.grow(size),
+                Err(error) if self.size.shrink(chunk.len() as u32, &error) => continue,
+                Err(error) if is_about_rows(&error) && failed < MOST_FAILED => {
+                    failed += 1;
+                    self.pass_over(key, &error);
+                }
+                Err(error) => return Err(error),
             }
-            seen.flushing.values().cloned().collect()
-        };
-        batch.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        for chunk in batch.chunks(BATCH) {
-            let rows: Vec<(&SessionKey, Touch)> = chunk.iter().map(|(k, t)| (k, *t)).collect();
-            self.db
-                .within(async { sessions::touch(&mut *self.db.acquire().await?, &rows).await })
-                .await?;
-            let mut seen = self.lock();
-            for (key, _) in chunk {
-                seen.flushing.remove(&key.session);
-            }
+            rest = behind;
         }
+        self.flush_stuck(&stuck).await
+    }
+
+    /// Tries those that were stuck all at once, and then one of them, since others may hold its lock no more.
+    async fn flush_stuck(&self, stuck: &[Entry]) -> Result<()> {
+        let Some(first) = stuck.first() else { return Ok(()) };
+        match self.write(stuck).await {
+            Err(error) if is_about_rows(&error) => {}
+            other => return other,
+        }
+        match self.write(std::slice::from_ref(first)).await {
+            Err(error) if is_about_rows(&error) => {
+                self.pass_over(&first.0, &error);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    async fn write(&self, chunk: &[Entry]) -> Result<()> {
+        let rows: Vec<(&SessionKey, Touch)> = chunk.iter().map(|(k, t)| (k, *t)).collect();
+        let writing = async { sessions::touch(&mut *self.db.acquire().await?, &rows).await };
+        self.db.within(writing).await?;
+        self.lock().written(chunk);
         Ok(())
+    }
+
+    fn pass_over(&self, key: &SessionKey, error: &Error) {
+        tracing::warn!(%error, session = %key.session, "last activity of a session cannot be written");
+        self.passed_over.inc();
+        let mut seen = self.lock();
+        seen.stuck.retain(|id| *id != key.session);
+        if matches!(error, Error::Unavailable(_)) {
+            seen.stuck.push_back(key.session);
+        } else {
+            // It would be the same again.
+            seen.flushing.remove(&key.session);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
@@ -139,8 +185,96 @@ impl Touches {
     }
 }
 
+impl Seen {
+    fn note(&mut self, key: &SessionKey, touch: Touch) {
+        if self.fresh.len() + self.flushing.len() < CAPACITY
+            || self.fresh.contains_key(&key.session)
+        {
+            merge(&mut self.fresh, key, touch);
+        } else if self.flushing.contains_key(&key.session) {
+            merge(&mut self.flushing, key, touch);
+        }
+    }
+
+    /// What is to be written now, in the order of the keys, and of what is stuck a batch.
+    fn begin(&mut self) -> (Vec<Entry>, Vec<Entry>) {
+        for (key, touch) in std::mem::take(&mut self.fresh).into_values() {
+            merge(&mut self.flushing, &key, touch);
+        }
+        let apart: HashSet<Uuid> = self.stuck.iter().copied().collect();
+        let free = self.flushing.iter().filter(|(id, _)| !apart.contains(id));
+        let mut free: Vec<_> = free.map(|(_, noted)| noted.clone()).collect();
+        free.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let stuck = self.stuck.iter().filter_map(|id| self.flushing.get(id).cloned());
+        (free, stuck.take(BATCH as usize).collect())
+    }
+
+    fn written(&mut self, chunk: &[Entry]) {
+        for (key, touch) in chunk {
+            // More may have been noted meanwhile.
+            if self.flushing.get(&key.session).is_some_and(|(_, noted)| noted == touch) {
+                self.flushing.remove(&key.session);
+            }
+        }
+        if !self.stuck.is_empty() {
+            let written: HashSet<Uuid> = chunk.iter().map(|(key, _)| key.session).collect();
+            self.stuck.retain(|id| !written.contains(id));
+        }
+    }
+}
+
 fn merge(map: &mut Noted, key: &SessionKey, touch: Touch) {
     let (_, entry) = map.entry(key.session).or_insert_with(|| (key.clone(), touch));
     entry.last_active_at = entry.last_active_at.max(touch.last_active_at);
     entry.generation = entry.generation.max(touch.generation);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ids::{TenantId, UserId};
+
+    fn key(session: u128) -> SessionKey {
+        let (tenant, user) = (TenantId::parse("default").unwrap(), UserId::parse("ada").unwrap());
+        SessionKey { tenant, user, session: Uuid::from_u128(session) }
+    }
+
+    fn touch(generation: u32) -> Touch {
+        Touch {
+            last_active_at: Time::UNIX_EPOCH + Duration::seconds(generation.into()),
+            generation,
+        }
+    }
+
+    #[test]
+    fn it_is_bounded_while_nothing_can_be_written_and_goes_on_with_what_it_has() {
+        let mut seen = Seen::default();
+        let capacity = CAPACITY as u128;
+        for round in 0..3 {
+            for session in 0..capacity {
+                seen.note(&key(round * capacity / 2 + session), touch(1));
+            }
+            seen.begin();
+            assert_eq!(seen.fresh.len() + seen.flushing.len(), CAPACITY);
+        }
+        seen.note(&key(0), touch(2));
+        seen.note(&key(capacity), touch(2));
+        assert_eq!(seen.flushing[&key(0).session].1, touch(2));
+        assert!(!seen.fresh.contains_key(&key(capacity).session));
+        assert_eq!(seen.fresh.len() + seen.flushing.len(), CAPACITY);
+    }
+
+    #[test]
+    fn what_is_noted_during_a_write_is_written_next_and_what_is_stuck_apart() {
+        let mut seen = Seen::default();
+        (0..3).for_each(|session| seen.note(&key(session), touch(1)));
+        let (batch, stuck) = seen.begin();
+        assert_eq!((batch.len(), stuck.len()), (3, 0));
+        merge(&mut seen.flushing, &key(0), touch(2));
+        seen.stuck.push_back(key(1).session);
+        seen.written(&[batch[0].clone(), batch[2].clone()]);
+        assert_eq!(seen.begin(), (vec![(key(0), touch(2))], vec![(key(1), touch(1))]));
+        seen.written(&[(key(0), touch(2)), (key(1), touch(1))]);
+        assert_eq!((seen.flushing.len(), seen.stuck.len()), (0, 0));
+    }
 }

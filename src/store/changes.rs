@@ -49,9 +49,18 @@ struct SessionChange {
 impl Changes {
     /// No changes yet. They are decided now, so the locks they need are taken before.
     pub fn new(clock: &Clock) -> Changes {
+        Changes::decided_at(clock, clock.now())
+    }
+
+    /// The same, unless time is in doubt.
+    pub fn settled(clock: &Clock) -> Option<Changes> {
+        clock.settled().map(|at| Changes::decided_at(clock, at))
+    }
+
+    fn decided_at(clock: &Clock, at: Time) -> Changes {
         Changes {
             clock: clock.clone(),
-            at: clock.now(),
+            at,
             sessions: BTreeMap::new(),
             devices: BTreeMap::new(),
             raised: Vec::new(),

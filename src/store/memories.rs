@@ -127,9 +127,8 @@ pub async fn write(
 ///
 /// # Errors
 /// [`Error::Unavailable`].
-pub async fn prune(conn: &mut Connection, before: Time, limit: i64) -> Result<usize> {
-    let gone: i64 = Prune::new(before, limit).get_result(conn).await?;
-    Ok(usize::try_from(gone).unwrap_or(0))
+pub async fn prune(conn: &mut Connection, before: Time, limit: i64) -> Result<i64> {
+    Ok(Prune::new(before, limit).get_result(conn).await?)
 }
 
 fn corrupt(table: &str) -> Error {

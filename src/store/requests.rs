@@ -118,7 +118,6 @@ pub(super) async fn advance(conn: &mut Connection, progress: &Progress) -> Resul
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn prune(conn: &mut Connection, now: Time, limit: i64) -> Result<usize> {
-    let gone: i64 = Prune::new(now - REMEMBERED_FOR, limit).get_result(conn).await?;
-    Ok(usize::try_from(gone).unwrap_or(0))
+pub async fn prune(conn: &mut Connection, now: Time, limit: i64) -> Result<i64> {
+    Ok(Prune::new(now - REMEMBERED_FOR, limit).get_result(conn).await?)
 }

@@ -21,7 +21,7 @@ use crate::store::rows::session::SessionRow;
 use crate::store::schema::user_sessions as s;
 
 pub use list::{list, matching};
-pub use lock::{count_live, lock, lock_due, lock_live};
+pub use lock::{count_live, lock, lock_due, lock_live, lock_sound};
 pub use on_device::{count_revoked, lock_on_device};
 pub use outliving::outliving;
 pub use presence::present;
@@ -51,14 +51,33 @@ pub async fn find_all_by_id(
     tenant: &TenantId,
     ids: &[Uuid],
 ) -> Result<Vec<Session>> {
-    let rows: Vec<SessionRow> = s::table
+    rows_by_id(conn, tenant, ids).await?.into_iter().map(Session::try_from).collect()
+}
+
+/// The same without those whose rows make no sense, which are logged.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn find_sound_by_id(
+    conn: &mut Connection,
+    tenant: &TenantId,
+    ids: &[Uuid],
+) -> Result<Vec<Session>> {
+    Ok(lock::sound(rows_by_id(conn, tenant, ids).await?).0)
+}
+
+async fn rows_by_id(
+    conn: &mut Connection,
+    tenant: &TenantId,
+    ids: &[Uuid],
+) -> Result<Vec<SessionRow>> {
+    Ok(s::table
         .filter(s::tenant_id.eq(tenant.as_str()))
         .filter(s::session_id.eq_any(ids))
         .order(s::session_id.desc())
         .select(SessionRow::as_select())
         .load(conn)
-        .await?;
-    rows.into_iter().map(Session::try_from).collect()
+        .await?)
 }
 
 /// The session with this id, whoever's it is: a look-up in every shard of a distributed table.

@@ -135,6 +135,11 @@ pub fn signing<'a>(lives: impl IntoIterator<Item = &'a Life>, now: Time) -> Opti
     signing.max_by_key(|(at, life)| (life.begins(), *at)).map(|(at, _)| at)
 }
 
+/// The same, or the next where none signs: a clock that was ahead wrote down from when on it does.
+pub fn signer<'a>(lives: impl IntoIterator<Item = &'a Life> + Clone, now: Time) -> Option<usize> {
+    signing(lives.clone(), now).or_else(|| next(lives, now))
+}
+
 /// How many of `lives` it is who takes over next.
 pub fn next<'a>(lives: impl IntoIterator<Item = &'a Life>, after: Time) -> Option<usize> {
     let waiting = lives.into_iter().enumerate();
@@ -252,6 +257,17 @@ mod tests {
         // The last one.
         assert!(!remove(&mut lives, 2, at(130)));
         assert_eq!(signing(&lives, at(130)), None);
+    }
+
+    #[test]
+    fn a_successor_made_while_the_clock_was_ahead_signs_once_it_is_right() {
+        let mut lives = vec![life(Purpose::Access)];
+        add(&mut lives, from(1_050), at(1_000));
+        assert!(remove(&mut lives, 0, at(1_000)));
+        // What was removed is in nobody's hands any more.
+        let left = &lives[1..];
+        assert_eq!(signing(left, at(100)), None);
+        assert_eq!([100, 1_000].map(|s| signer(left, at(s))), [Some(0); 2]);
     }
 
     proptest! {

@@ -141,14 +141,16 @@ impl KeyWork {
         self.db.within(rotating).await
     }
 
-    /// Publishes a successor if the newest key signs for `age` already; of several who ask at once, one does.
+    /// Publishes a successor if the newest key signs for `age` already; of several who ask at once, one does. None is
+    /// due while time is in doubt.
     ///
     /// # Errors
     /// As [`KeyWork::begin`].
     pub async fn rotate_if_older(&self, purpose: Purpose, age: Length) -> Result<Option<Shown>> {
-        let keys = list(&self.db, self.clock.now()).await?;
+        let Some(now) = self.clock.settled() else { return Ok(None) };
+        let keys = list(&self.db, now).await?;
         let keys = keys.iter().map(|key| key.life).filter(|life| life.purpose == purpose);
-        if !self.is_due(&keys.collect::<Vec<_>>(), age) {
+        if !self.is_due(&keys.collect::<Vec<_>>(), age, now) {
             return Ok(None);
         }
         let algorithm = self.present_algorithm(purpose).await?;
@@ -156,7 +158,7 @@ impl KeyWork {
         let rotating = async {
             let rows = Rows::lock(&self.db, &self.master).await?;
             // Another replica may have been first.
-            if !self.is_due(&rows.lives(purpose)?, age) {
+            if !self.is_due(&rows.lives(purpose)?, age, now) {
                 rows.leave().await?;
                 return Ok(None);
             }
@@ -165,12 +167,12 @@ impl KeyWork {
         self.db.within(rotating).await
     }
 
-    /// Forgets the keys that are gone for a week.
+    /// Forgets the keys that are gone for a week; none while time is in doubt.
     ///
     /// # Errors
     /// As [`KeyWork::begin`].
     pub async fn forget_gone(&self) -> Result<()> {
-        let now = self.clock.now();
+        let Some(now) = self.clock.settled() else { return Ok(()) };
         if !list(&self.db, now).await?.iter().any(|key| forgettable(key, now)) {
             return Ok(());
         }
@@ -241,8 +243,7 @@ impl KeyWork {
     }
 
     /// True if the newest of the keys signs for `age` already. One that waits for longer than usual is a standby.
-    fn is_due(&self, lives: &[Life], age: Length) -> bool {
-        let now = self.clock.now();
+    fn is_due(&self, lives: &[Life], age: Length, now: Time) -> bool {
         let there = lives.iter().filter(|life| life.removed_at.is_none());
         let usual = there.filter(|life| life.begins() <= now + self.ahead);
         usual.map(Life::since).max().is_none_or(|since| since + age <= now)

@@ -9,7 +9,7 @@ use crate::clock::Time;
 use crate::store::keys::StoredKey;
 use crate::token::derived::Derived;
 use crate::token::jwk::{Jwk, SigningAlgorithm, VerifyingKey};
-use crate::token::key_life::{Life, Purpose, signing};
+use crate::token::key_life::{Life, Purpose, signer};
 use crate::token::pair::Pair;
 use crate::token::seal::MasterKey;
 
@@ -69,7 +69,7 @@ impl Keyring {
 
     /// The key that signs access tokens at `now`; none only if somebody meddled with the table.
     pub(super) fn signing(&self, now: Time) -> anyhow::Result<&AccessKey> {
-        let which = signing(self.access.iter().map(|key| &key.life), now);
+        let which = signer(self.access.iter().map(|key| &key.life), now);
         let which = which.context("no key signs access tokens: run `sessiond keys rotate`")?;
         Ok(&self.access[which])
     }
@@ -87,7 +87,7 @@ impl Keyring {
 
     /// The number of the MAC key of generations that begin at `now`.
     pub(super) fn current_mac(&self, now: Time) -> anyhow::Result<i16> {
-        let which = signing(self.macs.iter().map(|key| &key.life), now);
+        let which = signer(self.macs.iter().map(|key| &key.life), now);
         let which = which
             .context("no key for refresh tokens: run `sessiond keys rotate --purpose refresh`")?;
         Ok(self.macs[which].number)

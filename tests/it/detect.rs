@@ -5,6 +5,7 @@ use sessiond::model::detection::DetectionSettings;
 
 use crate::harness::calls::new_session;
 use crate::harness::devices::update;
+use crate::harness::scrape::{scrape, with_port};
 use crate::harness::{TestServer, audit, start_with, wait};
 
 const RAISED: i16 = 13;
@@ -230,7 +231,11 @@ async fn an_idle_database_is_left_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_memory_and_an_activity_that_cannot_be_handled_stop_nobody_elses_detection() {
-    let server = watching().await;
+    let server = start_with(|settings| {
+        settings.detection = DetectionSettings::default();
+        with_port(settings);
+    })
+    .await;
     fail_logins(&server, 2, 1).await;
     settled(&server).await;
     let spoil = "UPDATE user_memories SET memory = '7' WHERE user_id = 'user-1';
@@ -245,6 +250,8 @@ async fn a_damaged_memory_and_an_activity_that_cannot_be_handled_stop_nobody_els
         fail_logins(&server, 3, 1).await;
     }
     settled(&server).await;
+    let passed = scrape(&server).await["sessiond_passed_over_total{by=\"detection\"}"];
+    assert!(passed >= 1.0, "{passed}");
     for (user, count) in [("user-1", 1), ("user-2", 0), ("user-3", 0)] {
         // What shares a transaction with the one that fails is passed over with it.
         assert!(alerts(&server, user).await.len() <= count, "{user}");

@@ -1,6 +1,6 @@
 //! What is noted in memory: bounded as a whole, by session, and for what nobody vouches for. Pure.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use chrono::Duration;
 use uuid::Uuid;
@@ -80,6 +80,13 @@ impl Buffer {
             }
         }
         self.keys.retain(|_, entry| entry.notice.is_some() || entry.due > now);
+    }
+
+    /// The oldest that are ready, at most `most`, but what is of the sessions `without`.
+    pub fn next(&self, without: &HashSet<Uuid>, most: usize) -> Vec<Notice> {
+        let of = |notice: &Notice| notice.witness.as_ref().map(|key| key.session);
+        let free = |notice: &&Notice| of(notice).is_none_or(|id| !without.contains(&id));
+        self.ready.iter().filter(free).take(most).cloned().collect()
     }
 
     /// How many were dropped since it was last asked.

@@ -14,10 +14,11 @@ use crate::store::Connection;
 use crate::store::pool::Database;
 use crate::store::{notices, sessions};
 
-/// Enters what is still to be entered. The same again enters nothing, so an attempt can be repeated.
-pub(super) async fn write(db: &Database, batch: &[Notice]) -> Result<()> {
+/// Enters what is still to be entered. The same again enters nothing, so an attempt can be repeated. Returns how many
+/// are of sessions whose rows make no sense: they are lost.
+pub(super) async fn write(db: &Database, batch: &[Notice]) -> Result<u64> {
     let mut tx = db.begin().await?;
-    let there = lock(&mut tx, batch).await?;
+    let (there, damaged) = lock(&mut tx, batch).await?;
     let known = known(&mut tx, batch, &there).await?;
     let is_there = |key: &SessionKey| there.contains_key(key);
     let activities: Vec<Activity> = batch
@@ -29,19 +30,23 @@ pub(super) async fn write(db: &Database, batch: &[Notice]) -> Result<()> {
     if !activities.is_empty() {
         notices::enter(&mut tx, &activities).await?;
     }
-    tx.commit().await
+    tx.commit().await?;
+    let of = |notice: &&Notice| {
+        notice.witness.as_ref().is_some_and(|key| damaged.contains(&key.session))
+    };
+    Ok(batch.iter().filter(of).count() as u64)
 }
 
-/// The sessions that `batch` is about, of those that are still there.
-async fn lock(conn: &mut Connection, batch: &[Notice]) -> Result<BTreeMap<SessionKey, Session>> {
+/// The sessions that `batch` is about, of those that are still there, and the ids of those that make no sense.
+async fn lock(
+    conn: &mut Connection,
+    batch: &[Notice],
+) -> Result<(BTreeMap<SessionKey, Session>, Vec<Uuid>)> {
     let keys: BTreeSet<&SessionKey> =
         batch.iter().filter_map(|notice| notice.witness.as_ref()).collect();
-    if keys.is_empty() {
-        return Ok(BTreeMap::new());
-    }
     let keys: Vec<&SessionKey> = keys.into_iter().collect();
-    let sessions = sessions::lock(conn, &keys).await?;
-    Ok(sessions.into_iter().map(|session| (session.key.clone(), session)).collect())
+    let (sessions, damaged) = sessions::lock_sound(conn, &keys).await?;
+    Ok((sessions.into_iter().map(|session| (session.key.clone(), session)).collect(), damaged))
 }
 
 /// The contexts of these sessions that were entered before, on whichever replica.

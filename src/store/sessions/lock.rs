@@ -12,6 +12,9 @@ use crate::store::Connection;
 use crate::store::rows::session::SessionRow;
 use crate::store::schema::user_sessions;
 
+/// The most damaged rows that a line of the log names.
+const MOST_NAMED: usize = 20;
+
 statement! {
     /// Sorted before locking: who takes several locks takes them in the order of the primary key,
     /// so nobody waits in a circle.
@@ -81,11 +84,26 @@ statement! {
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
 pub async fn lock(conn: &mut Connection, keys: &[&SessionKey]) -> Result<Vec<Session>> {
+    lock_rows(conn, keys).await?.into_iter().map(Session::try_from).collect()
+}
+
+/// The same, but rows that make no sense are logged, and only their ids returned. `keys` may be empty.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn lock_sound(
+    conn: &mut Connection,
+    keys: &[&SessionKey],
+) -> Result<(Vec<Session>, Vec<Uuid>)> {
+    let rows = if keys.is_empty() { Vec::new() } else { lock_rows(conn, keys).await? };
+    Ok(sound(rows))
+}
+
+async fn lock_rows(conn: &mut Connection, keys: &[&SessionKey]) -> Result<Vec<SessionRow>> {
     let tenants: Vec<&str> = keys.iter().map(|key| key.tenant.as_str()).collect();
     let users: Vec<&str> = keys.iter().map(|key| key.user.as_str()).collect();
     let ids: Vec<Uuid> = keys.iter().map(|key| key.session).collect();
-    let rows: Vec<SessionRow> = Lock::new(&tenants, &users, &ids).load(conn).await?;
-    rows.into_iter().map(Session::try_from).collect()
+    Ok(Lock::new(&tenants, &users, &ids).load(conn).await?)
 }
 
 /// Locks at most `limit` sessions whose time to be looked at has come, but those of `without`. Rows that make no sense
@@ -99,19 +117,27 @@ pub async fn lock_due(
     without: &[Uuid],
     limit: i64,
 ) -> Result<(Vec<Session>, Vec<Uuid>)> {
-    let rows: Vec<SessionRow> = LockDue::new(now, without, limit).load(conn).await?;
-    let (mut sound, mut damaged) = (Vec::new(), Vec::new());
+    Ok(sound(LockDue::new(now, without, limit).load(conn).await?))
+}
+
+/// The sessions of rows that make sense, and the ids of the others, which are logged in one line.
+pub(super) fn sound(rows: Vec<SessionRow>) -> (Vec<Session>, Vec<Uuid>) {
+    let (mut sound, mut damaged, mut first) = (Vec::new(), Vec::new(), None);
     for row in rows {
         let id = row.id();
         match Session::try_from(row) {
             Ok(session) => sound.push(session),
             Err(error) => {
-                tracing::error!(%error, session = %id, "a session that is due cannot be read");
                 damaged.push(id);
+                first.get_or_insert(error);
             }
         }
     }
-    Ok((sound, damaged))
+    if let Some(error) = first {
+        let named = &damaged[..damaged.len().min(MOST_NAMED)];
+        tracing::error!(%error, count = damaged.len(), sessions = ?named, "sessions cannot be read");
+    }
+    (sound, damaged)
 }
 
 /// Locks the sessions of these users that are not ended. `users` holds each at most once.

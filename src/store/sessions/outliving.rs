@@ -14,9 +14,19 @@ use crate::model::session::Session;
 use crate::store::Connection;
 use crate::store::rows::session::SessionRow;
 use crate::store::schema::user_sessions as s;
+use crate::store::sessions::lock::sound;
+
+/// A page of sessions.
+pub struct Page {
+    pub sessions: Vec<Session>,
+    /// How many there were besides that make no sense.
+    pub damaged: usize,
+    /// Where the next page begins; `None` = nowhere.
+    pub next: Option<Uuid>,
+}
 
 /// At most `limit` sessions at `scope` that are not ended and whose deadlines are further than those
-/// of `policy`, but for the clients in `spared`; newest first, from before `after` on.
+/// of `policy`, but for the clients in `spared`; newest first, from before `after` on. Rows that make no sense are logged.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -27,7 +37,7 @@ pub async fn outliving(
     policy: &Policy,
     after: Option<Uuid>,
     limit: usize,
-) -> Result<Vec<Session>> {
+) -> Result<Page> {
     let absolute = sql::<Bool>("absolute_expires_at > coalesce(renewed_at, created_at) + ")
         .bind::<Interval, _>(policy.absolute_timeout);
     // Without an idle timeout in the policy the comparison is unknown, and so selects nothing.
@@ -52,5 +62,7 @@ pub async fn outliving(
         query = query.filter(s::session_id.lt(after));
     }
     let rows: Vec<SessionRow> = query.load(conn).await?;
-    rows.into_iter().map(Session::try_from).collect()
+    let next = rows.last().filter(|_| rows.len() == limit).map(SessionRow::id);
+    let (sessions, damaged) = sound(rows);
+    Ok(Page { sessions, damaged: damaged.len(), next })
 }

@@ -90,8 +90,8 @@ pub async fn read(
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn prune(conn: &mut Connection, users: Time, tenants: Time, limit: i64) -> Result<usize> {
+pub async fn prune(conn: &mut Connection, users: Time, tenants: Time, limit: i64) -> Result<i64> {
     let of_users: i64 = PruneUsers::new(users, limit).get_result(conn).await?;
     let of_tenants: i64 = PruneTenants::new(tenants, limit).get_result(conn).await?;
-    Ok(usize::try_from(of_users.max(of_tenants)).unwrap_or(0))
+    Ok(of_users.max(of_tenants))
 }

@@ -66,9 +66,9 @@ fn erased(history: &History, judge: &mut Judge) {
     }
     for (id, (when, by)) in gone {
         for (at, op) in history.of_session(id).filter(|(_, op)| op.start > when) {
-            // What a replica knows may be older, by the bound; I2 holds it to that.
+            // What a replica caches may be older, by the bound; I2 holds it to that. A watermark is one of before.
             let is_cached =
-                matches!(op.what, What::Validate { how: How::Default | How::MaxStaleness, .. });
+                matches!(&op.what, What::Validate { how, .. } if !matches!(how, How::Strong));
             if is_cached {
                 continue;
             }

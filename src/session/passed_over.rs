@@ -1,0 +1,22 @@
+//! Counts what stopped somebody and was passed over, so that it stops nobody else.
+
+use prometheus::{IntCounter, IntCounterVec};
+
+use crate::metrics::Metrics;
+
+/// Makes a counter for each who passes over something. Cheap to clone.
+#[derive(Clone)]
+pub struct PassedOver(IntCounterVec);
+
+impl PassedOver {
+    /// Counts in `metrics`.
+    pub fn new(metrics: &Metrics) -> PassedOver {
+        let help = "Rows that could not be read or written, and were passed over, by who did.";
+        PassedOver(metrics.counters("passed_over_total", help, &["by"]))
+    }
+
+    /// What `by` passes over.
+    pub fn by(&self, by: &str) -> IntCounter {
+        self.0.with_label_values(&[by])
+    }
+}

@@ -1,0 +1,181 @@
+//! One session that is damaged, stays locked or cannot be written stops nothing for others.
+
+use std::time::Duration as StdDuration;
+
+use chrono::Duration;
+use futures_util::future::join_all;
+use sessiond::grpc::pb::session as pb;
+use sessiond::model::policy::OnLimit;
+use tonic::Code;
+
+use crate::harness::calls::parts;
+use crate::harness::policies::{level, set};
+use crate::harness::requests::length;
+use crate::harness::scrape::{scrape, with_port};
+use crate::harness::{TestServer, start_with, wait};
+use crate::notices::{CHANGED, noticed, session_of, validate_from};
+
+const USERS: [&str; 5] = ["ada", "bob", "damaged", "refused", "stuck"];
+const NEVER: StdDuration = StdDuration::from_secs(86_400);
+
+/// Sessions of all users: their access tokens.
+async fn sessions(server: &TestServer) -> Vec<String> {
+    let mut tokens = Vec::new();
+    for user in USERS {
+        tokens.push(session_of(server, user).await.1);
+    }
+    tokens
+}
+
+/// Makes the row of one session nonsense, has whatever `refuse` says fail, and locks the row of a third.
+async fn spoil(server: &TestServer, refuse: &str) -> tokio_postgres::Client {
+    let sql = format!(
+        "UPDATE user_sessions SET device = '{{\"name\": 7}}' WHERE user_id = 'damaged';
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = 'check_violation'; END $$;
+        CREATE TRIGGER refuse {refuse} EXECUTE FUNCTION refuse()"
+    );
+    server.db.connect().await.batch_execute(&sql).await.expect("damage");
+    server.db.hold("SELECT 1 FROM user_sessions WHERE user_id = 'stuck' FOR UPDATE").await
+}
+
+async fn users(server: &TestServer, condition: &str) -> Vec<String> {
+    let sql = format!("SELECT DISTINCT user_id FROM user_sessions WHERE {condition} ORDER BY 1");
+    let rows = server.db.connect().await.query(&sql, &[]).await.expect("rows");
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+async fn passed_over(server: &TestServer, by: &str) -> f64 {
+    scrape(server).await[&format!("sessiond_passed_over_total{{by=\"{by}\"}}")]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn last_activity_of_others_is_written() {
+    let server = start_with(with_port).await;
+    let tokens = sessions(&server).await;
+    let refuse = "BEFORE UPDATE ON user_sessions FOR EACH ROW
+        WHEN (old.user_id = 'refused' AND new.last_active_at > old.last_active_at)";
+    let stuck = spoil(&server, refuse).await;
+    server.advance(Duration::minutes(3));
+    for token in &tokens {
+        server.validate(token).await;
+    }
+    let moved = "last_active_at > created_at";
+    // Nothing of it is read, so a damaged row is as good as another.
+    wait::until(async || users(&server, moved).await == ["ada", "bob", "damaged"]).await;
+    wait::until(async || passed_over(&server, "touches").await >= 2.0).await;
+    assert_eq!(scrape(&server).await["sessiond_touch_backlog"], 1.0, "what is locked is kept");
+    drop(stuck);
+    wait::until(async || users(&server, moved).await.contains(&"stuck".to_owned())).await;
+    wait::until(async || scrape(&server).await["sessiond_touch_backlog"] == 0.0).await;
+    assert!(!users(&server, moved).await.contains(&"refused".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_noticed_of_others_is_entered() {
+    let server = start_with(with_port).await;
+    let tokens = sessions(&server).await;
+    let refuse = "BEFORE INSERT ON session_activities FOR EACH ROW
+        WHEN (new.user_id = 'refused' AND new.kind = 26)";
+    let stuck = spoil(&server, refuse).await;
+    for token in &tokens {
+        validate_from(&server, token, "198.51.100.7", "curl/8.5").await;
+    }
+    let entered = async || {
+        let mut users: Vec<String> =
+            noticed(&server, CHANGED).await.into_iter().map(|[user, ..]| user).collect();
+        users.sort();
+        users
+    };
+    wait::until(async || entered().await == ["ada", "bob"]).await;
+    wait::until(async || passed_over(&server, "notices").await == 3.0).await;
+    drop(stuck);
+    server.advance(Duration::minutes(10));
+    wait::until(async || entered().await == ["ada", "bob", "stuck"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn others_are_held_to_a_policy() {
+    let server = start_with(|settings| {
+        with_port(settings);
+        settings.intervals.sweep = NEVER;
+    })
+    .await;
+    sessions(&server).await;
+    let refuse = "BEFORE UPDATE ON user_sessions FOR EACH ROW
+        WHEN (old.user_id = 'refused' AND new.state <> old.state)";
+    let stuck = spoil(&server, refuse).await;
+    server.advance(Duration::minutes(20));
+    let ten = length(Duration::minutes(10));
+    let stricter = set(pb::Policy { absolute_timeout: ten, ..level("") });
+    let dry = pb::UpdatePolicyRequest { dry_run: true, ..stricter.clone() };
+    let said = server.try_update(dry).await.expect("a dry run");
+    assert_eq!((said.terminated_count, said.complete), (4, true), "all but the damaged one");
+    let done = server.try_update(stricter).await.expect("a change");
+    assert_eq!((done.terminated_count, done.complete), (2, false));
+    assert_eq!(users(&server, "state <> 1").await, ["ada", "bob"]);
+    assert!(passed_over(&server, "apply_policy").await >= 3.0);
+    drop(stuck);
+    // The job takes it up.
+    wait::until(async || {
+        server.advance(Duration::seconds(31));
+        users(&server, "state <> 1").await == ["ada", "bob", "stuck"]
+    })
+    .await;
+    let due = "SELECT count(*) FROM policies WHERE apply_at IS NOT NULL";
+    wait::until(async || server.db.count(due).await == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn others_are_terminated_by_a_filter() {
+    let server = start_with(with_port).await;
+    sessions(&server).await;
+    server
+        .meddle("UPDATE user_sessions SET device = '{\"name\": 7}' WHERE user_id = 'damaged'")
+        .await;
+    let all = pb::SessionFilter { client_id: "web".to_owned(), ..Default::default() };
+    let request_id = server.ids(1).remove(0);
+    let request =
+        pb::TerminateSessionsRequest { filter: Some(all), request_id, ..Default::default() };
+    let dry = pb::TerminateSessionsRequest {
+        dry_run: true,
+        request_id: String::new(),
+        ..request.clone()
+    };
+    let said = server.terminate_many(dry).await.expect("a dry run");
+    assert_eq!((said.terminated_count, said.sample.len(), said.complete), (5, 4, true));
+    for _ in 0..2 {
+        let done = server.terminate_many(request.clone()).await.expect("an end");
+        assert_eq!((done.terminated_count, done.sample.len(), done.complete), (4, 4, true));
+    }
+    assert_eq!(users(&server, "state = 1").await, ["damaged"]);
+    assert_eq!(passed_over(&server, "terminate_many").await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_session_refuses_no_create_and_no_refresh_of_another_user() {
+    // Each create reads and ends the session of before.
+    let server = start_with(|settings| {
+        settings.policy.limits.user.max = 1;
+        settings.policy.limits.user.on_limit = OnLimit::TerminateOldest;
+    })
+    .await;
+    let users: Vec<String> = (0..64).map(|user| format!("user-{user}")).collect();
+    let created: Vec<_> =
+        join_all(users.iter().map(async |user| parts(&server.create(user).await))).await;
+    // More of them than there are lanes, so each lane meets some.
+    let spoil = "UPDATE user_sessions SET device = '{\"name\": 7}' WHERE user_id LIKE 'user-%0'";
+    server.meddle(spoil).await;
+    let is_damaged = |user: &str| user.ends_with('0');
+    let refreshed = join_all(created.iter().map(|(_, _, token)| server.refresh(token))).await;
+    for (user, outcome) in users.iter().zip(refreshed) {
+        let code = outcome.err().map(|status| status.code());
+        assert_eq!(code, is_damaged(user).then_some(Code::Internal), "{user}");
+    }
+    let creates =
+        users.iter().map(|user| server.try_create(crate::harness::calls::new_session(user)));
+    for (user, outcome) in users.iter().zip(join_all(creates).await) {
+        let code = outcome.err().map(|status| status.code());
+        assert_eq!(code, is_damaged(user).then_some(Code::Internal), "{user}");
+    }
+}
