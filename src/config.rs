@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
+use crate::model::lineage::OnRestore;
 use crate::model::policy::ranges::{self, Range};
 use crate::model::policy::{Limit, Limits, OnLimit, Policy};
 use access::Access;
@@ -160,6 +161,10 @@ pub struct Config {
     #[arg(value_parser = within(&STALENESS), value_name = "DURATION")]
     pub staleness_bound: Duration,
 
+    /// What to do besides the alert once the database was restored from a dump or a backup (docs/RESTORE.md)
+    #[arg(long, env = "SESSIOND_ON_RESTORE", global = true, default_value = "alert", value_enum)]
+    pub on_restore: OnRestoreFlag,
+
     /// Memory for sessions and tokens that validation knows by heart, in MiB, 8 to 1048576
     #[arg(long, env = "SESSIOND_CACHE_MEMORY", global = true, default_value_t = 256)]
     #[arg(value_parser = clap::value_parser!(u32).range(8..=1_048_576), value_name = "MIB")]
@@ -223,6 +228,24 @@ impl From<OnLimitFlag> for OnLimit {
             OnLimitFlag::Reject => OnLimit::Reject,
             OnLimitFlag::TerminateOldest => OnLimit::TerminateOldest,
             OnLimitFlag::TerminateLeastRecentlyUsed => OnLimit::TerminateLeastRecentlyUsed,
+        }
+    }
+}
+
+/// `--on-restore`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnRestoreFlag {
+    /// Nothing
+    Alert,
+    /// End all sessions that began before
+    EndAll,
+}
+
+impl From<OnRestoreFlag> for OnRestore {
+    fn from(flag: OnRestoreFlag) -> OnRestore {
+        match flag {
+            OnRestoreFlag::Alert => OnRestore::Alert,
+            OnRestoreFlag::EndAll => OnRestore::EndAll,
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod notice;
 pub mod reauthenticate;
 pub mod record_activities;
 pub mod refresh;
+pub mod restore;
 pub mod retain;
 pub mod roll_up;
 pub mod stats;

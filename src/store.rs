@@ -14,6 +14,7 @@ pub mod durability;
 pub mod erase;
 pub mod feed;
 pub mod keys;
+pub mod lineage;
 pub mod listener;
 pub mod memories;
 pub mod migrations;

@@ -232,7 +232,7 @@ impl TerminateMany {
         let locked = if named.is_empty() { Vec::new() } else { sessions::lock(tx, &named).await? };
         let mut changes = Changes::new(&self.clock);
         if after.is_none() && wish.is_of_whole_tenant() {
-            changes.withdraw_tenant(&wish.tenant);
+            changes.withdraw_tenant(&wish.tenant, changes.at());
         }
         let mut ended = Vec::new();
         for mut session in locked {

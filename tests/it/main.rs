@@ -79,6 +79,7 @@ mod reauthenticate_limits;
 mod refresh;
 mod refusals;
 mod request_ids;
+mod restore;
 mod retention;
 mod reuse;
 mod rules;
