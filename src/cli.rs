@@ -125,7 +125,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         cache_bytes: u64::from(config.cache_memory) << 20,
         rate_limit: config.access.rate_limit,
         refresh_limit: config.access.refresh_limit,
-        on_restore: config.on_restore.into(),
+        on_restore: config.restore.on_restore.into(),
         position_file,
         traced,
         drain_timeout: config.drain_timeout,

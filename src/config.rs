@@ -4,6 +4,7 @@ pub mod access;
 pub mod edge;
 pub mod file;
 mod parse;
+pub mod restore;
 pub mod tls;
 
 use std::net::SocketAddr;
@@ -13,12 +14,12 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
-use crate::model::lineage::OnRestore;
 use crate::model::policy::ranges::{self, Range};
 use crate::model::policy::{Limit, Limits, OnLimit, Policy};
 use access::Access;
 use edge::Limits as EdgeLimits;
 use parse::{acr_levels, http_listen, issuer, listen};
+use restore::Restore;
 use tls::Tls;
 
 pub use parse::within;
@@ -161,9 +162,8 @@ pub struct Config {
     #[arg(value_parser = within(&STALENESS), value_name = "DURATION")]
     pub staleness_bound: Duration,
 
-    /// What to do besides the alert once the database was restored from a dump or a backup (docs/RESTORE.md)
-    #[arg(long, env = "SESSIOND_ON_RESTORE", global = true, default_value = "alert", value_enum)]
-    pub on_restore: OnRestoreFlag,
+    #[command(flatten)]
+    pub restore: Restore,
 
     /// Memory for sessions and tokens that validation knows by heart, in MiB, 8 to 1048576
     #[arg(long, env = "SESSIOND_CACHE_MEMORY", global = true, default_value_t = 256)]
@@ -228,24 +228,6 @@ impl From<OnLimitFlag> for OnLimit {
             OnLimitFlag::Reject => OnLimit::Reject,
             OnLimitFlag::TerminateOldest => OnLimit::TerminateOldest,
             OnLimitFlag::TerminateLeastRecentlyUsed => OnLimit::TerminateLeastRecentlyUsed,
-        }
-    }
-}
-
-/// `--on-restore`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OnRestoreFlag {
-    /// Nothing
-    Alert,
-    /// End all sessions that began before
-    EndAll,
-}
-
-impl From<OnRestoreFlag> for OnRestore {
-    fn from(flag: OnRestoreFlag) -> OnRestore {
-        match flag {
-            OnRestoreFlag::Alert => OnRestore::Alert,
-            OnRestoreFlag::EndAll => OnRestore::EndAll,
         }
     }
 }

@@ -24,7 +24,12 @@ impl Default for Seen {
     fn default() -> Seen {
         // Back by a bit, so that no moment is 0.
         let base = Instant::now().checked_sub(Duration::from_secs(1)).unwrap_or_else(Instant::now);
-        Seen(Arc::new(Inner { base, through: AtomicU64::new(0), watermark: AtomicU64::new(0), went_back: Notify::new() }))
+        Seen(Arc::new(Inner {
+            base,
+            through: AtomicU64::new(0),
+            watermark: AtomicU64::new(0),
+            went_back: Notify::new(),
+        }))
     }
 }
 

@@ -26,7 +26,8 @@ pub async fn run(restores: RestoreWatch, interval: Duration, stop: CancellationT
         if !more {
             return;
         }
-        let failed = "sessions from before the restore could not be ended; the same again at the next turn";
+        let failed =
+            "sessions from before the restore could not be ended; the same again at the next turn";
         slices(&stop, failed, || restores.end_slice()).await;
     }
 }

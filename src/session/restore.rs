@@ -19,9 +19,7 @@ use crate::clock::{Clock, Time};
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::model::activity::SYSTEM;
-use crate::model::alert::{
-    ActionTaken, Alert, AlertState, Category, DATA_REGRESSION, Severity,
-};
+use crate::model::alert::{ActionTaken, Alert, AlertState, Category, DATA_REGRESSION, Severity};
 use crate::model::evidence::Evidence;
 use crate::model::ids::TenantId;
 use crate::model::lineage::{Continuity, DatabasePosition, OnRestore, Remembered};
@@ -90,7 +88,10 @@ impl RestoreWatch {
             // In a transaction of its own, so that the activity of the alert lies after it.
             let moved = feed::rebase(&mut *db.acquire().await?, clock.now()).await?;
             if moved > 0 {
-                tracing::warn!(moved, "readers of activities go on from now: the database was restored");
+                tracing::warn!(
+                    moved,
+                    "readers of activities go on from now: the database was restored"
+                );
             }
             db.transaction(async |tx| self.compare(tx, remembered.as_ref()).await).await
         };

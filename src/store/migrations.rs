@@ -60,7 +60,10 @@ pub async fn run(db: &Database, now: Time) -> Result<Vec<String>> {
         }
         let consumers = feed::rebase(&mut conn, now).await?;
         if consumers > 0 {
-            tracing::warn!(consumers, "positions of another cluster forgotten: the database was restored");
+            tracing::warn!(
+                consumers,
+                "positions of another cluster forgotten: the database was restored"
+            );
         }
     }
     Unlock::new(LOCK).get_result::<bool>(&mut conn).await?;

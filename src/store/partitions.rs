@@ -107,7 +107,11 @@ async fn create_month(conn: &mut Connection, first: NaiveDate) -> Result<()> {
     match strays {
         0 => conn.batch_execute(&create(first)).await?,
         1..=MOST_MOVED if UnreadStrays::new(from, to).get_result(conn).await? => {
-            tracing::info!(partition = month, strays, "activities move into their month once they are read");
+            tracing::info!(
+                partition = month,
+                strays,
+                "activities move into their month once they are read"
+            );
         }
         1..=MOST_MOVED => {
             conn.batch_execute(&create_around(first)).await?;

@@ -59,8 +59,8 @@ async fn assert_one_alert(server: &TestServer) {
     let request = alerts::ListAlertsRequest::default();
     let found = server.list_alerts(request).await.expect("a list").alerts;
     let [alert] = &found[..] else { panic!("{found:?}") };
-    assert_eq!(alert.category(), alerts::AlertCategory::DataIntegrity);
-    assert_eq!(alert.severity(), alerts::AlertSeverity::Critical);
+    assert_eq!(alert.category(), alerts::Category::DataIntegrity);
+    assert_eq!(alert.severity(), alerts::Severity::Critical);
     assert_eq!((alert.user_id.as_str(), alert.rule_id.as_str()), ("", "data_regression"));
     assert_eq!(alert.occurrence_count, 1, "{alert:?}");
 }
@@ -172,7 +172,11 @@ async fn restored_under_replicas(on_restore: OnRestore) -> Restored {
 async fn what_an_older_dump_revives_is_told_by_one_alert_of_all_replicas() {
     let restored = restored_under_replicas(OnRestore::Alert).await;
     let server = &restored.server;
-    assert_eq!(server.validate_now(&restored.tokens[0]).await.outcome(), pb::Outcome::Active, "it is back");
+    assert_eq!(
+        server.validate_now(&restored.tokens[0]).await.outcome(),
+        pb::Outcome::Active,
+        "it is back"
+    );
     assert_one_alert(server).await;
 }
 
@@ -228,7 +232,8 @@ async fn a_backup_of_the_cluster_is_told_of_after_a_start_too() {
     copy(&backup, &cluster);
     let (process, mut client) = place.serve().await;
     assert_eq!(outcome(&mut client, &token).await, pb::Outcome::Active, "it is back");
-    let alerts = "SELECT count(*) FROM security_alerts WHERE rule_id = 'data_regression' AND severity = 5";
+    let alerts =
+        "SELECT count(*) FROM security_alerts WHERE rule_id = 'data_regression' AND severity = 5";
     let database = place.connect().await;
     let count = database.query_one(alerts, &[]).await.expect("a query").get::<_, i64>(0);
     assert_eq!(count, 1);

@@ -94,8 +94,7 @@ impl RestoreWatch {
         let done = terminate.terminate(&wish, SLICE).await?;
         if done.complete {
             unfinished.ended_through = wish.tenant.to_string();
-            let writing =
-                async { lineage::progress(&mut *db.acquire().await?, &unfinished).await };
+            let writing = async { lineage::progress(&mut *db.acquire().await?, &unfinished).await };
             db.within(writing).await?;
         }
         Ok(true)
