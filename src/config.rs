@@ -189,13 +189,8 @@ pub struct Config {
     pub edge: EdgeLimits,
 
     /// What to log, as in `info,sessiond=debug`
-    #[arg(
-        long,
-        env = "SESSIOND_LOG",
-        global = true,
-        default_value = "info",
-        value_name = "FILTER"
-    )]
+    #[arg(long, env = "SESSIOND_LOG", global = true, default_value = "info")]
+    #[arg(value_name = "FILTER")]
     pub log: String,
 
     /// How to log; auto = text on a terminal, JSON otherwise
