@@ -94,6 +94,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     let (url, postgres) = database::own(&config).await?;
     let master_key = master_key::load(&config, &data_dir(&config))?;
+    // A given database with a given key needs no data directory.
+    let position_file = Some(data_dir(&config)).filter(|dir| dir.is_dir());
+    let position_file = position_file.map(|dir| dir.join("database-position.json"));
     let traced = config.is_traced();
     let encrypted = tls.is_some();
     let settings = Settings {
@@ -122,6 +125,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         cache_bytes: u64::from(config.cache_memory) << 20,
         rate_limit: config.access.rate_limit,
         refresh_limit: config.access.refresh_limit,
+        on_restore: config.restore.on_restore.into(),
+        position_file,
         traced,
         drain_timeout: config.drain_timeout,
         intervals: Intervals::default(),

@@ -4,6 +4,7 @@ pub mod access;
 pub mod edge;
 pub mod file;
 mod parse;
+pub mod restore;
 pub mod tls;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use crate::model::policy::{Limit, Limits, OnLimit, Policy};
 use access::Access;
 use edge::Limits as EdgeLimits;
 use parse::{acr_levels, http_listen, issuer, listen};
+use restore::Restore;
 use tls::Tls;
 
 pub use parse::within;
@@ -160,6 +162,9 @@ pub struct Config {
     #[arg(value_parser = within(&STALENESS), value_name = "DURATION")]
     pub staleness_bound: Duration,
 
+    #[command(flatten)]
+    pub restore: Restore,
+
     /// Memory for sessions and tokens that validation knows by heart, in MiB, 8 to 1048576
     #[arg(long, env = "SESSIOND_CACHE_MEMORY", global = true, default_value_t = 256)]
     #[arg(value_parser = clap::value_parser!(u32).range(8..=1_048_576), value_name = "MIB")]
@@ -184,13 +189,8 @@ pub struct Config {
     pub edge: EdgeLimits,
 
     /// What to log, as in `info,sessiond=debug`
-    #[arg(
-        long,
-        env = "SESSIOND_LOG",
-        global = true,
-        default_value = "info",
-        value_name = "FILTER"
-    )]
+    #[arg(long, env = "SESSIOND_LOG", global = true, default_value = "info")]
+    #[arg(value_name = "FILTER")]
     pub log: String,
 
     /// How to log; auto = text on a terminal, JSON otherwise

@@ -15,6 +15,7 @@ pub mod roll_up;
 pub mod rotate_keys;
 pub mod tell_revocations;
 pub mod warn_insecure;
+pub mod watch_restores;
 
 use std::time::Duration;
 

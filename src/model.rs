@@ -27,6 +27,7 @@ pub mod evidence;
 pub mod feed;
 pub mod freshness;
 pub mod ids;
+pub mod lineage;
 pub mod page;
 pub mod policy;
 pub mod request;

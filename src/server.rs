@@ -87,6 +87,10 @@ impl Server {
         let edge = Edge::new(listener, edge, certificates.clone(), &metrics, drain.clone());
         let wired =
             Wired::new(&settings, &db, &clock, &metrics, &tasks, certificates, &drain).await?;
+        // Before anybody is answered by what a restore brought back.
+        if let Err(error) = wired.jobs.restores.look().await {
+            tracing::warn!(%error, "it cannot be told yet whether the database was restored");
+        }
         let http = match settings.http_listen {
             Some(addr) => Some(Http::bind(addr, metrics.clone(), wired.keys, clock.clone()).await?),
             None => None,

@@ -22,6 +22,7 @@ pub mod passed_over;
 pub mod reauthenticate;
 pub mod record_activities;
 pub mod refresh;
+pub mod restore;
 pub mod retain;
 pub mod roll_up;
 pub mod stats;

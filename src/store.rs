@@ -14,6 +14,7 @@ pub mod durability;
 pub mod erase;
 pub mod feed;
 pub mod keys;
+pub mod lineage;
 pub mod listener;
 pub mod memories;
 pub mod migrations;
@@ -34,7 +35,6 @@ pub mod watermark;
 
 mod connection;
 mod error;
-mod lineage;
 mod place;
 mod probe;
 mod rows;
@@ -44,5 +44,6 @@ mod target;
 mod tls;
 mod transaction;
 mod wire;
+mod writer;
 
 pub use connection::Connection;

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use crate::model::watermark::Watermark;
 
 /// Written by the one who follows, read at every validation. Cheap to clone; clones share it.
@@ -15,13 +17,19 @@ struct Inner {
     /// Nanoseconds from `base`; 0 = nothing was followed yet.
     through: AtomicU64,
     watermark: AtomicU64,
+    went_back: Notify,
 }
 
 impl Default for Seen {
     fn default() -> Seen {
         // Back by a bit, so that no moment is 0.
         let base = Instant::now().checked_sub(Duration::from_secs(1)).unwrap_or_else(Instant::now);
-        Seen(Arc::new(Inner { base, through: AtomicU64::new(0), watermark: AtomicU64::new(0) }))
+        Seen(Arc::new(Inner {
+            base,
+            through: AtomicU64::new(0),
+            watermark: AtomicU64::new(0),
+            went_back: Notify::new(),
+        }))
     }
 }
 
@@ -44,9 +52,15 @@ impl Seen {
         self.0.watermark.store(watermark.0, Ordering::Release);
     }
 
-    /// Nothing of what was heard counts any more.
+    /// Waits until the database went back in time since the last call.
+    pub async fn went_back(&self) {
+        self.0.went_back.notified().await;
+    }
+
+    /// The database went back in time: nothing of what was heard counts any more.
     pub(super) fn reset(&self) {
         self.0.watermark.store(0, Ordering::Release);
         self.0.through.store(0, Ordering::Release);
+        self.0.went_back.notify_one();
     }
 }

@@ -198,7 +198,8 @@ impl Tail {
         Ok(news.to)
     }
 
-    fn forget_all(&self) {
+    /// Forgets everything that this replica caches.
+    pub fn forget_all(&self) {
         self.reader.forget_all();
         self.changes.note_all();
     }

@@ -17,6 +17,7 @@ use crate::session::detect::Detect;
 use crate::session::expire::Expire;
 use crate::session::location::Locator;
 use crate::session::notice::Notices;
+use crate::session::restore::RestoreWatch;
 use crate::session::retain::Retain;
 use crate::session::roll_up::RollUp;
 use crate::session::touch::Touches;
@@ -39,6 +40,7 @@ pub(super) struct Jobs {
     pub insecure: bool,
     pub detect: Detect,
     pub roll_up: RollUp,
+    pub restores: RestoreWatch,
     pub key_work: KeyWork,
     pub key_rotation: Duration,
     pub intervals: Intervals,
@@ -73,6 +75,7 @@ impl Jobs {
             insecure,
             roll_up,
             rotate,
+            restores,
         } = self.intervals;
         let mut jobs = Starting { set: JoinSet::new(), tasks, stop };
         let expire = Arc::new(self.expire);
@@ -116,6 +119,9 @@ impl Jobs {
         });
         jobs.add(("roll_up", Upkeep), self.roll_up, move |job, stop| {
             jobs::roll_up::run(job, roll_up, stop)
+        });
+        jobs.add(("watch_restores", Upkeep), self.restores, move |job, stop| {
+            jobs::watch_restores::run(job, restores, stop)
         });
         let rotation = self.key_rotation;
         jobs.add(("rotate_keys", Upkeep), self.key_work, move |job, stop| {

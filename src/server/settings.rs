@@ -1,6 +1,7 @@
 //! What a server is told when it starts.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cache::feed::WatchSettings;
@@ -8,6 +9,7 @@ use crate::caller::admission::Callers;
 use crate::config::edge::Limits;
 use crate::config::tls::TlsFiles;
 use crate::model::detection::DetectionSettings;
+use crate::model::lineage::OnRestore;
 use crate::model::policy::Policy;
 use crate::session::location::Locator;
 use crate::token::seal::MasterKey;
@@ -57,6 +59,10 @@ pub struct Settings {
     pub rate_limit: u32,
     /// How often a session may be refreshed a minute; 0 = as often as it likes.
     pub refresh_limit: u32,
+    /// What to do once the database was restored.
+    pub on_restore: OnRestore,
+    /// Where to remember how far the database was; `None` = in memory only.
+    pub position_file: Option<PathBuf>,
     /// How long calls in progress may take to end at a stop.
     pub drain_timeout: Duration,
     pub intervals: Intervals,
@@ -89,6 +95,8 @@ pub struct Intervals {
     pub roll_up: Duration,
     /// Looking whether keys are to be rotated.
     pub rotate: Duration,
+    /// Looking whether the database was restored.
+    pub restores: Duration,
 }
 
 impl Default for Intervals {
@@ -105,6 +113,7 @@ impl Default for Intervals {
             insecure: Duration::from_secs(60),
             roll_up: Duration::from_millis(500),
             rotate: Duration::from_secs(60),
+            restores: Duration::from_secs(1),
         }
     }
 }

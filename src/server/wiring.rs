@@ -42,6 +42,7 @@ use crate::session::{
     reauthenticate::Reauthenticate,
     record_activities::RecordActivities,
     refresh::{Rate, Refresh},
+    restore::{self, Cutoff, RestoreWatch},
     retain::Retain,
     roll_up::RollUp,
     stats::Stats,
@@ -103,7 +104,8 @@ impl Wired {
         let issuer = Issuer::new(&settings.issuer, keys.clone(), for_tokens);
         let reader = SessionReader::new(db.clone(), seen.clone(), bound, for_sessions, metrics);
         let admission = admission(settings, db, clock, &seen, &changes);
-        let tail = Tail::new(db.clone(), reader.clone(), changes, seen, clock.clone(), metrics);
+        let tail =
+            Tail::new(db.clone(), reader.clone(), changes, seen.clone(), clock.clone(), metrics);
         let locator = &settings.locator;
         let hub = Hub::new(db.clone(), settings.watch, tasks.clone());
         let cursors = Cursors::new(keys.clone());
@@ -131,12 +133,14 @@ impl Wired {
             reader.clone(),
             tasks,
         );
+        let cutoff = Cutoff::default();
         let validate = Validate::new(
             reader.clone(),
             policies.clone(),
             issuer.clone(),
             touches.clone(),
             notices.clone(),
+            cutoff.clone(),
             clock.clone(),
         );
         let reauthenticate = Reauthenticate::new(
@@ -156,6 +160,16 @@ impl Wired {
             TerminateMany::new(db.clone(), clock.clone(), touches.clone(), passing)
         };
         let roll_up = RollUp::new(db.clone(), clock.clone(), passed("statistics"));
+        let restores = restore::Parts {
+            db: db.clone(),
+            clock: clock.clone(),
+            tail: tail.clone(),
+            seen,
+            terminate: terminate_many(),
+            cutoff,
+            on_restore: settings.on_restore,
+            file: settings.position_file.clone(),
+        };
         let sessions = SessionApi {
             create,
             refresh,
@@ -220,6 +234,7 @@ impl Wired {
             retain: Retain::new(db.clone(), clock.clone(), settings.activity_retention, metrics),
             apply,
             roll_up,
+            restores: RestoreWatch::new(restores, metrics),
             key_work,
             key_rotation: settings.key_rotation,
             touches,

@@ -245,7 +245,7 @@ impl TerminateMany {
         self.passed_over.inc_by(damaged.len() as u64);
         let mut changes = Changes::new(&self.clock);
         if after.is_none() && wish.is_of_whole_tenant() {
-            changes.withdraw_tenant(&wish.tenant);
+            changes.withdraw_tenant(&wish.tenant, changes.at());
         }
         let mut ended = Vec::new();
         for mut session in locked {

@@ -17,6 +17,7 @@ use crate::model::session::{EndReason, Session, State};
 use crate::model::token::{AccessClaims, InactiveReason, StepUpReason};
 use crate::model::watermark::Watermark;
 use crate::session::notice::Notices;
+use crate::session::restore::Cutoff;
 use crate::session::step_up::{self, Requirements};
 use crate::session::touch::Touches;
 use crate::token::issuer::Issuer;
@@ -28,6 +29,7 @@ pub struct Validate {
     issuer: Issuer,
     touches: Touches,
     notices: Notices,
+    cutoff: Cutoff,
     clock: Clock,
 }
 
@@ -74,9 +76,10 @@ impl Validate {
         issuer: Issuer,
         touches: Touches,
         notices: Notices,
+        cutoff: Cutoff,
         clock: Clock,
     ) -> Validate {
-        Validate { reader, policies, issuer, touches, notices, clock }
+        Validate { reader, policies, issuer, touches, notices, cutoff, clock }
     }
 
     /// Judges a token. Being inactive is an answer, not an error.
@@ -120,6 +123,9 @@ impl Validate {
             return Ok(judged(Outcome::Inactive(InactiveReason::SessionUnknown), None));
         };
         let outcome = match judge(&claims, &session, wish, now) {
+            Ok(()) if self.cutoff.covers(&session) => {
+                Outcome::Inactive(InactiveReason::SessionTerminated)
+            }
             Err(reason) => Outcome::Inactive(reason),
             Ok(()) => {
                 // The order of classes is the policy's; without a class there is nothing to look up.

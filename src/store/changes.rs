@@ -127,9 +127,9 @@ impl Changes {
         self.activities.push(activity);
     }
 
-    /// Withdraws all tokens of a tenant that were issued by now. The ends of its sessions follow.
-    pub fn withdraw_tenant(&mut self, tenant: &TenantId) {
-        self.revoke(Revocation::new(tenant.clone(), Subject::Tenant, self.at));
+    /// Withdraws all tokens of a tenant that were issued by then. The ends of its sessions follow.
+    pub fn withdraw_tenant(&mut self, tenant: &TenantId, issued_until: Time) {
+        self.revoke(Revocation::new(tenant.clone(), Subject::Tenant, issued_until));
     }
 
     /// Invalidates what replicas cache of the keys, of which the transaction added, changed or deleted this one.

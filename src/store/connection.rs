@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Client};
 
-use crate::store::lineage::Member;
+use crate::store::writer::Member;
 
 /// A connection to Postgres, set up as this service needs it.
 pub struct Connection {

@@ -1,4 +1,7 @@
 //! Reading `session_activities` in the order of their commits, and who has read how far.
+//!
+//! Positions are transaction ids, which each cluster counts by itself. A row that a dump brought names a transaction of
+//! another cluster, or of this one before it was restored: it is of no transaction here, and counts as read.
 
 use diesel::prelude::OptionalExtension;
 use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
@@ -29,14 +32,18 @@ statement! {
     /// after a transaction: Postgres expects a third of all rows there, and may read them all to find the first.
     Glance { next: &'a str as Text, pending: &'a [String] as Array<Text> } -> (Text, Bool),
     "SELECT pg_current_snapshot()::text,
-        (SELECT a.xid FROM session_activities a WHERE a.xid >= ?::xid8 ORDER BY a.xid LIMIT 1) IS NOT NULL
+        (SELECT a.xid FROM session_activities a
+            WHERE a.xid >= ?::xid8 AND a.xid < pg_snapshot_xmax(pg_current_snapshot())
+            ORDER BY a.xid LIMIT 1) IS NOT NULL
         OR EXISTS (SELECT 1 FROM session_activities WHERE xid = ANY (?::xid8[]))"
 }
 
 statement! {
     /// The transaction of the row so many after a position.
     Ahead { from: &'a str as Text, limit: i64 as BigInt } -> Text,
-    "SELECT a.xid::text FROM session_activities a WHERE a.xid >= ?::xid8 ORDER BY a.xid OFFSET ? LIMIT 1"
+    "SELECT a.xid::text FROM session_activities a
+    WHERE a.xid >= ?::xid8 AND a.xid < pg_snapshot_xmax(pg_current_snapshot())
+    ORDER BY a.xid OFFSET ? LIMIT 1"
 }
 
 statement! {
@@ -45,7 +52,7 @@ statement! {
     "SELECT (
         SELECT a.xid FROM session_activities a WHERE a.xid >= (
             SELECT pg_snapshot_xmax(read_to::pg_snapshot) FROM feed_consumers WHERE consumer = ?
-        ) ORDER BY a.xid LIMIT 1
+        ) AND a.xid < pg_snapshot_xmax(pg_current_snapshot()) ORDER BY a.xid LIMIT 1
     ) IS NOT NULL OR EXISTS (
         SELECT 1 FROM session_activities WHERE xid = ANY (ARRAY(
             SELECT pg_snapshot_xip(read_to::pg_snapshot) FROM feed_consumers WHERE consumer = ?
@@ -54,7 +61,8 @@ statement! {
 }
 
 statement! {
-    /// The two parts are disjoint: late transactions lie before the first.
+    /// The two parts are disjoint: late transactions lie before the first. A row that its transaction wrote here says so
+    /// twice, since Postgres keeps in `xmin` who inserted it.
     Read {
         first: &'a str as Text,
         end: &'a str as Text,
@@ -64,8 +72,10 @@ statement! {
     concat!(
         "SELECT ", activity_columns!(), " FROM session_activities
         WHERE xid >= ?::xid8 AND xid < ?::xid8 AND xid <> ALL (?::xid8[])
+            AND xmin = xid::xid
         UNION ALL
-        SELECT ", activity_columns!(), " FROM session_activities WHERE xid = ANY (?::xid8[])"
+        SELECT ", activity_columns!(), " FROM session_activities WHERE xid = ANY (?::xid8[])
+            AND xmin = xid::xid"
     )
 }
 
@@ -84,7 +94,8 @@ statement! {
     ReadAt { consumer: &'a str as Text } -> Timestamptz,
     "SELECT greatest(c.updated_at, (
         SELECT a.occurred_at FROM session_activities a
-        WHERE a.xid >= pg_snapshot_xmax(c.read_to::pg_snapshot) ORDER BY a.xid LIMIT 1
+        WHERE a.xid >= pg_snapshot_xmax(c.read_to::pg_snapshot)
+            AND a.xid < pg_snapshot_xmax(pg_current_snapshot()) ORDER BY a.xid LIMIT 1
     )) FROM feed_consumers c WHERE c.consumer = ?"
 }
 
@@ -102,21 +113,14 @@ statement! {
 }
 
 statement! {
-    /// A cluster that this database was restored into counts transactions from its own beginning.
-    Rebase { at: Time as Timestamptz } -> (BigInt, BigInt),
-    "WITH now AS MATERIALIZED (SELECT pg_current_snapshot() AS s), rows AS (
-        UPDATE session_activities SET xid = NULL
-        WHERE xid >= (SELECT pg_snapshot_xmax(s) FROM now)
-        RETURNING 1
-    ), revoked AS (
-        UPDATE revocations SET xid = pg_current_xact_id()
-        WHERE xid >= (SELECT pg_snapshot_xmax(s) FROM now)
-    ), readers AS (
-        UPDATE feed_consumers SET read_to = (SELECT s::text FROM now), updated_at = ?
-        WHERE pg_snapshot_xmax(read_to::pg_snapshot) > (SELECT pg_snapshot_xmax(s) FROM now)
+    /// A cluster that this database was restored into may not have come so far.
+    Rebase { at: Time as Timestamptz } -> BigInt,
+    "WITH moved AS (
+        UPDATE feed_consumers SET read_to = pg_current_snapshot()::text, updated_at = ?
+        WHERE pg_snapshot_xmax(read_to::pg_snapshot) > pg_snapshot_xmax(pg_current_snapshot())
         RETURNING 1
     )
-    SELECT (SELECT count(*) FROM rows), (SELECT count(*) FROM readers)"
+    SELECT count(*) FROM moved"
 }
 
 /// Everything that has committed by now.
@@ -269,12 +273,11 @@ pub async fn hold(conn: &mut Connection) -> Result<()> {
     Ok(())
 }
 
-/// Forgets positions from another cluster, in a database that was restored from a dump. How many
-/// rows and readers had one.
+/// Has consumers go on from now whose position lies ahead of this cluster, since the database was restored. How many.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
-pub(super) async fn rebase(conn: &mut Connection, now: Time) -> Result<(i64, i64)> {
+pub async fn rebase(conn: &mut Connection, now: Time) -> Result<i64> {
     Ok(Rebase::new(now).get_result(conn).await?)
 }
 

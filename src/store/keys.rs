@@ -10,7 +10,7 @@ use crate::clock::Time;
 use crate::error::Result;
 use crate::store::pool::{Database, Transaction};
 use crate::store::schema::signing_keys;
-use crate::store::{Connection, lineage};
+use crate::store::{Connection, writer};
 
 /// A key as stored: its private part is sealed.
 #[derive(Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
@@ -59,7 +59,7 @@ impl KeyReader {
         let kept = self.kept().take();
         if let Some(mut conn) = kept
             && let Ok(keys) = all(&mut conn).await
-            && lineage::check(&mut conn).await.is_ok()
+            && writer::check(&mut conn).await.is_ok()
         {
             *self.kept() = Some(conn);
             return Ok(keys);

@@ -1,122 +1,174 @@
-//! Which server counts: the one that takes the writes, on the newest timeline that was met.
-//!
-//! After a failover behind one address old connections may stay on the former primary. What it shows is not true any
-//! more, so a connection counts only if its server is not in recovery, is not read-only (as a fenced primary is), and is
-//! on the newest timeline. A timeline is what Postgres numbers anew at each promotion.
+//! `database_position` and `database_restores`: whether the database was restored, and what is left to do about it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use diesel::OptionalExtension;
+use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
 
-use diesel::sql_types::Text;
+use crate::clock::Time;
+use crate::error::Result;
+use crate::model::ids::TenantId;
+use crate::model::lineage::DatabasePosition;
+use crate::store::Connection;
+use crate::store::rows::corrupt;
 
-use crate::error::{Error, Outage, Result};
-use crate::store::connection::Connection;
-
-/// Selects the timeline as 8 hexadecimal digits, or nothing from a server that takes no writes.
-pub(super) const TIMELINE: &str = "SELECT CASE \
-     WHEN pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' THEN '' \
-     ELSE left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) END";
-
-/// The newest timeline, and since when connections count. Cheap to clone; clones share it.
-#[derive(Clone, Default)]
-pub(super) struct Lineage(Arc<Inner>);
-
-#[derive(Default)]
-struct Inner {
-    timeline: AtomicU32,
-    epoch: AtomicU64,
-}
-
-/// When a connection was made. It counts until another one, or a look, finds that its server may be outdated.
-#[derive(Clone)]
-pub(super) struct Member {
-    lineage: Lineage,
-    epoch: u64,
-}
-
-impl Lineage {
-    /// Takes a connection in whose server answered this to [`TIMELINE`].
-    ///
-    /// # Errors
-    /// Why what it shows is not to be believed. Then no connection that was made before counts any more.
-    pub fn join(&self, answer: &str) -> Result<Member, &'static str> {
-        let before = self.0.epoch.load(Ordering::Acquire);
-        let Ok(timeline) = u32::from_str_radix(answer, 16) else {
-            self.distrust();
-            return Err("it takes no writes: it is read-only, or a standby");
-        };
-        let newest = self.0.timeline.fetch_max(timeline, Ordering::AcqRel);
-        if timeline < newest {
-            self.distrust();
-            return Err("it is a former primary: another server was promoted");
-        }
-        let epoch = match newest {
-            0 => before,
-            newest if newest == timeline => before,
-            _ => {
-                tracing::warn!(timeline, "another server of the database was promoted");
-                self.distrust()
-            }
-        };
-        Ok(Member { lineage: self.clone(), epoch })
-    }
-
-    fn distrust(&self) -> u64 {
-        self.0.epoch.fetch_add(1, Ordering::AcqRel) + 1
-    }
+statement! {
+    /// As in `feed`: Postgres keeps in `xmin` who wrote the row.
+    Lock {} -> (SqlUuid, SqlUuid, BigInt, Bool),
+    "SELECT origin, lineage, beat, xmin <> xid::xid FROM database_position FOR NO KEY UPDATE"
 }
 
 statement! {
-    Timeline {} -> Text, TIMELINE
+    HasEnded { lineage: Uuid as SqlUuid } -> Bool,
+    "SELECT EXISTS (SELECT 1 FROM database_restores WHERE lineage = ?)"
 }
 
-/// Checks that the server of a connection still takes the writes: what it showed until now is true.
+statement! {
+    Advance { lineage: Uuid as SqlUuid } -> BigInt,
+    "WITH moved AS (
+        UPDATE database_position SET lineage = ?, beat = beat + 1, xid = pg_current_xact_id() RETURNING beat
+    )
+    SELECT beat FROM moved"
+}
+
+statement! {
+    End { lineage: Uuid as SqlUuid, at: Time as Timestamptz, end_all: bool as Bool, complete: bool as Bool } -> BigInt,
+    "WITH ended AS (
+        INSERT INTO database_restores (lineage, noticed_at, end_all, complete) VALUES (?, ?, ?, ?) RETURNING 1
+    )
+    SELECT count(*) FROM ended"
+}
+
+statement! {
+    Cutoff {} -> Nullable<Timestamptz>, "SELECT max(noticed_at) FROM database_restores WHERE NOT complete"
+}
+
+statement! {
+    FirstUnfinished {} -> (SqlUuid, Timestamptz, Text, Bool, Text),
+    "SELECT lineage, noticed_at, withdrawn_through, withdrawn, ended_through FROM database_restores
+    WHERE NOT complete ORDER BY noticed_at LIMIT 1 FOR UPDATE"
+}
+
+statement! {
+    /// One row is looked at for each tenant, however many sessions it has.
+    Tenants { after: &'a str as Text, limit: i64 as BigInt } -> Text,
+    "WITH RECURSIVE t AS (
+        (SELECT tenant_id FROM user_sessions WHERE tenant_id > ? ORDER BY tenant_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT s.tenant_id FROM user_sessions s WHERE s.tenant_id > t.tenant_id ORDER BY s.tenant_id LIMIT 1)
+        FROM t WHERE t.tenant_id IS NOT NULL
+    )
+    SELECT tenant_id FROM t WHERE tenant_id IS NOT NULL LIMIT ?"
+}
+
+statement! {
+    Progress {
+        withdrawn_through: &'a str as Text,
+        withdrawn: bool as Bool,
+        ended_through: &'a str as Text,
+        complete: bool as Bool,
+        lineage: Uuid as SqlUuid,
+    } -> BigInt,
+    "WITH moved AS (
+        UPDATE database_restores SET withdrawn_through = greatest(withdrawn_through, ?), withdrawn = withdrawn OR ?,
+            ended_through = greatest(ended_through, ?), complete = complete OR ?
+        WHERE lineage = ? RETURNING 1
+    )
+    SELECT count(*) FROM moved"
+}
+
+/// A restore after which sessions are still to be ended.
+pub struct Unfinished {
+    /// The lineage that ended.
+    pub lineage: Uuid,
+    pub noticed_at: Time,
+    /// Tenants up to this one have their revocation.
+    pub withdrawn_through: String,
+    /// All tenants have.
+    pub withdrawn: bool,
+    /// Of tenants up to this one nothing is left to end.
+    pub ended_through: String,
+    pub complete: bool,
+}
+
+/// The position, locked until the transaction ends, and whether it came here by a dump.
 ///
 /// # Errors
-/// [`Error::Unavailable`].
-pub(super) async fn check(conn: &mut Connection) -> Result<()> {
-    // Here alone: its `load` would hide that of atomics.
-    use diesel_async::RunQueryDsl;
-    let answer: String = RunQueryDsl::get_result(Timeline::new(), conn).await?;
-    let Some(member) = conn.member() else { return Ok(()) };
-    let outdated = |why: &str| Error::Unavailable(Outage::Unreachable(why.to_owned()));
-    member.check(&answer).map_err(outdated)
+/// [`crate::error::Error::Unavailable`].
+pub async fn lock(conn: &mut Connection) -> Result<(DatabasePosition, bool)> {
+    let (origin, lineage, beat, from_dump) = Lock::new().get_result(conn).await?;
+    Ok((DatabasePosition { origin, lineage, beat }, from_dump))
 }
 
-impl Member {
-    /// Takes note of what the server of the connection answers to [`TIMELINE`] now.
-    ///
-    /// # Errors
-    /// Why what it shows is not to be believed any more.
-    pub fn check(&self, answer: &str) -> Result<(), &'static str> {
-        self.lineage.join(answer)?;
-        match self.is_outdated() {
-            true => Err("another server of the database takes the writes"),
-            false => Ok(()),
-        }
-    }
-
-    /// True once the server of the connection may not be the one that takes the writes.
-    pub fn is_outdated(&self) -> bool {
-        self.epoch < self.lineage.0.epoch.load(Ordering::Acquire)
-    }
+/// Whether a lineage ended by a restore that was noticed.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn has_ended(conn: &mut Connection, lineage: Uuid) -> Result<bool> {
+    Ok(HasEnded::new(lineage).get_result(conn).await?)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Counts the locked position up, as one of this lineage; the beat.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn advance(conn: &mut Connection, lineage: Uuid) -> Result<i64> {
+    Ok(Advance::new(lineage).get_result(conn).await?)
+}
 
-    #[test]
-    fn connections_count_until_a_newer_timeline_or_a_server_that_takes_no_writes_is_met() {
-        let lineage = Lineage::default();
-        let first = lineage.join("00000001").expect("the first");
-        assert_eq!(first.check("00000001"), Ok(()));
-        assert!(lineage.join("").is_err() && first.is_outdated());
-        assert!(first.check("00000001").is_err(), "it may be another server by now");
-        let second = lineage.join("00000001").expect("a new one");
-        let promoted = lineage.join("0000000A").expect("a newer one");
-        assert!(second.is_outdated() && !promoted.is_outdated());
-        assert!(second.check("00000001").is_err() && promoted.is_outdated());
-        assert!(lineage.join("0000000A").is_ok_and(|member| member.check("0000000A").is_ok()));
-    }
+/// Notes that a lineage ended by a restore, and whether the sessions from before are to end.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn end(conn: &mut Connection, lineage: Uuid, at: Time, end_all: bool) -> Result<()> {
+    End::new(lineage, at, end_all, !end_all).get_result::<i64>(conn).await?;
+    Ok(())
+}
+
+/// Sessions created before this are still to be ended; `None` = none is.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn cutoff(conn: &mut Connection) -> Result<Option<Time>> {
+    Ok(Cutoff::new().get_result(conn).await?)
+}
+
+/// The first restore after which there is something to end, locked until the transaction ends.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn unfinished(conn: &mut Connection) -> Result<Option<Unfinished>> {
+    let found = FirstUnfinished::new().get_result(conn).await.optional()?;
+    Ok(found.map(|(lineage, noticed_at, withdrawn_through, withdrawn, ended_through)| Unfinished {
+        lineage,
+        noticed_at,
+        withdrawn_through,
+        withdrawn,
+        ended_through,
+        complete: false,
+    }))
+}
+
+/// Up to `limit` tenants with sessions, in order, after one.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn tenants(conn: &mut Connection, after: &str, limit: i64) -> Result<Vec<TenantId>> {
+    let found: Vec<String> = Tenants::new(after, limit).load(conn).await?;
+    let parse = |tenant: &String| {
+        TenantId::parse(tenant).map_err(|_| corrupt("user_sessions", "tenant_id", tenant))
+    };
+    found.iter().map(parse).collect()
+}
+
+/// Writes how far it is.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn progress(conn: &mut Connection, to: &Unfinished) -> Result<()> {
+    let through = (to.withdrawn_through.as_str(), to.ended_through.as_str());
+    Progress::new(through.0, to.withdrawn, through.1, to.complete, to.lineage)
+        .get_result::<i64>(conn)
+        .await?;
+    Ok(())
 }

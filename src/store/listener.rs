@@ -9,7 +9,7 @@ use crate::error::{Error, Outage, Result};
 use crate::model::feed::Horizon;
 use crate::store::pool::Database;
 use crate::store::revocations::{self, News};
-use crate::store::{Connection, feed, lineage};
+use crate::store::{Connection, feed, writer};
 
 const CHANNEL: &str = "sessiond_revocations";
 
@@ -43,7 +43,7 @@ impl Listener {
     pub async fn now(&mut self) -> Result<Horizon> {
         let looking = async {
             let now = feed::now(&mut self.conn).await?;
-            lineage::check(&mut self.conn).await?;
+            writer::check(&mut self.conn).await?;
             Ok(now)
         };
         within(self.patience, looking).await
@@ -57,7 +57,7 @@ impl Listener {
         let looking = async {
             let news = revocations::since(&mut self.conn, from, limit).await?;
             // After the read: a server that took the writes until now showed what was true.
-            lineage::check(&mut self.conn).await?;
+            writer::check(&mut self.conn).await?;
             Ok(news)
         };
         within(self.patience, looking).await

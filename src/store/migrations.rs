@@ -58,12 +58,11 @@ pub async fn run(db: &Database, now: Time) -> Result<Vec<String>> {
         if let Err(error) = partitions::create_ahead(&mut conn, now).await {
             tracing::warn!(%error, "partitions could not be created ahead");
         }
-        let (rows, readers) = feed::rebase(&mut conn, now).await?;
-        if rows + readers > 0 {
+        let consumers = feed::rebase(&mut conn, now).await?;
+        if consumers > 0 {
             tracing::warn!(
-                rows,
-                readers,
-                "positions of another cluster forgotten: restored from a dump"
+                consumers,
+                "positions of another cluster forgotten: the database was restored"
             );
         }
     }

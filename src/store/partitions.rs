@@ -39,12 +39,25 @@ statement! {
 }
 
 statement! {
+    /// Whether a consumer of the feed has still to read one of a month. Once moved, none reads it any more: the transaction
+    /// that wrote it is another then.
+    UnreadStrays { from: Time as Timestamptz, to: Time as Timestamptz } -> Bool,
+    "SELECT EXISTS (
+        SELECT 1 FROM session_activities_default s JOIN feed_consumers c
+            ON s.xid >= pg_snapshot_xmin(c.read_to::pg_snapshot) AND s.xmin = s.xid::xid
+            AND NOT pg_visible_in_snapshot(s.xid, c.read_to::pg_snapshot)
+        WHERE s.occurred_at >= ? AND s.occurred_at < ?
+    )"
+}
+
+statement! {
     DropStrays { before: Time as Timestamptz, limit: i64 as BigInt } -> BigInt,
     "WITH gone AS (
         DELETE FROM session_activities_default WHERE ctid = ANY (ARRAY(
             SELECT s.ctid FROM session_activities_default s WHERE s.occurred_at < ?
                 AND NOT EXISTS (SELECT 1 FROM feed_consumers c
                     WHERE s.xid >= pg_snapshot_xmin(c.read_to::pg_snapshot)
+                    AND s.xmin = s.xid::xid
                     AND NOT pg_visible_in_snapshot(s.xid, c.read_to::pg_snapshot))
             LIMIT ? FOR UPDATE SKIP LOCKED
         ))
@@ -93,6 +106,13 @@ async fn create_month(conn: &mut Connection, first: NaiveDate) -> Result<()> {
     let month = name(first);
     match strays {
         0 => conn.batch_execute(&create(first)).await?,
+        1..=MOST_MOVED if UnreadStrays::new(from, to).get_result(conn).await? => {
+            tracing::info!(
+                partition = month,
+                strays,
+                "activities move into their month once they are read"
+            );
+        }
         1..=MOST_MOVED => {
             conn.batch_execute(&create_around(first)).await?;
             tracing::warn!(
@@ -146,6 +166,7 @@ pub async fn drop_oldest(conn: &mut Connection, before: Time) -> Result<Option<S
     let unread = format!(
         "SELECT EXISTS (SELECT 1 FROM feed_consumers c JOIN {month} m
             ON m.xid >= pg_snapshot_xmin(c.read_to::pg_snapshot)
+            AND m.xid < pg_snapshot_xmax(pg_current_snapshot()) AND m.xmin = m.xid::xid
             AND NOT pg_visible_in_snapshot(m.xid, c.read_to::pg_snapshot))"
     );
     if diesel::select(sql::<Bool>(&format!("({unread})"))).get_result::<bool>(conn).await? {

@@ -43,7 +43,7 @@ type PageRow = (
 
 statement! {
     /// One statement, so one snapshot: it tells where reading goes on, and shows all that committed before. A position
-    /// further than this is of another cluster.
+    /// further than this is of another cluster. As in `feed`, rows that a dump brought are not new.
     Since {
         next: &'a str as Text,
         first: &'a str as Text,
@@ -53,9 +53,11 @@ statement! {
     concat!(
         "SELECT now.snapshot, now.at, ", columns!(), "
         FROM (SELECT pg_current_snapshot()::text AS snapshot, clock_timestamp() AS at) now LEFT JOIN (
-            SELECT ", columns!(), " FROM revocations r WHERE r.xid >= ?::xid8
+            SELECT ", columns!(), " FROM revocations r
+            WHERE r.xid >= ?::xid8 AND r.xid < pg_snapshot_xmax(pg_current_snapshot()) AND r.xmin = r.xid::xid
             UNION ALL
-            SELECT ", columns!(), " FROM revocations r WHERE r.xid < ?::xid8 AND r.xid = ANY (?::xid8[])
+            SELECT ", columns!(), " FROM revocations r
+            WHERE r.xid < ?::xid8 AND r.xid = ANY (?::xid8[]) AND r.xmin = r.xid::xid
             LIMIT ?
         ) r ON true"
     )

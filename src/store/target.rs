@@ -15,12 +15,12 @@ use tokio_postgres::{Client, Config, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::store::connection::{Connection, Driver};
-use crate::store::lineage::{Lineage, TIMELINE};
 use crate::store::place::{Place, places, share_of};
 use crate::store::pooler;
 use crate::store::socket::Socket;
 use crate::store::tls::{self, Parameters};
 use crate::store::wire::{Coded, CodedInside};
+use crate::store::writer::{TIMELINE, Writer};
 
 /// The defaults that a role, a database or a configuration file may have changed, and that statements here rely on:
 /// they are written for READ COMMITTED, and read what types look like as text.
@@ -38,7 +38,7 @@ pub(super) struct Target {
     places: Vec<Place>,
     /// Which place answered last.
     last: AtomicUsize,
-    lineage: Lineage,
+    writer: Writer,
 }
 
 /// What a connection is for.
@@ -68,7 +68,7 @@ impl Target {
         let remote = places.iter().any(|place| !place.is_local());
         let tls = tls::client_config(&parameters, remote)?.map(MakeRustlsConnect::new);
         config.application_name("sessiond");
-        Ok(Target { config, tls, places, last: AtomicUsize::new(0), lineage: Lineage::default() })
+        Ok(Target { config, tls, places, last: AtomicUsize::new(0), writer: Writer::default() })
     }
 
     /// Establishes a connection to the first server that will do, which takes the writes. Servers share the
@@ -125,7 +125,7 @@ impl Target {
         };
         about.check(self.config.get_dbname())?;
         let timeline = set_up(&client, &about, session.settings).await?;
-        let member = match self.lineage.join(&timeline) {
+        let member = match self.writer.join(&timeline) {
             Err(_) if session.to_any && self.places.len() == 1 => None,
             joined => Some(joined.map_err(anyhow::Error::msg)?),
         };

@@ -165,6 +165,8 @@ impl Replica {
             staleness_bound: BOUND,
             cache_bytes: 8 << 20,
             rate_limit: 0,
+            on_restore: Default::default(),
+            position_file: None,
             refresh_limit: 0,
             traced: false,
             drain_timeout: Duration::from_secs(2),

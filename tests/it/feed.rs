@@ -129,7 +129,7 @@ async fn a_damaged_row_is_left_out_and_the_others_are_read() {
     let db = pool(&server.db);
     let start = now(&db).await;
     server.create("ada").await;
-    let damage = "UPDATE session_activities SET xid = xid, kind = 39";
+    let damage = "UPDATE session_activities SET xid = pg_current_xact_id(), kind = 39";
     server.db.connect().await.batch_execute(damage).await.expect("a change");
     server.create("bob").await;
     assert_eq!(read(&db, start, 100).await.1.len(), 1);
@@ -175,20 +175,35 @@ async fn three_writers_are_read_without_a_gap_or_a_repetition() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn positions_of_another_cluster_are_forgotten_at_the_start() {
+async fn activities_of_another_cluster_are_not_new() {
     let server = start().await;
     server.create("ada").await;
     let (db, clock) = server.stop().await;
-    let restored = "UPDATE session_activities SET xid = '999999999999';
+    let admin = db.connect().await;
+    let ahead = "UPDATE session_activities SET xid = '999999999999';
         UPDATE feed_consumers SET read_to = '999999999999:999999999999:'";
-    db.connect().await.batch_execute(restored).await.expect("a change");
+    admin.batch_execute(ahead).await.expect("a change");
     let server = crate::harness::start_on(db, clock, |_| {}).await;
-    let ahead = "SELECT (SELECT count(*) FROM session_activities WHERE xid IS NOT NULL)
-        + (SELECT count(*) FROM feed_consumers WHERE read_to LIKE '9999999%')";
-    assert_eq!(server.db.count(ahead).await, 0);
     let pool = pool(&server.db);
     let start = now(&pool).await;
-    server.create("ada").await;
+    // As numbers that this cluster is about to give, one that it gave before, and its own.
+    for (distance, is_read) in [("+ 1", false), ("+ 20", false), ("- 1", false), ("+ 0", true)] {
+        let restored = format!(
+            "DELETE FROM session_activities WHERE principal = 'dump';
+            INSERT INTO session_activities
+            (tenant_id, user_id, occurred_at, activity_id, kind, principal, xid) VALUES
+            ('default', 'ada', now(), gen_random_uuid(), 1, 'dump',
+                (pg_current_xact_id()::text::bigint {distance})::text::xid8)"
+        );
+        admin.batch_execute(&restored).await.expect("a row");
+        for _ in 0..25 {
+            admin.batch_execute("SELECT pg_current_xact_id()").await.expect("one more");
+        }
+        let read = read(&pool, start.clone(), 100).await.1;
+        assert_eq!(read.iter().any(|activity| activity.principal == "dump"), is_read, "{distance}");
+    }
+    let start = now(&pool).await;
+    server.create("bob").await;
     assert_eq!(read(&pool, start, 10).await.1.len(), 1);
 }
 
@@ -205,5 +220,6 @@ async fn a_span_is_bounded_also_where_transactions_get_another_digit() {
         writer.execute(ROW, &[&30]).await.expect("rows");
     }
     let (_, seen) = read(&db, "98:98:".parse().expect("a snapshot"), 40).await;
-    assert_eq!(seen.len(), 60);
+    // The 41st is of the second transaction; the first is not of this cluster.
+    assert_eq!(seen.len(), 30);
 }

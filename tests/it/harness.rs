@@ -39,6 +39,7 @@ use sessiond::config::edge;
 use sessiond::grpc::pb::alert::alert_service_client::AlertServiceClient;
 use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
 use sessiond::model::detection::DetectionSettings;
+use sessiond::model::lineage::OnRestore;
 use sessiond::model::policy::{Limits, Policy};
 use sessiond::server::{Intervals, Server, Settings};
 use sessiond::session::location::Locator;
@@ -135,6 +136,8 @@ pub fn settings(database_url: String) -> Settings {
         rate_limit: 0,
         refresh_limit: 0,
         traced: false,
+        on_restore: OnRestore::Alert,
+        position_file: None,
         drain_timeout: Duration::from_secs(5),
         intervals: Intervals {
             flush: Duration::from_millis(30),
@@ -148,6 +151,7 @@ pub fn settings(database_url: String) -> Settings {
             insecure: Duration::from_secs(60),
             roll_up: Duration::from_millis(30),
             rotate: Duration::from_millis(200),
+            restores: Duration::from_millis(100),
         },
         watch: WatchSettings {
             look: Duration::from_millis(20),

@@ -86,6 +86,7 @@ mod reauthenticate_limits;
 mod refresh;
 mod refusals;
 mod request_ids;
+mod restore;
 mod retention;
 mod reuse;
 mod rules;

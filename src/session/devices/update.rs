@@ -54,7 +54,8 @@ impl Update {
     /// [`Error::NotFound`], [`Error::EtagMismatch`], [`Error::RequestIdReused`],
     /// [`Error::Unavailable`].
     pub async fn update(&self, wish: &DeviceUpdate) -> Result<()> {
-        Ok(mutation::run(&self.db, &self.clock, self, wish).await?.answer)
+        mutation::run(&self.db, &self.clock, self, wish).await?;
+        Ok(())
     }
 }
 

@@ -137,6 +137,7 @@ statement! {
         SELECT ", revocation_columns!(), " FROM json_populate_recordset(NULL::revocations, $revocations::json)
         ON CONFLICT (xid, tenant_id, level, subject) DO UPDATE SET
             below_generation = greatest(v.below_generation, excluded.below_generation),
+            revoked_at = greatest(v.revoked_at, excluded.revoked_at),
             evict_at = greatest(v.evict_at, excluded.evict_at)
     )
     SELECT (SELECT count(*) FROM updated), (SELECT count(*) FROM updated_alerts),

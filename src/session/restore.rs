@@ -1,0 +1,203 @@
+//! Notices that the database was restored, says so, and ends the sessions from before if it is told to.
+//!
+//! A replica counts a row up every second, and remembers where it was: in memory, and in a file where there is a data
+//! directory. A row that no transaction of this cluster wrote was restored from a dump; one that is behind what is
+//! remembered, with an older state of the cluster.
+
+mod end;
+mod file;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus::IntCounter;
+use uuid::Uuid;
+
+use crate::cache::seen::Seen;
+use crate::cache::tail::Tail;
+use crate::clock::{Clock, Time};
+use crate::error::Result;
+use crate::metrics::Metrics;
+use crate::model::activity::SYSTEM;
+use crate::model::alert::{ActionTaken, Alert, AlertState, Category, DATA_REGRESSION, Severity};
+use crate::model::evidence::Evidence;
+use crate::model::ids::TenantId;
+use crate::model::lineage::{Continuity, DatabasePosition, OnRestore, Remembered};
+use crate::session::terminate_many::TerminateMany;
+use crate::store::changes::Changes;
+use crate::store::pool::{Database, Transaction};
+use crate::store::{feed, lineage};
+
+pub use end::Cutoff;
+
+/// Watches for restores. Cheap to clone.
+#[derive(Clone)]
+pub struct RestoreWatch(Arc<Inner>);
+
+/// What it works with.
+pub struct Parts {
+    pub db: Database,
+    pub clock: Clock,
+    pub tail: Tail,
+    pub seen: Seen,
+    pub terminate: TerminateMany,
+    pub cutoff: Cutoff,
+    pub on_restore: OnRestore,
+    /// Where to remember the position; `None` = in memory only.
+    pub file: Option<PathBuf>,
+}
+
+struct Inner {
+    parts: Parts,
+    remembered: Mutex<Option<Remembered>>,
+    restored: IntCounter,
+}
+
+/// What a look at the database found.
+struct Look {
+    continuity: Continuity,
+    found: DatabasePosition,
+    now_at: DatabasePosition,
+    cutoff: Option<Time>,
+}
+
+impl RestoreWatch {
+    /// With what the file remembers.
+    pub fn new(parts: Parts, metrics: &Metrics) -> RestoreWatch {
+        let help = "Restores of the database that this process noticed or learned of.";
+        let restored = metrics.counter("database_restored_total", help);
+        let position = parts.file.as_deref().and_then(file::read);
+        let remembered = position.map(|position| Remembered { position, from_file: true });
+        RestoreWatch(Arc::new(Inner { parts, remembered: Mutex::new(remembered), restored }))
+    }
+
+    /// Waits until the feed of revocations finds that the database went back.
+    pub async fn suspected(&self) {
+        self.0.parts.seen.went_back().await;
+    }
+
+    /// Compares the database with what is remembered, and moves both on. A restore is written down by the first replica
+    /// that notices it, in one commit with its alert.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn look(&self) -> Result<()> {
+        let Parts { db, clock, .. } = &self.0.parts;
+        let remembered = self.remembered().clone();
+        let looking = async {
+            // In a transaction of its own, so that the activity of the alert lies after it.
+            let moved = feed::rebase(&mut *db.acquire().await?, clock.now()).await?;
+            if moved > 0 {
+                tracing::warn!(
+                    moved,
+                    "readers of activities go on from now: the database was restored"
+                );
+            }
+            db.transaction(async |tx| self.compare(tx, remembered.as_ref()).await).await
+        };
+        let look = db.within(looking).await?.answer;
+        self.settle(&look);
+        let position = look.now_at;
+        if let Some(file) = self.0.parts.file.clone() {
+            let kept = position.clone();
+            let written = tokio::task::spawn_blocking(move || file::write(&file, &kept)).await;
+            if let Ok(Err(error)) = written {
+                tracing::debug!(%error, "the position of the database could not be written");
+            }
+        }
+        *self.remembered() = Some(Remembered { position, from_file: false });
+        Ok(())
+    }
+
+    async fn compare(&self, tx: &mut Transaction, remembered: Option<&Remembered>) -> Result<Look> {
+        let (found, from_dump) = lineage::lock(tx).await?;
+        let other = remembered.map(|known| known.position.lineage).filter(|l| *l != found.lineage);
+        let has_ended = match other {
+            Some(other) => lineage::has_ended(tx, other).await?,
+            None => false,
+        };
+        let continuity = Continuity::judge(&found, from_dump, remembered, has_ended);
+        let mut now_at = found.clone();
+        if continuity.is_news() {
+            let mut changes = Changes::new(&self.0.parts.clock);
+            let (at, id) = (changes.at(), changes.new_id());
+            let end_all = self.0.parts.on_restore == OnRestore::EndAll;
+            lineage::end(tx, found.lineage, at, end_all).await?;
+            changes.raise_alert(alert(id, at, continuity, &found, remembered));
+            changes.write(tx).await?;
+            now_at.lineage = changes.new_id();
+        }
+        now_at.beat = lineage::advance(tx, now_at.lineage).await?;
+        let cutoff = lineage::cutoff(tx).await?;
+        Ok(Look { continuity, found, now_at, cutoff })
+    }
+
+    fn settle(&self, look: &Look) {
+        let Parts { tail, cutoff, on_restore, .. } = &self.0.parts;
+        cutoff.set(look.cutoff);
+        let found = look.continuity.as_str();
+        if look.continuity.is_restored() {
+            tail.forget_all();
+            self.0.restored.inc();
+            let (lineage, beat) = (look.found.lineage, look.found.beat);
+            tracing::error!(found, %lineage, beat, ?on_restore, "the database was restored");
+        } else if look.continuity == Continuity::Another {
+            tracing::warn!(found, "the data directory remembers a database that is not this one");
+        }
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, Option<Remembered>> {
+        self.0.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One for each restore: the lineage that it ended is in its key.
+fn alert(
+    id: Uuid,
+    now: Time,
+    continuity: Continuity,
+    found: &DatabasePosition,
+    remembered: Option<&Remembered>,
+) -> Alert {
+    let seen = remembered.map_or("unknown".to_owned(), |known| known.position.beat.to_string());
+    let values = [
+        ("found", continuity.as_str().to_owned()),
+        ("lineage", found.lineage.to_string()),
+        ("position", found.beat.to_string()),
+        ("position_seen_before", seen),
+    ];
+    Alert {
+        id,
+        tenant: TenantId::default(),
+        user: None,
+        session: None,
+        device: None,
+        category: Category::DataIntegrity,
+        severity: Severity::Critical,
+        rule_id: DATA_REGRESSION.to_owned(),
+        rule_version: 1,
+        title: "The database was restored".to_owned(),
+        description: format!(
+            "The database was restored: {}. What was committed after the backup is lost: sessions \
+             that ended since may be active again. docs/RESTORE.md says what to do.",
+            continuity.as_str(),
+        ),
+        evidence: Evidence {
+            values: values.map(|(name, value)| (name.to_owned(), value)).into(),
+            typed: None,
+        },
+        dedup_key: format!("{DATA_REGRESSION}:restore:{}", found.lineage),
+        dedup_until: None,
+        is_over: false,
+        suppression: None,
+        suppressed_until: None,
+        raised_by: SYSTEM.to_owned(),
+        occurrence_count: 1,
+        first_seen_at: now,
+        last_seen_at: now,
+        action_taken: ActionTaken::None,
+        state: AlertState::Open,
+        notes: Vec::new(),
+        revision: 1,
+    }
+}

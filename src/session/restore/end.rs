@@ -1,0 +1,102 @@
+//! Ending the sessions from before a restore: first a revocation for each tenant, then the rows, tenant by tenant. How
+//! far it is lies in the database, so any replica goes on with it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use super::{Parts, RestoreWatch};
+use crate::clock::Time;
+use crate::error::Result;
+use crate::model::activity::SYSTEM;
+use crate::model::session::{EndReason, Session, SessionFilter};
+use crate::session::terminate_many::MassTermination;
+use crate::store::changes::Changes;
+use crate::store::lineage;
+
+/// Tenants per transaction.
+const BATCH: i64 = 100;
+/// How long one slice may take.
+const SLICE: Duration = Duration::from_secs(5);
+
+/// Sessions that are over although their rows do not say so yet. Cheap to clone; clones share it.
+#[derive(Clone)]
+pub struct Cutoff(Arc<AtomicI64>);
+
+impl Default for Cutoff {
+    fn default() -> Cutoff {
+        Cutoff(Arc::new(AtomicI64::new(i64::MIN)))
+    }
+}
+
+impl Cutoff {
+    /// True if the session began before.
+    pub fn covers(&self, session: &Session) -> bool {
+        session.created_at.timestamp_micros() < self.0.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set(&self, at: Option<Time>) {
+        self.0.store(at.map_or(i64::MIN, |at| at.timestamp_micros()), Ordering::Release);
+    }
+}
+
+impl RestoreWatch {
+    /// Ends one slice of the sessions from before a restore, if they are to end; true if more are left.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn end_slice(&self) -> Result<bool> {
+        let Parts { db, clock, terminate, .. } = &self.0.parts;
+        // One replica withdraws; what is ended twice ends once.
+        let withdrawing = db.transaction(async |tx| {
+            let Some(mut unfinished) = lineage::unfinished(tx).await? else { return Ok(None) };
+            if !unfinished.withdrawn {
+                let tenants = lineage::tenants(tx, &unfinished.withdrawn_through, BATCH).await?;
+                let mut changes = Changes::new(clock);
+                for tenant in &tenants {
+                    changes.withdraw_tenant(tenant, unfinished.noticed_at);
+                }
+                changes.write(tx).await?;
+                unfinished.withdrawn = tenants.len() < BATCH as usize;
+                if let Some(last) = tenants.last() {
+                    unfinished.withdrawn_through = last.to_string();
+                }
+                lineage::progress(tx, &unfinished).await?;
+                return Ok(Some((unfinished, None)));
+            }
+            let next = lineage::tenants(tx, &unfinished.ended_through, 1).await?.pop();
+            if next.is_none() {
+                unfinished.complete = true;
+                lineage::progress(tx, &unfinished).await?;
+            }
+            Ok(Some((unfinished, next)))
+        });
+        let Some((mut unfinished, next)) = db.within(withdrawing).await?.answer else {
+            return Ok(false);
+        };
+        if unfinished.complete {
+            tracing::warn!("all sessions from before the database was restored are over");
+            return Ok(true);
+        }
+        let Some(tenant) = next else { return Ok(true) };
+        let created_before = Some(unfinished.noticed_at);
+        let wish = MassTermination {
+            tenant,
+            filter: SessionFilter { created_before, ..SessionFilter::default() },
+            except: None,
+            reason: EndReason::DataRegression,
+            note: Some("the database was restored".to_owned()),
+            dry_run: false,
+            expected_max: None,
+            request: None,
+            principal: SYSTEM.to_owned(),
+        };
+        let done = terminate.terminate(&wish, SLICE).await?;
+        if done.complete {
+            unfinished.ended_through = wish.tenant.to_string();
+            let writing = async { lineage::progress(&mut *db.acquire().await?, &unfinished).await };
+            db.within(writing).await?;
+        }
+        Ok(true)
+    }
+}
