@@ -76,6 +76,14 @@ impl Clock {
         }
     }
 
+    /// Whether the time is beyond doubt.
+    pub fn is_settled(&self) -> bool {
+        match &self.0.source {
+            Source::Followed(followed, _) => followed.settled().is_some(),
+            Source::Manual(_) => true,
+        }
+    }
+
     /// Follows the clock that said `time` between two moments: that of the database, so that all replicas agree. It is
     /// then wrong by at most the whole time of the fastest recent question, and by what the machine drifts in between,
     /// also if its wall clock is set. A manual clock goes its own way.

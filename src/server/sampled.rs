@@ -16,7 +16,7 @@ pub(super) fn register(
 ) {
     let clock = clock.clone();
     let help = "1 = the clock of the database is in doubt, and what cannot be undone waits.";
-    metrics.sampled("clock_in_doubt", help, move || f64::from(u8::from(clock.settled().is_none())));
+    metrics.sampled("clock_in_doubt", help, move || f64::from(u8::from(!clock.is_settled())));
     let help =
         "1 = the server does without TLS and authenticated callers (--dangerously-insecure).";
     metrics.sampled("dangerously_insecure", help, move || f64::from(u8::from(insecure)));

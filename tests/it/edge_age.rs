@@ -56,23 +56,27 @@ async fn no_call_that_was_sent_is_lost_when_connections_grow_old() {
     let (_, token, _) = parts(&server.create("ada").await);
     let begun = Instant::now();
     let calls = (0..4).map(async |_| {
-        let mut served = 0_u32;
+        let (mut served, mut lost) = (0_u32, 0_u32);
         while begun.elapsed() < Duration::from_secs(2) {
             match server.try_validate(&token).await {
                 Ok(judged) => assert_eq!(judged.outcome(), pb::Outcome::Active),
                 // The client had it in hand when it was told to go, and never sent it: told by the count below.
                 Err(status) => {
                     assert!(status.metadata().is_empty(), "an answer of the server: {status:?}");
+                    lost += 1;
                     continue;
                 }
             }
             served += 1;
         }
-        served
+        (served, lost)
     });
-    let served: u32 = join_all(calls).await.into_iter().sum();
+    let ends = join_all(calls).await;
+    let (served, lost) = ends.iter().fold((0, 0), |sum, end| (sum.0 + end.0, sum.1 + end.1));
     let answered = scrape(&server).await[&calls_of(&VALIDATE[1..], "OK")];
-    assert_eq!(f64::from(served), answered, "what was done was answered");
+    // Of those that the client lost some may have been answered.
+    let told = f64::from(served)..=f64::from(served + lost);
+    assert!(told.contains(&answered), "{served} served, {lost} lost, {answered} answered");
     assert!(served > 100);
 }
 
