@@ -144,6 +144,7 @@ impl Decisions<'_> {
         self.batch.touches.overlay(session);
         #[cfg(feature = "broken")]
         if crate::broken::is("refreshes-ended") && session.state != State::Active {
+            self.changes.record_refresh(session, &job.principal);
             return Ok(());
         }
         if let State::Ended(end) = session.state_at(self.now) {

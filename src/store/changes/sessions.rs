@@ -101,6 +101,12 @@ impl Changes {
         self.put(session);
     }
 
+    /// The activity of a refresh without its change, for a broken twin.
+    #[cfg(feature = "broken")]
+    pub fn record_refresh(&mut self, session: &Session, by: &str) {
+        self.record(ActivityKind::Refreshed, by, session);
+    }
+
     fn record(&mut self, kind: ActivityKind, by: &str, session: &Session) {
         #[cfg(feature = "broken")]
         if crate::broken::is("no-activity") && kind == ActivityKind::Refreshed {
