@@ -54,13 +54,7 @@ impl Listener {
     /// # Errors
     /// [`Error::Unavailable`], also if another server takes the writes by now.
     pub async fn since(&mut self, from: &Horizon, limit: usize) -> Result<News> {
-        let looking = async {
-            let news = revocations::since(&mut self.conn, from, limit).await?;
-            // After the read: a server that took the writes until now showed what was true.
-            writer::check(&mut self.conn).await?;
-            Ok(news)
-        };
-        within(self.patience, looking).await
+        within(self.patience, revocations::since(&mut self.conn, from, limit)).await
     }
 
     /// Waits until somebody tells of news. Only an optimisation: nothing may depend on being told.

@@ -8,9 +8,9 @@ use crate::error::Result;
 use crate::model::feed::{Horizon, Span};
 use crate::model::ids::{TenantId, UserId};
 use crate::model::revocation::{NONE, Revocation};
-use crate::store::Connection;
 use crate::store::feed::horizon;
 use crate::store::rows::revocation::{self, Columns};
+use crate::store::{Connection, writer};
 
 macro_rules! columns {
     () => {
@@ -29,30 +29,21 @@ type Row = (
     Nullable<Timestamptz>,
 );
 
-type PageRow = (
-    Text,
-    Timestamptz,
-    Nullable<Text>,
-    Nullable<SmallInt>,
-    Nullable<Text>,
-    Nullable<Integer>,
-    Nullable<Timestamptz>,
-    Nullable<Timestamptz>,
-    Nullable<Text>,
-);
-
 statement! {
     /// One statement, so one snapshot: it tells where reading goes on, and shows all that committed before. A position
-    /// further than this is of another cluster. As in `feed`, rows that a dump brought are not new.
+    /// further than this is of another cluster. As in `feed`, rows that a dump brought are not new. The timeline is told
+    /// after the snapshot was taken: a server that takes the writes then has shown what was true.
     Since {
         next: &'a str as Text,
         first: &'a str as Text,
         pending: &'a [String] as Array<Text>,
         limit: i64 as BigInt,
-    } -> Row,
+    } -> (Row, Text),
     concat!(
-        "SELECT now.snapshot, now.at, ", columns!(), "
-        FROM (SELECT pg_current_snapshot()::text AS snapshot, clock_timestamp() AS at) now LEFT JOIN (
+        "SELECT now.snapshot, now.at, ", columns!(), ", now.timeline
+        FROM (
+            SELECT pg_current_snapshot()::text AS snapshot, clock_timestamp() AS at, ", timeline!(), " AS timeline
+        ) now LEFT JOIN (
             SELECT ", columns!(), " FROM revocations r
             WHERE r.xid >= ?::xid8 AND r.xid < pg_snapshot_xmax(pg_current_snapshot()) AND r.xmin = r.xid::xid
             UNION ALL
@@ -74,7 +65,7 @@ statement! {
         level: i16 as SmallInt,
         subject: &'a str as Text,
         limit: i64 as BigInt,
-    } -> PageRow,
+    } -> (Row, Nullable<Text>),
     concat!(
         "SELECT now.snapshot, now.at, ", columns!(), ", r.xid::text
         FROM (SELECT pg_current_snapshot()::text AS snapshot, clock_timestamp() AS at) now LEFT JOIN (
@@ -157,13 +148,15 @@ pub struct News {
 /// What was committed since `from`, at most `limit`; more are not told one by one.
 ///
 /// # Errors
-/// [`crate::error::Error::Unavailable`].
+/// [`crate::error::Error::Unavailable`], also if another server takes the writes by now.
 pub async fn since(conn: &mut Connection, from: &Horizon, limit: usize) -> Result<News> {
     let next = from.next().to_string();
     let pending: Vec<String> = from.pending().iter().map(u64::to_string).collect();
     let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
-    let rows = Since::new(&next, &next, &pending, most).load(conn).await?;
-    news(rows, limit)
+    let since = Since::new(&next, &next, &pending, most);
+    let rows: Vec<(Found, String)> = since.load(conn).await?;
+    writer::judge(conn, rows.as_slice().first().map_or("", |(_, timeline)| timeline))?;
+    news(rows.into_iter().map(|(row, _)| row).collect(), limit)
 }
 
 /// The last row of a page, after which the next begins.
@@ -190,14 +183,13 @@ pub async fn in_force(
     let After { xid, tenant: of, level, subject } = after.unwrap_or_else(nothing);
     let (none, most) = (i32::try_from(NONE).unwrap_or(1), i64::try_from(limit).unwrap_or(i64::MAX));
     let page = InForce::new(tenant.as_str(), none, now, &xid, &of, level, &subject, most);
-    let rows: Vec<PageFound> = page.load(conn).await?;
+    let rows: Vec<(Found, Option<String>)> = page.load(conn).await?;
     let last = rows.as_slice().last().filter(|_| rows.len() == limit);
-    let next = last.and_then(|row| {
+    let next = last.and_then(|(row, xid)| {
         let (tenant, level, subject) = (row.2.clone()?, row.3?, row.4.clone()?);
-        Some(After { xid: row.8.clone()?, tenant, level, subject })
+        Some(After { xid: xid.clone()?, tenant, level, subject })
     });
-    let plain = |r: PageFound| (r.0, r.1, r.2, r.3, r.4, r.5, r.6, r.7);
-    Ok((news(rows.into_iter().map(plain).collect(), limit)?, next))
+    Ok((news(rows.into_iter().map(|(row, _)| row).collect(), limit)?, next))
 }
 
 /// Deletes up to `limit` of those past their time before `before`; how many.
@@ -217,18 +209,6 @@ type Found = (
     Option<i32>,
     Option<Time>,
     Option<Time>,
-);
-
-type PageFound = (
-    String,
-    Time,
-    Option<String>,
-    Option<i16>,
-    Option<String>,
-    Option<i32>,
-    Option<Time>,
-    Option<Time>,
-    Option<String>,
 );
 
 impl News {

@@ -127,3 +127,11 @@ macro_rules! policy_columns {
          detection"
     };
 }
+
+/// An expression: the timeline as 8 hexadecimal digits, or nothing from a server that takes no writes.
+macro_rules! timeline {
+    () => {
+        "CASE WHEN pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' THEN '' \
+         ELSE left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) END"
+    };
+}

@@ -12,10 +12,8 @@ use diesel::sql_types::Text;
 use crate::error::{Error, Outage, Result};
 use crate::store::connection::Connection;
 
-/// Selects the timeline as 8 hexadecimal digits, or nothing from a server that takes no writes.
-pub(super) const TIMELINE: &str = "SELECT CASE \
-     WHEN pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' THEN '' \
-     ELSE left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) END";
+/// Selects the timeline.
+pub(super) const TIMELINE: &str = concat!("SELECT ", timeline!());
 
 /// The newest timeline, and since when connections count. Cheap to clone; clones share it.
 #[derive(Clone, Default)]
@@ -78,9 +76,17 @@ pub(super) async fn check(conn: &mut Connection) -> Result<()> {
     // Here alone: its `load` would hide that of atomics.
     use diesel_async::RunQueryDsl;
     let answer: String = RunQueryDsl::get_result(Timeline::new(), conn).await?;
+    judge(conn, &answer)
+}
+
+/// The same where a statement that read something else brought the answer along.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub(super) fn judge(conn: &Connection, answer: &str) -> Result<()> {
     let Some(member) = conn.member() else { return Ok(()) };
     let outdated = |why: &str| Error::Unavailable(Outage::Unreachable(why.to_owned()));
-    member.check(&answer).map_err(outdated)
+    member.check(answer).map_err(outdated)
 }
 
 impl Member {

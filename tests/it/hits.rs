@@ -13,7 +13,7 @@ use crate::harness::{clock, start_on, wait};
 const SELDOM: Duration = Duration::from_secs(3600);
 const HITS: i64 = 2000;
 /// More than the others make while the hits last, at ten or so a second, and far less than they are.
-const OF_ITS_OWN: i64 = HITS / 4;
+const OF_ITS_OWN: i64 = HITS / 10;
 
 /// All transactions in the database so far. Whoever ends a connection has counted what was done on it.
 async fn transactions(looker: &Client) -> i64 {
