@@ -5,6 +5,7 @@ mod accept;
 mod connection;
 pub mod handshakes;
 pub mod identity;
+mod lingering;
 mod meters;
 mod pace;
 pub mod places;

@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt};
 
 use super::identity::{identify, valid_until};
+use super::lingering::Lingering;
 use super::meters::Failed;
 use super::prefaced::Prefaced;
 use super::tls::Certificates;
@@ -88,7 +89,7 @@ where
         request.extensions_mut().insert(peer.clone());
         request
     });
-    let io = TokioIo::new(begun.stream);
+    let io = TokioIo::new(Lingering::new(begun.stream));
     let connection = builder(&parts.limits, &parts.calls)
         .serve_connection(io, TowerToHyperService::new(service));
     tokio::pin!(connection);
