@@ -40,6 +40,8 @@ pub struct WatchSettings {
     pub kept: usize,
     /// The most watchers.
     pub watchers: usize,
+    /// The most gateways that follow revocations.
+    pub gateways: usize,
 }
 
 impl Default for WatchSettings {
@@ -51,6 +53,7 @@ impl Default for WatchSettings {
             outage: Duration::from_secs(5),
             kept: 20_000,
             watchers: 2_000,
+            gateways: 1_000,
         }
     }
 }

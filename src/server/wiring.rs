@@ -122,6 +122,7 @@ impl Wired {
             reader: reader.clone(),
         };
         let create = Create::new(policies.clone(), parts, tasks);
+        let cutoff = Cutoff::default();
         let refresh = Refresh::new(
             db,
             Rate::per_minute(settings.refresh_limit),
@@ -131,9 +132,9 @@ impl Wired {
             touches.clone(),
             locator.clone(),
             reader.clone(),
+            cutoff.clone(),
             tasks,
         );
-        let cutoff = Cutoff::default();
         let validate = Validate::new(
             reader.clone(),
             policies.clone(),
@@ -150,6 +151,7 @@ impl Wired {
             issuer.clone(),
             touches.clone(),
             locator.clone(),
+            cutoff.clone(),
         );
         let passing = passed("apply_policy");
         let apply =
@@ -198,7 +200,7 @@ impl Wired {
                 db.clone(),
                 tail.clone(),
                 clock.clone(),
-                settings.watch.outage,
+                &settings.watch,
             ),
             activities: Activities {
                 record: RecordActivities::new(db.clone(), clock.clone(), locator.clone()),

@@ -124,7 +124,8 @@ impl Detect {
         memories.write(tx, &before, now).await?;
         silence(tx, &mut findings).await?;
         let mut changes = Changes::new(&self.clock);
-        let taken = enforce::enforce(tx, &self.touches, &findings, &mut changes).await?;
+        let (touches, passed_over) = (&self.touches, &self.passed_over);
+        let taken = enforce::enforce(tx, touches, passed_over, &findings, &mut changes).await?;
         let found = findings.into_iter().map(|found| finding::alert(&self.clock, found, &taken));
         incidents::raise(tx, found.collect(), &mut changes).await?;
         changes.write(tx).await

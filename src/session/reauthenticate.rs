@@ -19,6 +19,7 @@ use crate::model::user_device::UserDevice;
 use crate::session::get::not_found;
 use crate::session::location::Locator;
 use crate::session::mutation::{self, Mutation};
+use crate::session::restore::Cutoff;
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
@@ -33,6 +34,7 @@ pub struct Reauthenticate {
     issuer: Issuer,
     touches: Touches,
     locator: Locator,
+    cutoff: Cutoff,
 }
 
 /// What a caller asks for.
@@ -68,8 +70,9 @@ impl Reauthenticate {
         issuer: Issuer,
         touches: Touches,
         locator: Locator,
+        cutoff: Cutoff,
     ) -> Reauthenticate {
-        Reauthenticate { db, clock, policies, issuer, touches, locator }
+        Reauthenticate { db, clock, policies, issuer, touches, locator, cutoff }
     }
 
     /// Takes over the authentication, or repeats the answer to a `request_id` that did so before.
@@ -154,6 +157,7 @@ impl<'a> Mutation<Keyed<'a>> for Reauthenticate {
         changes: &mut Changes,
     ) -> Result<Renewed> {
         let wish = of.wish;
+        self.cutoff.apply(&mut session, changes);
         if let State::Ended(end) = session.state_at(changes.at()) {
             return Err(Error::SessionEnded(end.reason));
         }

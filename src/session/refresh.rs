@@ -15,6 +15,7 @@ use crate::model::token::TokenPair;
 use crate::session::lanes::Lanes;
 use crate::session::location::Locator;
 use crate::session::refresh::batch::{Batch, Job};
+use crate::session::restore::Cutoff;
 use crate::session::touch::Touches;
 use crate::store::pool::Database;
 use crate::supervise::Tasks;
@@ -51,10 +52,12 @@ impl Refresh {
         touches: Touches,
         locator: Locator,
         reader: SessionReader,
+        cutoff: Cutoff,
         tasks: &Tasks,
     ) -> Refresh {
         let (db, own) = (db.clone(), issuer.clone());
-        let batch = Batch { db, rate, clock, policies, issuer: own, touches, locator, reader };
+        let batch =
+            Batch { db, rate, clock, policies, issuer: own, touches, locator, reader, cutoff };
         let lanes = Lanes::start(("refresh", LANES), tasks, &batch.db.clone(), batch);
         Refresh { lanes, issuer }
     }

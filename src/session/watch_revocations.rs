@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
+use crate::cache::feed::WatchSettings;
 use crate::cache::tail::{News, Tail};
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Outage, Result};
@@ -19,8 +20,6 @@ use crate::store::revocations::{self, After};
 const PAGE: usize = 1000;
 /// More since a cursor than this, and all is told anew.
 const MOST_SINCE: usize = 20_000;
-/// The most gateways of a replica.
-const MOST: usize = 1000;
 
 /// Where gateways come.
 pub struct WatchRevocations {
@@ -63,8 +62,14 @@ pub struct Told {
 
 impl WatchRevocations {
     /// Tells what `tail` hears.
-    pub fn new(db: Database, tail: Tail, clock: Clock, outage: Duration) -> WatchRevocations {
-        WatchRevocations { db, tail, clock, places: Arc::new(Semaphore::new(MOST)), outage }
+    pub fn new(
+        db: Database,
+        tail: Tail,
+        clock: Clock,
+        settings: &WatchSettings,
+    ) -> WatchRevocations {
+        let places = Arc::new(Semaphore::new(settings.gateways));
+        WatchRevocations { db, tail, clock, places, outage: settings.outage }
     }
 
     /// Follows what is revoked in the tenant, after a position or from what is in force on.

@@ -40,6 +40,37 @@ async fn hijacked(server: &TestServer) -> (String, pb::TokenPair) {
     (id, answer.into_inner().tokens.expect("tokens"))
 }
 
+/// Somebody with curl shows a token of a session of ada, then and elsewhere.
+async fn shown_elsewhere(server: &TestServer, id: &str, at: &str) {
+    let seen = "INSERT INTO session_activities (tenant_id, user_id, occurred_at, activity_id, kind,
+            principal, session_id, ip_address, user_agent)
+        VALUES ('default', 'ada', $1::text::timestamptz, gen_random_uuid(), 26, 'test', $2::text::uuid,
+            '203.0.113.9', 'curl/8')";
+    server.db.connect().await.execute(seen, &[&at, &id]).await.expect("a row");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_damaged_is_told_of_although_nothing_can_be_done_to_it() {
+    let server = detect_with(pb::DetectionPolicy {
+        session_hijack: rule(pb::RuleMode::Enforce, pb::RuleAction::Terminate),
+        ..Default::default()
+    })
+    .await;
+    let request =
+        pb::CreateSessionRequest { client: client(FIREFOX, "192.0.2.1"), ..new_session("ada") };
+    let (id, ..) = parts(&server.try_create(request).await.expect("a session"));
+    settled(&server).await;
+    let damage = "UPDATE user_sessions SET device = '{\"name\": 7}'";
+    server.db.connect().await.batch_execute(damage).await.expect("damage");
+    let now = server.clock.now().to_rfc3339();
+    shown_elsewhere(&server, &id, &now).await;
+    settled(&server).await;
+    let [alert] = &alerts(&server, "ada").await[..] else { panic!("not one alert") };
+    assert_eq!((alert.rule_id.as_str(), &alert.session_id), ("session_hijack", &id));
+    assert_eq!(alert.action_taken(), alerts_pb::ActionTaken::None);
+    assert_eq!(server.activities(TERMINATED).await, 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hijacked_session_ends_at_once_with_one_alert_that_says_so() {
     let server = detect_with(pb::DetectionPolicy {
@@ -88,11 +119,7 @@ async fn a_step_up_is_demanded_once_and_not_of_who_has_done_it() {
     let late = (server.clock.now() + Duration::seconds(1)).to_rfc3339();
     server.advance(Duration::seconds(2));
     let (_, tokens) = server.step_up(&id).await;
-    let seen = "INSERT INTO session_activities (tenant_id, user_id, occurred_at, activity_id, kind,
-            principal, session_id, ip_address, user_agent)
-        VALUES ('default', 'ada', $1::text::timestamptz, gen_random_uuid(), 26, 'test', $2::text::uuid,
-            '203.0.113.9', 'curl/8')";
-    server.db.connect().await.execute(seen, &[&late, &id]).await.expect("a row");
+    shown_elsewhere(&server, &id, &late).await;
     settled(&server).await;
     assert_eq!(alerts(&server, "ada").await[0].occurrence_count, 3);
     assert_eq!(server.activities(STEP_UP_REQUIRED).await, 1);

@@ -2,6 +2,7 @@
 //! steps are those of docs/RESTORE.md.
 
 use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,32 +12,33 @@ use sessiond::grpc::pb::alert as alerts;
 use sessiond::grpc::pb::session as pb;
 use sessiond::model::lineage::OnRestore;
 
-use crate::harness::calls::{new_session, parts};
-use crate::harness::cluster::{Db, connect, own_cluster};
+use crate::harness::calls::{new_session, parts, reason};
+use crate::harness::cluster::{Db, bin_dir, connect, own_cluster};
 use crate::harness::process::{Place, outcome};
 use crate::harness::scrape::{scrape, with_port};
+use crate::harness::stepping::second_factor;
 use crate::harness::wait::until;
 use crate::harness::{TestServer, clock, start_on};
 
 const RESTORED: &str = "sessiond_database_restored_total";
 
-/// Runs one of Postgres's programs, beside those in use or in the path.
-fn run<S: AsRef<OsStr>>(cluster: &DevPostgres, program: &str, arguments: &[S]) {
-    let beside = cluster.bin_dir().join(program);
+/// Runs a program, one of Postgres's beside those in use or one in the path.
+async fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S]) {
+    let beside = bin_dir().await.join(program);
     let program = if beside.is_file() { beside } else { PathBuf::from(program) };
     let done = Command::new(&program).args(arguments).output().expect("the program runs");
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{}: {said}", program.display());
 }
 
-fn dump(cluster: &DevPostgres, file: &Path) {
+async fn dump(cluster: &DevPostgres, file: &Path) {
     let (url, file) = (cluster.url("sessiond"), file.to_str().expect("text"));
-    run(cluster, "pg_dump", &["--format=custom", "--file", file, url.as_str()]);
+    run("pg_dump", &["--format=custom", "--file", file, url.as_str()]).await;
 }
 
-fn restore(cluster: &DevPostgres, file: &Path) {
+async fn restore(cluster: &DevPostgres, file: &Path) {
     let (url, file) = (cluster.url("sessiond"), file.to_str().expect("text"));
-    run(cluster, "pg_restore", &["--dbname", url.as_str(), file]);
+    run("pg_restore", &["--dbname", url.as_str(), file]).await;
 }
 
 /// Puts an empty database in the place of the one that is there, whoever is connected.
@@ -89,11 +91,11 @@ async fn a_dump_moves(spent_there: u32, spent_here: u32) {
     assert_eq!(scrape(&server).await[RESTORED], 0.0);
     let (_, clock) = server.stop().await;
     let file = dir.path().join("dump");
-    dump(&there, &file);
+    dump(&there, &file).await;
 
     let (here, _dir) = own_cluster().await;
     spend(&here, spent_here).await;
-    restore(&here, &file);
+    restore(&here, &file).await;
     let server = start_on(Db::of(&here), clock, with_port).await;
     assert_eq!(server.validate(&token).await.outcome(), pb::Outcome::Inactive);
     assert_eq!(server.validate(&good).await.outcome(), pb::Outcome::Active);
@@ -155,12 +157,12 @@ async fn restored_under_replicas(on_restore: OnRestore) -> Restored {
     other.tenant_id = "other".to_owned();
     let (_, of_other, _) = parts(&server.try_create(other).await.expect("a session"));
     let file = dir.path().join("dump");
-    dump(&cluster, &file);
+    dump(&cluster, &file).await;
     server.terminate(&ended).await.expect("ok").expect("the session");
     assert_eq!(server.validate_now(&token).await.outcome(), pb::Outcome::Inactive);
     server.advance(chrono::Duration::seconds(1));
     replace(&cluster).await;
-    restore(&cluster, &file);
+    restore(&cluster, &file).await;
     until_restored(&server, 1.0).await;
     until_restored(&replica, 1.0).await;
     assert_one_alert(&server).await;
@@ -201,9 +203,32 @@ async fn what_an_older_dump_revives_is_over_if_the_operator_says_so() {
     assert_one_alert(server).await;
 }
 
-fn copy(from: &Path, to: &Path) {
-    let done = Command::new("cp").arg("-a").args([from, to]).status().expect("cp runs");
-    assert!(done.success(), "{} to {}", from.display(), to.display());
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_to_end_is_neither_refreshed_nor_renewed_before_its_row_says_so() {
+    let server = start_on(Db::fresh().await, clock(), with_port).await;
+    let (ada, access, refresh) = parts(&server.create("ada").await);
+    let (bob, ..) = parts(&server.create("bob").await);
+    server.advance(chrono::Duration::seconds(1));
+    let (db, clock) = server.stop().await;
+    let restored = "INSERT INTO database_restores (lineage, noticed_at, end_all, complete)
+        SELECT gen_random_uuid(), max(created_at) + interval '1 second', true, false FROM user_sessions";
+    db.connect().await.batch_execute(restored).await.expect("a row");
+    // Whoever ends them waits for this.
+    let held = db.hold("LOCK TABLE database_restores IN EXCLUSIVE MODE").await;
+    let server = start_on(db, clock, with_port).await;
+    assert_eq!(server.validate(&access).await.outcome(), pb::Outcome::Inactive);
+    let refreshed = server.refresh(&refresh).await;
+    assert_eq!(reason(&refreshed.expect_err("it is over")), "SESSION_TERMINATED");
+    let renewed = server.reauthenticate(second_factor(&bob)).await;
+    assert_eq!(reason(&renewed.expect_err("it is over")), "SESSION_TERMINATED");
+    let left = "SELECT count(*) FROM database_restores WHERE NOT complete";
+    assert_eq!(server.db.count(left).await, 1);
+    drop(held);
+    until(async || server.db.count(left).await == 0).await;
+    for id in [ada, bob] {
+        let session = server.get(&id).await.expect("the session");
+        assert_eq!(session.end_reason(), pb::EndReason::DataRegression);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,14 +237,11 @@ async fn a_backup_of_the_cluster_is_told_of_after_a_start_too() {
     let (process, mut client) = place.serve().await;
     let created = client.create_session(new_session("ada")).await.expect("a session").into_inner();
     let (id, token, _) = parts(&created);
-    process.signal(Signal::TERM);
-    let first = process.ended().await;
-    assert!(first.status.success() && !first.err.contains("was restored"), "{}", first.err);
     let (cluster, backup) =
         (place.data_dir().join("postgres"), place.data_dir().with_extension("backup"));
-    copy(&cluster, &backup);
-
-    let (process, mut client) = place.serve().await;
+    // While it serves.
+    let to = backup.to_str().expect("text");
+    run("pg_basebackup", &["--pgdata", to, "--checkpoint=fast", "--dbname", &place.url()]).await;
     let target = pb::terminate_session_request::Target::SessionId(id);
     let request = pb::TerminateSessionRequest { target: Some(target), ..Default::default() };
     client.terminate_session(request).await.expect("it ends");
@@ -228,8 +250,11 @@ async fn a_backup_of_the_cluster_is_told_of_after_a_start_too() {
     let second = process.ended().await;
     assert!(second.status.success() && !second.err.contains("was restored"), "{}", second.err);
 
+    // Whoever restores sees to it that Postgres may read it.
+    let owner = std::fs::metadata(&cluster).expect("a directory");
+    run("chown", &["-R", &format!("{}:{}", owner.uid(), owner.gid()), to]).await;
     std::fs::remove_dir_all(&cluster).expect("our directory");
-    copy(&backup, &cluster);
+    std::fs::rename(&backup, &cluster).expect("the backup in its place");
     let (process, mut client) = place.serve().await;
     assert_eq!(outcome(&mut client, &token).await, pb::Outcome::Active, "it is back");
     let alerts =

@@ -1,15 +1,15 @@
-//! WatchRevocations at its limits: more revocations than a message or a cursor takes.
+//! WatchRevocations at its limits: many revocations at once, too many gateways, and one that does not read.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use sessiond::grpc::pb::session as pb;
 use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
-use tonic::transport::Channel;
-use tonic::{Status, Streaming};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status, Streaming};
 
-use crate::harness::calls::parts;
-use crate::harness::{TestServer, start};
+use crate::harness::calls::{parts, reason};
+use crate::harness::{TestServer, start, start_with, wait};
 
 type Stream = Streaming<pb::WatchRevocationsResponse>;
 
@@ -77,4 +77,54 @@ async fn more_than_a_page_is_told_whole_and_more_than_twenty_thousand_anew() {
     let (resync, subjects, _) = told(&server, &cursor).await;
     assert_eq!((resync, subjects.len()), (true, 22_501), "all that is in force");
     assert!(subjects.contains(&id));
+}
+
+/// A gateway past its first message, as soon as there is a place for it.
+async fn gateway(channel: Channel) -> Stream {
+    let mut opened = None;
+    wait::until(async || {
+        let Ok(mut stream) = open(channel.clone(), "calm", "").await else { return false };
+        opened = message(&mut stream).await.is_ok().then_some(stream);
+        opened.is_some()
+    })
+    .await;
+    opened.expect("a place")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_beyond_the_places_is_refused_until_one_leaves_or_does_not_read() {
+    let server = start_with(|settings| {
+        settings.watch.patience = Duration::from_secs(1);
+        settings.watch.gateways = 3;
+    })
+    .await;
+    // More than the messages that a stream queues hold.
+    revoke(&server, 45_000).await;
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        streams.push(gateway(server.channel()).await);
+    }
+    let full = open(server.channel(), "calm", "").await.expect_err("no place");
+    assert_eq!((full.code(), reason(&full).as_str()), (Code::ResourceExhausted, "OVERLOADED"));
+
+    drop(streams.pop());
+    let thin = Endpoint::from_shared(format!("http://{}", server.addr)).expect("an address");
+    let thin = thin.initial_stream_window_size(65_535).initial_connection_window_size(65_535);
+    let thin = thin.connect().await.expect("the server accepts");
+    let mut silent = None;
+    wait::until(async || {
+        silent = open(thin.clone(), "", "").await.ok();
+        silent.is_some()
+    })
+    .await;
+    // Nothing of what is told to it is read, until its place is somebody else's.
+    streams.push(gateway(server.channel()).await);
+    let mut silent = silent.expect("a stream");
+    let end = loop {
+        match message(&mut silent).await {
+            Ok(message) => assert!(message.cursor.is_empty(), "it was told all"),
+            Err(end) => break end,
+        }
+    };
+    assert_eq!((end.code(), reason(&end).as_str()), (Code::ResourceExhausted, "WATCH_TOO_SLOW"));
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use prometheus::IntCounter;
+
 use crate::detection::Finding;
 use crate::error::Result;
 use crate::model::alert::ActionTaken;
@@ -16,10 +18,12 @@ use crate::store::{Connection, sessions};
 pub(super) type Taken = BTreeMap<SessionKey, ActionTaken>;
 
 /// Adds to `changes` what the findings do to their sessions, each at most once; ending one outweighs the rest.
-/// Locks the sessions, so no alert may be locked before. `changes` begin after that.
+/// Locks the sessions, so no alert may be locked before. `changes` begin after that. To one whose row makes no sense
+/// nothing is done; it is counted in `passed_over`, and its alerts are raised all the same.
 pub(super) async fn enforce(
     conn: &mut Connection,
     touches: &Touches,
+    passed_over: &IntCounter,
     findings: &[Finding],
     changes: &mut Changes,
 ) -> Result<Taken> {
@@ -27,10 +31,9 @@ pub(super) async fn enforce(
     let wanted: Vec<(SessionKey, &Finding)> =
         acting.filter_map(|finding| Some((session_of(finding)?, finding))).collect();
     let keys: BTreeSet<&SessionKey> = wanted.iter().map(|(key, _)| key).collect();
-    if keys.is_empty() {
-        return Ok(Taken::new());
-    }
-    let locked = sessions::lock(conn, &keys.into_iter().collect::<Vec<_>>()).await?;
+    let keys: Vec<&SessionKey> = keys.into_iter().collect();
+    let (locked, damaged) = sessions::lock_sound(conn, &keys).await?;
+    passed_over.inc_by(damaged.len() as u64);
     let now = changes.at();
     let mut taken = Taken::new();
     for mut session in locked.into_iter().filter(|session| session.state == State::Active) {

@@ -18,6 +18,7 @@ use crate::model::user_device::UserDevice;
 use crate::session::lanes::Work;
 use crate::session::location::Locator;
 use crate::session::refresh::{Rate, invalid};
+use crate::session::restore::Cutoff;
 use crate::session::reuse;
 use crate::session::rotation::{Verdict, judge};
 use crate::session::touch::Touches;
@@ -48,6 +49,7 @@ pub(super) struct Batch {
     pub touches: Touches,
     pub locator: Locator,
     pub reader: SessionReader,
+    pub cutoff: Cutoff,
 }
 
 impl Work for Batch {
@@ -147,6 +149,7 @@ impl Decisions<'_> {
             self.changes.record_refresh(session, &job.principal);
             return Ok(());
         }
+        self.batch.cutoff.apply(session, &mut self.changes);
         if let State::Ended(end) = session.state_at(self.now) {
             let settled = session.settled_at(self.now, self.batch.touches.settled_after());
             if session.state == State::Active

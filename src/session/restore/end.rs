@@ -9,7 +9,7 @@ use super::{Parts, RestoreWatch};
 use crate::clock::Time;
 use crate::error::Result;
 use crate::model::activity::SYSTEM;
-use crate::model::session::{EndReason, Session, SessionFilter};
+use crate::model::session::{EndReason, Session, SessionFilter, State};
 use crate::session::terminate_many::MassTermination;
 use crate::store::changes::Changes;
 use crate::store::lineage;
@@ -18,6 +18,9 @@ use crate::store::lineage;
 const BATCH: i64 = 100;
 /// How long one slice may take.
 const SLICE: Duration = Duration::from_secs(5);
+
+const REASON: EndReason = EndReason::DataRegression;
+const NOTE: &str = "the database was restored";
 
 /// Sessions that are over although their rows do not say so yet. Cheap to clone; clones share it.
 #[derive(Clone)]
@@ -33,6 +36,13 @@ impl Cutoff {
     /// True if the session began before.
     pub fn covers(&self, session: &Session) -> bool {
         session.created_at.timestamp_micros() < self.0.load(Ordering::Acquire)
+    }
+
+    /// Ends a locked session that began before, if its row does not say so yet.
+    pub fn apply(&self, session: &mut Session, changes: &mut Changes) {
+        if self.covers(session) && session.state_at(changes.at()) == State::Active {
+            changes.end_session(session, REASON, None, Some(NOTE.to_owned()));
+        }
     }
 
     pub(super) fn set(&self, at: Option<Time>) {
@@ -84,8 +94,8 @@ impl RestoreWatch {
             tenant,
             filter: SessionFilter { created_before, ..SessionFilter::default() },
             except: None,
-            reason: EndReason::DataRegression,
-            note: Some("the database was restored".to_owned()),
+            reason: REASON,
+            note: Some(NOTE.to_owned()),
             dry_run: false,
             expected_max: None,
             request: None,

@@ -112,6 +112,11 @@ pub async fn connect(url: &str) -> tokio_postgres::Client {
     client
 }
 
+/// Where Postgres's programs are.
+pub async fn bin_dir() -> PathBuf {
+    shared().await.bin_dir().to_owned()
+}
+
 async fn shared() -> &'static DevPostgres {
     TEMPLATE
         .get_or_init(|| async {
