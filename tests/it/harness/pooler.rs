@@ -98,16 +98,27 @@ async fn lend(
             if matches!(said[0], b'Q' | b'S') && !in_transaction(&mut server, &mut client).await? {
                 break;
             }
-            said = message(&mut client).await?;
+            said = match message(&mut client).await {
+                Ok(said) => said,
+                Err(gone) => {
+                    // Nothing of it is left for who comes next.
+                    for end in [&b"S\0\0\0\x04"[..], b"Q\0\0\0\x0dROLLBACK\0"] {
+                        server.write_all(end).await?;
+                        in_transaction(&mut server, &mut client).await?;
+                    }
+                    return Err(gone);
+                }
+            };
         }
     }
 }
 
-/// Passes an answer on; whether a transaction is open after it.
+/// Passes an answer on, also to a client that is gone; whether a transaction is open after it.
 async fn in_transaction(server: &mut UnixStream, client: &mut UnixStream) -> std::io::Result<bool> {
     loop {
         let answer = message(server).await?;
-        client.write_all(&answer).await?;
+        // What is not taken is read all the same.
+        let _ = client.write_all(&answer).await;
         if answer[0] == b'Z' {
             return Ok(answer[5] != b'I');
         }
