@@ -1,4 +1,4 @@
-//! Deliberate faults, one at a time, that the history checker must find (`tests/README.md`). Never in a release.
+//! Deliberate faults, one at a time, that tests must find (`tests/README.md`, `.ci/run`). Never in a release.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::alert::read::not_found;
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Reason, Result, Violation};
-use crate::model::alert::{ActionTaken, Alert, AlertState, Category, Severity, Suppression};
+use crate::model::alert::{Alert, Category, Severity, Suppression};
 use crate::model::evidence::Evidence;
 use crate::model::ids::{TenantId, UserId};
 use crate::model::request::{Remembered, RequestId};
@@ -97,32 +97,19 @@ impl Raise {
     }
 
     fn alert(&self, report: &Report, session: Option<&Session>, now: Time) -> Alert {
+        let (tenant, rule) = (report.tenant.clone(), (report.rule_id.as_str(), 1));
+        let kind = (report.category, report.severity);
         Alert {
-            id: self.clock.new_id(),
-            tenant: report.tenant.clone(),
             user: session.map(|session| session.key.user.clone()).or_else(|| report.user.clone()),
             session: report.session,
             device: report.device.or(session.map(|session| session.device.id)),
-            category: report.category,
-            severity: report.severity,
-            rule_id: report.rule_id.clone(),
-            rule_version: 1,
             title: report.title.clone(),
             description: report.description.clone(),
             evidence: Evidence { values: report.values.clone(), typed: None },
             dedup_key: dedup_key(report),
             dedup_until: Some(now + report.window),
-            is_over: false,
-            suppression: None,
-            suppressed_until: None,
             raised_by: report.principal.clone(),
-            occurrence_count: 1,
-            first_seen_at: now,
-            last_seen_at: now,
-            action_taken: ActionTaken::None,
-            state: AlertState::Open,
-            notes: Vec::new(),
-            revision: 1,
+            ..Alert::opened(self.clock.new_id(), tenant, now, rule, kind)
         }
     }
 }

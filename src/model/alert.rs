@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::clock::Time;
+use crate::model::activity::SYSTEM;
 use crate::model::evidence::Evidence;
 use crate::model::ids::{TenantId, UserId};
 
@@ -53,6 +54,46 @@ pub struct Alert {
     pub notes: Vec<Note>,
     /// Counts changes; the etag.
     pub revision: i32,
+}
+
+impl Alert {
+    /// An open alert of `rule` (its id and version) that this service raises for the first time at `now`, about
+    /// nobody and nothing in particular. What else there is to say is for who raises it.
+    pub fn opened(
+        id: Uuid,
+        tenant: TenantId,
+        now: Time,
+        (rule, version): (&str, i32),
+        (category, severity): (Category, Severity),
+    ) -> Alert {
+        Alert {
+            id,
+            tenant,
+            user: None,
+            session: None,
+            device: None,
+            category,
+            severity,
+            rule_id: rule.to_owned(),
+            rule_version: version,
+            title: String::new(),
+            description: String::new(),
+            evidence: Evidence::default(),
+            dedup_key: String::new(),
+            dedup_until: None,
+            is_over: false,
+            suppression: None,
+            suppressed_until: None,
+            raised_by: SYSTEM.to_owned(),
+            occurrence_count: 1,
+            first_seen_at: now,
+            last_seen_at: now,
+            action_taken: ActionTaken::None,
+            state: AlertState::Open,
+            notes: Vec::new(),
+            revision: 1,
+        }
+    }
 }
 
 /// Where an alert stands. Who and when stay with the states that have them.

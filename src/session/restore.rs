@@ -18,8 +18,7 @@ use crate::cache::tail::Tail;
 use crate::clock::{Clock, Time};
 use crate::error::Result;
 use crate::metrics::Metrics;
-use crate::model::activity::SYSTEM;
-use crate::model::alert::{ActionTaken, Alert, AlertState, Category, DATA_REGRESSION, Severity};
+use crate::model::alert::{Alert, Category, DATA_REGRESSION, Severity};
 use crate::model::evidence::Evidence;
 use crate::model::ids::TenantId;
 use crate::model::lineage::{Continuity, DatabasePosition, OnRestore, Remembered};
@@ -166,16 +165,8 @@ fn alert(
         ("position", found.beat.to_string()),
         ("position_seen_before", seen),
     ];
+    let kind = (Category::DataIntegrity, Severity::Critical);
     Alert {
-        id,
-        tenant: TenantId::default(),
-        user: None,
-        session: None,
-        device: None,
-        category: Category::DataIntegrity,
-        severity: Severity::Critical,
-        rule_id: DATA_REGRESSION.to_owned(),
-        rule_version: 1,
         title: "The database was restored".to_owned(),
         description: format!(
             "The database was restored: {}. What was committed after the backup is lost: sessions \
@@ -187,17 +178,6 @@ fn alert(
             typed: None,
         },
         dedup_key: format!("{DATA_REGRESSION}:restore:{}", found.lineage),
-        dedup_until: None,
-        is_over: false,
-        suppression: None,
-        suppressed_until: None,
-        raised_by: SYSTEM.to_owned(),
-        occurrence_count: 1,
-        first_seen_at: now,
-        last_seen_at: now,
-        action_taken: ActionTaken::None,
-        state: AlertState::Open,
-        notes: Vec::new(),
-        revision: 1,
+        ..Alert::opened(id, TenantId::default(), now, (DATA_REGRESSION, 1), kind)
     }
 }

@@ -1,12 +1,10 @@
 //! The alerts that refresh itself raises: a stolen token, and a database that lost writes.
 
 use crate::clock::Time;
-use crate::model::activity::SYSTEM;
-use crate::model::alert::{
-    ActionTaken, Alert, AlertState, Category, DATA_REGRESSION, REFRESH_REUSE, Severity,
-};
+use crate::model::alert::{ActionTaken, Alert, Category, DATA_REGRESSION, REFRESH_REUSE, Severity};
 use crate::model::device::ClientContext;
 use crate::model::evidence::{Evidence, RefreshReuse, TypedEvidence};
+use crate::model::ids::SessionKey;
 use crate::model::session::Session;
 use uuid::Uuid;
 
@@ -70,31 +68,14 @@ fn alert(
     (rule, category): (&str, Category),
     evidence: TypedEvidence,
 ) -> Alert {
+    let SessionKey { tenant, user, session: of } = &session.key;
     Alert {
-        id,
-        tenant: session.key.tenant.clone(),
-        user: Some(session.key.user.clone()),
-        session: Some(session.key.session),
+        user: Some(user.clone()),
+        session: Some(*of),
         device: Some(session.device.id),
-        category,
-        severity: Severity::Critical,
-        rule_id: rule.to_owned(),
-        rule_version: 1,
-        title: String::new(),
-        description: String::new(),
         evidence: Evidence { typed: Some(evidence), ..Evidence::default() },
-        dedup_key: format!("{rule}:{}", session.key.session),
-        dedup_until: None,
-        is_over: false,
-        suppression: None,
-        suppressed_until: None,
-        raised_by: SYSTEM.to_owned(),
-        occurrence_count: 1,
-        first_seen_at: now,
-        last_seen_at: now,
+        dedup_key: format!("{rule}:{of}"),
         action_taken: ActionTaken::SessionTerminated,
-        state: AlertState::Open,
-        notes: Vec::new(),
-        revision: 1,
+        ..Alert::opened(id, tenant.clone(), now, (rule, 1), (category, Severity::Critical))
     }
 }

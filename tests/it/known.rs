@@ -1,11 +1,11 @@
 //! Sessions known by heart: what is revoked is refused, here at once and elsewhere within the bound.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
 use sessiond::grpc::pb::session as pb;
 use sessiond::grpc::pb::session::validate_session_request::Freshness;
+use tokio::sync::SetOnce;
 use tonic::Code;
 
 use crate::harness::calls::{assert_unavailable, new_session, parts, successor, violations};
@@ -79,13 +79,16 @@ async fn no_read_under_way_brings_back_what_was_ended() {
     for _ in 0..200 {
         join_all((0..5).map(async |_| {
             let (id, token, _) = parts(&slow.create("ada").await);
-            let ended = AtomicBool::new(false);
-            // Half of them read, and keep what they read; half of them take what is kept.
+            let ended = SetOnce::new();
+            // Half of them read, and keep what they read; half of them take what is kept, when it matters.
             let loops = (0..8).map(async |number| {
                 let freshness = (number % 2 == 0).then_some(Freshness::Strong(true));
+                if freshness.is_none() {
+                    ended.wait().await;
+                }
                 let mut rounds_after = 0;
                 while rounds_after < 3 {
-                    let too_late = ended.load(Ordering::SeqCst);
+                    let too_late = ended.initialized();
                     let judged = match slow.validate_as(&token, freshness.clone()).await {
                         Ok(judged) => judged,
                         // On a machine that is too busy nobody can tell.
@@ -103,7 +106,7 @@ async fn no_read_under_way_brings_back_what_was_ended() {
             });
             let ending = async {
                 wait::until(async || slow.terminate(&id).await.is_ok()).await;
-                ended.store(true, Ordering::SeqCst);
+                ended.set(()).expect("it ends once");
             };
             join(join_all(loops), ending).await;
         }))
