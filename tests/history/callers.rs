@@ -97,7 +97,7 @@ impl Caller<'_> {
 }
 
 /// Sessions of each user that are looked at once more, the newest.
-const LOOKED_AT: usize = 100;
+const LOOKED_AT: usize = 30;
 /// How many at once.
 const ABREAST: usize = 32;
 
