@@ -8,6 +8,7 @@ use tonic::transport::Channel;
 
 use crate::call::Call;
 use crate::directory::Known;
+use crate::keys;
 use crate::make::{self, Kind};
 use crate::pause;
 use crate::record::{How, Outcome, What};
@@ -31,6 +32,7 @@ pub async fn run(world: Arc<World>, caller: u32) {
         match rng.below(1000) {
             0..8 => caller.crowd(&mut rng).await,
             8..14 => caller.rivals(&mut rng).await,
+            14..44 => caller.probe(&mut rng).await,
             _ => caller.one(&mut rng).await,
         }
         pause(Duration::from_millis(rng.between(0, 4))).await;
@@ -48,7 +50,10 @@ impl Caller<'_> {
     async fn one(&self, rng: &mut Rng) {
         let (kind, who) = (make::kind(rng), make::user(rng));
         let (replica, again, retries) = (self.home(rng), rng.below(REPLICAS), rng.chance(70));
-        let Some(call) = make::call(kind, who, &self.world.directory, rng) else { return };
+        let Some(mut call) = make::call(kind, who, &self.world.directory, rng) else { return };
+        if !call.foreign && rng.chance(6) {
+            call.role = Some(self.world.keys.role(rng));
+        }
         let outcome = self.send(replica, &call).await;
         if retries && matches!(outcome, Outcome::Unknown(_)) {
             self.send(again, &call).await;
@@ -88,6 +93,12 @@ impl Caller<'_> {
         let Some(call) = make::call(Kind::Refresh, who, directory, rng) else { return };
         let places: Vec<usize> = (0..RIVALS).map(|_| rng.below(REPLICAS)).collect();
         join_all(places.iter().map(|replica| self.send(*replica, &call))).await;
+    }
+
+    /// What a role may do, or a path.
+    async fn probe(&self, rng: &mut Rng) {
+        let call = keys::probe(&self.world.keys, &self.world.directory, rng);
+        self.send(self.home(rng), &call).await;
     }
 
     async fn send(&self, replica: usize, call: &Call) -> Outcome {

@@ -5,6 +5,7 @@ mod deaths;
 mod expiry;
 mod good;
 mod limits;
+mod permissions;
 mod requests;
 mod tokens;
 mod trail;
@@ -24,4 +25,5 @@ pub fn all(history: &History, judge: &mut Judge) {
     expiry::check(history, judge);
     requests::check(history, judge);
     answers::check(history, judge);
+    permissions::check(history, judge);
 }

@@ -55,7 +55,8 @@ impl History {
         let mut by_session: HashMap<Uuid, Vec<usize>> = HashMap::new();
         let mut births: HashMap<Uuid, Birth> = HashMap::new();
         let mut first_sent: HashMap<Uuid, Micros> = HashMap::new();
-        for (at, op) in ops.iter().enumerate() {
+        // What was denied asked for nothing.
+        for (at, op) in ops.iter().enumerate().filter(|(_, op)| !op.is_denied()) {
             if let Some(session) = op.session() {
                 by_session.entry(session).or_default().push(at);
             }
@@ -133,7 +134,8 @@ impl History {
 
     /// When what it asks for was asked for first: a repeated request counts from then on.
     pub fn asked(&self, op: &Op) -> Micros {
-        op.request.map_or(op.start, |(id, _)| self.first_sent[&id].min(op.start))
+        let first = op.request.and_then(|(id, _)| self.first_sent.get(&id));
+        first.map_or(op.start, |first| op.start.min(*first))
     }
 
     /// When this alert was resolved first, or may have been.

@@ -9,6 +9,7 @@ mod check;
 mod directory;
 mod history;
 mod judge;
+mod keys;
 mod make;
 mod make_alerts;
 mod make_many;

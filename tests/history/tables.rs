@@ -49,6 +49,7 @@ pub struct Change {
     pub end_reason: Option<i16>,
     pub generation: Option<u32>,
     pub name: String,
+    pub principal: String,
     pub xid: i64,
     pub committed: Micros,
 }
@@ -131,7 +132,7 @@ const SESSIONS: &str = "SELECT session_id::text, tenant_id, user_id, client_id,
 
 const TRAIL: &str = "SELECT activity_id::text, tenant_id, user_id, session_id::text,
     device_id::text, alert_id::text, coalesce(client_id, ''), kind, end_reason, generation,
-    coalesce(name, ''), xid::text::bigint, micros(pg_xact_commit_timestamp(xid::xid))
+    coalesce(name, ''), xid::text::bigint, micros(pg_xact_commit_timestamp(xid::xid)), principal
     FROM session_activities ORDER BY 13, 12, occurred_at, activity_id";
 
 const DEVICES: &str = "SELECT device_id::text, tenant_id, user_id, revision FROM devices";
@@ -205,6 +206,7 @@ fn change(row: &Row, epoch: &Epoch) -> Change {
         end_reason: row.get(8),
         generation: row.get::<_, Option<i32>>(9).and_then(|it| u32::try_from(it).ok()),
         name: row.get(10),
+        principal: row.get(13),
         xid: row.get(11),
         committed: row.get::<_, Option<i64>>(12).map_or(0, |wall| epoch.of_wall(wall)),
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use chrono::Duration as Span;
 use futures_util::future::join_all;
 use prost::Message;
 use sessiond::dev_postgres::{DevPostgres, MAX_CONNECTIONS, Options};
@@ -17,6 +18,7 @@ use tonic::{Code, Status};
 use crate::answer::Raw;
 use crate::call::{Call, refused};
 use crate::directory::{Directory, Pair};
+use crate::keys::Keys;
 use crate::pause;
 use crate::proxy::Proxy;
 use crate::record::{Answer, Epoch, Op, Outcome, Recorder};
@@ -30,6 +32,7 @@ pub struct World {
     pub epoch: Epoch,
     pub postgres: DevPostgres,
     pub replicas: [Replica; REPLICAS],
+    pub keys: Keys,
     pub directory: Directory,
     pub recorder: Recorder,
     /// Callers stop when it is set.
@@ -63,24 +66,27 @@ impl World {
             let (number, proxy) = numbered.next().expect("one for each");
             Replica::new(number, proxy, master_key.clone())
         });
+        // The first start makes the tables.
+        let starting = replicas.each_ref().map(|replica: &Replica| replica.start(Span::zero()));
+        join_all(starting).await;
+        let keys = Keys::make(&postgres.url("sessiond")).await?;
         let world = Arc::new(World {
             seed,
             epoch: Epoch::begin(),
             postgres,
             replicas,
+            keys,
             directory: Directory::default(),
             recorder: Recorder::default(),
             over: AtomicBool::new(false),
             _home: home,
         });
-        join_all(world.replicas.iter().map(|replica| replica.start(chrono::Duration::zero())))
-            .await;
         let mut client = SessionServiceClient::new(world.replicas[0].channel());
         for policy in policies() {
             let policy = Some(policy);
             client.update_policy(pb::UpdatePolicyRequest { policy, ..Default::default() }).await?;
         }
-        // A create that begins that much later obeys, on every replica.
+        // A create that begins that much later obeys, on every replica; and keys are known there.
         pause(BOUND).await;
         Ok(world)
     }
@@ -133,7 +139,7 @@ impl World {
         call: &Call,
     ) -> Outcome {
         let start = self.epoch.now();
-        let answer = call.send(channel).await;
+        let answer = call.send(channel, self.keys.of(call.role)).await;
         let end = self.epoch.now();
         let outcome = match &answer {
             Ok(raw) => Outcome::Ok(Box::new(raw.essence(&self.epoch))),
@@ -142,6 +148,7 @@ impl World {
         self.recorder.push(Op {
             caller,
             replica,
+            role: call.role,
             start,
             end,
             who: call.who,
