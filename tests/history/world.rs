@@ -18,6 +18,7 @@ use tonic::{Code, Status};
 use crate::answer::Raw;
 use crate::call::{Call, refused};
 use crate::directory::{Directory, Pair};
+use crate::disk::Disk;
 use crate::keys::Keys;
 use crate::pause;
 use crate::proxy::Proxy;
@@ -26,6 +27,15 @@ use crate::replica::{BOUND, Replica};
 use crate::users::{TENANTS, USERS, policies};
 
 pub const REPLICAS: usize = 3;
+
+/// When each change was committed is what the tables are to tell; and a file of the log is to be a new one, which a full
+/// disk does not give.
+const SETTINGS: [&str; 4] = [
+    "track_commit_timestamp = on",
+    "min_wal_size = '32MB'",
+    "max_wal_size = '64MB'",
+    "wal_recycle = off",
+];
 
 pub struct World {
     pub seed: u64,
@@ -37,6 +47,8 @@ pub struct World {
     pub recorder: Recorder,
     /// Callers stop when it is set.
     pub over: AtomicBool,
+    /// Where it may be mounted.
+    pub disk: Option<Disk>,
     _home: tempfile::TempDir,
 }
 
@@ -44,6 +56,7 @@ impl World {
     /// Everything up, the policies in force.
     pub async fn start(seed: u64) -> anyhow::Result<Arc<World>> {
         let home = tempfile::Builder::new().prefix("sessiond-history-").tempdir()?;
+        let disk = Disk::mount(home.path());
         open_to_all(home.path())?;
         let data_dir = home.path().join("home");
         // A killed server loses nothing for it: only a crash of the machine would.
@@ -51,8 +64,9 @@ impl World {
             Options { data_dir, pg_bin: None, fsync: false, max_connections: MAX_CONNECTIONS };
         let postgres = tokio::task::spawn_blocking(|| DevPostgres::start(options)).await??;
         let admin = connect(&postgres.url("sessiond")).await?;
-        // When each change was committed is what the tables are to tell.
-        admin.batch_execute("ALTER SYSTEM SET track_commit_timestamp = on").await?;
+        for setting in SETTINGS {
+            admin.execute(&format!("ALTER SYSTEM SET {setting}"), &[]).await?;
+        }
         let postgres = tokio::task::spawn_blocking(move || {
             postgres.halt();
             postgres.resume().map(|()| postgres)
@@ -79,6 +93,7 @@ impl World {
             directory: Directory::default(),
             recorder: Recorder::default(),
             over: AtomicBool::new(false),
+            disk,
             _home: home,
         });
         let mut client = SessionServiceClient::new(world.replicas[0].channel());
