@@ -9,6 +9,7 @@ mod permissions;
 mod requests;
 mod tokens;
 mod trail;
+mod victims;
 mod watches;
 
 use crate::history::History;
@@ -19,6 +20,7 @@ pub fn all(history: &History, judge: &mut Judge) {
     deaths::check(history, judge);
     tokens::check(history, judge);
     limits::check(history, judge);
+    victims::check(history, judge);
     good::check(history, judge);
     trail::check(history, judge);
     watches::check(history, judge);

@@ -128,6 +128,10 @@ impl History {
         self.trail(id).find(|change| [kind::TERMINATED, kind::EXPIRED].contains(&change.kind))
     }
 
+    pub fn birth(&self, id: Uuid) -> Option<&Birth> {
+        self.births.get(&id)
+    }
+
     pub fn births(&self) -> impl Iterator<Item = (Uuid, &Birth)> {
         self.births.iter().map(|(id, birth)| (*id, birth))
     }

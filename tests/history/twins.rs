@@ -19,6 +19,7 @@ const TWINS: &[(&str, &str)] = &[
     ("one-more", "I5 limit"),
     ("one-less", "I5 no more victims"),
     ("spares-victims", "I5 victims"),
+    ("wrong-victims", "I5 right victims"),
     ("one-less", "I5 refusals"),
     ("new-successor", "I6 chain"),
     ("no-theft", "I7 replay"),
