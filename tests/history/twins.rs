@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
@@ -71,8 +71,9 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
     {
         let checks = TWINS.iter().filter(|(of, _)| *of == fault).map(|(_, check)| *check);
         let checks: Vec<&str> = checks.collect();
-        let mut violated = BTreeSet::new();
+        let (mut violated, mut runs, begun) = (BTreeSet::new(), 0, Instant::now());
         for run in 0..RUNS {
+            runs += 1;
             // Most are found sooner.
             let time = if run == 0 { args.time / 2 } else { args.time };
             violated.extend(self::violated(args, time, fault, run)?);
@@ -80,9 +81,11 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
                 break;
             }
         }
+        let time = begun.elapsed().as_secs();
         for check in checks {
             let found = violated.contains(check);
-            println!("{fault:<21} {check:<24} {}", if found { "found" } else { "MISSED" });
+            let word = if found { "found" } else { "MISSED" };
+            println!("{fault:<21} {check:<24} {word} in {runs} runs, {time} s");
             if !found {
                 missed.push(check);
             }
