@@ -55,8 +55,10 @@ pub async fn run(args: &Args) -> anyhow::Result<bool> {
     world.until_serving().await?;
     pause(BOUND).await;
     callers::look_at_all(&world, args.callers).await;
-    restart_all(&world).await?;
-    callers::look_at_all(&world, args.callers).await;
+    if args.restarts {
+        restart_all(&world).await?;
+        callers::look_at_all(&world, args.callers).await;
+    }
     let gaps = ticker.stop();
     let read_at = world.epoch.now();
     let tables = Tables::read(&world).await?;
