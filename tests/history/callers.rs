@@ -13,12 +13,15 @@ use crate::make::{self, Kind};
 use crate::pause;
 use crate::record::{How, Outcome, What};
 use crate::rng::Rng;
+use crate::users::FREE;
 use crate::world::{REPLICAS, World};
 
 /// Creates of one user at once, as many as a crowd of logins may be.
 const CROWD: usize = 32;
 /// Refreshes of one token at once.
 const RIVALS: usize = 16;
+/// So many refreshes later no token is a retry.
+const REFRESHES: usize = 2;
 
 /// Calls until the run is over.
 pub async fn run(world: Arc<World>, caller: u32) {
@@ -33,6 +36,7 @@ pub async fn run(world: Arc<World>, caller: u32) {
             0..8 => caller.crowd(&mut rng).await,
             8..14 => caller.rivals(&mut rng).await,
             14..44 => caller.probe(&mut rng).await,
+            44..50 => caller.thief(&mut rng).await,
             _ => caller.one(&mut rng).await,
         }
         pause(Duration::from_millis(rng.between(0, 4))).await;
@@ -93,6 +97,20 @@ impl Caller<'_> {
         let Some(call) = make::call(Kind::Refresh, who, directory, rng) else { return };
         let places: Vec<usize> = (0..RIVALS).map(|_| rng.below(REPLICAS)).collect();
         join_all(places.iter().map(|replica| self.send(*replica, &call))).await;
+    }
+
+    /// Logs in, refreshes a few times, and then presents the first token, as somebody does who copied it.
+    async fn thief(&self, rng: &mut Rng) {
+        let (who, replica, directory) = (FREE, self.home(rng), &self.world.directory);
+        let mut outcome = self.send(replica, &make::create(who, directory, rng)).await;
+        for refreshes in 0..=REFRESHES {
+            let Outcome::Ok(answer) = &outcome else { return };
+            let Some(id) = answer.session.as_ref().map(|session| session.id) else { return };
+            let Some(known) = directory.find(who, id) else { return };
+            let newest = known.tokens.last().expect("every session came with tokens");
+            let presented = if refreshes < REFRESHES { newest } else { &known.tokens[0] };
+            outcome = self.send(replica, &make::refresh(who, &known, presented)).await;
+        }
     }
 
     /// What a role may do, or a path.

@@ -174,7 +174,7 @@ pub fn validate(who: usize, known: &Known, pair: &Pair, how: How) -> Call {
     Call::new(who, what, body)
 }
 
-fn refresh(who: usize, known: &Known, pair: &Pair) -> Call {
+pub fn refresh(who: usize, known: &Known, pair: &Pair) -> Call {
     let refresh_token = pair.refresh.clone();
     let body = Body::Refresh(pb::RefreshSessionRequest { refresh_token, client: None });
     let what = What::Refresh { session: known.id, generation: pair.generation };
