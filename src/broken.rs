@@ -1,7 +1,7 @@
 //! Deliberate faults, one at a time, that tests must find (`tests/README.md`, `.ci/run`). Never in a release.
 
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 #[cfg(not(debug_assertions))]
 compile_error!("`broken` holds deliberate faults: it is for tests, never for a release");
@@ -18,4 +18,10 @@ pub fn is(fault: &str) -> bool {
 pub fn seldom() -> bool {
     static CALLS: AtomicUsize = AtomicUsize::new(0);
     CALLS.fetch_add(1, Ordering::Relaxed) % 12 == 11
+}
+
+/// True for the first call alone.
+pub fn first() -> bool {
+    static CALLED: AtomicBool = AtomicBool::new(false);
+    !CALLED.swap(true, Ordering::Relaxed)
 }

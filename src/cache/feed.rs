@@ -99,6 +99,10 @@ impl Hub {
             let _turn = self.0.db.within(async { Ok(self.0.own_reads.acquire().await) }).await?;
             self.0.now().await?
         };
+        #[cfg(feature = "broken")]
+        if from.is_some() && crate::broken::is("refuses-cursors") && crate::broken::first() {
+            return Err(Error::InvalidCursor);
+        }
         let from = match from {
             None => Position::After(now.bounded()),
             // A watcher there would wait for ever.

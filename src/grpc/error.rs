@@ -104,6 +104,10 @@ impl From<Error> for Status {
                 details.set_retry_info(Some(wait));
                 status(Code::ResourceExhausted, "called too often; nothing was done", details)
             }
+            #[cfg(feature = "broken")]
+            Error::Unavailable(_) if crate::broken::is("outage-is-logout") => {
+                status(Code::Internal, "broken", info(Reason::Internal))
+            }
             Error::Unavailable(outage) => {
                 tracing::warn!(%outage, "database unavailable");
                 let mut details = info(Reason::DatabaseUnavailable);

@@ -75,6 +75,10 @@ pub fn admit(
                 }
             }
         }
+        #[cfg(feature = "broken")]
+        if crate::broken::is("wrong-victims") {
+            left.reverse();
+        }
         left.into_iter().take(surplus).for_each(|i| ends[i] = true);
     }
     Ok(live.into_iter().filter(|i| ends[*i]).collect())

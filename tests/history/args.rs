@@ -3,12 +3,14 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-const USAGE: &str = "history [--seconds N] [--seed S] [--callers N] [--calm] [--twins [NAME]]
+const USAGE: &str =
+    "history [--seconds N] [--seed S] [--callers N] [--calm] [--no-restart] [--twins [NAME]]
 
   --seconds N   how long calls are made [20]
   --seed S      what decides which calls and faults [a new one]
   --callers N   how many call at once [32]
   --calm        no faults
+  --no-restart  everything stays up at the end
   --twins       run the broken twins, or one (needs the feature `broken`)";
 
 #[derive(Debug, Clone)]
@@ -17,6 +19,8 @@ pub struct Args {
     pub seed: u64,
     pub callers: u32,
     pub calm: bool,
+    /// Kills everything once more at the end.
+    pub restarts: bool,
     pub twins: bool,
     /// One of them alone.
     pub twin: Option<String>,
@@ -30,6 +34,7 @@ impl Args {
             seed: RandomState::new().hash_one("seed"),
             callers: 32,
             calm: false,
+            restarts: true,
             twins: false,
             twin: None,
         };
@@ -46,6 +51,7 @@ impl Args {
                     args.callers = u32::try_from(number()?).map_err(|_| USAGE.to_owned())?;
                 }
                 "--calm" => args.calm = true,
+                "--no-restart" => args.restarts = false,
                 "--twins" => args.twins = true,
                 name if args.twins && !name.starts_with('-') => args.twin = Some(word),
                 // What `cargo test` gives to every test.

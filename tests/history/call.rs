@@ -4,16 +4,21 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use prost::Message;
+use sessiond::caller::permissions::Role;
 use sessiond::grpc::pb::alert as alerts;
 use sessiond::grpc::pb::alert::alert_service_client::AlertServiceClient;
 use sessiond::grpc::pb::session as pb;
 use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use tonic::client::Grpc;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
+use tonic_prost::ProstCodec;
 use tonic_types::StatusExt;
 use uuid::Uuid;
 
 use crate::answer::Raw;
+use crate::keys::Key;
 use crate::record::{Outcome, What};
 
 /// How long a caller waits for an answer.
@@ -22,6 +27,7 @@ const PATIENCE: Duration = Duration::from_millis(2_500);
 /// What is asked of whom, and the message that asks it.
 #[derive(Debug, Clone)]
 pub struct Call {
+    pub role: Option<Role>,
     pub who: usize,
     pub foreign: bool,
     pub what: What,
@@ -48,6 +54,8 @@ pub enum Body {
     Reopen(alerts::ReopenAlertRequest),
     Get(pb::GetSessionRequest),
     List(pb::ListSessionsRequest),
+    /// By this path. An empty create is an empty message of any kind.
+    Probe(String, Box<pb::CreateSessionRequest>),
 }
 
 /// Does the same with the message of each kind that may have a `request_id`.
@@ -74,6 +82,11 @@ macro_rules! with_request_id {
 }
 
 impl Call {
+    /// By a caller without a key, about what is of this user.
+    pub fn new(who: usize, what: What, body: Body) -> Call {
+        Call { role: None, who, foreign: false, what, body }
+    }
+
     /// Takes this id, if it may have one; true if it does.
     pub fn identify(&mut self, id: Uuid) -> bool {
         with_request_id!(&mut self.body, message => { message.request_id = id.to_string(); true }, false)
@@ -91,7 +104,8 @@ impl Call {
     }
 
     /// Sends it and waits for what comes of it.
-    pub async fn send(&self, channel: Channel) -> Result<Raw, Status> {
+    pub async fn send(&self, channel: Channel, key: Key) -> Result<Raw, Status> {
+        let channel = InterceptedService::new(channel, key);
         let answer =
             tokio::time::timeout(PATIENCE + Duration::from_secs(1), self.body.send(channel));
         answer.await.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer at all")))
@@ -119,7 +133,10 @@ fn within<T>(message: T) -> Request<T> {
 }
 
 impl Body {
-    async fn send(&self, channel: Channel) -> Result<Raw, Status> {
+    async fn send(&self, channel: InterceptedService<Channel, Key>) -> Result<Raw, Status> {
+        if let Body::Probe(path, message) = self {
+            return probe(channel, path, message).await;
+        }
         let mut sessions = SessionServiceClient::new(channel.clone());
         let mut alerts = AlertServiceClient::new(channel);
         Ok(match self.clone() {
@@ -172,6 +189,21 @@ impl Body {
             Body::List(m) => {
                 Raw::List(sessions.list_sessions(within(m)).await?.into_inner().sessions)
             }
+            Body::Probe(..) => unreachable!("sent above"),
         })
     }
+}
+
+/// What a path answers, of which no more is looked at than whether it does.
+async fn probe(
+    channel: InterceptedService<Channel, Key>,
+    path: &str,
+    message: &pb::CreateSessionRequest,
+) -> Result<Raw, Status> {
+    let mut grpc = Grpc::new(channel);
+    grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let codec = ProstCodec::<pb::CreateSessionRequest, ()>::default();
+    let path = path.parse().expect("a path");
+    grpc.server_streaming(within(message.clone()), path, codec).await?;
+    Ok(Raw::Done(0, true))
 }

@@ -8,16 +8,20 @@ use tonic::transport::Channel;
 
 use crate::call::Call;
 use crate::directory::Known;
+use crate::keys;
 use crate::make::{self, Kind};
 use crate::pause;
 use crate::record::{How, Outcome, What};
 use crate::rng::Rng;
+use crate::users::FREE;
 use crate::world::{REPLICAS, World};
 
 /// Creates of one user at once, as many as a crowd of logins may be.
 const CROWD: usize = 32;
 /// Refreshes of one token at once.
 const RIVALS: usize = 16;
+/// So many refreshes later no token is a retry.
+const REFRESHES: usize = 2;
 
 /// Calls until the run is over.
 pub async fn run(world: Arc<World>, caller: u32) {
@@ -31,6 +35,8 @@ pub async fn run(world: Arc<World>, caller: u32) {
         match rng.below(1000) {
             0..8 => caller.crowd(&mut rng).await,
             8..14 => caller.rivals(&mut rng).await,
+            14..44 => caller.probe(&mut rng).await,
+            44..50 => caller.thief(&mut rng).await,
             _ => caller.one(&mut rng).await,
         }
         pause(Duration::from_millis(rng.between(0, 4))).await;
@@ -48,7 +54,10 @@ impl Caller<'_> {
     async fn one(&self, rng: &mut Rng) {
         let (kind, who) = (make::kind(rng), make::user(rng));
         let (replica, again, retries) = (self.home(rng), rng.below(REPLICAS), rng.chance(70));
-        let Some(call) = make::call(kind, who, &self.world.directory, rng) else { return };
+        let Some(mut call) = make::call(kind, who, &self.world.directory, rng) else { return };
+        if !call.foreign && rng.chance(6) {
+            call.role = Some(self.world.keys.role(rng));
+        }
         let outcome = self.send(replica, &call).await;
         if retries && matches!(outcome, Outcome::Unknown(_)) {
             self.send(again, &call).await;
@@ -90,6 +99,26 @@ impl Caller<'_> {
         join_all(places.iter().map(|replica| self.send(*replica, &call))).await;
     }
 
+    /// Logs in, refreshes a few times, and then presents the first token, as somebody does who copied it.
+    async fn thief(&self, rng: &mut Rng) {
+        let (who, replica, directory) = (FREE, self.home(rng), &self.world.directory);
+        let mut outcome = self.send(replica, &make::create(who, directory, rng)).await;
+        for refreshes in 0..=REFRESHES {
+            let Outcome::Ok(answer) = &outcome else { return };
+            let Some(id) = answer.session.as_ref().map(|session| session.id) else { return };
+            let Some(known) = directory.find(who, id) else { return };
+            let newest = known.tokens.last().expect("every session came with tokens");
+            let presented = if refreshes < REFRESHES { newest } else { &known.tokens[0] };
+            outcome = self.send(replica, &make::refresh(who, &known, presented)).await;
+        }
+    }
+
+    /// What a role may do, or a path.
+    async fn probe(&self, rng: &mut Rng) {
+        let call = keys::probe(&self.world.keys, &self.world.directory, rng);
+        self.send(self.home(rng), &call).await;
+    }
+
     async fn send(&self, replica: usize, call: &Call) -> Outcome {
         let channel = self.channels[replica].clone();
         self.world.call(self.number, replica, channel, call).await
@@ -97,7 +126,7 @@ impl Caller<'_> {
 }
 
 /// Sessions of each user that are looked at once more, the newest.
-const LOOKED_AT: usize = 100;
+const LOOKED_AT: usize = 30;
 /// How many at once.
 const ABREAST: usize = 32;
 

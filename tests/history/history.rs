@@ -55,7 +55,8 @@ impl History {
         let mut by_session: HashMap<Uuid, Vec<usize>> = HashMap::new();
         let mut births: HashMap<Uuid, Birth> = HashMap::new();
         let mut first_sent: HashMap<Uuid, Micros> = HashMap::new();
-        for (at, op) in ops.iter().enumerate() {
+        // What was denied asked for nothing.
+        for (at, op) in ops.iter().enumerate().filter(|(_, op)| !op.is_denied()) {
             if let Some(session) = op.session() {
                 by_session.entry(session).or_default().push(at);
             }
@@ -127,13 +128,18 @@ impl History {
         self.trail(id).find(|change| [kind::TERMINATED, kind::EXPIRED].contains(&change.kind))
     }
 
+    pub fn birth(&self, id: Uuid) -> Option<&Birth> {
+        self.births.get(&id)
+    }
+
     pub fn births(&self) -> impl Iterator<Item = (Uuid, &Birth)> {
         self.births.iter().map(|(id, birth)| (*id, birth))
     }
 
     /// When what it asks for was asked for first: a repeated request counts from then on.
     pub fn asked(&self, op: &Op) -> Micros {
-        op.request.map_or(op.start, |(id, _)| self.first_sent[&id].min(op.start))
+        let first = op.request.and_then(|(id, _)| self.first_sent.get(&id));
+        first.map_or(op.start, |first| op.start.min(*first))
     }
 
     /// When this alert was resolved first, or may have been.

@@ -94,10 +94,11 @@ fn show_ops(history: &History, places: &[usize]) {
 fn line(op: &Op) -> String {
     let user = &USERS[op.who];
     let foreign = if op.foreign { " as of the other tenant" } else { "" };
+    let role = op.role.map(|role| format!(" by {}", role.name())).unwrap_or_default();
     let request = op.request.map(|(id, _)| format!(" request {id}")).unwrap_or_default();
     let seconds = |micros: i64| micros as f64 / 1e6;
     format!(
-        "{:>10.6} to {:>10.6} s, replica {}, caller {:>2}: {:?} of {}/{}{foreign}{request} -> {}",
+        "{:>10.6} to {:>10.6} s, replica {}, caller {:>2}: {:?} of {}/{}{role}{foreign}{request} -> {}",
         seconds(op.start),
         seconds(op.end),
         op.replica,

@@ -7,8 +7,10 @@ mod call;
 mod callers;
 mod check;
 mod directory;
+mod disk;
 mod history;
 mod judge;
+mod keys;
 mod make;
 mod make_alerts;
 mod make_many;
@@ -42,6 +44,9 @@ fn main() -> ExitCode {
     };
     if args.twins {
         return ended(twins::run(&args), &args);
+    }
+    if !args.calm {
+        disk::enter_own_mounts();
     }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build();

@@ -110,7 +110,7 @@ fn of_session(kind: Kind, who: usize, known: &Known, rng: &mut Rng) -> Call {
                 authentication: Some(authentication),
                 ..Default::default()
             });
-            Call { who, foreign: false, what: What::Reauthenticate { session: known.id }, body }
+            Call::new(who, What::Reauthenticate { session: known.id }, body)
         }
         Kind::UpdateSession => {
             let tag = format!("{:016x}", rng.next());
@@ -121,7 +121,7 @@ fn of_session(kind: Kind, who: usize, known: &Known, rng: &mut Rng) -> Call {
                 device_display_name: tag.clone(),
                 ..Default::default()
             });
-            Call { who, foreign: false, what: What::UpdateSession { session: known.id, tag }, body }
+            Call::new(who, What::UpdateSession { session: known.id, tag }, body)
         }
         Kind::UpdateDevice => many::update_device(who, known.device, rng),
         Kind::RevokeDevice => many::revoke_device(who, known.device),
@@ -171,14 +171,14 @@ pub fn validate(who: usize, known: &Known, pair: &Pair, how: How) -> Call {
         ..Default::default()
     });
     let what = What::Validate { session: known.id, generation: pair.generation, how };
-    Call { who, foreign: false, what, body }
+    Call::new(who, what, body)
 }
 
-fn refresh(who: usize, known: &Known, pair: &Pair) -> Call {
+pub fn refresh(who: usize, known: &Known, pair: &Pair) -> Call {
     let refresh_token = pair.refresh.clone();
     let body = Body::Refresh(pb::RefreshSessionRequest { refresh_token, client: None });
     let what = What::Refresh { session: known.id, generation: pair.generation };
-    Call { who, foreign: false, what, body }
+    Call::new(who, what, body)
 }
 
 pub fn create(who: usize, directory: &Directory, rng: &mut Rng) -> Call {
@@ -214,12 +214,7 @@ pub fn create(who: usize, directory: &Directory, rng: &mut Rng) -> Call {
         message.conflict_token = conflict.conflict_token;
         settles = true;
     }
-    let mut call = Call {
-        who,
-        foreign: false,
-        what: What::Create { client, tag, settles },
-        body: Body::Create(message),
-    };
+    let mut call = Call::new(who, What::Create { client, tag, settles }, Body::Create(message));
     if rng.chance(50) {
         call.identify(rng.uuid());
     }
@@ -237,7 +232,7 @@ fn terminate(who: usize, known: &Known, newest: &Pair, rng: &mut Rng) -> Call {
         target: Some(target),
         ..Default::default()
     });
-    Call { who, foreign: false, what: What::Terminate { session: known.id }, body }
+    Call::new(who, What::Terminate { session: known.id }, body)
 }
 
 fn terminate_by_id(who: usize, known: &Known, tenant: &str) -> Call {
@@ -246,7 +241,7 @@ fn terminate_by_id(who: usize, known: &Known, tenant: &str) -> Call {
         target: Some(Target::SessionId(known.id.to_string())),
         ..Default::default()
     });
-    Call { who, foreign: false, what: What::Terminate { session: known.id }, body }
+    Call::new(who, What::Terminate { session: known.id }, body)
 }
 
 fn get(who: usize, known: &Known, foreign: bool, rng: &mut Rng) -> Call {
@@ -256,7 +251,7 @@ fn get(who: usize, known: &Known, foreign: bool, rng: &mut Rng) -> Call {
         session_id: known.id.to_string(),
         user_id: named(user, rng),
     });
-    Call { who, foreign, what: What::Get { session: known.id }, body }
+    Call { foreign, ..Call::new(who, What::Get { session: known.id }, body) }
 }
 
 /// A request that takes the id of another.

@@ -24,7 +24,7 @@ pub fn raise(who: usize, directory: &Directory, rng: &mut Rng) -> Call {
         dedup_window: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
         ..Default::default()
     });
-    Call { who, foreign: false, what: What::Raise { key }, body }
+    Call::new(who, What::Raise { key }, body)
 }
 
 pub fn step(tenant: usize, directory: &Directory, rng: &mut Rng) -> Option<Call> {
@@ -55,5 +55,5 @@ pub fn step(tenant: usize, directory: &Directory, rng: &mut Rng) -> Option<Call>
             (Step::Reopen, Body::Reopen(message))
         }
     };
-    Some(Call { who, foreign: false, what: What::Step { alert, step }, body })
+    Some(Call::new(who, What::Step { alert, step }, body))
 }

@@ -27,7 +27,7 @@ pub fn terminate(who: usize, directory: &Directory, rng: &mut Rng) -> Option<Cal
         filter: Some(filter),
         ..Default::default()
     });
-    Some(Call { who, foreign: false, what: What::TerminateMany { of }, body })
+    Some(Call::new(who, What::TerminateMany { of }, body))
 }
 
 /// The one user who is.
@@ -38,7 +38,7 @@ pub fn erase() -> Call {
         user_id: USERS[who].name.to_owned(),
         ..Default::default()
     });
-    Call { who, foreign: false, what: What::Erase, body }
+    Call::new(who, What::Erase, body)
 }
 
 pub fn list(who: usize) -> Call {
@@ -49,7 +49,7 @@ pub fn list(who: usize) -> Call {
         page_size: 20,
         ..Default::default()
     });
-    Call { who, foreign: false, what: What::List, body }
+    Call::new(who, What::List, body)
 }
 
 pub fn update_device(who: usize, device: Uuid, rng: &mut Rng) -> Call {
@@ -61,7 +61,7 @@ pub fn update_device(who: usize, device: Uuid, rng: &mut Rng) -> Call {
         trusted: Some(rng.chance(50)),
         ..Default::default()
     });
-    Call { who, foreign: false, what: What::UpdateDevice { device }, body }
+    Call::new(who, What::UpdateDevice { device }, body)
 }
 
 pub fn revoke_device(who: usize, device: Uuid) -> Call {
@@ -71,7 +71,7 @@ pub fn revoke_device(who: usize, device: Uuid) -> Call {
         device_id: device.to_string(),
         ..Default::default()
     });
-    Call { who, foreign: false, what: What::RevokeDevice { device }, body }
+    Call::new(who, What::RevokeDevice { device }, body)
 }
 
 pub fn record(who: usize, session: Uuid, rng: &mut Rng) -> Call {
@@ -90,7 +90,7 @@ pub fn record(who: usize, session: Uuid, rng: &mut Rng) -> Call {
         activities: tags.iter().map(report).collect(),
         ..Default::default()
     });
-    Call { who, foreign: false, what: What::Record { session, tags }, body }
+    Call::new(who, What::Record { session, tags }, body)
 }
 
 /// Shortens the absolute timeout of the client whose policy changes, or sets it back.
@@ -105,5 +105,5 @@ pub fn policy(rng: &mut Rng) -> Call {
     };
     let request = pb::UpdatePolicyRequest { policy: Some(policy), ..Default::default() };
     let body = Body::UpdatePolicy(Box::new(request));
-    Call { who: FREE, foreign: false, what: What::UpdatePolicy, body }
+    Call::new(FREE, What::UpdatePolicy, body)
 }

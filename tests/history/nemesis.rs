@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use anyhow::Context;
 use chrono::Duration as Span;
 
 use crate::pause;
@@ -57,10 +58,19 @@ enum Blow {
     LockRows,
     TerminateBackends,
     Restart,
+    /// Nothing grows any more.
+    FillDisk,
+    /// The log neither, which ends Postgres.
+    FillDiskAndLog,
 }
 
-const BLOWS: [(usize, Blow); 3] =
-    [(6, Blow::LockRows), (8, Blow::TerminateBackends), (2, Blow::Restart)];
+const BLOWS: [(usize, Blow); 5] = [
+    (6, Blow::LockRows),
+    (8, Blow::TerminateBackends),
+    (2, Blow::Restart),
+    (2, Blow::FillDisk),
+    (2, Blow::FillDiskAndLog),
+];
 
 /// Where the nemeses stand among the sources of random numbers.
 const REPLICAS_PLACE: u64 = 1 << 40;
@@ -71,8 +81,8 @@ const DATABASE_PLACE: u64 = 1 << 41;
 pub struct Log(Mutex<Vec<(Micros, String)>>);
 
 impl Log {
-    fn note(&self, world: &World, what: String) {
-        self.0.lock().expect("nobody panics while writing").push((world.epoch.now(), what));
+    fn note(&self, at: Micros, what: String) {
+        self.0.lock().expect("nobody panics while writing").push((at, what));
     }
 
     /// Faults by kind; with `all`, each with its time.
@@ -104,7 +114,8 @@ pub async fn trouble_replicas(world: Arc<World>, log: Arc<Log>) {
         }
         let (fault, number) = (rng.weighted(&FAULTS), rng.below(REPLICAS));
         let lasts = Duration::from_millis(rng.between(100, 1_800));
-        log.note(&world, format!("{fault:?} of replica {number} for {} ms", lasts.as_millis()));
+        let what = format!("{fault:?} of replica {number} for {} ms", lasts.as_millis());
+        log.note(world.epoch.now(), what);
         befall(&world, fault, number, lasts, &mut rng).await;
     }
 }
@@ -165,15 +176,18 @@ pub async fn trouble_database(world: Arc<World>, log: Arc<Log>) {
         if world.is_over() {
             return;
         }
-        let blow = rng.weighted(&BLOWS);
-        log.note(&world, format!("{blow:?}"));
+        let (blow, at) = (rng.weighted(&BLOWS), world.epoch.now());
         // While Postgres is down there is nothing to lock or to terminate.
-        let _ = strike(&world, blow, &mut rng).await;
+        let struck = strike(&world, blow, &mut rng).await;
+        let missed = if struck.is_ok() { "" } else { "(missed)" };
+        log.note(at, format!("{blow:?}{missed}"));
     }
 }
 
-async fn strike(world: &World, blow: Blow, rng: &mut Rng) -> Result<(), tokio_postgres::Error> {
+async fn strike(world: &World, blow: Blow, rng: &mut Rng) -> anyhow::Result<()> {
     match blow {
+        Blow::FillDisk => return fill_disk(world, rng.between(5, 40), false).await,
+        Blow::FillDiskAndLog => return fill_disk(world, rng.between(5, 40), true).await,
         Blow::Restart => world.restart_postgres(),
         Blow::TerminateBackends => {
             let admin = world.connect().await?;
@@ -196,4 +210,37 @@ async fn strike(world: &World, blow: Blow, rng: &mut Rng) -> Result<(), tokio_po
         }
     }
     Ok(())
+}
+
+/// Keeps the disk full for so many tenths of a second; fails if Postgres did not feel it. It starts by itself again.
+async fn fill_disk(world: &World, tenths: u64, and_log: bool) -> anyhow::Result<()> {
+    let disk = world.disk.as_ref().context("there is none")?;
+    let (server, mut felt) = (world.postgres.pid(), false);
+    for tenth in 0..tenths {
+        // What Postgres gives back is taken as well. It may have written more while the disk became smaller.
+        let filled = tokio::task::block_in_place(|| disk.fill());
+        if tenth == 0 && and_log {
+            let _ = begin_log_file(world).await;
+        }
+        felt |= match and_log {
+            true => world.postgres.pid() != server,
+            false => filled.is_ok() && is_full(world).await,
+        };
+        pause(Duration::from_millis(100)).await;
+    }
+    disk.relieve()?;
+    anyhow::ensure!(felt, "there was room");
+    Ok(())
+}
+
+/// Has what is logged next go into a new file.
+async fn begin_log_file(world: &World) -> Result<(), tokio_postgres::Error> {
+    world.connect().await?.batch_execute("SELECT pg_switch_wal()").await
+}
+
+/// True if Postgres cannot write a table.
+async fn is_full(world: &World) -> bool {
+    let Ok(db) = world.connect().await else { return true };
+    let sql = "CREATE TEMP TABLE large AS SELECT repeat('x', 500) FROM generate_series(1, 200)";
+    db.batch_execute(sql).await.is_err()
 }

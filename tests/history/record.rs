@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::time::Instant;
 
+use sessiond::caller::permissions::Role;
 use sessiond::clock::Clock;
 use tonic::Code;
 use uuid::Uuid;
@@ -38,6 +39,8 @@ impl Epoch {
 pub struct Op {
     pub caller: u32,
     pub replica: usize,
+    /// What the caller may do, by its key; `None` = it shows none, and may do everything.
+    pub role: Option<Role>,
     pub start: Micros,
     pub end: Micros,
     /// The user concerned, an index of `USERS`.
@@ -104,6 +107,11 @@ pub enum What {
         session: Uuid,
     },
     List,
+    /// Any method with nothing in it, or a create by a path that is none, with its tag.
+    Probe {
+        path: String,
+        tag: String,
+    },
 }
 
 /// How fresh a validation is to be.
@@ -204,6 +212,11 @@ impl Op {
         matches!(self.outcome, Outcome::No(..))
     }
 
+    /// True if the caller may not do this.
+    pub fn is_denied(&self) -> bool {
+        self.refusal() == Some("CALLER_NOT_PERMITTED")
+    }
+
     pub fn refusal(&self) -> Option<&str> {
         match &self.outcome {
             Outcome::No(_, reason) => Some(reason),
@@ -254,6 +267,7 @@ impl What {
             What::Step { step: Step::Reopen, .. } => "ReopenAlert",
             What::Get { .. } => "GetSession",
             What::List => "ListSessions",
+            What::Probe { .. } => "any path",
         }
     }
 }

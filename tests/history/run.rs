@@ -37,6 +37,9 @@ pub async fn run(args: &Args) -> anyhow::Result<bool> {
     let log = Arc::new(Log::default());
     let mut troubling = JoinSet::new();
     if !args.calm {
+        if world.disk.is_none() {
+            eprintln!("the disk is never full: a tmpfs of its own may not be mounted here");
+        }
         troubling.spawn(nemesis::trouble_replicas(Arc::clone(&world), Arc::clone(&log)));
         troubling.spawn(nemesis::trouble_database(Arc::clone(&world), Arc::clone(&log)));
     }
@@ -52,8 +55,10 @@ pub async fn run(args: &Args) -> anyhow::Result<bool> {
     world.until_serving().await?;
     pause(BOUND).await;
     callers::look_at_all(&world, args.callers).await;
-    restart_all(&world).await?;
-    callers::look_at_all(&world, args.callers).await;
+    if args.restarts {
+        restart_all(&world).await?;
+        callers::look_at_all(&world, args.callers).await;
+    }
     let gaps = ticker.stop();
     let read_at = world.epoch.now();
     let tables = Tables::read(&world).await?;

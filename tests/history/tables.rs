@@ -26,6 +26,7 @@ pub struct SessionRow {
     pub device_type: i16,
     pub active: bool,
     pub end_reason: Option<i16>,
+    pub created: Micros,
     pub ended: Option<Micros>,
     pub last_active: Micros,
     pub absolute: Micros,
@@ -49,8 +50,11 @@ pub struct Change {
     pub end_reason: Option<i16>,
     pub generation: Option<u32>,
     pub name: String,
+    pub principal: String,
     pub xid: i64,
     pub committed: Micros,
+    /// When it was decided, by the clock of the replica.
+    pub at: Micros,
 }
 
 #[derive(Debug)]
@@ -127,11 +131,12 @@ pub mod reason {
 const SESSIONS: &str = "SELECT session_id::text, tenant_id, user_id, client_id,
     device_type, state, end_reason, micros(ended_at), micros(last_active_at),
     micros(absolute_expires_at), generation, min_generation,
-    coalesce(metadata->>'tag', '') FROM user_sessions";
+    coalesce(metadata->>'tag', ''), micros(created_at) FROM user_sessions";
 
 const TRAIL: &str = "SELECT activity_id::text, tenant_id, user_id, session_id::text,
     device_id::text, alert_id::text, coalesce(client_id, ''), kind, end_reason, generation,
-    coalesce(name, ''), xid::text::bigint, micros(pg_xact_commit_timestamp(xid::xid))
+    coalesce(name, ''), xid::text::bigint, micros(pg_xact_commit_timestamp(xid::xid)), principal,
+    micros(occurred_at)
     FROM session_activities ORDER BY 13, 12, occurred_at, activity_id";
 
 const DEVICES: &str = "SELECT device_id::text, tenant_id, user_id, revision FROM devices";
@@ -189,6 +194,7 @@ fn session(row: &Row, epoch: &Epoch) -> Option<SessionRow> {
         generation: number(row, 10),
         min_generation: number(row, 11),
         tag: row.get(12),
+        created: at(13)?,
     })
 }
 
@@ -205,6 +211,8 @@ fn change(row: &Row, epoch: &Epoch) -> Change {
         end_reason: row.get(8),
         generation: row.get::<_, Option<i32>>(9).and_then(|it| u32::try_from(it).ok()),
         name: row.get(10),
+        principal: row.get(13),
+        at: epoch.of_wall(row.get(14)),
         xid: row.get(11),
         committed: row.get::<_, Option<i64>>(12).map_or(0, |wall| epoch.of_wall(wall)),
     }

@@ -75,6 +75,9 @@ pub const USERS: [User; 8] = [
 /// The user without limits, of whom there is most to see.
 pub const FREE: usize = 7;
 
+/// The type of device whose limit ends sessions of the same device.
+pub const TV: i16 = pb::DeviceType::Tv as i16;
+
 /// The client whose policy is changed during the run, and its tenant.
 pub const CHANGING: (&str, &str) = ("other", "changing");
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use chrono::Duration as Span;
 use futures_util::future::join_all;
 use prost::Message;
 use sessiond::dev_postgres::{DevPostgres, MAX_CONNECTIONS, Options};
@@ -17,6 +18,8 @@ use tonic::{Code, Status};
 use crate::answer::Raw;
 use crate::call::{Call, refused};
 use crate::directory::{Directory, Pair};
+use crate::disk::Disk;
+use crate::keys::Keys;
 use crate::pause;
 use crate::proxy::Proxy;
 use crate::record::{Answer, Epoch, Op, Outcome, Recorder};
@@ -25,15 +28,27 @@ use crate::users::{TENANTS, USERS, policies};
 
 pub const REPLICAS: usize = 3;
 
+/// When each change was committed is what the tables are to tell; and a file of the log is to be a new one, which a full
+/// disk does not give.
+const SETTINGS: [&str; 4] = [
+    "track_commit_timestamp = on",
+    "min_wal_size = '32MB'",
+    "max_wal_size = '64MB'",
+    "wal_recycle = off",
+];
+
 pub struct World {
     pub seed: u64,
     pub epoch: Epoch,
     pub postgres: DevPostgres,
     pub replicas: [Replica; REPLICAS],
+    pub keys: Keys,
     pub directory: Directory,
     pub recorder: Recorder,
     /// Callers stop when it is set.
     pub over: AtomicBool,
+    /// Where it may be mounted.
+    pub disk: Option<Disk>,
     _home: tempfile::TempDir,
 }
 
@@ -41,6 +56,7 @@ impl World {
     /// Everything up, the policies in force.
     pub async fn start(seed: u64) -> anyhow::Result<Arc<World>> {
         let home = tempfile::Builder::new().prefix("sessiond-history-").tempdir()?;
+        let disk = Disk::mount(home.path());
         open_to_all(home.path())?;
         let data_dir = home.path().join("home");
         // A killed server loses nothing for it: only a crash of the machine would.
@@ -48,8 +64,9 @@ impl World {
             Options { data_dir, pg_bin: None, fsync: false, max_connections: MAX_CONNECTIONS };
         let postgres = tokio::task::spawn_blocking(|| DevPostgres::start(options)).await??;
         let admin = connect(&postgres.url("sessiond")).await?;
-        // When each change was committed is what the tables are to tell.
-        admin.batch_execute("ALTER SYSTEM SET track_commit_timestamp = on").await?;
+        for setting in SETTINGS {
+            admin.execute(&format!("ALTER SYSTEM SET {setting}"), &[]).await?;
+        }
         let postgres = tokio::task::spawn_blocking(move || {
             postgres.halt();
             postgres.resume().map(|()| postgres)
@@ -63,24 +80,28 @@ impl World {
             let (number, proxy) = numbered.next().expect("one for each");
             Replica::new(number, proxy, master_key.clone())
         });
+        // The first start makes the tables.
+        let starting = replicas.each_ref().map(|replica: &Replica| replica.start(Span::zero()));
+        join_all(starting).await;
+        let keys = Keys::make(&postgres.url("sessiond")).await?;
         let world = Arc::new(World {
             seed,
             epoch: Epoch::begin(),
             postgres,
             replicas,
+            keys,
             directory: Directory::default(),
             recorder: Recorder::default(),
             over: AtomicBool::new(false),
+            disk,
             _home: home,
         });
-        join_all(world.replicas.iter().map(|replica| replica.start(chrono::Duration::zero())))
-            .await;
         let mut client = SessionServiceClient::new(world.replicas[0].channel());
         for policy in policies() {
             let policy = Some(policy);
             client.update_policy(pb::UpdatePolicyRequest { policy, ..Default::default() }).await?;
         }
-        // A create that begins that much later obeys, on every replica.
+        // A create that begins that much later obeys, on every replica; and keys are known there.
         pause(BOUND).await;
         Ok(world)
     }
@@ -133,7 +154,7 @@ impl World {
         call: &Call,
     ) -> Outcome {
         let start = self.epoch.now();
-        let answer = call.send(channel).await;
+        let answer = call.send(channel, self.keys.of(call.role)).await;
         let end = self.epoch.now();
         let outcome = match &answer {
             Ok(raw) => Outcome::Ok(Box::new(raw.essence(&self.epoch))),
@@ -142,6 +163,7 @@ impl World {
         self.recorder.push(Op {
             caller,
             replica,
+            role: call.role,
             start,
             end,
             who: call.who,

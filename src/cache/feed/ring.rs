@@ -25,7 +25,13 @@ impl Batch {
     pub(super) fn new(span: Span, mut activities: Vec<Activity>, alerts: Vec<Alert>) -> Batch {
         activities.retain(|activity| activity.kind.is_change());
         let alerts = alerts.into_iter().map(|alert| (alert.id, alert)).collect();
-        Batch { span, activities: Place::order(activities), alerts }
+        let activities = Place::order(activities);
+        #[cfg(feature = "broken")]
+        let activities = match crate::broken::is("reverses-events") {
+            true => activities.into_iter().rev().collect(),
+            false => activities,
+        };
+        Batch { span, activities, alerts }
     }
 
     /// The alert that an activity of this batch concerns, as it was when it was read.

@@ -99,6 +99,14 @@ impl<E> Watch<E> {
         let mut event = None;
         while let Some((_, activity)) = batch.activities.get(*seen) {
             *seen += 1;
+            #[cfg(feature = "broken")]
+            let activity = &match crate::broken::is("renames-events") && crate::broken::seldom() {
+                true => Activity {
+                    id: uuid::Uuid::from_u128(!activity.id.as_u128()),
+                    ..activity.clone()
+                },
+                false => activity.clone(),
+            };
             event = (self.pick)(activity, batch);
             #[cfg(feature = "broken")]
             if crate::broken::is("skips-events") && crate::broken::seldom() {

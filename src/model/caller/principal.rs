@@ -108,7 +108,10 @@ impl Principal {
     /// # Errors
     /// [`Error::NotPermitted`], which names the scope.
     pub fn check_scope(&self, scope: Scope) -> Result<()> {
-        if self.scopes.has(scope) {
+        let has = self.scopes.has(scope);
+        #[cfg(feature = "broken")]
+        let has = has != (self.name != ANONYMOUS && crate::broken::is("wrong-role"));
+        if has {
             return Ok(());
         }
         let name = scope.name();

@@ -140,6 +140,11 @@ impl<'a> Plan<'a> {
         for mut victim in victims {
             let chosen = new.victims.contains(&victim.key.session);
             let by = chosen.then_some(new.principal.as_str());
+            #[cfg(feature = "broken")]
+            if crate::broken::is("spares-victims") && crate::broken::seldom() {
+                terminated.push(victim);
+                continue;
+            }
             if self.changes.end_session(&mut victim, EndReason::Limit, by, None) {
                 terminated.push(victim);
             }

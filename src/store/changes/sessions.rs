@@ -108,10 +108,6 @@ impl Changes {
     }
 
     fn record(&mut self, kind: ActivityKind, by: &str, session: &Session) {
-        #[cfg(feature = "broken")]
-        if crate::broken::is("no-activity") && kind == ActivityKind::Refreshed {
-            return;
-        }
         let id = self.clock.new_id();
         self.activities.push(Activity::of_session(id, self.at, kind, by, session));
     }

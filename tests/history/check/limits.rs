@@ -15,14 +15,15 @@ use crate::users::{Counts, USERS};
 const SLACK: Micros = 20_000;
 
 /// A transaction that made or ended sessions that one limit counts.
-struct Step {
+pub struct Step {
     xid: i64,
-    at: Micros,
+    pub at: Micros,
     /// How many live after it.
     live: i64,
-    created: Vec<Uuid>,
-    /// How many it ended for the limit.
-    evicted: usize,
+    pub created: Vec<Uuid>,
+    pub ended: Vec<Uuid>,
+    /// Those of them that it ended for the limit.
+    pub evicted: Vec<Uuid>,
 }
 
 pub fn check(history: &History, judge: &mut Judge) {
@@ -44,11 +45,12 @@ pub fn check(history: &History, judge: &mut Judge) {
                 // Several limits do not concern a user here, so one that ended any is full; but a user who was asked
                 // may have chosen when there were more.
                 let asks = limit.strategy == LimitStrategy::Ask;
-                if step.evicted > 0 && !step.created.is_empty() && !asks {
+                if !step.evicted.is_empty() && !step.created.is_empty() && !asks {
                     judge.holds("I5 no more victims", step.live == max, || {
                         let what = format!(
                             "{} live, limit {max}, after {} ended",
-                            step.live, step.evicted
+                            step.live,
+                            step.evicted.len()
                         );
                         (what, creates_of(history, &step.created))
                     });
@@ -61,7 +63,7 @@ pub fn check(history: &History, judge: &mut Judge) {
 }
 
 /// What a limit counts apart.
-fn parts(counts: Counts) -> &'static [i16] {
+pub fn parts(counts: Counts) -> &'static [i16] {
     match counts {
         // Mobile devices and TVs.
         Counts::DeviceType => &[2, 5],
@@ -69,7 +71,7 @@ fn parts(counts: Counts) -> &'static [i16] {
     }
 }
 
-fn counts(counts: Counts, part: i16, row: &SessionRow) -> bool {
+pub fn counts(counts: Counts, part: i16, row: &SessionRow) -> bool {
     match counts {
         Counts::User => true,
         Counts::Client(client) => row.client == client,
@@ -77,7 +79,7 @@ fn counts(counts: Counts, part: i16, row: &SessionRow) -> bool {
     }
 }
 
-fn steps(history: &History, who: usize, counts: impl Fn(&SessionRow) -> bool) -> Vec<Step> {
+pub fn steps(history: &History, who: usize, counts: impl Fn(&SessionRow) -> bool) -> Vec<Step> {
     let counted = |change: &&Change| {
         let row = change.session.and_then(|id| history.row(id));
         change.who == Some(who) && row.is_some_and(&counts)
@@ -85,7 +87,8 @@ fn steps(history: &History, who: usize, counts: impl Fn(&SessionRow) -> bool) ->
     let mut by_transaction: BTreeMap<(Micros, i64), Step> = BTreeMap::new();
     for change in history.tables.trail.iter().filter(counted) {
         let (at, xid) = (change.committed, change.xid);
-        let new = Step { xid, at, live: 0, created: Vec::new(), evicted: 0 };
+        let (created, ended, evicted) = Default::default();
+        let new = Step { xid, at, live: 0, created, ended, evicted };
         let step = by_transaction.entry((at, xid)).or_insert(new);
         match change.kind {
             kind::CREATED => {
@@ -94,7 +97,9 @@ fn steps(history: &History, who: usize, counts: impl Fn(&SessionRow) -> bool) ->
             }
             kind::TERMINATED | kind::EXPIRED => {
                 step.live -= 1;
-                step.evicted += usize::from(change.end_reason == Some(reason::LIMIT));
+                step.ended.extend(change.session);
+                let is_limit = change.end_reason == Some(reason::LIMIT);
+                step.evicted.extend(change.session.filter(|_| is_limit));
             }
             _ => {}
         }

@@ -45,6 +45,9 @@ pub fn check(history: &History, judge: &mut Judge) {
         if watched.stream != Stream::Revocations {
             unique(judge, watched);
             nothing_else(history, judge, watched);
+        }
+        // Those of alerts come roughly in the order of time.
+        if watched.stream == Stream::Sessions {
             ordered(history, judge, watched);
         }
     }

@@ -1,0 +1,90 @@
+//! I15: a caller may do what the table of permissions says of its role, and a path that is none does nothing.
+
+use std::collections::HashSet;
+
+use sessiond::caller::permissions::{METHODS, Need, Role};
+use sessiond::model::caller::scope::Scope;
+use tonic::Code;
+
+use crate::history::History;
+use crate::judge::Judge;
+use crate::record::{Op, Outcome, What};
+use crate::tables::kind;
+
+pub fn check(history: &History, judge: &mut Judge) {
+    const NAMES: [&str; 4] = ["I15 permitted", "I15 denied", "I15 no effect", "I15 odd path"];
+    NAMES.into_iter().for_each(|name| judge.declare(name));
+    let made: HashSet<&str> = history.tables.sessions.iter().map(|row| &*row.tag).collect();
+    for (at, op) in history.ops.iter().enumerate() {
+        match (need(op), op.role) {
+            (None, _) => odd_path(judge, &made, at, op),
+            (Some(Need::Scope(scope)), Some(role)) => of_role(judge, at, op, role, scope),
+            _ => {}
+        }
+    }
+    for change in &history.tables.trail {
+        let (Some(role), Some(scopes)) = (Role::parse(&change.principal), scopes(change.kind))
+        else {
+            continue;
+        };
+        let may = scopes.iter().any(|scope| role.scopes().has(*scope));
+        judge.holds("I15 no effect", may, || {
+            (format!("{} did what it may not: {change:?}", role.name()), vec![])
+        });
+    }
+}
+
+/// What the table says of a call; `None` if its path is no method.
+fn need(op: &Op) -> Option<Need> {
+    let is_it = |name: &str| match &op.what {
+        What::Probe { path, .. } => path.strip_prefix('/') == Some(name),
+        what => name.rsplit('/').next() == Some(what.name()),
+    };
+    METHODS.iter().find(|(name, _)| is_it(name)).map(|(_, need)| *need)
+}
+
+fn of_role(judge: &mut Judge, at: usize, op: &Op, role: Role, scope: Scope) {
+    let (code, reason) = match &op.outcome {
+        Outcome::Unknown(_) => return,
+        Outcome::No(code, reason) => (*code, &**reason),
+        Outcome::Ok(_) => (Code::Ok, ""),
+    };
+    if role.scopes().has(scope) {
+        let refused = code == Code::PermissionDenied || reason == "CALLER_UNAUTHENTICATED";
+        judge.holds("I15 permitted", !refused, || (format!("{} may do it", role.name()), vec![at]));
+    } else {
+        let denied = code == Code::PermissionDenied && op.is_denied();
+        judge.holds("I15 denied", denied, || (format!("{} may not do it", role.name()), vec![at]));
+    }
+}
+
+/// A reason is a handler's.
+fn odd_path(judge: &mut Judge, made: &HashSet<&str>, at: usize, op: &Op) {
+    let What::Probe { tag, .. } = &op.what else { return };
+    let nothing = matches!(op.outcome, Outcome::Unknown(_)) && !made.contains(&**tag);
+    judge.holds("I15 odd path", nothing, || ("it reached a handler".to_owned(), vec![at]));
+}
+
+/// One of these is needed for what changes this way, unless the service does it by itself.
+fn scopes(of: i16) -> Option<&'static [Scope]> {
+    Some(match of {
+        kind::CREATED => &[Scope::SessionCreate],
+        kind::REFRESHED => &[Scope::SessionRefresh],
+        kind::REAUTHENTICATED => &[Scope::SessionReauthenticate],
+        kind::SESSION_UPDATED => &[Scope::SessionUpdate],
+        kind::DEVICE_UPDATED | kind::DEVICE_REVOKED => &[Scope::DeviceWrite],
+        kind::POLICY_UPDATED => &[Scope::PolicyWrite],
+        kind::ALERT_ACKNOWLEDGED | kind::ALERT_RESOLVED | kind::ALERT_REOPENED => {
+            &[Scope::AlertWrite]
+        }
+        // Whoever creates a session may choose others to end for it.
+        kind::TERMINATED => &[
+            Scope::SessionTerminate,
+            Scope::SessionTerminateMany,
+            Scope::DeviceWrite,
+            Scope::AlertWrite,
+            Scope::SessionCreate,
+        ],
+        _ => return None,
+    })
+}
