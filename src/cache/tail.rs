@@ -108,11 +108,10 @@ impl Tail {
 
     /// Follows for ever.
     pub async fn follow(&self) {
-        let mut at = None;
         let mut failing = false;
         loop {
             let error = match Listener::connect(&self.db, self.patience).await {
-                Ok(mut listener) => match self.look(&mut listener, &mut at, &mut failing).await {
+                Ok(mut listener) => match self.look(&mut listener, &mut failing).await {
                     Err(error) => error,
                     Ok(never) => match never {},
                 },
@@ -137,15 +136,17 @@ impl Tail {
         }
     }
 
+    /// Begins anew with each connection: after a crash or a promotion the server may give out transaction ids again
+    /// that lie before the position, and what they revoke would never be heard of.
     async fn look(
         &self,
         listener: &mut Listener,
-        at: &mut Option<Horizon>,
         failing: &mut bool,
     ) -> Result<std::convert::Infallible> {
+        let mut at: Option<Horizon> = None;
         loop {
             let began = Instant::now();
-            let to = match at.take() {
+            let to = match at {
                 None => {
                     let asked_at = self.clock.now();
                     let now = listener.now().await?;
@@ -154,15 +155,11 @@ impl Tail {
                     self.pass_on(now.clone(), asked_at, Vec::new(), true);
                     now
                 }
-                Some(seen) => {
-                    // Not lost if it cannot be read now.
-                    let seen = at.insert(seen).clone();
-                    self.hear(listener, seen).await?
-                }
+                Some(seen) => self.hear(listener, seen).await?,
             };
             self.meters.looks.inc();
             self.seen.advance(began, to.watermark());
-            *at = Some(to);
+            at = Some(to);
             if std::mem::take(failing) {
                 tracing::info!("revocations are followed again");
             }

@@ -139,7 +139,7 @@ pub struct News {
     /// Where to go on.
     pub to: Horizon,
     pub revocations: Vec<Revocation>,
-    /// There are more, which will not be told.
+    /// There are more, which will not be told, or some that make no sense here, as those that a newer release wrote.
     pub too_many: bool,
     /// The time of the database, while it was asked.
     pub at: Time,
@@ -223,8 +223,19 @@ fn news(mut rows: Vec<Found>, limit: usize) -> Result<News> {
     let (to, at) = (horizon(&first.0)?, first.1);
     let too_many = rows.len() > limit;
     rows.truncate(limit);
-    let revocations = rows.into_iter().filter_map(columns).map(revocation::read);
-    Ok(News { to, revocations: revocations.collect::<Result<_>>()?, too_many, at })
+    let (mut revocations, mut damaged) = (Vec::with_capacity(rows.len()), 0_u64);
+    for row in rows.into_iter().filter_map(columns) {
+        match revocation::read(row) {
+            Ok(revocation) => revocations.push(revocation),
+            Err(error) => {
+                if damaged == 0 {
+                    tracing::error!(%error, "a revocation makes no sense here: nothing that is cached is relied on");
+                }
+                damaged += 1;
+            }
+        }
+    }
+    Ok(News { to, revocations, too_many: too_many || damaged > 0, at })
 }
 
 /// `None` is the row of the snapshot alone.

@@ -243,3 +243,24 @@ async fn a_request_beyond_its_limits_is_refused_by_name() {
     let refused = server.sessions().watch_revocations(request(None, "forged")).await;
     assert_eq!(reason(&refused.expect_err("refused")), "CURSOR_INVALID");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_that_makes_no_sense_holds_up_no_other() {
+    let server = start().await;
+    let replica = server.replica().await;
+    let mut gateway = Gateway::open(&replica, "").await;
+    let (before, after) = (gateway.resyncs, gateway.cursor.clone());
+    // As a newer release may write it.
+    let sql = "INSERT INTO revocations (tenant_id, level, subject, below_generation, revoked_at, evict_at)
+        VALUES ('default', 1, 'no session', 2147483647, now(), now() + interval '1 day')";
+    server.db.connect().await.batch_execute(sql).await.expect("a row");
+    let (id, access, _) = parts(&server.create("ada").await);
+    assert_eq!(replica.validate(&access).await.outcome(), pb::Outcome::Active);
+    server.terminate(&id).await.expect("ok");
+    gateway.until_ended(&id).await;
+    assert_eq!(replica.validate(&access).await.outcome(), pb::Outcome::Inactive);
+    assert!(gateway.resyncs > before, "what the row revokes is not known");
+    // Who comes then, anew or with a cursor from before, is told of the rest.
+    Gateway::open(&replica, "").await.until_ended(&id).await;
+    Gateway::open(&replica, &after).await.until_ended(&id).await;
+}
