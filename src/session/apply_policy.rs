@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::cache::policies::Policies;
 use crate::clock::Clock;
-use crate::error::{Error, Result};
+use crate::error::{Error, Outage, Result};
 use crate::model::ids::{ClientId, SessionKey};
 use crate::model::policy::Policy;
 use crate::model::policy::overrides::{Level, Scope};
@@ -98,7 +98,7 @@ impl ApplyPolicy {
     }
 
     /// Holds the sessions at `scope` to what applies to each, asking `go_on` before each batch, and
-    /// adds what ended to `done`. A session that fails alone is passed over.
+    /// adds what ended to `done`. A session that fails alone is passed over. Breaks off while time is in doubt.
     ///
     /// # Errors
     /// [`Error::Unavailable`]: what was done stays done, also behind a session that stays locked.
@@ -110,7 +110,7 @@ impl ApplyPolicy {
         done: &mut Terminated,
     ) -> Result<()> {
         let (size, mut after, mut stuck) = (BatchSize::new(BATCH), None, None);
-        while go_on() {
+        while go_on() && self.clock.is_settled() {
             let (limit, mut tried) = (size.now(), None);
             match self.db.within(self.batch(scope, by, after, limit, &mut tried)).await {
                 Ok((ended, next)) => {
@@ -190,7 +190,9 @@ impl ApplyPolicy {
                 found.sessions.iter().map(|(session, _)| &session.key).collect();
             let (locked, damaged) = sessions::lock_sound(tx, &keys).await?;
             self.passed_over.inc_by((found.damaged + damaged.len()) as u64);
-            let (mut changes, mut ended) = (Changes::new(&self.clock), Vec::new());
+            let doubt = || Error::Unavailable(Outage::Raced("time is in doubt".to_owned()));
+            let mut changes = Changes::settled(&self.clock).ok_or_else(doubt)?;
+            let mut ended = Vec::new();
             for session in locked {
                 let of = found.sessions.iter().find(|(found, _)| found.key == session.key);
                 let (_, policy) = of.expect("what was locked was found");

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use uuid::Uuid;
 
-use crate::clock::Time;
 use crate::model::conflict::{Breach, Scope};
 use crate::model::policy::{Limit, Limits, OnLimit};
 use crate::model::session::{Session, State};
@@ -30,9 +29,8 @@ pub fn admit(
     new: &Session,
     sessions: &[Session],
     chosen: &BTreeSet<Uuid>,
-    now: Time,
 ) -> Result<Vec<usize>, Refused> {
-    let live: Vec<usize> = (0..sessions.len()).filter(|i| counts(&sessions[*i], now)).collect();
+    let live: Vec<usize> = (0..sessions.len()).filter(|i| counts(&sessions[*i])).collect();
     let mut ends = vec![false; sessions.len()];
     for i in &live {
         ends[*i] = chosen.contains(&sessions[*i].key.session);
@@ -107,9 +105,9 @@ impl Scope {
     }
 }
 
-/// A limit counts what is active.
-fn counts(session: &Session, now: Time) -> bool {
-    session.state_at(now) == State::Active
+/// A limit counts what is active. That a deadline has passed was noted before, if the time is beyond doubt.
+fn counts(session: &Session) -> bool {
+    session.state == State::Active
 }
 
 #[cfg(test)]

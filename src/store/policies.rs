@@ -65,11 +65,17 @@ statement! {
 
 statement! {
     /// SKIP LOCKED: replicas share the work.
-    Claim { until: Time as Timestamptz, now: Time as Timestamptz } -> policies::SqlType,
+    /// What is due, or was put off by a clock that was ahead: nobody puts it off for more than half a minute.
+    Claim {
+        until: Time as Timestamptz,
+        now: Time as Timestamptz,
+        ahead: Time as Timestamptz,
+    } -> policies::SqlType,
     concat!(
         "UPDATE policies p SET apply_at = ? FROM (
             SELECT tenant_id AS t, client_id AS c FROM policies
-            WHERE apply_at <= ? ORDER BY apply_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+            WHERE apply_at <= ? OR apply_at > ?::timestamptz + interval '1 minute'
+            ORDER BY apply_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
         ) due
         WHERE p.tenant_id = due.t AND p.client_id = due.c
         RETURNING ", policy_columns!()
@@ -135,7 +141,7 @@ pub(super) async fn decide(conn: &mut Connection, levels: &[Level]) -> Result<()
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
 pub async fn claim(conn: &mut Connection, now: Time, until: Time) -> Result<Option<Level>> {
-    let rows: Vec<PolicyRow> = Claim::new(until, now).load(conn).await?;
+    let rows: Vec<PolicyRow> = Claim::new(until, now, now).load(conn).await?;
     Ok(levels(rows)?.pop())
 }
 

@@ -3,10 +3,12 @@
 use chrono::Duration;
 use sessiond::clock::Clock;
 use sessiond::grpc::pb::session as pb;
+use sessiond::model::policy::OnLimit;
 use sessiond::token::key_life::Purpose;
 
-use crate::harness::calls::{new_session, parts, successor};
+use crate::harness::calls::{new_session, parts, reason, refusal, successor};
 use crate::harness::cluster::Db;
+use crate::harness::policies::{idle, set};
 use crate::harness::requests::length;
 use crate::harness::scrape::{self, with_port};
 use crate::harness::{TestServer, audit, start_on, wait};
@@ -158,4 +160,40 @@ async fn a_server_on_a_machine_whose_clock_is_wrong_sweeps_nobody_before_it_is_s
     let _sure = start_on(db.clone(), Clock::system(), |_| {}).await;
     wait::until(async || db.count(swept).await == 1).await;
     assert_eq!(scrape::scrape(&server).await["sessiond_clock_in_doubt"], 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_refresh_create_or_policy_ends_a_session_by_a_time_that_is_in_doubt() {
+    let db = database().await;
+    let server = start_on(db.clone(), Clock::system(), |settings| {
+        settings.policy.idle_timeout = Some(Duration::minutes(30));
+        settings.policy.limits.user.max = 1;
+        settings.policy.limits.user.on_limit = OnLimit::Reject;
+        with_port(settings);
+    })
+    .await;
+    let (_, _, refresh) = parts(&server.create("ada").await);
+    server.create("bob").await;
+    server.create("eve").await;
+    scrape::until(&server, "sessiond_clock_in_doubt", 0.0).await;
+
+    jump(&db, Duration::hours(1)).await;
+    until_ahead(&server, Duration::hours(1)).await;
+    assert_eq!(refusal(server.refresh(&refresh).await), "SESSION_EXPIRED");
+    let another = server.try_create(new_session("bob")).await;
+    let refused = another.expect_err("the other may be active again");
+    assert_eq!(reason(&refused), "SESSION_LIMIT_REACHED");
+    let shorter = idle("default", Duration::minutes(10));
+    let updated = server.try_update(set(shorter)).await.expect("a policy");
+    assert_eq!(updated.terminated_count, 0);
+
+    jump(&db, Duration::zero()).await;
+    until_ahead(&server, Duration::zero()).await;
+    assert_eq!(db.count("SELECT count(*) FROM user_sessions WHERE state = 1").await, 3);
+    let tokens = successor(server.refresh(&refresh).await);
+    assert!(is_active(&server, &tokens.access_token).await);
+    // The policy reaches them all the same, as soon as time is settled.
+    scrape::until(&server, "sessiond_clock_in_doubt", 0.0).await;
+    let held = "SELECT count(*) FROM user_sessions WHERE idle_timeout = interval '10 minutes'";
+    wait::until(async || db.count(held).await == 3).await;
 }

@@ -158,7 +158,8 @@ impl Batch {
 
     /// What the users have who may reach a limit by these creates, locked. The others are not read: a bounded count
     /// from the index says enough. A limit counts what is active; what has expired is written down, so that no
-    /// activity that another replica has still to write revives it beside the new session.
+    /// activity that another replica has still to write revives it beside the new session. While time is in doubt it
+    /// counts: it may be active again.
     async fn live(
         &self,
         tx: &mut Transaction,
@@ -184,7 +185,9 @@ impl Batch {
         }
         for mut session in sessions::lock_live(tx, &full).await? {
             self.touches.overlay(&mut session);
-            if let State::Ended(expiry) = session.state_at(changes.at()) {
+            if let State::Ended(expiry) = session.state_at(changes.at())
+                && self.clock.is_settled()
+            {
                 changes.expire_session(&mut session, expiry);
                 continue;
             }

@@ -117,7 +117,7 @@ impl<'a> Plan<'a> {
         }
         let live = self.live.sessions.entry(user).or_default();
         let now = self.changes.at();
-        let admitted = limits::admit(&new.policy.limits, &session, live, &new.victims, now);
+        let admitted = limits::admit(&new.policy.limits, &session, live, &new.victims);
         let victims = match admitted {
             Ok(victims) => victims,
             Err(refused) => {

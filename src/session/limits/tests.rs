@@ -73,12 +73,14 @@ proptest! {
         traits in vec(traits(), 0..20), new in traits(), now in any::<u16>(),
         user in limit(), client in limit(), web in limit(), chosen in vec(1u128..25, 0..5),
     ) {
-        let (sessions, new) = (sessions(&traits), one(0, new));
         let now = start() + Duration::minutes(i64::from(now));
+        let sessions: Vec<Session> =
+            sessions(&traits).into_iter().map(|session| session.seen_at(now)).collect();
+        let new = one(0, new);
         let limits = Limits { user, client, device_types: BTreeMap::from([(DeviceType::Web, web)]) };
         let chosen: BTreeSet<Uuid> = chosen.into_iter().map(Uuid::from_u128).collect();
-        let live = |i: &usize| counts(&sessions[*i], now);
-        let Ok(ending) = admit(&limits, &new, &sessions, &chosen, now) else { return Ok(()) };
+        let live = |i: &usize| counts(&sessions[*i]);
+        let Ok(ending) = admit(&limits, &new, &sessions, &chosen) else { return Ok(()) };
         prop_assert!(ending.iter().all(live), "only what lives ends");
         prop_assert_eq!(ending.iter().collect::<BTreeSet<_>>().len(), ending.len(), "each once");
         for i in (0..sessions.len()).filter(live) {
@@ -96,10 +98,12 @@ proptest! {
         traits in vec(traits(), 0..20), new in traits(), now in any::<u16>(),
         scope in select(&SCOPES), max in 1u32..6, on_limit in select(&ALL),
     ) {
-        let (sessions, new) = (sessions(&traits), one(0, new));
         let now = start() + Duration::minutes(i64::from(now));
+        let sessions: Vec<Session> =
+            sessions(&traits).into_iter().map(|session| session.seen_at(now)).collect();
+        let new = one(0, new);
         let counted: Vec<usize> = (0..sessions.len())
-            .filter(|i| counts(&sessions[*i], now) && scope.counts(&sessions[*i], &new))
+            .filter(|i| counts(&sessions[*i]) && scope.counts(&sessions[*i], &new))
             .collect();
         let surplus = (counted.len() + 1).saturating_sub(max as usize);
         let candidates: Vec<usize> = counted
@@ -110,7 +114,7 @@ proptest! {
             })
             .collect();
         let limits = only(scope, Limit { max, on_limit });
-        let ending = match admit(&limits, &new, &sessions, &BTreeSet::new(), now) {
+        let ending = match admit(&limits, &new, &sessions, &BTreeSet::new()) {
             Ok(ending) => ending,
             Err(Refused { breach, choice }) => {
                 prop_assert_eq!(breach, Breach { scope, max, active: counted.len() });
@@ -149,7 +153,7 @@ const NEW: Traits = (true, true, 0, 0, 0);
 fn zero_means_unlimited() {
     let many = sessions(&[NEW; 50]);
     let limits = only(Scope::User, Limit { max: 0, on_limit: OnLimit::Reject });
-    assert_eq!(admit(&limits, &one(0, NEW), &many, &BTreeSet::new(), start()), Ok(Vec::new()));
+    assert_eq!(admit(&limits, &one(0, NEW), &many, &BTreeSet::new()), Ok(Vec::new()));
     assert_eq!(lowest(&limits, &one(0, NEW)), None);
 }
 
@@ -162,10 +166,10 @@ fn a_victim_of_one_limit_makes_room_under_the_next() {
         client: Limit { max: 1, on_limit: OnLimit::Reject },
         ..Limits::default()
     };
-    assert_eq!(admit(&limits, &one(0, NEW), &some, &BTreeSet::new(), start()), Ok(vec![0]));
+    assert_eq!(admit(&limits, &one(0, NEW), &some, &BTreeSet::new()), Ok(vec![0]));
     // Here it is not, so the client's limit refuses, and the oldest stays.
     let some = sessions(&[(false, true, 0, 0, 0), (true, true, 0, 1, 1)]);
-    let refused = admit(&limits, &one(0, NEW), &some, &BTreeSet::new(), start());
+    let refused = admit(&limits, &one(0, NEW), &some, &BTreeSet::new());
     let breach = Breach { scope: Scope::Client, max: 1, active: 1 };
     assert_eq!(refused, Err(Refused { breach, choice: None }));
     assert_eq!(lowest(&limits, &one(0, NEW)), Some(1));
@@ -177,7 +181,7 @@ fn a_choice_makes_room_and_one_that_is_too_small_asks_for_all_again() {
     let limits = only(Scope::Client, Limit { max: 2, on_limit: OnLimit::Ask });
     let admit = |chosen: &[u128]| {
         let chosen = chosen.iter().copied().map(Uuid::from_u128).collect();
-        super::admit(&limits, &one(0, NEW), &some, &chosen, start())
+        super::admit(&limits, &one(0, NEW), &some, &chosen)
     };
     let breach = Breach { scope: Scope::Client, max: 2, active: 4 };
     assert_eq!(breach.must_end(), 3);

@@ -152,8 +152,10 @@ impl Decisions<'_> {
         self.batch.cutoff.apply(session, &mut self.changes);
         if let State::Ended(end) = session.state_at(self.now) {
             let settled = session.settled_at(self.now, self.batch.touches.settled_after());
+            // In doubt it is refused, and not over for good.
             if session.state == State::Active
                 && let State::Ended(expiry) = settled
+                && self.batch.clock.is_settled()
             {
                 self.changes.expire_session(session, expiry);
             }
