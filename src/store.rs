@@ -43,6 +43,7 @@ mod socket;
 mod target;
 mod tls;
 mod transaction;
+mod unanswered;
 mod wire;
 mod writer;
 

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Client};
 
+use crate::store::unanswered::{Counted, Unanswered};
 use crate::store::writer::Member;
 
 /// A connection to Postgres, set up as this service needs it.
@@ -29,6 +30,7 @@ pub struct Connection {
     member: Option<Member>,
     refused_write: Arc<AtomicBool>,
     used_at: Instant,
+    unanswered: Unanswered,
 }
 
 /// Carries the bytes of a connection until it is dropped.
@@ -82,7 +84,8 @@ impl Connection {
         refused_write: Arc<AtomicBool>,
     ) -> ConnectionResult<Connection> {
         let inner = AsyncPgConnection::try_from(client).await?;
-        Ok(Connection { inner, driver, member, refused_write, used_at: Instant::now() })
+        let (used_at, unanswered) = (Instant::now(), Unanswered::default());
+        Ok(Connection { inner, driver, member, refused_write, used_at, unanswered })
     }
 
     /// Notifications on the channels it listens to; it ends with the connection.
@@ -102,6 +105,18 @@ impl Connection {
         self.member.as_ref().is_some_and(Member::is_outdated)
     }
 
+    /// True while the server may still be at a statement whose caller gave up: what comes next would wait behind it.
+    pub(super) fn is_busy(&self) -> bool {
+        self.unanswered.any()
+    }
+
+    /// Waits until the server has answered all that it was asked.
+    pub(super) async fn catch_up(&mut self) -> QueryResult<()> {
+        self.inner.batch_execute("SELECT 1").await?;
+        self.unanswered = Unanswered::default();
+        Ok(())
+    }
+
     /// Notes that it is in use, and how long nobody used it before.
     pub(super) fn idle(&mut self) -> Duration {
         std::mem::replace(&mut self.used_at, Instant::now()).elapsed()
@@ -110,7 +125,8 @@ impl Connection {
 
 impl SimpleAsyncConnection for Connection {
     async fn batch_execute(&mut self, query: &str) -> QueryResult<()> {
-        self.inner.batch_execute(query).await
+        let executing = std::pin::pin!(self.inner.batch_execute(query));
+        self.unanswered.count(executing).await
     }
 }
 
@@ -118,8 +134,9 @@ type Inner = AsyncPgConnection;
 
 impl AsyncConnectionCore for Connection {
     type ExecuteFuture<'conn, 'query> =
-        <Inner as AsyncConnectionCore>::ExecuteFuture<'conn, 'query>;
-    type LoadFuture<'conn, 'query> = <Inner as AsyncConnectionCore>::LoadFuture<'conn, 'query>;
+        Counted<<Inner as AsyncConnectionCore>::ExecuteFuture<'conn, 'query>>;
+    type LoadFuture<'conn, 'query> =
+        Counted<<Inner as AsyncConnectionCore>::LoadFuture<'conn, 'query>>;
     type Stream<'conn, 'query> = <Inner as AsyncConnectionCore>::Stream<'conn, 'query>;
     type Row<'conn, 'query> = <Inner as AsyncConnectionCore>::Row<'conn, 'query>;
     type Backend = Pg;
@@ -129,7 +146,7 @@ impl AsyncConnectionCore for Connection {
         T: AsQuery + 'query,
         T::Query: QueryFragment<Pg> + QueryId + 'query,
     {
-        AsyncConnectionCore::load(&mut self.inner, source)
+        self.unanswered.count(AsyncConnectionCore::load(&mut self.inner, source))
     }
 
     fn execute_returning_count<'conn, 'query, T>(
@@ -139,7 +156,8 @@ impl AsyncConnectionCore for Connection {
     where
         T: QueryFragment<Pg> + QueryId + 'query,
     {
-        AsyncConnectionCore::execute_returning_count(&mut self.inner, source)
+        let executing = AsyncConnectionCore::execute_returning_count(&mut self.inner, source);
+        self.unanswered.count(executing)
     }
 }
 

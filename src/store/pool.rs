@@ -14,6 +14,7 @@ use diesel_async::pooled_connection::{
 use diesel_async::{AnsiTransactionManager, SimpleAsyncConnection, TransactionManager};
 use futures_util::FutureExt;
 use prometheus::Histogram;
+use tokio::runtime::Handle;
 
 use crate::error::{Error, Outage, Result};
 use crate::model::revocation::Revocation;
@@ -34,6 +35,8 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_millis(1_200);
 const STALE: Duration = Duration::from_secs(1);
 /// The longest wait for its answer.
 const ANSWER: Duration = Duration::from_millis(250);
+
+const HELD: &str = "it is held until it is dropped";
 
 /// The limits are set on the server as well, in milliseconds: a query whose caller gave up must not run on.
 const REQUESTS: Session = Session {
@@ -68,9 +71,12 @@ pub type Revoked = Box<dyn Fn(&[Revocation]) + Send + Sync>;
 
 /// A connection of the pool.
 pub struct Pooled {
-    conn: bb8::PooledConnection<'static, AsyncDieselConnectionManager<Connection>>,
+    /// `None` only once it is dropped.
+    conn: Option<Lent>,
     since: Instant,
 }
+
+type Lent = bb8::PooledConnection<'static, AsyncDieselConnectionManager<Connection>>;
 
 impl Database {
     /// Prepares a pool of at most `max_connections`; connects only when first used.
@@ -123,7 +129,7 @@ impl Database {
             waits.observe(asked.elapsed().as_secs_f64());
         }
         let conn = conn.map_err(|error| Error::Unavailable(self.outage(error, asked)))?;
-        Ok(Pooled { conn, since: Instant::now() })
+        Ok(Pooled { conn: Some(conn), since: Instant::now() })
     }
 
     /// No connection was free: because all are busy, or because none could be made.
@@ -203,24 +209,44 @@ async fn lend(conn: &mut Connection) -> diesel::QueryResult<()> {
 
 impl Drop for Pooled {
     fn drop(&mut self) {
+        let Some(mut conn) = self.conn.take() else { return };
         // The server answers within this time, if only to say that it gave up. A connection held
         // for longer may have fallen silent for good, so the pool must not lend it again.
         if self.since.elapsed() >= STATEMENT_TIMEOUT {
-            let status = AnsiTransactionManager::transaction_manager_status_mut(&mut *self.conn);
-            *status = TransactionManagerStatus::InError;
+            give_up(&mut conn);
+        } else if conn.is_busy() && !conn.is_broken() {
+            // Its caller gave up, and the server may be at it still: whoever had it next would wait behind that.
+            match Handle::try_current() {
+                Ok(runtime) => drop(runtime.spawn(catch_up(conn))),
+                Err(_) => give_up(&mut conn),
+            }
         }
     }
+}
+
+/// Hands a connection back once the server has done what it was asked, if that is soon. There are no more of these than
+/// connections.
+async fn catch_up(mut conn: Lent) {
+    if !matches!(tokio::time::timeout(ANSWER, conn.catch_up()).await, Ok(Ok(()))) {
+        give_up(&mut conn);
+    }
+}
+
+/// Has the pool close a connection when it comes back.
+fn give_up(conn: &mut Connection) {
+    let status = AnsiTransactionManager::transaction_manager_status_mut(conn);
+    *status = TransactionManagerStatus::InError;
 }
 
 impl Deref for Pooled {
     type Target = Connection;
     fn deref(&self) -> &Connection {
-        &self.conn
+        self.conn.as_ref().expect(HELD)
     }
 }
 
 impl DerefMut for Pooled {
     fn deref_mut(&mut self) -> &mut Connection {
-        &mut self.conn
+        self.conn.as_mut().expect(HELD)
     }
 }

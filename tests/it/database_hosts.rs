@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
 use sessiond::store::pool::Database;
 use tokio::net::TcpListener;
@@ -124,4 +126,30 @@ async fn a_connection_that_fell_silent_is_replaced_when_it_is_taken() {
     proxy.set(Mode::MuteOld);
     let lent = pool.within(pool.begin()).await.expect("another connection");
     lent.commit().await.expect("it works");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_behind_a_statement_that_its_caller_gave_up() {
+    let db = Db::fresh().await;
+    let pool = Database::new(&db.url, 1).expect("a URL");
+    let mut conn = pool.acquire().await.expect("a connection");
+    conn.batch_execute("SET statement_timeout = 0").await.expect("ok");
+    let sleeping = conn.batch_execute("SELECT pg_sleep(600)");
+    let given_up = tokio::time::timeout(Duration::from_millis(100), sleeping).await;
+    assert!(given_up.is_err(), "it sleeps");
+    drop(conn);
+    pool.ping().await.expect("it answers");
+    let next = pool.within(async {
+        pool.acquire().await?.batch_execute("SELECT 1").await.map_err(Into::into)
+    });
+    next.await.expect("another connection");
+    // One that answers soon is kept.
+    let mut conn = pool.acquire().await.expect("a connection");
+    conn.batch_execute("SET application_name = 'kept'").await.expect("ok");
+    let brief = conn.batch_execute("SELECT pg_sleep(0.01)");
+    assert!(tokio::time::timeout(Duration::ZERO, brief).await.is_err());
+    drop(conn);
+    let kept = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'kept'";
+    pool.acquire().await.expect("the same").batch_execute("SELECT 1").await.expect("ok");
+    assert_eq!(db.count(kept).await, 1);
 }

@@ -1,0 +1,42 @@
+//! Statements that the server may still be at although nobody waits for their answer any more.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+/// How many statements of a connection were sent and not answered. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Unanswered(Arc<AtomicUsize>);
+
+/// A statement under way. Dropped before its answer begins, it stays counted.
+pub struct Counted<F> {
+    statement: F,
+    unanswered: Unanswered,
+    sent: bool,
+}
+
+impl Unanswered {
+    /// Counts this statement from its first poll to its answer.
+    pub fn count<F>(&self, statement: F) -> Counted<F> {
+        Counted { statement, unanswered: self.clone(), sent: false }
+    }
+
+    /// True if there are any.
+    pub fn any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl<F: Future + Unpin> Future for Counted<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        if !std::mem::replace(&mut self.sent, true) {
+            self.unanswered.0.fetch_add(1, Ordering::Relaxed);
+        }
+        let answer = ready!(Pin::new(&mut self.statement).poll(context));
+        self.unanswered.0.fetch_sub(1, Ordering::Relaxed);
+        Poll::Ready(answer)
+    }
+}
