@@ -71,7 +71,8 @@ impl Aside {
     /// What is to be left out at `now`.
     pub fn at(&self, now: Time) -> Vec<Uuid> {
         let mut aside = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        aside.retain(|_, until| *until > now);
+        // Not for longer, whatever the clock said then.
+        aside.retain(|_, until| *until > now && *until <= now + ASIDE_FOR);
         aside.keys().copied().collect()
     }
 }
@@ -109,5 +110,7 @@ mod tests {
         assert!(!aside.put(Uuid::from_u128(1000), now));
         assert_eq!(aside.at(now).len(), 1000);
         assert_eq!(aside.at(now + ASIDE_FOR).len(), 0);
+        assert!(aside.put(Uuid::from_u128(0), now + Duration::days(365)));
+        assert_eq!(aside.at(now).len(), 0, "a clock was ahead");
     }
 }

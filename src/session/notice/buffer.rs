@@ -68,8 +68,10 @@ impl Buffer {
     /// Moves what is due at `now`, or `all`, to `ready`, and forgets what is over.
     pub fn collect(&mut self, now: Time, all: bool) {
         self.full = false;
+        // What is due later than anything is put off was put off by a clock that was ahead.
+        let waits = |due: Time| due > now && due <= now + KNOWN;
         for (key, entry) in &mut self.keys {
-            if (entry.due <= now || all)
+            if (!waits(entry.due) || all)
                 && let Some(notice) = entry.notice.take()
             {
                 entry.due = now + if key.is_context() { KNOWN } else { PAUSE };
@@ -79,7 +81,7 @@ impl Buffer {
                 }
             }
         }
-        self.keys.retain(|_, entry| entry.notice.is_some() || entry.due > now);
+        self.keys.retain(|_, entry| entry.notice.is_some() || waits(entry.due));
     }
 
     /// The oldest that are ready, at most `most`, but what is of the sessions `without`.

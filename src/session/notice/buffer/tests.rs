@@ -85,3 +85,17 @@ fn a_full_buffer_drops_and_what_was_entered_makes_room() {
     buffer.collect(now, false);
     assert_eq!((buffer.ready.len(), buffer.take_dropped()), (CAPACITY, 1));
 }
+
+#[test]
+fn what_was_noted_by_a_clock_that_was_ahead_holds_nothing_up() {
+    let (mut buffer, now) = (Buffer::default(), start());
+    let ahead = now + Duration::days(365);
+    for n in 0..FORGED as u16 {
+        note(&mut buffer, forged(n), ahead);
+    }
+    assert_eq!(collect(&mut buffer, ahead, false).len(), FORGED);
+    note(&mut buffer, forged(0), now);
+    assert_eq!(collect(&mut buffer, now, false), [1]);
+    note(&mut buffer, forged(FORGED as u16), now);
+    assert_eq!(collect(&mut buffer, now, false), [1], "there is room again");
+}
