@@ -17,12 +17,15 @@ pub mod tell_revocations;
 pub mod warn_insecure;
 pub mod watch_restores;
 
+mod failures;
+
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
+use crate::jobs::failures::Failures;
 
 /// Waits for the next turn; false if the job must end instead.
 async fn turn(interval: Duration, stop: &CancellationToken) -> bool {
@@ -44,19 +47,10 @@ async fn turn_or_asked(
     }
 }
 
-/// Takes slice after slice until none is left, one fails, or the job must end; `failed` says what that means.
-async fn slices<F>(stop: &CancellationToken, failed: &str, mut slice: impl FnMut() -> F)
+/// Takes slice after slice until none is left, one fails, or the job must end.
+async fn slices<F>(stop: &CancellationToken, failures: &mut Failures, mut slice: impl FnMut() -> F)
 where
     F: Future<Output = Result<bool>>,
 {
-    loop {
-        match slice().await {
-            Ok(true) if !stop.is_cancelled() => {}
-            Ok(_) => return,
-            Err(error) => {
-                tracing::warn!(%error, "{failed}");
-                return;
-            }
-        }
-    }
+    while failures.tell(slice().await).is_some_and(|more| more) && !stop.is_cancelled() {}
 }

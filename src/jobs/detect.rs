@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::jobs::failures::Failures;
 use crate::jobs::{slices, turn};
 use crate::session::detect::Detect;
 
 /// Runs until `stop`, also between batches.
 pub async fn run(detect: Arc<Detect>, interval: Duration, stop: CancellationToken) {
+    let mut failures = Failures::of("detection failed; the same again at the next turn");
     while turn(interval, &stop).await {
-        let failed = "detection failed; the same again at the next turn";
-        slices(&stop, failed, || detect.batch()).await;
+        slices(&stop, &mut failures, || detect.batch()).await;
     }
 }

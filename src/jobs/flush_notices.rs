@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::jobs::failures::Failures;
 use crate::jobs::turn;
 use crate::session::notice::Notices;
 
 /// Runs until `stop`, then flushes for the last time.
 pub async fn run(notices: Notices, interval: Duration, stop: CancellationToken) {
+    let mut failures = Failures::of("what was noticed could not be written; it is kept");
     loop {
         let more = turn(interval, &stop).await;
-        if let Err(error) = notices.flush(!more).await {
-            tracing::warn!(%error, "what was noticed could not be written; it is kept");
-        }
+        failures.tell(notices.flush(!more).await);
         if !more {
             return;
         }

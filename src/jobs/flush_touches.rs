@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::jobs::failures::Failures;
 use crate::jobs::turn;
 use crate::session::touch::Touches;
 
@@ -12,15 +13,14 @@ const BREATH: Duration = Duration::from_millis(50);
 
 /// Runs until `stop`, then flushes for the last time.
 pub async fn run(touches: Touches, interval: Duration, stop: CancellationToken) {
+    let mut failures = Failures::of("last activity could not be written; it is kept");
     loop {
         let more = turn(BREATH.min(interval), &stop).await
             && tokio::select! {
                 more = turn(interval, &stop) => more,
                 () = touches.urgent() => true,
             };
-        if let Err(error) = touches.flush().await {
-            tracing::warn!(%error, "last activity could not be written; it is kept");
-        }
+        failures.tell(touches.flush().await);
         if !more {
             return;
         }
