@@ -16,6 +16,7 @@ use crate::store::Connection;
 use crate::store::rows::activity::ActivityRow;
 use crate::store::rows::session::SessionRow;
 use crate::store::schema::{session_activities as a, user_sessions};
+use crate::store::sessions::sound;
 
 statement! {
     /// Against deletion only: creates and other reports go on meanwhile, while an erasure waits.
@@ -49,7 +50,8 @@ pub async fn hold_users(conn: &mut Connection, tenant: &TenantId, users: &[&User
     Ok(())
 }
 
-/// The sessions with these ids, kept from being erased until the transaction ends.
+/// The sessions with these ids, kept from being erased until the transaction ends. Rows that make no sense are logged,
+/// and left out.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -59,7 +61,7 @@ pub async fn hold_sessions(
     sessions: &[Uuid],
 ) -> Result<Vec<Session>> {
     let rows: Vec<SessionRow> = HoldSessions::new(tenant.as_str(), sessions).load(conn).await?;
-    rows.into_iter().map(Session::try_from).collect()
+    Ok(sound(rows).0)
 }
 
 /// A page of a tenant's activities, newest first.

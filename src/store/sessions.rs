@@ -21,6 +21,7 @@ use crate::store::rows::session::SessionRow;
 use crate::store::schema::user_sessions as s;
 
 pub use list::{list, matching};
+pub(super) use lock::sound;
 pub use lock::{count_live, lock, lock_due, lock_live, lock_sound};
 pub use on_device::{count_revoked, lock_on_device};
 pub use outliving::outliving;
@@ -63,7 +64,7 @@ pub async fn find_sound_by_id(
     tenant: &TenantId,
     ids: &[Uuid],
 ) -> Result<Vec<Session>> {
-    Ok(lock::sound(rows_by_id(conn, tenant, ids).await?).0)
+    Ok(sound(rows_by_id(conn, tenant, ids).await?).0)
 }
 
 async fn rows_by_id(

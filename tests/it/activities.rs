@@ -11,7 +11,7 @@ use crate::harness::calls::{parts, reason, violations};
 use crate::harness::requests::NOBODY;
 use crate::harness::{TestServer, audit, start, start_with, wait};
 
-async fn record(
+pub async fn record(
     server: &TestServer,
     activities: Vec<pb::ReportedActivity>,
     request_id: &str,
@@ -37,7 +37,7 @@ fn failed_login(user: &str) -> pb::ReportedActivity {
     pb::ReportedActivity { user_id: user.to_owned(), kind, ..Default::default() }
 }
 
-fn request_in(session_id: &str) -> pb::ReportedActivity {
+pub fn request_in(session_id: &str) -> pb::ReportedActivity {
     let (session_id, kind) = (session_id.to_owned(), pb::ActivityKind::ApiRequest.into());
     pb::ReportedActivity { session_id, kind, success: true, ..Default::default() }
 }

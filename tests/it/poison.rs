@@ -8,6 +8,7 @@ use sessiond::grpc::pb::session as pb;
 use sessiond::model::policy::OnLimit;
 use tonic::Code;
 
+use crate::activities::{record, request_in};
 use crate::harness::calls::parts;
 use crate::harness::policies::{level, set};
 use crate::harness::requests::length;
@@ -178,4 +179,18 @@ async fn a_damaged_session_refuses_no_create_and_no_refresh_of_another_user() {
         let code = outcome.err().map(|status| status.code());
         assert_eq!(code, is_damaged(user).then_some(Code::Internal), "{user}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_session_refuses_no_report_about_another() {
+    let server = start_with(|_| ()).await;
+    let (damaged, ..) = parts(&server.create("damaged").await);
+    let (sound, ..) = parts(&server.create("ada").await);
+    server
+        .meddle("UPDATE user_sessions SET device = '{\"name\": 7}' WHERE user_id = 'damaged'")
+        .await;
+    let reports = vec![request_in(&sound), request_in(&damaged), request_in(&sound)];
+    let answer = record(&server, reports, "").await.expect("ok");
+    let rejected: Vec<_> = answer.rejected.iter().map(|it| it.index).collect();
+    assert_eq!((answer.accepted_count, rejected), (2, vec![1]));
 }

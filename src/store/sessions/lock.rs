@@ -121,7 +121,7 @@ pub async fn lock_due(
 }
 
 /// The sessions of rows that make sense, and the ids of the others, which are logged in one line.
-pub(super) fn sound(rows: Vec<SessionRow>) -> (Vec<Session>, Vec<Uuid>) {
+pub(in crate::store) fn sound(rows: Vec<SessionRow>) -> (Vec<Session>, Vec<Uuid>) {
     let (mut sound, mut damaged, mut first) = (Vec::new(), Vec::new(), None);
     for row in rows {
         let id = row.id();
