@@ -9,7 +9,7 @@ const MAX_LINES: usize = 300;
 const GENERATED: &str = "src/store/schema.rs";
 
 /// Where tasks and threads begin besides `src/supervise.rs`, which keeps those that live as long as the server.
-const SPAWNS: [(&str, &str); 10] = [
+const SPAWNS: [(&str, &str); 11] = [
     ("src/supervise.rs", "the supervisor"),
     ("src/grpc/watch.rs", "a stream"),
     ("src/cache/sessions/fill.rs", "a read"),
@@ -17,6 +17,7 @@ const SPAWNS: [(&str, &str); 10] = [
     ("src/edge/connection.rs", "a call"),
     ("src/server.rs", "what is built once, and a port that keeps its own loop"),
     ("src/store/connection.rs", "the bytes of a connection"),
+    ("src/store/pool.rs", "a connection that catches up with its server"),
     ("src/telemetry/lines.rs", "the thread that writes the log"),
     ("src/cli/banner.rs", "what is said once"),
     ("src/dev_postgres/supervise.rs", "the keeper of a child process"),
