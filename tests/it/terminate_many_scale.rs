@@ -38,7 +38,8 @@ async fn a_hundred_thousand_sessions_end_in_as_few_calls_as_their_time_allows_an
     let complete = async {
         loop {
             let done = server.terminate_many(request.clone()).await.expect("an end");
-            assert!(done.terminated_count > 0, "no call is for nothing");
+            // The last one may find that nothing is left.
+            assert!(done.terminated_count > 0 || done.complete, "no call is for nothing");
             count += done.terminated_count;
             assert_eq!(server.db.count(TERMINATED).await, i64::try_from(count).expect("a count"));
             if sample.is_empty() {
