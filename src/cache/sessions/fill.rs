@@ -64,6 +64,8 @@ fn begin(inner: &Arc<Inner>, key: &SessionKey) -> Fill {
     let (tell, done) = watch::channel(None);
     let fill = Fill { began: Instant::now(), done };
     fills.insert(key.session, fill.clone());
+    // A runtime that is shutting down drops the task, and with it the place, at once and here.
+    drop(fills);
     let place = Place { inner: inner.clone(), id: key.session };
     tokio::spawn(run(place, key.clone(), fill.began, tell));
     fill
