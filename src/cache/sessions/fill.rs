@@ -110,3 +110,31 @@ impl Fills {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cache::seen::Seen;
+    use crate::cache::sessions::SessionReader;
+    use crate::metrics::Metrics;
+    use crate::model::session::tests::session;
+    use crate::store::pool::Database;
+
+    #[test]
+    fn a_read_that_begins_while_the_runtime_ends_holds_nobody_up() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let handle = runtime.handle().clone();
+        let entered = handle.enter();
+        let db = Database::new("postgres://127.0.0.1:1/none", 2).expect("a URL");
+        let bound = Duration::from_secs(1);
+        let SessionReader(inner) =
+            SessionReader::new(db, Seen::default(), bound, 1 << 20, &Metrics::default());
+        // What is spawned from now on is dropped at once.
+        drop(runtime);
+        begin(&inner, &session().key);
+        assert!(inner.fills.lock().is_empty());
+        drop(entered);
+    }
+}
