@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::error::Result;
 use crate::jobs::failures::Failures;
 use crate::jobs::{slices, turn};
 use crate::session::retain::Retain;
@@ -15,30 +16,22 @@ pub async fn run(retain: Arc<Retain>, interval: Duration, stop: CancellationToke
         if let Err(error) = retain.create_partitions().await {
             tracing::warn!(%error, "partitions could not be created ahead");
         }
-        slices(&stop, &mut Failures::of("old activities could not be dropped"), || {
-            retain.drop_month()
-        })
-        .await;
-        slices(&stop, &mut Failures::of("old stray activities could not be deleted"), || {
-            retain.drop_strays()
-        })
-        .await;
+        clear(&stop, "old activities could not be dropped", || retain.drop_month()).await;
+        clear(&stop, "old stray activities could not be deleted", || retain.drop_strays()).await;
         if let Err(error) = retain.count_strays().await {
             tracing::warn!(%error, "stray activities could not be counted");
         }
-        slices(&stop, &mut Failures::of("old request ids could not be deleted"), || {
-            retain.prune_slice()
-        })
-        .await;
-        let failed = "old revocations could not be deleted";
-        slices(&stop, &mut Failures::of(failed), || retain.prune_revocations()).await;
-        slices(&stop, &mut Failures::of("old networks could not be forgotten"), || {
-            retain.forget_slice()
-        })
-        .await;
-        slices(&stop, &mut Failures::of("old statistics could not be deleted"), || {
-            retain.prune_figures()
-        })
-        .await;
+        clear(&stop, "old request ids could not be deleted", || retain.prune_slice()).await;
+        clear(&stop, "old revocations could not be deleted", || retain.prune_revocations()).await;
+        clear(&stop, "old networks could not be forgotten", || retain.forget_slice()).await;
+        clear(&stop, "old statistics could not be deleted", || retain.prune_figures()).await;
     }
+}
+
+/// Takes slice after slice. The turns are so far apart that each tells of its own failure.
+async fn clear<F>(stop: &CancellationToken, failed: &'static str, slice: impl FnMut() -> F)
+where
+    F: Future<Output = Result<bool>>,
+{
+    slices(stop, &mut Failures::of(failed), slice).await;
 }
