@@ -27,12 +27,18 @@ fn client(user_agent: &str, ip: &str) -> Option<pb::ClientContext> {
     Some(pb::ClientContext { user_agent, ip_address, ..Default::default() })
 }
 
-/// A session of ada with Firefox, refreshed by somebody with curl elsewhere: its id, and the pair of tokens.
-async fn hijacked(server: &TestServer) -> (String, pb::TokenPair) {
+/// A session of ada with Firefox, looked at by detection: its id, access token and refresh token.
+async fn with_firefox(server: &TestServer) -> (String, String, String) {
     let request =
         pb::CreateSessionRequest { client: client(FIREFOX, "192.0.2.1"), ..new_session("ada") };
-    let (id, _, refresh_token) = parts(&server.try_create(request).await.expect("a session"));
+    let tokens = parts(&server.try_create(request).await.expect("a session"));
     settled(server).await;
+    tokens
+}
+
+/// A session of ada with Firefox, refreshed by somebody with curl elsewhere: its id, and the pair of tokens.
+async fn hijacked(server: &TestServer) -> (String, pb::TokenPair) {
+    let (id, _, refresh_token) = with_firefox(server).await;
     let request =
         pb::RefreshSessionRequest { refresh_token, client: client("curl/8.5.0", "198.51.100.7") };
     let answer = server.sessions().refresh_session(request).await.expect("a refresh");
@@ -56,10 +62,7 @@ async fn a_session_that_is_damaged_is_told_of_although_nothing_can_be_done_to_it
         ..Default::default()
     })
     .await;
-    let request =
-        pb::CreateSessionRequest { client: client(FIREFOX, "192.0.2.1"), ..new_session("ada") };
-    let (id, ..) = parts(&server.try_create(request).await.expect("a session"));
-    settled(&server).await;
+    let (id, ..) = with_firefox(&server).await;
     let damage = "UPDATE user_sessions SET device = '{\"name\": 7}'";
     server.db.connect().await.batch_execute(damage).await.expect("damage");
     let now = server.clock.now().to_rfc3339();
@@ -134,10 +137,7 @@ async fn a_stolen_access_token_ends_the_session_when_somebody_else_shows_it() {
         ..Default::default()
     })
     .await;
-    let request =
-        pb::CreateSessionRequest { client: client(FIREFOX, "192.0.2.1"), ..new_session("ada") };
-    let (id, access_token, _) = parts(&server.try_create(request).await.expect("a session"));
-    settled(&server).await;
+    let (id, access_token, _) = with_firefox(&server).await;
     let shown = pb::ValidateSessionRequest {
         access_token: access_token.clone(),
         client: client("curl/8.5.0", "198.51.100.7"),
