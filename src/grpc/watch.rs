@@ -127,7 +127,10 @@ impl Streams {
             if let Some(message) = messages.recv().await {
                 return Some((Ok(message), (messages, end)));
             }
-            let status = end?.await.unwrap_or_else(|_| Status::internal("the watch failed"));
+            let status = end?.await.unwrap_or_else(|error| match error.is_panic() {
+                true => Error::Internal(error.into()).into(),
+                false => Error::Stopping.into(),
+            });
             Some((Err(status), (messages, None)))
         });
         Response::new(Box::pin(events))

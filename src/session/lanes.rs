@@ -83,7 +83,8 @@ impl<W: Work> Lanes<W> {
     ///
     /// # Errors
     /// Those of the job; [`Error::Overloaded`] if the queue is full; [`Error::Unavailable`] if it
-    /// took too long, its outcome then unknown; [`Error::Internal`] if the job or its lane panicked.
+    /// took too long or the lane is gone, its outcome then unknown; [`Error::Internal`] if the job
+    /// panicked.
     pub async fn submit(&self, job: W::Job) -> Result<W::Answer> {
         let mut hasher = DefaultHasher::new();
         W::user(&job).hash(&mut hasher);
@@ -92,18 +93,24 @@ impl<W: Work> Lanes<W> {
         self.queues[lane].try_send(Queued { job, answer }).map_err(refused)?;
         match tokio::time::timeout(PATIENCE, answered).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(Error::Internal(anyhow::anyhow!("a lane failed before it answered"))),
+            Ok(Err(_)) => Err(gone()),
             Err(_) => Err(Error::Unavailable(Outage::Timeout)),
         }
     }
 }
 
-/// A full queue is for the caller to wait out; a closed one is a fault.
+/// A full queue is for the caller to wait out; a closed one is gone.
 fn refused<T>(error: TrySendError<T>) -> Error {
     match error {
         TrySendError::Full(_) => Error::Overloaded,
-        TrySendError::Closed(_) => Error::Internal(anyhow::anyhow!("a lane has ended")),
+        TrySendError::Closed(_) => gone(),
     }
+}
+
+/// A lane lives until the server does not, and is begun anew after a panic, which supervision logs
+/// and counts. All that a caller needs to know is that its outcome is unknown.
+fn gone() -> Error {
+    Error::Unavailable(Outage::Unreachable("a lane ended before it answered".to_owned()))
 }
 
 async fn serve<W: Work>(queue: Queue<W>, db: Database, work: Arc<W>) {

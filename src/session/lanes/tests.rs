@@ -77,7 +77,7 @@ async fn a_panic_fails_its_batch_at_once_and_not_the_lane() {
 }
 
 #[tokio::test]
-async fn a_full_lane_is_overload_and_one_that_ended_is_a_fault() {
+async fn a_full_lane_is_overload_and_one_that_ended_is_an_outage() {
     let work = Arc::new(Numbers::default());
     let mut lane = lane(&work);
     let filling = async {
@@ -96,5 +96,18 @@ async fn a_full_lane_is_overload_and_one_that_ended_is_a_fault() {
     };
     assert!(matches!(filling.await, Err(Error::Overloaded)));
     lane._lanes.shutdown().await;
-    assert!(matches!(lane.submit(job(3)).await, Err(Error::Internal(_))));
+    assert!(matches!(lane.submit(job(3)).await, Err(Error::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn a_lane_that_ends_before_it_answers_leaves_an_unknown_outcome() {
+    let work = Arc::new(Numbers::default());
+    let mut lane = lane(&work);
+    let mut lanes = std::mem::take(&mut lane._lanes);
+    let ending = async {
+        work.busy.notified().await;
+        lanes.shutdown().await;
+    };
+    let (answer, ()) = tokio::join!(lane.submit(job(1)), ending);
+    assert!(matches!(answer, Err(Error::Unavailable(_))), "{answer:?}");
 }
