@@ -18,6 +18,9 @@ struct Inner {
     through: AtomicU64,
     watermark: AtomicU64,
     went_back: Notify,
+    /// Somebody waits for the next look.
+    wanted: Notify,
+    advanced: Notify,
 }
 
 impl Default for Seen {
@@ -29,6 +32,8 @@ impl Default for Seen {
             through: AtomicU64::new(0),
             watermark: AtomicU64::new(0),
             went_back: Notify::new(),
+            wanted: Notify::new(),
+            advanced: Notify::new(),
         }))
     }
 }
@@ -50,6 +55,26 @@ impl Seen {
         let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
         self.0.through.store(nanos, Ordering::Release);
         self.0.watermark.store(watermark.0, Ordering::Release);
+        self.0.advanced.notify_waiters();
+    }
+
+    /// Waits until everything committed before this call was heard of, and asks for a look at once.
+    pub(super) async fn catch_up(&self) {
+        let asked = Instant::now();
+        loop {
+            let mut advanced = std::pin::pin!(self.0.advanced.notified());
+            advanced.as_mut().enable();
+            if self.through().0.is_some_and(|through| through > asked) {
+                return;
+            }
+            self.0.wanted.notify_one();
+            advanced.await;
+        }
+    }
+
+    /// Waits until somebody asks for a look.
+    pub(super) async fn wanted(&self) {
+        self.0.wanted.notified().await;
     }
 
     /// Waits until the database went back in time since the last call.

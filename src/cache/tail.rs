@@ -26,6 +26,8 @@ const LOOK: Duration = Duration::from_millis(200);
 const RECONNECT: Duration = Duration::from_millis(100);
 /// Between two notifications of others: what is revoked meanwhile goes with the next.
 const TELL: Duration = Duration::from_millis(2);
+/// How long a look that somebody waits for may take.
+pub const CATCH_UP: Duration = Duration::from_millis(250);
 /// Looks kept for gateways that lag.
 const KEPT: usize = 4096;
 
@@ -165,6 +167,7 @@ impl Tail {
             }
             tokio::select! {
                 told = listener.told() => told?,
+                () = self.seen.wanted() => {}
                 () = tokio::time::sleep(self.look) => {}
             }
         }
@@ -193,6 +196,14 @@ impl Tail {
         let revocations = if resync { Vec::new() } else { news.revocations };
         self.pass_on(news.to.clone(), asked_at, revocations, resync);
         Ok(news.to)
+    }
+
+    /// Returns once nothing is cached here that was revoked before the call, by whichever replica. Where the
+    /// revocations cannot be followed that soon, everything is forgotten.
+    pub async fn catch_up(&self) {
+        if tokio::time::timeout(CATCH_UP, self.seen.catch_up()).await.is_err() {
+            self.forget_all();
+        }
     }
 
     /// Forgets everything that this replica caches.

@@ -241,13 +241,10 @@ pub struct SessionFilter {
 }
 
 impl SessionFilter {
-    /// Whether a session that it selected is still selected, by all that a session can change but
-    /// its state.
+    /// Whether a session that it selected is so still, where use keeps a session from being selected. One that moved
+    /// to another network or device type meanwhile is: it does not get away by that.
     pub fn still_selects(&self, session: &Session) -> bool {
-        self.ip.is_none_or(|net| session.ip.is_some_and(|ip| net.contains(&ip)))
-            && self.device_type.is_none_or(|kind| session.device.kind == kind)
-            && self.last_active_after.is_none_or(|after| session.last_active_at >= after)
-            && self.last_active_before.is_none_or(|before| session.last_active_at < before)
+        self.last_active_before.is_none_or(|before| session.last_active_at < before)
     }
 }
 

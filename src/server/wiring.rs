@@ -108,7 +108,8 @@ impl Wired {
             Tail::new(db.clone(), reader.clone(), changes, seen.clone(), clock.clone(), metrics);
         let locator = &settings.locator;
         let hub = Hub::new(db.clone(), settings.watch, tasks.clone());
-        let cursors = Cursors::new(keys.clone());
+        let of = db.clone();
+        let cursors = Cursors::new(keys.clone(), move || of.timeline());
         let streams = Arc::new(Streams::new(cursors, settings.watch, clock.clone(), drain.clone()));
         let passing = passed("notices");
         let notices = Notices::new(db.clone(), clock.clone(), locator.clone(), passing);
@@ -159,7 +160,7 @@ impl Wired {
         let terminate = Terminate::new(db.clone(), clock.clone(), issuer, touches.clone());
         let terminate_many = || {
             let passing = passed("terminate_many");
-            TerminateMany::new(db.clone(), clock.clone(), touches.clone(), passing)
+            TerminateMany::new(db.clone(), clock.clone(), touches.clone(), tail.clone(), passing)
         };
         let roll_up = RollUp::new(db.clone(), clock.clone(), passed("statistics"));
         let restores = restore::Parts {

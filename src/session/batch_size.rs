@@ -50,7 +50,8 @@ impl BatchSize {
 
 /// True for an error that may lie in the rows of a batch, not in the database as a whole.
 pub(super) fn is_about_rows(error: &Error) -> bool {
-    !matches!(error, Error::Unavailable(Outage::Unreachable(_) | Outage::PoolExhausted))
+    use Outage::{Locked, Raced, Timeout};
+    matches!(error, Error::Unavailable(Locked(_) | Raced(_) | Timeout) | Error::Internal(_))
 }
 
 /// What failed alone, and until when it is left out. In memory: another replica may find it sound.

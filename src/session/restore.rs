@@ -50,6 +50,7 @@ struct Inner {
     parts: Parts,
     remembered: Mutex<Option<Remembered>>,
     restored: IntCounter,
+    passed: end::Passed,
 }
 
 /// What a look at the database found.
@@ -57,7 +58,6 @@ struct Look {
     continuity: Continuity,
     found: DatabasePosition,
     now_at: DatabasePosition,
-    cutoff: Option<Time>,
 }
 
 impl RestoreWatch {
@@ -67,7 +67,13 @@ impl RestoreWatch {
         let restored = metrics.counter("database_restored_total", help);
         let position = parts.file.as_deref().and_then(file::read);
         let remembered = position.map(|position| Remembered { position, from_file: true });
-        RestoreWatch(Arc::new(Inner { parts, remembered: Mutex::new(remembered), restored }))
+        let remembered = Mutex::new(remembered);
+        RestoreWatch(Arc::new(Inner {
+            parts,
+            remembered,
+            restored,
+            passed: end::Passed::default(),
+        }))
     }
 
     /// Waits until the feed of revocations finds that the database went back.
@@ -82,6 +88,8 @@ impl RestoreWatch {
     /// [`crate::error::Error::Unavailable`].
     pub async fn look(&self) -> Result<()> {
         let Parts { db, clock, .. } = &self.0.parts;
+        // Without a lock: whoever holds the position must not keep it from being learned what is over.
+        self.learn_cutoff().await?;
         let remembered = self.remembered().clone();
         let looking = async {
             // In a transaction of its own, so that the activity of the alert lies after it.
@@ -95,7 +103,10 @@ impl RestoreWatch {
             db.transaction(async |tx| self.compare(tx, remembered.as_ref()).await).await
         };
         let look = db.within(looking).await?.answer;
-        self.settle(&look);
+        self.tell(&look);
+        if look.continuity.is_restored() {
+            self.learn_cutoff().await?;
+        }
         let position = look.now_at;
         if let Some(file) = self.0.parts.file.clone() {
             let kept = position.clone();
@@ -127,13 +138,18 @@ impl RestoreWatch {
             now_at.lineage = changes.new_id();
         }
         now_at.beat = lineage::advance(tx, now_at.lineage).await?;
-        let cutoff = lineage::cutoff(tx).await?;
-        Ok(Look { continuity, found, now_at, cutoff })
+        Ok(Look { continuity, found, now_at })
     }
 
-    fn settle(&self, look: &Look) {
-        let Parts { tail, cutoff, on_restore, .. } = &self.0.parts;
-        cutoff.set(look.cutoff);
+    async fn learn_cutoff(&self) -> Result<()> {
+        let Parts { db, tail, cutoff, .. } = &self.0.parts;
+        let reading = async { lineage::cutoff(&mut *db.acquire().await?).await };
+        cutoff.learn(db.within(reading).await?, tail).await;
+        Ok(())
+    }
+
+    fn tell(&self, look: &Look) {
+        let Parts { tail, on_restore, .. } = &self.0.parts;
         let found = look.continuity.as_str();
         if look.continuity.is_restored() {
             tail.forget_all();

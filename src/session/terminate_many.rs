@@ -4,15 +4,18 @@
 //! call ends however many creates come. Every session that was committed before lies ahead.
 
 pub(super) mod budget;
+mod count;
 mod progress;
+mod walk;
 
 use std::time::Duration;
 
 use prometheus::IntCounter;
 use uuid::Uuid;
 
+use crate::cache::tail::{CATCH_UP, Tail};
 use crate::clock::Clock;
-use crate::error::{Error, Outage, Reason, Result};
+use crate::error::Result;
 use crate::model::ids::{SessionKey, TenantId};
 use crate::model::request::{Progress, RequestId};
 use crate::model::session::{EndReason, Session, SessionFilter, State, StateFilter};
@@ -20,13 +23,12 @@ use crate::model::watermark::Watermark;
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
-use crate::store::{requests, sessions, watermark};
+use crate::store::{sessions, watermark};
 use budget::Budget;
+use walk::{Part, Subject, Tried, Walk};
 
 /// Sessions per transaction: short locks, and little lost if one fails.
-const BATCH: usize = 500;
-/// Keys per statement where they are only counted.
-const COUNTED: usize = 10_000;
+const BATCH: u32 = 500;
 /// The most sessions an answer shows.
 const SAMPLE: usize = 10;
 
@@ -35,6 +37,7 @@ pub struct TerminateMany {
     db: Database,
     clock: Clock,
     touches: Touches,
+    tail: Tail,
     passed_over: IntCounter,
 }
 
@@ -65,14 +68,23 @@ pub struct Terminated {
     pub sample: Vec<Session>,
     /// Nothing is left of what matched at the beginning.
     pub complete: bool,
+    /// All that is left is what other transactions hold.
+    pub held_up: bool,
     /// What includes these ends.
     pub watermark: Watermark,
 }
 
-/// A batch, or a page of keys: what became of it, and where the next one begins.
+/// A batch: what became of it.
+#[derive(Default)]
 struct Step {
+    /// Newest first.
     ended: Vec<Session>,
+    /// Everything newer was looked at before.
+    from: Option<Uuid>,
+    /// Where the next one begins, if there is one.
     next: Option<Uuid>,
+    /// Sessions that other transactions held.
+    held: Vec<SessionKey>,
     /// Of the request, after the batch.
     progress: Option<Progress>,
     watermark: Option<Watermark>,
@@ -84,19 +96,31 @@ impl TerminateMany {
         db: Database,
         clock: Clock,
         touches: Touches,
+        tail: Tail,
         passed_over: IntCounter,
     ) -> TerminateMany {
-        TerminateMany { db, clock, touches, passed_over }
+        TerminateMany { db, clock, touches, tail, passed_over }
     }
 
     /// Ends what matches, for as long as `time` lasts, or goes on with what the same request
-    /// began. What is counted is final.
+    /// began. What is counted is final. A session that another transaction holds is passed over and tried again at
+    /// the end, so it holds up no other.
     ///
     /// # Errors
-    /// [`Error::Precondition`] if more match than expected, [`Error::RequestIdReused`], and
-    /// [`Error::Unavailable`]: batches before the one that failed stay done.
+    /// [`Error::Precondition`] if more match than expected, [`Error::RequestIdReused`], and [`Error::Unavailable`]:
+    /// batches before the one that failed stay done. [`Error::Internal`] if a session cannot be ended: then all others
+    /// are.
+    ///
+    /// [`Error::Precondition`]: crate::error::Error::Precondition
+    /// [`Error::RequestIdReused`]: crate::error::Error::RequestIdReused
+    /// [`Error::Unavailable`]: crate::error::Error::Unavailable
+    /// [`Error::Internal`]: crate::error::Error::Internal
     pub async fn terminate(&self, wish: &MassTermination, time: Duration) -> Result<Terminated> {
         let mut done = self.run(wish, time).await?;
+        if !wish.dry_run {
+            // What other replicas ended before is over here too, once this is answered.
+            self.tail.catch_up().await;
+        }
         if done.watermark == Watermark::default() {
             // What has ended was so before.
             done.watermark = watermark::now(&self.db).await?;
@@ -105,7 +129,8 @@ impl TerminateMany {
     }
 
     async fn run(&self, wish: &MassTermination, time: Duration) -> Result<Terminated> {
-        let mut budget = Budget::new(time);
+        // Some of it is for the look at the end.
+        let mut budget = Budget::new(time - CATCH_UP.min(time / 4));
         #[cfg(feature = "broken")]
         if crate::broken::is("ends-nothing") {
             return Ok(Terminated { complete: true, ..Terminated::default() });
@@ -120,102 +145,56 @@ impl TerminateMany {
             }
         }
         let mut done = Terminated::default();
-        let (mut after, mut progress) = (None, None);
-        while budget.allows() {
-            let step = match self.batch(wish, after).await {
-                // Rolled back as a whole: once more is safe.
-                Err(Error::Unavailable(Outage::Raced(_) | Outage::Locked(_))) => {
-                    self.batch(wish, after).await?
+        let (mut walk, mut progress) = (Walk::new(BATCH), None);
+        while budget.allows()
+            && let Some(part) = walk.next().await
+        {
+            let mut tried = None;
+            let step = self.db.within(self.attempt(wish, &part, walk.subject(), &mut tried)).await;
+            match step {
+                Ok(step) => {
+                    done.watermark = done.watermark.max(step.watermark.unwrap_or_default());
+                    done.count += step.ended.len() as u64;
+                    let room = SAMPLE - done.sample.len();
+                    done.sample.extend(step.ended.iter().take(room).cloned());
+                    progress = step.progress.clone();
+                    walk.went(part, step);
                 }
-                other => other?,
-            };
-            done.watermark = done.watermark.max(step.watermark.unwrap_or_default());
-            done.count += step.ended.len() as u64;
-            let room = SAMPLE - done.sample.len();
-            done.sample.extend(step.ended.into_iter().take(room));
-            (after, progress) = (step.next, step.progress);
-            if after.is_none() {
-                done.complete = true;
-                break;
+                Err(error) => {
+                    if walk.failed(part, tried, error)? {
+                        self.passed_over.inc();
+                    }
+                }
             }
         }
+        (done.complete, done.held_up) = (walk.is_complete(), walk.is_held_up());
+        walk.finish()?;
         match progress {
-            Some(progress) => self.answer(progress).await,
+            Some(progress) => self.answer(progress, done.held_up).await,
             None => Ok(done),
         }
     }
 
-    /// True if the request is known: its first call passed the guard.
-    async fn has_begun(&self, wish: &MassTermination) -> Result<bool> {
-        let Some(request) = wish.request else { return Ok(false) };
-        let known = self.db.within(async {
-            let mut conn = self.db.acquire().await?;
-            requests::find(&mut conn, &[(&wish.tenant, request.id)]).await
-        });
-        let now = self.clock.now();
-        Ok(known.await?.iter().any(|known| known.holds_at(now)))
-    }
-
     /// The answer of a request that got this far.
-    async fn answer(&self, progress: Progress) -> Result<Terminated> {
+    async fn answer(&self, progress: Progress, held_up: bool) -> Result<Terminated> {
         let Progress { request, count, complete } = progress;
         let sample = self.db.within(async {
             let mut conn = self.db.acquire().await?;
             sessions::find_sound_by_id(&mut conn, &request.tenant, &request.related).await
         });
-        Ok(Terminated { count, sample: sample.await?, complete, ..Terminated::default() })
+        let sample = sample.await?;
+        Ok(Terminated { count, sample, complete, held_up, ..Terminated::default() })
     }
 
-    /// Counts what matches; an error if it is more than expected.
-    async fn count(&self, wish: &MassTermination, budget: &mut Budget) -> Result<Terminated> {
-        let now = self.clock.now();
-        let filter = wish.selecting(StateFilter::Active);
-        let most = wish.expected_max.map_or(u64::MAX, u64::from);
-        let mut counted = Terminated::default();
-        let mut after = None;
-        while budget.allows() {
-            let page = self.db.within(async {
-                let mut conn = self.db.acquire().await?;
-                sessions::matching(&mut conn, &wish.tenant, &filter, after, COUNTED, now).await
-            });
-            let keys = page.await?;
-            after = keys.last().filter(|_| keys.len() == COUNTED).map(|key| key.session);
-            counted.count += keys.iter().filter(|key| wish.names(key)).count() as u64;
-            if counted.count > most {
-                return Err(exceeded(counted.count));
-            }
-            if after.is_none() {
-                counted.complete = true;
-                break;
-            }
-        }
-        Ok(counted)
-    }
-
-    async fn sample(&self, wish: &MassTermination) -> Result<Vec<Session>> {
-        let now = self.clock.now();
-        let filter = wish.selecting(StateFilter::Active);
-        let reading = self.db.within(async {
-            let mut conn = self.db.acquire().await?;
-            let (of, most) = (&wish.tenant, SAMPLE + 1);
-            let keys = sessions::matching(&mut conn, of, &filter, None, most, now).await?;
-            let named = keys.iter().filter(|key| wish.names(key)).take(SAMPLE);
-            let ids: Vec<Uuid> = named.map(|key| key.session).collect();
-            sessions::find_sound_by_id(&mut conn, of, &ids).await
-        });
-        let mut sample = reading.await?;
-        for session in &mut sample {
-            self.touches.overlay(session);
-        }
-        Ok(sample)
-    }
-
-    async fn batch(&self, wish: &MassTermination, after: Option<Uuid>) -> Result<Step> {
-        self.db.within(self.attempt(wish, after)).await
-    }
-
-    async fn attempt(&self, wish: &MassTermination, after: Option<Uuid>) -> Result<Step> {
-        let done = self.db.transaction(async |tx| self.step(tx, wish, after).await).await?;
+    async fn attempt(
+        &self,
+        wish: &MassTermination,
+        part: &Part,
+        subject: Subject,
+        tried: &mut Option<Tried>,
+    ) -> Result<Step> {
+        let stepping = async |tx: &mut Transaction| self.step(tx, wish, part, subject, tried).await;
+        let done = self.db.transaction(stepping).await?;
         Ok(Step { watermark: done.watermark, ..done.answer })
     }
 
@@ -223,34 +202,42 @@ impl TerminateMany {
         &self,
         tx: &mut Transaction,
         wish: &MassTermination,
-        after: Option<Uuid>,
+        part: &Part,
+        subject: Subject,
+        tried: &mut Option<Tried>,
     ) -> Result<Step> {
         let now = self.clock.now();
         let begun = progress::begun(tx, wish, now).await?;
-        let after = match &begun {
-            Some(begun) if begun.complete => {
-                let progress = Some(begun.clone());
-                return Ok(Step { ended: Vec::new(), next: None, progress, watermark: None });
-            }
-            Some(begun) => begun.request.subject,
-            None => after,
-        };
+        if begun.as_ref().is_some_and(|begun| begun.complete) {
+            return Ok(Step { progress: begun, ..Step::default() });
+        }
         // Past a deadline or not: another replica may know of activity that is not written yet.
         let filter = wish.selecting(StateFilter::Unended);
-        let keys = sessions::matching(tx, &wish.tenant, &filter, after, BATCH, now).await?;
-        let next = keys.last().filter(|_| keys.len() == BATCH).map(|key| key.session);
+        let (after, keys, next) = match part {
+            Part::Next { after, limit } => {
+                let from = progress::further(*after, begun.as_ref());
+                let keys = sessions::matching(tx, &wish.tenant, &filter, from, *limit, now).await?;
+                let next = keys.last().filter(|_| keys.len() == *limit).map(|key| key.session);
+                (from, keys, next)
+            }
+            Part::Held(keys) => (None, keys.clone(), None),
+        };
+        // Also of the first batch: what is created later is none of the request's.
+        let from = after.or(keys.first().map(|key| just_before(key.session)));
+        *tried = keys.first().map(|key| Tried { first: key.session, many: keys.len(), from });
         let named: Vec<&SessionKey> = keys.iter().filter(|key| wish.names(key)).collect();
-        // What makes no sense must not save the others.
-        let (locked, damaged) = sessions::lock_sound(tx, &named).await?;
-        self.passed_over.inc_by(damaged.len() as u64);
+        // What makes no sense must not save the others, nor what another transaction holds.
+        let locked = sessions::lock_free(tx, &wish.tenant, &named).await?;
+        self.passed_over.inc_by(locked.damaged.len() as u64);
         let mut changes = Changes::new(&self.clock);
-        if after.is_none() && wish.is_of_whole_tenant() {
+        let begins = matches!(part, Part::Next { .. }) && after.is_none();
+        if begins && wish.is_of_whole_tenant() {
             changes.withdraw_tenant(&wish.tenant, changes.at());
         }
         let mut ended = Vec::new();
-        for mut session in locked {
+        for mut session in locked.sessions {
             self.touches.overlay(&mut session);
-            // It may have changed, or ended, before it was locked.
+            // It may have been used, or ended, before it was locked.
             let selected = session.state == State::Active && filter.still_selects(&session);
             let by = Some(wish.principal.as_str());
             if selected && changes.end_session(&mut session, wish.reason, by, wish.note.clone()) {
@@ -258,11 +245,12 @@ impl TerminateMany {
             }
         }
         ended.sort_unstable_by_key(|session| std::cmp::Reverse(session.key.session));
-        let progress = wish
+        let mut step = Step { ended, from, next, held: locked.held, ..Step::default() };
+        step.progress = wish
             .request
-            .map(|request| progress::advance(begun, wish, request, &ended, next, &mut changes));
+            .map(|request| progress::advance(begun, wish, request, &step, subject, &mut changes));
         changes.write(tx).await?;
-        Ok(Step { ended, next, progress, watermark: None })
+        Ok(step)
     }
 }
 
@@ -280,10 +268,7 @@ impl MassTermination {
     }
 }
 
-fn exceeded(matching: u64) -> Error {
-    Error::Precondition {
-        reason: Reason::ExpectedMaxExceeded,
-        message: "more sessions match than expected_max; none was ended".to_owned(),
-        metadata: vec![("matching", matching.to_string())],
-    }
+/// Where a batch begins whose first session this is.
+fn just_before(session: Uuid) -> Uuid {
+    Uuid::from_u128(session.as_u128().saturating_add(1))
 }

@@ -188,6 +188,11 @@ impl Database {
         self.within(self.probe.ask(&self.target)).await
     }
 
+    /// The newest timeline of the database that any connection met: another one after each promotion. 0 = none yet.
+    pub fn timeline(&self) -> u32 {
+        self.target.timeline()
+    }
+
     /// A connection of its own without the pool's time limits, for migrations.
     pub(super) async fn dedicated(&self) -> Result<Connection> {
         Ok(self.target.connect(UPKEEP).await?)

@@ -71,6 +71,11 @@ impl Target {
         Ok(Target { config, tls, places, last: AtomicUsize::new(0), writer: Writer::default() })
     }
 
+    /// The newest timeline that a connection met; 0 = none yet.
+    pub(super) fn timeline(&self) -> u32 {
+        self.writer.timeline()
+    }
+
     /// Establishes a connection to the first server that will do, which takes the writes. Servers share the
     /// patience, so that a silent one leaves time for those after it.
     pub(super) async fn connect(&self, session: Session) -> ConnectionResult<Connection> {

@@ -59,6 +59,11 @@ impl Writer {
         Ok(Member { writer: self.clone(), epoch })
     }
 
+    /// The newest timeline that was met; 0 = none yet.
+    pub fn timeline(&self) -> u32 {
+        self.0.timeline.load(Ordering::Acquire)
+    }
+
     fn distrust(&self) -> u64 {
         self.0.epoch.fetch_add(1, Ordering::AcqRel) + 1
     }

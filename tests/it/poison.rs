@@ -154,6 +154,42 @@ async fn others_are_terminated_by_a_filter() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_or_cannot_be_written_keeps_no_other_from_ending() {
+    let server = start_with(with_port).await;
+    sessions(&server).await;
+    let refuse = "BEFORE UPDATE ON user_sessions FOR EACH ROW
+        WHEN (old.user_id = 'refused' AND new.state <> old.state)";
+    let stuck = spoil(&server, refuse).await;
+    let filter = pb::SessionFilter { client_id: "web".to_owned(), ..Default::default() };
+    let request = |request_id: &str| pb::TerminateSessionsRequest {
+        filter: Some(filter.clone()),
+        request_id: request_id.to_owned(),
+        ..Default::default()
+    };
+    let ids = server.ids(2);
+    for id in [&ids[0], ""] {
+        let failed = server.terminate_many(request(id)).await.expect_err("one cannot be ended");
+        assert_eq!(failed.code(), Code::Internal);
+        assert_eq!(users(&server, "state <> 1").await, ["ada", "bob"]);
+    }
+    let pass = "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RETURN new; END $$";
+    server.db.connect().await.batch_execute(pass).await.expect("a function");
+    let done = server.terminate_many(request(&ids[0])).await.expect("all but one");
+    assert_eq!((done.terminated_count, done.complete), (3, false), "one is held");
+    let later = session_of(&server, "later").await.1;
+    let again = server.terminate_many(request(&ids[0])).await.expect("all but one");
+    assert_eq!((again.terminated_count, again.complete), (3, false));
+    drop(stuck);
+    for _ in 0..2 {
+        let done = server.terminate_many(request(&ids[0])).await.expect("an end");
+        assert_eq!((done.terminated_count, done.complete), (4, true));
+    }
+    assert_eq!(users(&server, "state = 1").await, ["damaged", "later"]);
+    assert_eq!(server.validate(&later).await.outcome(), pb::Outcome::Active);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_session_refuses_no_create_and_no_refresh_of_another_user() {
     // Each create reads and ends the session of before.
     let server = start_with(|settings| {

@@ -213,8 +213,10 @@ async fn what_is_to_end_is_neither_refreshed_nor_renewed_before_its_row_says_so(
     let restored = "INSERT INTO database_restores (lineage, noticed_at, end_all, complete)
         SELECT gen_random_uuid(), max(created_at) + interval '1 second', true, false FROM user_sessions";
     db.connect().await.batch_execute(restored).await.expect("a row");
-    // Whoever ends them waits for this.
-    let held = db.hold("LOCK TABLE database_restores IN EXCLUSIVE MODE").await;
+    // Whoever ends them waits for this, and whoever compares the position.
+    let locks = "SELECT 1 FROM database_position FOR UPDATE";
+    let held = db.hold(locks).await;
+    held.batch_execute("LOCK TABLE database_restores IN EXCLUSIVE MODE").await.expect("a lock");
     let server = start_on(db, clock, with_port).await;
     assert_eq!(server.validate(&access).await.outcome(), pb::Outcome::Inactive);
     let refreshed = server.refresh(&refresh).await;

@@ -6,7 +6,6 @@ use crate::clock::{Clock, Time};
 use crate::error::Result;
 use crate::model::ids::{DeviceKey, TenantId};
 use crate::model::request::{Remembered, RequestId};
-use crate::model::revocation::{self, Subject};
 use crate::model::session::{EndReason, SessionFilter};
 use crate::model::user_device::UserDevice;
 use crate::session::devices::not_found;
@@ -75,14 +74,12 @@ impl Mutation<Revocation> for Revoke {
 
     async fn repeat(
         &self,
-        tx: &mut Transaction,
-        wish: &Revocation,
+        _: &mut Transaction,
+        _: &Revocation,
         _: UserDevice,
         known: Remembered,
-        now: Time,
+        _: Time,
     ) -> Result<Option<Time>> {
-        let subject = Subject::Device(wish.key.device);
-        tx.invalidate(revocation::Revocation::new(wish.key.tenant.clone(), subject, now));
         Ok(Some(known.at))
     }
 

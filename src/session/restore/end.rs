@@ -1,13 +1,14 @@
 //! Ending the sessions from before a restore: first a revocation for each tenant, then the rows, tenant by tenant. How
 //! far it is lies in the database, so any replica goes on with it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{Parts, RestoreWatch};
+use crate::cache::tail::Tail;
 use crate::clock::Time;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::activity::SYSTEM;
 use crate::model::session::{EndReason, Session, SessionFilter, State};
 use crate::session::terminate_many::MassTermination;
@@ -45,8 +46,24 @@ impl Cutoff {
         }
     }
 
-    pub(super) fn set(&self, at: Option<Time>) {
+    /// Takes over what the database says. Once nothing is left to end, it is lifted, after this replica has heard of
+    /// the last ends.
+    pub(super) async fn learn(&self, at: Option<Time>, tail: &Tail) {
+        if at.is_none() && self.0.load(Ordering::Acquire) != i64::MIN {
+            tail.catch_up().await;
+        }
         self.0.store(at.map_or(i64::MIN, |at| at.timestamp_micros()), Ordering::Release);
+    }
+}
+
+/// The tenant up to which this replica went after one of whose sessions some are held up: it goes on with the others,
+/// and begins anew at the next turn.
+#[derive(Default)]
+pub(super) struct Passed(Mutex<Option<String>>);
+
+impl Passed {
+    fn tenant(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -57,6 +74,7 @@ impl RestoreWatch {
     /// [`crate::error::Error::Unavailable`].
     pub async fn end_slice(&self) -> Result<bool> {
         let Parts { db, clock, terminate, .. } = &self.0.parts;
+        let passed = self.0.passed.tenant().clone();
         // One replica withdraws; what is ended twice ends once.
         let withdrawing = db.transaction(async |tx| {
             let Some(mut unfinished) = lineage::unfinished(tx).await? else { return Ok(None) };
@@ -74,8 +92,9 @@ impl RestoreWatch {
                 lineage::progress(tx, &unfinished).await?;
                 return Ok(Some((unfinished, None)));
             }
-            let next = lineage::tenants(tx, &unfinished.ended_through, 1).await?.pop();
-            if next.is_none() {
+            let through = passed.as_ref().unwrap_or(&unfinished.ended_through);
+            let next = lineage::tenants(tx, through, 1).await?.pop();
+            if next.is_none() && passed.is_none() {
                 unfinished.complete = true;
                 lineage::progress(tx, &unfinished).await?;
             }
@@ -88,7 +107,10 @@ impl RestoreWatch {
             tracing::warn!("all sessions from before the database was restored are over");
             return Ok(true);
         }
-        let Some(tenant) = next else { return Ok(true) };
+        let Some(tenant) = next else {
+            // Still to be withdrawn, or some of those that were passed are left.
+            return Ok(self.0.passed.tenant().take().is_none());
+        };
         let created_before = Some(unfinished.noticed_at);
         let wish = MassTermination {
             tenant,
@@ -101,11 +123,19 @@ impl RestoreWatch {
             request: None,
             principal: SYSTEM.to_owned(),
         };
-        let done = terminate.terminate(&wish, SLICE).await?;
-        if done.complete {
+        let is_done = match terminate.terminate(&wish, SLICE).await {
+            Ok(done) if !done.complete && !done.held_up => return Ok(true),
+            Ok(done) => done.complete,
+            // All others of the tenant have ended.
+            Err(Error::Internal(_)) => false,
+            Err(error) => return Err(error),
+        };
+        if is_done && passed.is_none() {
             unfinished.ended_through = wish.tenant.to_string();
             let writing = async { lineage::progress(&mut *db.acquire().await?, &unfinished).await };
             db.within(writing).await?;
+        } else {
+            *self.0.passed.tenant() = Some(wish.tenant.to_string());
         }
         Ok(true)
     }

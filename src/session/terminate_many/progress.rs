@@ -3,8 +3,8 @@
 use crate::clock::Time;
 use crate::error::{Error, Result};
 use crate::model::request::{Progress, Remembered, RequestId};
-use crate::model::session::Session;
-use crate::session::terminate_many::{MassTermination, SAMPLE};
+use crate::session::terminate_many::walk::Subject;
+use crate::session::terminate_many::{MassTermination, SAMPLE, Step};
 use crate::store::changes::Changes;
 use crate::store::pool::Transaction;
 use crate::store::requests;
@@ -25,13 +25,19 @@ pub async fn begun(
     }
 }
 
-/// Adds a batch to what the request did; the next one begins at `next`, if there is one.
+/// The further of where the call is and where its request is: everything newer is done, or left to the end.
+pub fn further(after: Option<Uuid>, begun: Option<&Progress>) -> Option<Uuid> {
+    let begun = begun.and_then(|begun| begun.request.subject);
+    after.into_iter().chain(begun).min()
+}
+
+/// Adds a batch to what the request did, and says where its next call begins.
 pub fn advance(
     begun: Option<Progress>,
     wish: &MassTermination,
     request: RequestId,
-    ended: &[Session],
-    next: Option<Uuid>,
+    step: &Step,
+    subject: Subject,
     changes: &mut Changes,
 ) -> Progress {
     let mut progress = begun.unwrap_or_else(|| {
@@ -47,11 +53,22 @@ pub fn advance(
         changes.remember(first.clone());
         Progress { request: first, count: 0, complete: false }
     });
-    progress.count += ended.len() as u64;
-    progress.complete = next.is_none();
-    progress.request.subject = next;
+    progress.count += step.ended.len() as u64;
+    match subject {
+        Subject::Next if step.held.is_empty() => {
+            progress.complete = step.next.is_none();
+            progress.request.subject = step.next;
+        }
+        Subject::Next => progress.request.subject = step.from,
+        Subject::Stays(at) => progress.request.subject = at,
+        Subject::Last(at) => {
+            progress.complete = step.held.is_empty();
+            progress.request.subject = at;
+        }
+    }
     let related = &mut progress.request.related;
-    related.extend(ended.iter().map(|session| session.key.session).take(SAMPLE - related.len()));
+    let ended = step.ended.iter().map(|session| session.key.session);
+    related.extend(ended.take(SAMPLE - related.len()));
     changes.advance(progress.clone());
     progress
 }

@@ -1,6 +1,9 @@
 //! Reading sessions in order to change them.
 
+use std::collections::HashSet;
+
 use diesel::sql_types::{Array, BigInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::{ExpressionMethods, QueryDsl};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -29,6 +32,21 @@ statement! {
         JOIN user_sessions s ON s.tenant_id = k.t AND s.user_id = k.u AND s.session_id = k.id
         ORDER BY s.tenant_id, s.user_id, s.session_id
         FOR NO KEY UPDATE OF s"
+    )
+}
+
+statement! {
+    /// The same without waiting, so in any order.
+    LockFree {
+        tenants: &'a [&'a str] as Array<Text>,
+        users: &'a [&'a str] as Array<Text>,
+        sessions: &'a [Uuid] as Array<SqlUuid>,
+    } -> user_sessions::SqlType,
+    concat!(
+        "SELECT ", session_columns!(), "
+        FROM unnest(?, ?, ?) AS k (t, u, id)
+        JOIN user_sessions s ON s.tenant_id = k.t AND s.user_id = k.u AND s.session_id = k.id
+        FOR NO KEY UPDATE OF s SKIP LOCKED"
     )
 }
 
@@ -99,11 +117,59 @@ pub async fn lock_sound(
     Ok(sound(rows))
 }
 
+/// What [`lock_free`] found.
+#[derive(Default)]
+pub struct Locked {
+    pub sessions: Vec<Session>,
+    /// Rows that make no sense, which are logged.
+    pub damaged: Vec<Uuid>,
+    /// Live sessions that another transaction has locked.
+    pub held: Vec<SessionKey>,
+}
+
+/// Locks those of these sessions of a tenant that no other transaction has locked. `keys` may be empty.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn lock_free(
+    conn: &mut Connection,
+    tenant: &TenantId,
+    keys: &[&SessionKey],
+) -> Result<Locked> {
+    if keys.is_empty() {
+        return Ok(Locked::default());
+    }
+    let (tenants, users, ids) = columns(keys);
+    let rows: Vec<SessionRow> = LockFree::new(&tenants, &users, &ids).load(conn).await?;
+    let free: HashSet<Uuid> = rows.iter().map(SessionRow::id).collect();
+    let mut held: Vec<SessionKey> = Vec::new();
+    if free.len() < keys.len() {
+        let missing = ids.iter().filter(|id| !free.contains(id));
+        // What has ended or is gone needs no lock.
+        let live: HashSet<Uuid> = HashSet::from_iter(
+            user_sessions::table
+                .filter(user_sessions::tenant_id.eq(tenant.as_str()))
+                .filter(user_sessions::session_id.eq_any(missing))
+                .filter(user_sessions::state.eq(1))
+                .select(user_sessions::session_id)
+                .load::<Uuid>(conn)
+                .await?,
+        );
+        held.extend(keys.iter().filter(|key| live.contains(&key.session)).copied().cloned());
+    }
+    let (sessions, damaged) = sound(rows);
+    Ok(Locked { sessions, damaged, held })
+}
+
 async fn lock_rows(conn: &mut Connection, keys: &[&SessionKey]) -> Result<Vec<SessionRow>> {
-    let tenants: Vec<&str> = keys.iter().map(|key| key.tenant.as_str()).collect();
-    let users: Vec<&str> = keys.iter().map(|key| key.user.as_str()).collect();
-    let ids: Vec<Uuid> = keys.iter().map(|key| key.session).collect();
+    let (tenants, users, ids) = columns(keys);
     Ok(Lock::new(&tenants, &users, &ids).load(conn).await?)
+}
+
+fn columns<'a>(keys: &[&'a SessionKey]) -> (Vec<&'a str>, Vec<&'a str>, Vec<Uuid>) {
+    let tenants = keys.iter().map(|key| key.tenant.as_str()).collect();
+    let users = keys.iter().map(|key| key.user.as_str()).collect();
+    (tenants, users, keys.iter().map(|key| key.session).collect())
 }
 
 /// Locks at most `limit` sessions whose time to be looked at has come, but those of `without`. Rows that make no sense

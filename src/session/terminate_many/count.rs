@@ -1,0 +1,81 @@
+//! What would be ended: for a dry run, and for the guard `expected_max`.
+
+use uuid::Uuid;
+
+use super::budget::Budget;
+use super::{MassTermination, SAMPLE, TerminateMany, Terminated};
+use crate::error::{Error, Reason, Result};
+use crate::model::session::{Session, StateFilter};
+use crate::store::{requests, sessions};
+
+/// Keys per statement where they are only counted.
+const COUNTED: usize = 10_000;
+
+impl TerminateMany {
+    /// True if the request is known: its first call passed the guard.
+    pub(super) async fn has_begun(&self, wish: &MassTermination) -> Result<bool> {
+        let Some(request) = wish.request else { return Ok(false) };
+        let known = self.db.within(async {
+            let mut conn = self.db.acquire().await?;
+            requests::find(&mut conn, &[(&wish.tenant, request.id)]).await
+        });
+        let now = self.clock.now();
+        Ok(known.await?.iter().any(|known| known.holds_at(now)))
+    }
+
+    /// Counts what matches; an error if it is more than expected.
+    pub(super) async fn count(
+        &self,
+        wish: &MassTermination,
+        budget: &mut Budget,
+    ) -> Result<Terminated> {
+        let now = self.clock.now();
+        let filter = wish.selecting(StateFilter::Active);
+        let most = wish.expected_max.map_or(u64::MAX, u64::from);
+        let mut counted = Terminated::default();
+        let mut after = None;
+        while budget.allows() {
+            let page = self.db.within(async {
+                let mut conn = self.db.acquire().await?;
+                sessions::matching(&mut conn, &wish.tenant, &filter, after, COUNTED, now).await
+            });
+            let keys = page.await?;
+            after = keys.last().filter(|_| keys.len() == COUNTED).map(|key| key.session);
+            counted.count += keys.iter().filter(|key| wish.names(key)).count() as u64;
+            if counted.count > most {
+                return Err(exceeded(counted.count));
+            }
+            if after.is_none() {
+                counted.complete = true;
+                break;
+            }
+        }
+        Ok(counted)
+    }
+
+    pub(super) async fn sample(&self, wish: &MassTermination) -> Result<Vec<Session>> {
+        let now = self.clock.now();
+        let filter = wish.selecting(StateFilter::Active);
+        let reading = self.db.within(async {
+            let mut conn = self.db.acquire().await?;
+            let (of, most) = (&wish.tenant, SAMPLE + 1);
+            let keys = sessions::matching(&mut conn, of, &filter, None, most, now).await?;
+            let named = keys.iter().filter(|key| wish.names(key)).take(SAMPLE);
+            let ids: Vec<Uuid> = named.map(|key| key.session).collect();
+            sessions::find_sound_by_id(&mut conn, of, &ids).await
+        });
+        let mut sample = reading.await?;
+        for session in &mut sample {
+            self.touches.overlay(session);
+        }
+        Ok(sample)
+    }
+}
+
+fn exceeded(matching: u64) -> Error {
+    Error::Precondition {
+        reason: Reason::ExpectedMaxExceeded,
+        message: "more sessions match than expected_max; none was ended".to_owned(),
+        metadata: vec![("matching", matching.to_string())],
+    }
+}
