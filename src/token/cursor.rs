@@ -22,15 +22,23 @@ const TAG_LEN: usize = 16;
 const SEPARATOR: char = '/';
 
 /// Writes and reads cursors.
-pub struct Cursors(Keys);
+pub struct Cursors {
+    keys: Keys,
+    timeline: Box<dyn Fn() -> u32 + Send + Sync>,
+}
 
-/// The same with the keys of a moment.
-struct Texts(Derived);
+/// The same with the keys of a moment, and the timeline.
+struct Texts(Derived, u32);
 
 impl Cursors {
-    /// With keys that all replicas share.
-    pub fn new(keys: Keys) -> Cursors {
-        Cursors(keys)
+    /// With keys that all replicas share. `timeline` says which timeline of the database is the newest: where a server is
+    /// promoted, transaction ids are given again, so a cursor from before tells nothing any more.
+    pub fn new(keys: Keys, timeline: impl Fn() -> u32 + Send + Sync + 'static) -> Cursors {
+        Cursors { keys, timeline: Box::new(timeline) }
+    }
+
+    fn texts(&self, keyring: &Keyring, now: Time) -> Result<Texts> {
+        Ok(Texts(keyring.derive("watch cursor", now)?, (self.timeline)()))
     }
 
     /// The cursor of `position` at `now`, in the watch described by `scope` (method, tenant, filter). By what was known
@@ -39,18 +47,18 @@ impl Cursors {
     /// # Errors
     /// Nobody makes MACs now.
     pub fn write(&self, scope: &[u8], position: &Position, now: Time) -> Result<String> {
-        Ok(Texts::of(&self.0.latest(), now)?.write(scope, position, now))
+        Ok(self.texts(&self.keys.latest(), now)?.write(scope, position, now))
     }
 
-    /// The position of a cursor that was written for this `scope`.
+    /// The position of a cursor that was written for this `scope`, since a server of the database was promoted last.
     ///
     /// # Errors
     /// [`Error::InvalidCursor`], [`Error::CursorExpired`], [`Error::Unavailable`].
     pub async fn read(&self, scope: &[u8], cursor: &str, now: Time) -> Result<Position> {
-        match Texts::of(&*self.0.get().await?, now)?.read(scope, cursor, now) {
+        match self.texts(&*self.keys.get().await?, now)?.read(scope, cursor, now) {
             // Another replica may have written it under a newer key.
             Err(Error::InvalidCursor) => {
-                Texts::of(&*self.0.anew().await?, now)?.read(scope, cursor, now)
+                self.texts(&*self.keys.anew().await?, now)?.read(scope, cursor, now)
             }
             other => other,
         }
@@ -58,16 +66,12 @@ impl Cursors {
 }
 
 impl Texts {
-    fn of(keyring: &Keyring, now: Time) -> Result<Texts> {
-        Ok(Texts(keyring.derive("watch cursor", now)?))
-    }
-
     fn write(&self, scope: &[u8], position: &Position, now: Time) -> String {
+        let head = format!("{}/{}", now.timestamp_micros(), self.1);
         let mut text = match position {
-            Position::After(seen) => format!("{}/{}", now.timestamp_micros(), seen.to_compact()),
+            Position::After(seen) => format!("{head}/{}", seen.to_compact()),
             Position::Within(span, Place { at, rank, id }) => format!(
-                "{}/{}/{}/{}/{rank}/{id}",
-                now.timestamp_micros(),
+                "{head}/{}/{}/{}/{rank}/{id}",
                 span.from().to_compact(),
                 span.to().to_compact(),
                 at.timestamp_micros()
@@ -80,11 +84,13 @@ impl Texts {
     }
 
     fn read(&self, scope: &[u8], cursor: &str, now: Time) -> Result<Position> {
-        let (position, issued) = self.genuine(scope, cursor).ok_or(Error::InvalidCursor)?;
-        if issued + LIFE <= now { Err(Error::CursorExpired) } else { Ok(position) }
+        let (position, issued, timeline) =
+            self.genuine(scope, cursor).ok_or(Error::InvalidCursor)?;
+        let is_over = issued + LIFE <= now || timeline != self.1;
+        if is_over { Err(Error::CursorExpired) } else { Ok(position) }
     }
 
-    fn genuine(&self, scope: &[u8], cursor: &str) -> Option<(Position, Time)> {
+    fn genuine(&self, scope: &[u8], cursor: &str) -> Option<(Position, Time, u32)> {
         let bytes = Some(cursor).filter(|cursor| cursor.len() <= MAX_LEN)?;
         let bytes = URL_SAFE_NO_PAD.decode(bytes).ok()?;
         let (text, tag) = bytes.split_at_checked(bytes.len().checked_sub(TAG_LEN)?)?;
@@ -93,7 +99,7 @@ impl Texts {
         };
         self.0.find(&message(scope, text), same)?;
         let mut parts = std::str::from_utf8(text).ok()?.split(SEPARATOR);
-        let issued = time(parts.next()?)?;
+        let (issued, timeline) = (time(parts.next()?)?, parts.next()?.parse().ok()?);
         let from = Horizon::from_compact(parts.next()?)?;
         let position = match parts.next() {
             None => Position::After(from),
@@ -104,7 +110,7 @@ impl Texts {
                 Position::Within(span, Place { at, rank, id: parts.next()?.parse().ok()? })
             }
         };
-        Some((position, issued))
+        Some((position, issued, timeline))
     }
 }
 
@@ -126,7 +132,11 @@ mod tests {
     use crate::model::feed::MOST_PENDING;
 
     fn cursors() -> Texts {
-        Texts(Derived::of([hmac::Key::new(hmac::HMAC_SHA256, &[9; 32])]))
+        on_timeline(1)
+    }
+
+    fn on_timeline(timeline: u32) -> Texts {
+        Texts(Derived::of([hmac::Key::new(hmac::HMAC_SHA256, &[9; 32])]), timeline)
     }
 
     fn horizon(text: &str) -> Horizon {
@@ -188,6 +198,13 @@ mod tests {
     }
 
     #[test]
+    fn a_cursor_from_before_a_promotion_tells_nothing_any_more() {
+        let cursor = cursors().write(b"scope", &positions()[0], now());
+        let read = on_timeline(2).read(b"scope", &cursor, now());
+        assert!(matches!(read, Err(Error::CursorExpired)));
+    }
+
+    #[test]
     fn the_longest_cursor_fits() {
         // As far apart as Postgres keeps transactions.
         let apart = (1 << 31) / MOST_PENDING as u64;
@@ -199,8 +216,8 @@ mod tests {
         let first = u64::MAX - (1 << 33);
         let span = Span::new(pending(first), pending(first + apart * MOST_PENDING as u64));
         let position = Position::Within(span.expect("forward"), place(u128::MAX));
-        let cursor = cursors().write(b"scope", &position, now());
+        let cursor = on_timeline(u32::MAX).write(b"scope", &position, now());
         assert!(cursor.len() <= MAX_LEN, "{}", cursor.len());
-        assert!(cursors().read(b"scope", &cursor, now()).is_ok());
+        assert!(on_timeline(u32::MAX).read(b"scope", &cursor, now()).is_ok());
     }
 }

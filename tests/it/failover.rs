@@ -10,10 +10,11 @@ use sessiond::grpc::pb::session as pb;
 use tempfile::TempDir;
 use tonic_health::pb::health_check_response::ServingStatus::Serving;
 
-use crate::harness::calls::{new_session, parts};
+use crate::harness::calls::{new_session, parts, reason};
 use crate::harness::cluster::{Db, connect, open_to_all, own_cluster};
 use crate::harness::proxy::Proxy;
 use crate::harness::{TestServer, start_on, wait};
+use crate::watch_revocations::Gateway;
 
 const BOUND: Duration = Duration::from_secs(1);
 
@@ -61,6 +62,7 @@ async fn who_follows_a_fenced_former_primary_knows_nothing_and_goes_to_the_new_o
     let ways = [Proxy::before(&db.url), Proxy::before(&db.url)];
     let (one, two) = (behind(&ways[0], &db).await, behind(&ways[1], &db).await);
     let (id, token, refresh) = parts(&one.create("ada").await);
+    let (watcher, gateway) = (one.watch("").await, Gateway::open(&one, "").await);
     tokio::task::block_in_place(|| primary.halt());
     let (copy, _copy_dir) = promoted(&primary).await;
     tokio::task::block_in_place(|| primary.resume().expect("it comes up again"));
@@ -95,4 +97,10 @@ async fn who_follows_a_fenced_former_primary_knows_nothing_and_goes_to_the_new_o
     // All goes on with the new primary.
     wait::until(async || two.try_create(new_session("bob")).await.is_ok()).await;
     wait::until(async || two.health("").await.is_ok_and(|status| status == Serving)).await;
+    // Transaction ids are given again there: what a cursor says was seen may be another transaction now.
+    let cursor = watcher.cursor;
+    let resumed =
+        two.watch_sessions(pb::WatchSessionsRequest { cursor, ..Default::default() }).await;
+    assert_eq!(reason(&resumed.err().expect("it is over")), "CURSOR_EXPIRED");
+    assert_eq!(Gateway::open(&two, &gateway.cursor).await.resyncs, 1);
 }

@@ -16,8 +16,8 @@ use crate::harness::{TestServer, audit, start, start_with};
 pub struct Gateway {
     stream: Streaming<pb::WatchRevocationsResponse>,
     told: Vec<pb::Revocation>,
-    cursor: String,
-    resyncs: usize,
+    pub cursor: String,
+    pub resyncs: usize,
 }
 
 impl Gateway {

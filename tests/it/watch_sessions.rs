@@ -236,7 +236,7 @@ async fn a_cursor_that_is_foreign_forged_old_or_ahead_is_refused() {
     let (seen, changes) = (Seen::default(), Changes::default());
     let keys =
         Keys::open(&db, &master, seen, Duration::seconds(1).to_std().expect("some"), &changes);
-    let cursors = Cursors::new(keys.await.expect("the keys"));
+    let cursors = Cursors::new(keys.await.expect("the keys"), move || db.timeline());
     let ahead = Position::After("999999999:999999999:".parse().expect("a snapshot"));
     let scope = b"WatchSessions\0default\0";
     let cursor = cursors.write(scope, &ahead, server.clock.now()).expect("a cursor");
