@@ -154,7 +154,7 @@ impl Mutation<Report> for Raise {
         incidents::raise(tx, vec![alert.clone()], changes).await?;
         let incident = changes.open_incidents().next().cloned();
         let incident = incident.ok_or_else(|| anyhow::anyhow!("what is raised goes on"))?;
-        changes.remember_alert(report.request, &incident);
+        changes.remember_alert(report.request, &incident, None);
         Ok(incident)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use uuid::Uuid;
+
 use crate::alert::work::{Step, To, Work, Worked};
 use crate::error::Result;
 use crate::model::alert::{Alert, AlertState};
@@ -27,9 +29,9 @@ impl Resolve {
     /// As [`Work::step`]. After [`crate::error::Error::Unavailable`] the alert may be resolved and some sessions ended.
     pub async fn resolve(&self, step: &Step, time: Duration) -> Result<(Alert, Terminated)> {
         let begun = Instant::now();
-        let Worked { alert, is_new } = self.work.step(step).await?;
+        let Worked { alert, is_new, newest } = self.work.step(step).await?;
         let nothing = Terminated { complete: true, ..Terminated::default() };
-        let done = match ending(step, &alert, is_new) {
+        let done = match ending(step, &alert, is_new, newest) {
             Some(wish) => {
                 self.terminate.terminate(&wish, time.saturating_sub(begun.elapsed())).await?
             }
@@ -40,7 +42,12 @@ impl Resolve {
 }
 
 /// What is to end: nothing if nobody asked, or if the alert was reopened since a call that is repeated.
-fn ending(step: &Step, alert: &Alert, is_new: bool) -> Option<MassTermination> {
+fn ending(
+    step: &Step,
+    alert: &Alert,
+    is_new: bool,
+    up_to: Option<Uuid>,
+) -> Option<MassTermination> {
     let (To::Resolved(verdict), AlertState::Resolved { resolved, .. }) = (step.to, &alert.state)
     else {
         return None;
@@ -50,10 +57,12 @@ fn ending(step: &Step, alert: &Alert, is_new: bool) -> Option<MassTermination> {
         tenant: alert.tenant.clone(),
         filter: SessionFilter {
             user: Some(user),
-            created_before: (!is_new).then(|| resolved.at + chrono::Duration::microseconds(1)),
+            created_before: (!is_new && up_to.is_none())
+                .then(|| resolved.at + chrono::Duration::microseconds(1)),
             ..SessionFilter::default()
         },
         except: None,
+        up_to,
         reason: EndReason::SuspiciousActivity,
         note: Some(format!("alert {}", alert.id)),
         dry_run: false,

@@ -11,9 +11,9 @@ use crate::model::alert::{Alert, AlertState, MOST_NOTES, Mark, Note, Resolution}
 use crate::model::ids::TenantId;
 use crate::model::request::{Remembered, RequestId};
 use crate::session::mutation::{self, Mutation};
-use crate::store::alerts;
 use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
+use crate::store::{alerts, sessions};
 
 /// Moves alerts through their workflow.
 pub struct Work {
@@ -62,6 +62,8 @@ pub struct Worked {
     pub alert: Alert,
     /// False if it was there already.
     pub is_new: bool,
+    /// In a repetition that ends sessions: up to which one.
+    pub newest: Option<Uuid>,
 }
 
 impl Work {
@@ -97,15 +99,15 @@ impl Mutation<Step> for Work {
         _: &mut Transaction,
         _: &Step,
         alert: Alert,
-        _: Remembered,
+        known: Remembered,
         _: Time,
     ) -> Result<Worked> {
-        Ok(Worked { alert, is_new: false })
+        Ok(Worked { alert, is_new: false, newest: Some(known.newest()) })
     }
 
     async fn decide(
         &self,
-        _: &mut Transaction,
+        tx: &mut Transaction,
         step: &Step,
         mut alert: Alert,
         changes: &mut Changes,
@@ -127,8 +129,14 @@ impl Mutation<Step> for Work {
             }));
             changes.step_alert(alert.clone(), step.to.activity(), &step.principal);
         }
-        changes.remember_alert(step.request, &alert);
-        Ok(Worked { alert, is_new })
+        let newest = match (step.to, &alert.user) {
+            (To::Resolved(Verdict { ends_sessions: true, .. }), Some(user)) => {
+                sessions::newest_live(tx, &alert.tenant, user).await?
+            }
+            _ => None,
+        };
+        changes.remember_alert(step.request, &alert, newest);
+        Ok(Worked { alert, is_new, newest: None })
     }
 }
 

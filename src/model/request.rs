@@ -28,7 +28,7 @@ pub struct Remembered {
     pub user: Option<UserId>,
     /// The session, device or alert that it made or changed; `None` if it found none.
     pub subject: Option<Uuid>,
-    /// The sessions that ended for it.
+    /// The sessions that ended for it; or the newest one that there was, where it ends those up to then.
     pub related: Vec<Uuid>,
     pub at: Time,
 }
@@ -55,6 +55,11 @@ impl Remembered {
             related: Vec::new(),
             at,
         }
+    }
+
+    /// Up to which session it ends those of a user: the nil UUID, below all others, if there was none.
+    pub fn newest(&self) -> Uuid {
+        self.related.first().copied().unwrap_or_default()
     }
 
     /// True while a repetition must get the first answer.

@@ -47,6 +47,8 @@ pub struct MassTermination {
     /// Its state does not matter: only active sessions end.
     pub filter: SessionFilter,
     pub except: Option<Uuid>,
+    /// None with a higher id: what began later, whatever the clocks said.
+    pub up_to: Option<Uuid>,
     /// One of the service's own only where it asks itself.
     pub reason: EndReason,
     /// At most 512 characters.
@@ -145,7 +147,7 @@ impl TerminateMany {
             }
         }
         let mut done = Terminated::default();
-        let (mut walk, mut progress) = (Walk::new(BATCH), None);
+        let (mut walk, mut progress) = (Walk::new(BATCH, wish.up_to.map(just_before)), None);
         while budget.allows()
             && let Some(part) = walk.next().await
         {

@@ -158,26 +158,36 @@ impl Changes {
         self.remembered.extend(remembered);
     }
 
-    /// The same for a request about a device.
-    pub fn remember_device(&mut self, request: Option<RequestId>, key: &DeviceKey) {
+    /// The same for a request about a device; `newest` is the session up to which it ends those of the user, if it does.
+    pub fn remember_device(
+        &mut self,
+        request: Option<RequestId>,
+        key: &DeviceKey,
+        newest: Option<Uuid>,
+    ) {
         self.remembered.extend(request.map(|request| Remembered {
             tenant: key.tenant.clone(),
             request,
             user: Some(key.user.clone()),
             subject: Some(key.device),
-            related: Vec::new(),
+            related: newest.into_iter().collect(),
             at: self.at,
         }));
     }
 
     /// The same for a request about an alert.
-    pub fn remember_alert(&mut self, request: Option<RequestId>, alert: &Alert) {
+    pub fn remember_alert(
+        &mut self,
+        request: Option<RequestId>,
+        alert: &Alert,
+        newest: Option<Uuid>,
+    ) {
         self.remembered.extend(request.map(|request| Remembered {
             tenant: alert.tenant.clone(),
             request,
             user: alert.user.clone(),
             subject: Some(alert.id),
-            related: Vec::new(),
+            related: newest.into_iter().collect(),
             at: self.at,
         }));
     }

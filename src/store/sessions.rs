@@ -14,7 +14,7 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::model::ids::{SessionKey, TenantId};
+use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::session::Session;
 use crate::store::Connection;
 use crate::store::rows::session::SessionRow;
@@ -41,6 +41,25 @@ pub async fn find(conn: &mut Connection, key: &SessionKey) -> Result<Option<Sess
         .optional()?
         .map(Session::try_from)
         .transpose()
+}
+
+/// The id of the newest session of a user that is not ended. Those that begin later have higher ids.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn newest_live(
+    conn: &mut Connection,
+    tenant: &TenantId,
+    user: &UserId,
+) -> Result<Option<Uuid>> {
+    let newest = s::table
+        .filter(s::tenant_id.eq(tenant.as_str()))
+        .filter(s::user_id.eq(user.as_str()))
+        .filter(s::state.eq(1))
+        .order(s::session_id.desc())
+        .select(s::session_id)
+        .first(conn);
+    Ok(newest.await.optional()?)
 }
 
 /// The sessions with these ids, whoever's they are, newest first.

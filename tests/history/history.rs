@@ -23,6 +23,8 @@ pub struct History {
     rows: HashMap<Uuid, usize>,
     trails: HashMap<Uuid, Vec<usize>>,
     births: HashMap<Uuid, Birth>,
+    /// By the place of the user.
+    births_of: HashMap<usize, Vec<Uuid>>,
     /// When a request with this id was sent first.
     first_sent: HashMap<Uuid, Micros>,
     /// When an alert was resolved first, or may have been.
@@ -79,6 +81,10 @@ impl History {
                 known.told = known.told.min(op.end);
             }
         }
+        let mut births_of: HashMap<usize, Vec<Uuid>> = HashMap::new();
+        for (id, birth) in &births {
+            births_of.entry(birth.who).or_default().push(*id);
+        }
         let rows = tables.sessions.iter().enumerate().map(|(at, row)| (row.id, at)).collect();
         let mut trails: HashMap<Uuid, Vec<usize>> = HashMap::new();
         for (at, change) in tables.trail.iter().enumerate() {
@@ -98,6 +104,7 @@ impl History {
             rows,
             trails,
             births,
+            births_of,
             first_sent,
             first_resolved,
         }
@@ -134,6 +141,12 @@ impl History {
 
     pub fn births(&self) -> impl Iterator<Item = (Uuid, &Birth)> {
         self.births.iter().map(|(id, birth)| (*id, birth))
+    }
+
+    /// Those of one user.
+    pub fn births_of(&self, who: usize) -> impl Iterator<Item = (Uuid, &Birth)> {
+        let of = self.births_of.get(&who);
+        of.into_iter().flatten().map(|id| (*id, &self.births[id]))
     }
 
     /// When what it asks for was asked for first: a repeated request counts from then on.

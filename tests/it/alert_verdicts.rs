@@ -63,6 +63,32 @@ async fn a_true_positive_ends_the_users_sessions_in_the_same_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_repetition_ends_what_was_left_over_also_after_a_clock_was_set_back() {
+    let server = start().await;
+    let (left, ..) = parts(&server.create("ada").await);
+    let alert = server.raise(report("ada")).await.expect("an alert");
+    let request = pb::ResolveAlertRequest {
+        terminate_sessions: true,
+        request_id: "0195a1c0-0000-7000-8000-000000000001".to_owned(),
+        ..resolve(&alert.alert_id, pb::Resolution::TruePositive)
+    };
+    server.advance(-Duration::hours(1));
+    let holder = server.db.hold("SELECT 1 FROM user_sessions FOR UPDATE").await;
+    let cut = server.alerts().resolve_alert(request.clone()).await.expect("ok").into_inner();
+    assert_eq!((cut.terminated_count, cut.complete), (0, false), "it is held");
+    drop(holder);
+    server.advance(Duration::hours(1) + Duration::seconds(1));
+    let (back, ..) = parts(&server.create("ada").await);
+    let done = server.alerts().resolve_alert(request).await.expect("ok").into_inner();
+    assert_eq!((done.terminated_count, done.complete), (1, true));
+    for (id, state) in
+        [(left, session::SessionState::Terminated), (back, session::SessionState::Active)]
+    {
+        assert_eq!(server.get(&id).await.expect("a session").state(), state);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sessions_are_not_ended_for_an_alert_about_nobody_or_a_false_one() {
     let server = start().await;
     server.create("ada").await;

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use uuid::Uuid;
+
 use crate::clock::{Clock, Time};
 use crate::error::Result;
 use crate::model::ids::{DeviceKey, TenantId};
@@ -47,11 +49,12 @@ impl Revoke {
         let begun = Instant::now();
         let before = mutation::run(&self.db, &self.clock, self, wish).await?.answer;
         let time = time.saturating_sub(begun.elapsed());
-        let mut done = self.terminate.terminate(&wish.ending(before), time).await?;
-        if let Some(at) = before {
+        let newest = before.as_ref().map(Remembered::newest);
+        let mut done = self.terminate.terminate(&wish.ending(newest), time).await?;
+        if let (Some(before), Some(newest)) = (before, newest) {
             let ended = self.db.within(async {
                 let mut conn = self.db.acquire().await?;
-                sessions::count_revoked(&mut conn, &wish.key, at).await
+                sessions::count_revoked(&mut conn, &wish.key, newest, before.at).await
             });
             done.count = ended.await?;
         }
@@ -59,10 +62,10 @@ impl Revoke {
     }
 }
 
-/// Forgets the trust. The answer is when the request did so before, if it did.
+/// Forgets the trust. The answer is what the request did before, if it did.
 impl Mutation<Revocation> for Revoke {
     type Locked = UserDevice;
-    type Answer = Option<Time>;
+    type Answer = Option<Remembered>;
 
     fn request(wish: &Revocation) -> Option<(&TenantId, RequestId)> {
         Some((&wish.key.tenant, wish.request?))
@@ -79,43 +82,44 @@ impl Mutation<Revocation> for Revoke {
         _: UserDevice,
         known: Remembered,
         _: Time,
-    ) -> Result<Option<Time>> {
-        Ok(Some(known.at))
+    ) -> Result<Option<Remembered>> {
+        Ok(Some(known))
     }
 
     async fn decide(
         &self,
-        _: &mut Transaction,
+        tx: &mut Transaction,
         wish: &Revocation,
         mut device: UserDevice,
         changes: &mut Changes,
-    ) -> Result<Option<Time>> {
+    ) -> Result<Option<Remembered>> {
+        let newest = sessions::newest_live(tx, &wish.key.tenant, &wish.key.user).await?;
         device.choice.trusted = false;
         device.revoked_at = Some(changes.at());
         device.revision += 1;
         changes.revoke_device(device, &wish.principal);
-        changes.remember_device(wish.request, &wish.key);
+        changes.remember_device(wish.request, &wish.key, newest);
         Ok(None)
     }
 }
 
 impl Revocation {
-    /// Every session on the device; in a repetition, those that were there at `before`.
-    fn ending(&self, before: Option<Time>) -> MassTermination {
+    /// Every session on the device; in a repetition, up to the one that was the newest then.
+    fn ending(&self, up_to: Option<Uuid>) -> MassTermination {
         MassTermination {
             tenant: self.key.tenant.clone(),
             filter: SessionFilter {
                 user: Some(self.key.user.clone()),
                 device: Some(self.key.device),
-                created_before: before.map(|at| at + chrono::Duration::microseconds(1)),
                 ..SessionFilter::default()
             },
             except: None,
+            up_to,
             reason: EndReason::DeviceRevoked,
             note: self.note.clone(),
             dry_run: false,
             expected_max: None,
-            // The request is the device's: it says what to go on with by the time it was made.
+            // The request is the device's: it says what to go on with by the newest session then.
             request: None,
             principal: self.principal.clone(),
         }

@@ -107,7 +107,7 @@ impl Mutation<DeviceUpdate> for Update {
             device.revision += i32::from(!differs);
             changes.update_device(device, &wish.principal, &shown);
         }
-        changes.remember_device(wish.request, &wish.key);
+        changes.remember_device(wish.request, &wish.key, None);
         Ok(())
     }
 }

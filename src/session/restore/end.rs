@@ -116,6 +116,7 @@ impl RestoreWatch {
             tenant,
             filter: SessionFilter { created_before, ..SessionFilter::default() },
             except: None,
+            up_to: None,
             reason: REASON,
             note: Some(NOTE.to_owned()),
             dry_run: false,

@@ -67,11 +67,11 @@ pub(super) struct Tried {
 }
 
 impl Walk {
-    /// At the beginning, with batches of `most`.
-    pub fn new(most: u32) -> Walk {
+    /// At the newest session, or at the newest older than `after`, with batches of `most`.
+    pub fn new(most: u32, after: Option<Uuid>) -> Walk {
         Walk {
             size: BatchSize::new(most),
-            after: None,
+            after,
             at_end: false,
             held: Vec::new(),
             too_many: false,

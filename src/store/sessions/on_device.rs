@@ -44,15 +44,16 @@ statement! {
     /// What a revocation ended: its sessions had begun by then, or it is the last one so far.
     CountRevoked {
         at: Time as Timestamptz,
+        newest: Uuid as SqlUuid,
         tenant: &'a str as Text,
         user: &'a str as Text,
         device: Uuid as SqlUuid,
     } -> BigInt,
     "SELECT count(*)
-    FROM (SELECT ?::timestamptz AS at) r, devices d JOIN user_sessions s USING (tenant_id, user_id, device_id)
+    FROM (SELECT ?::timestamptz AS at, ?::uuid AS newest) r, devices d JOIN user_sessions s USING (tenant_id, user_id, device_id)
     WHERE d.tenant_id = ? AND d.user_id = ? AND d.device_id = ?
         AND s.state = 2 AND s.end_reason = 4 AND s.ended_at >= r.at
-        AND (s.created_at <= r.at OR d.revoked_at <= r.at)"
+        AND (s.session_id <= r.newest OR d.revoked_at <= r.at)"
 }
 
 /// Locks the live sessions on a device, the newest 1000 of them, and `also` the one of the same user with this id.
@@ -71,12 +72,17 @@ pub async fn lock_on_device(
     rows.into_iter().map(Session::try_from).collect()
 }
 
-/// How many sessions the revocation of the device at `at` ended.
+/// How many sessions the revocation of the device at `at` ended, when `newest` was the newest of the user.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn count_revoked(conn: &mut Connection, key: &DeviceKey, at: Time) -> Result<u64> {
-    let count = CountRevoked::new(at, key.tenant.as_str(), key.user.as_str(), key.device);
+pub async fn count_revoked(
+    conn: &mut Connection,
+    key: &DeviceKey,
+    newest: Uuid,
+    at: Time,
+) -> Result<u64> {
+    let count = CountRevoked::new(at, newest, key.tenant.as_str(), key.user.as_str(), key.device);
     let count: i64 = count.get_result(conn).await?;
     Ok(u64::try_from(count).unwrap_or(0))
 }

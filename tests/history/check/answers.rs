@@ -58,9 +58,7 @@ fn erased(history: &History, judge: &mut Judge) {
             continue;
         }
         let asked = history.asked(op);
-        for (id, _) in
-            history.births().filter(|(_, birth)| birth.who == op.who && birth.told < asked)
-        {
+        for (id, _) in history.births_of(op.who).filter(|(_, birth)| birth.told < asked) {
             gone.entry(id).or_insert((op.end, at));
         }
     }

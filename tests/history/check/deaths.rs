@@ -66,9 +66,12 @@ pub fn deaths(history: &History) -> HashMap<Uuid, Death> {
             What::Create { .. } => {
                 answer.sessions.iter().for_each(|victim| ended(victim.id, true));
             }
-            _ => {
+            What::Erase
+            | What::TerminateMany { .. }
+            | What::RevokeDevice { .. }
+            | What::Step { step: Step::Resolve(true), .. } => {
                 let asked = history.asked(op);
-                for (id, birth) in history.births() {
+                for (id, birth) in history.births_of(op.who) {
                     if birth.told < asked && ends_all_of(history, op, birth) {
                         // What had ended elsewhere it did not end; here it may be known yet, within the bound.
                         let end = history.end(id);
@@ -76,6 +79,7 @@ pub fn deaths(history: &History) -> HashMap<Uuid, Death> {
                     }
                 }
             }
+            _ => {}
         }
     }
     for (id, _) in history.births() {
@@ -86,11 +90,8 @@ pub fn deaths(history: &History) -> HashMap<Uuid, Death> {
     deaths
 }
 
-/// Whether a call that ends many ends a session that was there when it was asked for.
+/// Whether a call that ends many ends a session of the same user that was there when it was asked for.
 pub fn ends_all_of(history: &History, op: &Op, birth: &Birth) -> bool {
-    if birth.who != op.who {
-        return false;
-    }
     match &op.what {
         What::Erase => true,
         What::TerminateMany { of } => match of {

@@ -43,7 +43,7 @@ fn all_of_a_user(history: &History, judge: &mut Judge) {
             continue;
         }
         let asked = history.asked(op);
-        for (id, birth) in history.births() {
+        for (id, birth) in history.births_of(op.who) {
             if birth.told >= asked || !ends_all_of(history, op, birth) {
                 continue;
             }

@@ -44,6 +44,7 @@ pub fn mass_termination(
         tenant,
         filter,
         except,
+        up_to: None,
         reason,
         note,
         dry_run: request.dry_run,
