@@ -40,7 +40,7 @@ async fn spoil(server: &TestServer, refuse: &str) -> tokio_postgres::Client {
     server.db.hold("SELECT 1 FROM user_sessions WHERE user_id = 'stuck' FOR UPDATE").await
 }
 
-async fn users(server: &TestServer, condition: &str) -> Vec<String> {
+async fn users_of(server: &TestServer, condition: &str) -> Vec<String> {
     let sql = format!("SELECT DISTINCT user_id FROM user_sessions WHERE {condition} ORDER BY 1");
     let rows = server.db.connect().await.query(&sql, &[]).await.expect("rows");
     rows.iter().map(|row| row.get(0)).collect()
@@ -63,13 +63,36 @@ async fn last_activity_of_others_is_written() {
     }
     let moved = "last_active_at > created_at";
     // Nothing of it is read, so a damaged row is as good as another.
-    wait::until(async || users(&server, moved).await == ["ada", "bob", "damaged"]).await;
+    wait::until(async || users_of(&server, moved).await == ["ada", "bob", "damaged"]).await;
     wait::until(async || passed_over(&server, "touches").await >= 2.0).await;
     assert_eq!(scrape(&server).await["sessiond_touch_backlog"], 1.0, "what is locked is kept");
     drop(stuck);
-    wait::until(async || users(&server, moved).await.contains(&"stuck".to_owned())).await;
+    wait::until(async || users_of(&server, moved).await.contains(&"stuck".to_owned())).await;
     wait::until(async || scrape(&server).await["sessiond_touch_backlog"] == 0.0).await;
-    assert!(!users(&server, moved).await.contains(&"refused".to_owned()));
+    assert!(!users_of(&server, moved).await.contains(&"refused".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_number_of_locked_sessions_hold_up_no_last_activity() {
+    let server = start_with(with_port).await;
+    let users: Vec<String> = (0..100).map(|user| format!("stuck-{user}")).collect();
+    let created = join_all(users.iter().map(async |user| session_of(&server, user).await.1));
+    let (mut tokens, zoe) = (created.await, session_of(&server, "zoe").await.1);
+    let hold = "SELECT 1 FROM user_sessions WHERE user_id LIKE 'stuck%' FOR UPDATE";
+    let stuck = server.db.hold(hold).await;
+    server.advance(Duration::minutes(3));
+    tokens.push(zoe);
+    for token in &tokens {
+        server.validate(token).await;
+    }
+    let moved = "last_active_at > created_at";
+    // Keys are written in order, so hers is behind all that is locked.
+    wait::until(async || users_of(&server, moved).await == ["zoe"]).await;
+    wait::until(async || passed_over(&server, "touches").await >= 100.0).await;
+    assert_eq!(scrape(&server).await["sessiond_touch_backlog"], 100.0, "what is locked is kept");
+    drop(stuck);
+    wait::until(async || users_of(&server, moved).await.len() == 101).await;
+    wait::until(async || scrape(&server).await["sessiond_touch_backlog"] == 0.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,13 +137,13 @@ async fn others_are_held_to_a_policy() {
     assert_eq!((said.terminated_count, said.complete), (4, true), "all but the damaged one");
     let done = server.try_update(stricter).await.expect("a change");
     assert_eq!((done.terminated_count, done.complete), (2, false));
-    assert_eq!(users(&server, "state <> 1").await, ["ada", "bob"]);
+    assert_eq!(users_of(&server, "state <> 1").await, ["ada", "bob"]);
     assert!(passed_over(&server, "apply_policy").await >= 3.0);
     drop(stuck);
     // The job takes it up.
     wait::until(async || {
         server.advance(Duration::seconds(31));
-        users(&server, "state <> 1").await == ["ada", "bob", "stuck"]
+        users_of(&server, "state <> 1").await == ["ada", "bob", "stuck"]
     })
     .await;
     let due = "SELECT count(*) FROM policies WHERE apply_at IS NOT NULL";
@@ -149,7 +172,7 @@ async fn others_are_terminated_by_a_filter() {
         let done = server.terminate_many(request.clone()).await.expect("an end");
         assert_eq!((done.terminated_count, done.sample.len(), done.complete), (4, 4, true));
     }
-    assert_eq!(users(&server, "state = 1").await, ["damaged"]);
+    assert_eq!(users_of(&server, "state = 1").await, ["damaged"]);
     assert_eq!(passed_over(&server, "terminate_many").await, 1.0);
 }
 
