@@ -17,7 +17,7 @@ use crate::store::{alerts, feed};
 use crate::supervise::Tasks;
 use ring::Ring;
 
-pub use ring::Batch;
+pub use ring::{Batch, Kept};
 pub use watch::{Pick, Watch};
 
 /// Activities per batch, about: a transaction is never split.
@@ -36,8 +36,8 @@ pub struct WatchSettings {
     pub patience: Duration,
     /// For how long the reader may fail before its watchers are sent away.
     pub outage: Duration,
-    /// Activities kept for watchers that lag, about.
-    pub kept: usize,
+    /// What is kept for watchers that lag.
+    pub kept: Kept,
     /// The most watchers.
     pub watchers: usize,
     /// The most gateways that follow revocations.
@@ -51,7 +51,7 @@ impl Default for WatchSettings {
             heartbeat: Duration::from_secs(10),
             patience: Duration::from_secs(30),
             outage: Duration::from_secs(5),
-            kept: 20_000,
+            kept: Kept { activities: 20_000, bytes: 64 << 20 },
             watchers: 2_000,
             gateways: 1_000,
         }
