@@ -65,23 +65,28 @@ async fn last_activity_of_others_is_written() {
     // Nothing of it is read, so a damaged row is as good as another.
     wait::until(async || users_of(&server, moved).await == ["ada", "bob", "damaged"]).await;
     wait::until(async || passed_over(&server, "touches").await >= 2.0).await;
-    assert_eq!(scrape(&server).await["sessiond_touch_backlog"], 1.0, "what is locked is kept");
+    // What is locked is kept, and what is refused is not.
+    wait::until(async || scrape(&server).await["sessiond_touch_backlog"] == 1.0).await;
     drop(stuck);
     wait::until(async || users_of(&server, moved).await.contains(&"stuck".to_owned())).await;
     wait::until(async || scrape(&server).await["sessiond_touch_backlog"] == 0.0).await;
     assert!(!users_of(&server, moved).await.contains(&"refused".to_owned()));
 }
 
+/// So many sessions whose rows stay locked: their access tokens, and who has the locks.
+async fn locked(server: &TestServer, count: usize) -> (Vec<String>, tokio_postgres::Client) {
+    let users: Vec<String> = (0..count).map(|user| format!("stuck-{user}")).collect();
+    let created = join_all(users.iter().map(async |user| session_of(server, user).await.1)).await;
+    let hold = "SELECT 1 FROM user_sessions WHERE user_id LIKE 'stuck%' FOR UPDATE";
+    (created, server.db.hold(hold).await)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn any_number_of_locked_sessions_hold_up_no_last_activity() {
     let server = start_with(with_port).await;
-    let users: Vec<String> = (0..100).map(|user| format!("stuck-{user}")).collect();
-    let created = join_all(users.iter().map(async |user| session_of(&server, user).await.1));
-    let (mut tokens, zoe) = (created.await, session_of(&server, "zoe").await.1);
-    let hold = "SELECT 1 FROM user_sessions WHERE user_id LIKE 'stuck%' FOR UPDATE";
-    let stuck = server.db.hold(hold).await;
+    let (mut tokens, stuck) = locked(&server, 100).await;
+    tokens.push(session_of(&server, "zoe").await.1);
     server.advance(Duration::minutes(3));
-    tokens.push(zoe);
     for token in &tokens {
         server.validate(token).await;
     }
@@ -93,6 +98,46 @@ async fn any_number_of_locked_sessions_hold_up_no_last_activity() {
     drop(stuck);
     wait::until(async || users_of(&server, moved).await.len() == 101).await;
     wait::until(async || scrape(&server).await["sessiond_touch_backlog"] == 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_number_of_locked_sessions_hold_up_no_notice() {
+    let server = start_with(with_port).await;
+    let (tokens, stuck) = locked(&server, 60).await;
+    let zoe = session_of(&server, "zoe").await.1;
+    for token in tokens.iter().chain([&zoe]) {
+        validate_from(&server, token, "198.51.100.7", "curl/8.5").await;
+    }
+    let entered = async || noticed(&server, CHANGED).await.len();
+    wait::until(async || entered().await == 1).await;
+    wait::until(async || passed_over(&server, "notices").await == 60.0).await;
+    drop(stuck);
+    server.advance(Duration::minutes(10));
+    wait::until(async || entered().await == 61).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_number_of_locked_sessions_keep_no_other_from_being_held_to_a_policy() {
+    let server = start_with(|settings| {
+        with_port(settings);
+        settings.intervals.sweep = NEVER;
+    })
+    .await;
+    // The newest come first.
+    session_of(&server, "ada").await;
+    let (_, stuck) = locked(&server, 60).await;
+    server.advance(Duration::minutes(20));
+    let ten = length(Duration::minutes(10));
+    let stricter = set(pb::Policy { absolute_timeout: ten, ..level("") });
+    let done = server.try_update(stricter).await.expect("a change");
+    assert_eq!((done.terminated_count, done.complete), (1, false));
+    assert_eq!(users_of(&server, "state <> 1").await, ["ada"]);
+    drop(stuck);
+    wait::until(async || {
+        server.advance(Duration::seconds(31));
+        users_of(&server, "state <> 1").await.len() == 61
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

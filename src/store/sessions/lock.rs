@@ -1,5 +1,7 @@
 //! Reading sessions in order to change them.
 
+use std::collections::HashSet;
+
 use diesel::sql_types::{Array, BigInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
@@ -30,6 +32,31 @@ statement! {
         ORDER BY s.tenant_id, s.user_id, s.session_id
         FOR NO KEY UPDATE OF s"
     )
+}
+
+statement! {
+    LockFree {
+        tenants: &'a [&'a str] as Array<Text>,
+        users: &'a [&'a str] as Array<Text>,
+        sessions: &'a [Uuid] as Array<SqlUuid>,
+    } -> user_sessions::SqlType,
+    concat!(
+        "SELECT ", session_columns!(), "
+        FROM unnest(?, ?, ?) AS k (t, u, id)
+        JOIN user_sessions s ON s.tenant_id = k.t AND s.user_id = k.u AND s.session_id = k.id
+        ORDER BY s.tenant_id, s.user_id, s.session_id
+        FOR NO KEY UPDATE OF s SKIP LOCKED"
+    )
+}
+
+statement! {
+    There {
+        tenants: &'a [&'a str] as Array<Text>,
+        users: &'a [&'a str] as Array<Text>,
+        sessions: &'a [Uuid] as Array<SqlUuid>,
+    } -> SqlUuid,
+    "SELECT s.session_id FROM unnest(?, ?, ?) AS k (t, u, id)
+    JOIN user_sessions s ON s.tenant_id = k.t AND s.user_id = k.u AND s.session_id = k.id"
 }
 
 statement! {
@@ -99,11 +126,36 @@ pub async fn lock_sound(
     Ok(sound(rows))
 }
 
+/// The same, but waits for nobody: the ids of those that others have locked come last.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn lock_free(
+    conn: &mut Connection,
+    keys: &[&SessionKey],
+) -> Result<(Vec<Session>, Vec<Uuid>, HashSet<Uuid>)> {
+    let (tenants, users, ids) = columns(keys);
+    let rows: Vec<SessionRow> = LockFree::new(&tenants, &users, &ids).load(conn).await?;
+    let mut locked = HashSet::new();
+    if rows.len() < keys.len() {
+        let there: Vec<Uuid> = There::new(&tenants, &users, &ids).load(conn).await?;
+        locked.extend(there);
+        let rows: HashSet<Uuid> = rows.iter().map(SessionRow::id).collect();
+        locked.retain(|id| !rows.contains(id));
+    }
+    let (sessions, damaged) = sound(rows);
+    Ok((sessions, damaged, locked))
+}
+
 async fn lock_rows(conn: &mut Connection, keys: &[&SessionKey]) -> Result<Vec<SessionRow>> {
-    let tenants: Vec<&str> = keys.iter().map(|key| key.tenant.as_str()).collect();
-    let users: Vec<&str> = keys.iter().map(|key| key.user.as_str()).collect();
-    let ids: Vec<Uuid> = keys.iter().map(|key| key.session).collect();
+    let (tenants, users, ids) = columns(keys);
     Ok(Lock::new(&tenants, &users, &ids).load(conn).await?)
+}
+
+fn columns<'a>(keys: &[&'a SessionKey]) -> (Vec<&'a str>, Vec<&'a str>, Vec<Uuid>) {
+    let tenants = keys.iter().map(|key| key.tenant.as_str()).collect();
+    let users = keys.iter().map(|key| key.user.as_str()).collect();
+    (tenants, users, keys.iter().map(|key| key.session).collect())
 }
 
 /// Locks at most `limit` sessions whose time to be looked at has come, but those of `without`. Rows that make no sense
