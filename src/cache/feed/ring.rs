@@ -19,7 +19,7 @@ pub struct Batch {
     /// Those that the activities concern, as they were when they were read.
     alerts: HashMap<Uuid, Alert>,
     /// What it takes in memory, about, in bytes.
-    bytes: usize,
+    pub(super) bytes: usize,
 }
 
 impl Batch {

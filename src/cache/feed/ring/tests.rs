@@ -1,3 +1,5 @@
+//! What is kept at its bounds, and one beyond.
+
 use super::*;
 use crate::clock::Time;
 use crate::model::activity::ActivityKind;
