@@ -1,9 +1,9 @@
 //! A reader of the feed in the background: reads on where it is, shows what is new to its work, and moves on, in one
 //! transaction. Whoever has its row locked reads, on whichever replica.
 //!
-//! What cannot be written since somebody has a row locked is set aside, with all that follows of the same owner: they get
-//! a position of their own in the database, where they go on once the lock is gone. So each activity is shown once,
-//! and those of an owner in their order, while others go on.
+//! What cannot be written since somebody has a row locked is set aside, with all that follows of the same owner: they
+//! get a position of their own in the database, and go on from there once the lock is gone. So each activity is shown
+//! once, and those of an owner in their order, while others go on.
 
 mod aside;
 
@@ -35,7 +35,7 @@ pub(super) trait Work {
     /// Whose activities are set aside together.
     fn owner(activity: &Activity) -> Owner;
 
-    /// Writes what comes of `activities`, in their order; there is one at least. The transaction commits the position too.
+    /// Writes what comes of `activities`, in their order; there is one at least. The position is in the same commit.
     async fn take(&self, tx: &mut Transaction, activities: &[Activity], now: Time) -> Result<()>;
 }
 
@@ -80,12 +80,14 @@ impl<W: Work> FeedReader<W> {
     /// [`Error::Unavailable`]: nothing was done, and the next call begins at the same place.
     pub async fn batch(&self) -> Result<bool> {
         let take = if self.pace.is_starved() { Take::InTurn } else { Take::Free };
-        let more = self.step(take).await?;
-        Ok(self.take_up_next().await? || more)
+        let read = self.step(take).await;
+        // Also if that failed: it may be since as many are set aside as may be.
+        let taken_up = self.take_up_next().await;
+        Ok(read? | taken_up?)
     }
 
-    /// Reads until all that was committed before the call is read, or `go_on` says no; also what is set aside of `owner`,
-    /// unless it is still locked. What is written meanwhile is not waited for. True if all of it is read.
+    /// Reads until all that was committed before the call is read, or `go_on` says no; also what is set aside of
+    /// `owner`, unless it is still locked. What is written meanwhile is not waited for. True if all of it is read.
     ///
     /// # Errors
     /// [`Error::Unavailable`]: some of it may be read.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
 
-use crate::detect::{alerts, settled, watching};
+use crate::detect::{alerts, fail_logins, settled, watching};
 use crate::harness::{TestServer, audit, wait};
 
 /// A failed login of each user, again and again, each in a transaction of its own.
@@ -75,4 +75,27 @@ async fn erasures_that_follow_each_other_without_end_keep_detection_from_nothing
     };
     tokio::join!(erasing, watching);
     assert_eq!(alerts(&server, "ada").await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_more_users_would_be_set_aside_than_may_be_detection_waits() {
+    let server = watching().await;
+    fail_logins(&server, 1, 1).await;
+    settled(&server).await;
+    let hold = "SELECT 1 FROM user_memories WHERE user_id = 'user-1' FOR UPDATE";
+    let held = server.db.hold(hold).await;
+    // Of one transaction, so they would be set aside together.
+    fail_logins(&server, 1001, 1).await;
+    let [tries, positions] = [
+        "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()",
+        "SELECT count(*) FROM feed_consumers",
+    ];
+    let before = server.db.count(tries).await;
+    // From the largest batch down to one transaction, and twice more.
+    wait::until(async || server.db.count(tries).await >= before + 11).await;
+    assert_eq!(server.db.count(positions).await, 2);
+    drop(held);
+    settled(&server).await;
+    assert_eq!(server.db.count(positions).await, 2);
+    assert_eq!(server.db.count("SELECT count(*) FROM user_memories").await, 1001);
 }

@@ -1,8 +1,10 @@
 //! Statistics and EraseUser: those of the user go, those of the tenant stay and stay right.
 
+use chrono::Duration;
 use sessiond::grpc::pb::session as pb;
 
 use crate::harness::calls::{new_session, parts};
+use crate::harness::requests::stamp;
 use crate::harness::{TestServer, start, start_with, wait};
 use crate::stats::{counted, day, report};
 
@@ -117,13 +119,15 @@ async fn locked_figures_of_a_tenant_stop_no_other_tenant_and_no_erasure() {
             "SELECT 1 FROM standings
             WHERE tenant_id = 'default' AND user_id = '{locked}' FOR UPDATE"
         );
-        let held = server.db.hold(&hold).await;
+        let (held, since) = (server.db.hold(&hold).await, server.clock.now());
         server.create("ada").await;
         server.create("cyd").await;
         let acme = pb::CreateSessionRequest { tenant_id: "acme".to_owned(), ..new_session("eve") };
         server.try_create(acme).await.expect("a session");
         counted(&server).await;
         assert_eq!(of_tenant(&server, "acme").await, others, "another tenant goes on");
+        server.advance(Duration::minutes(1));
+        assert_eq!(day(&server, "").await.as_of_time, stamp(since));
         server.erase(erased).await.expect("an erasure");
         let left = format!("SELECT count(*) FROM user_sessions WHERE user_id = '{erased}'");
         assert_eq!(server.db.count(&left).await, 0);

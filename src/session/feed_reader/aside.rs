@@ -33,7 +33,6 @@ struct State {
 }
 
 /// What came of a try.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Taken {
     /// There is more of it.
     More,
@@ -73,11 +72,11 @@ impl<W: Work> FeedReader<W> {
             self.pace.pause(last);
             return Ok(false);
         };
-        let taken = self.take_up(&owner, false).await?;
-        if taken == Taken::Locked {
+        let taken = self.take_up(&owner, self.pace.is_starved()).await;
+        if !matches!(taken, Ok(Taken::More | Taken::Done | Taken::Busy)) {
             self.pace.pause(owner);
         }
-        Ok(matches!(taken, Taken::More | Taken::Done))
+        Ok(matches!(taken?, Taken::More | Taken::Done))
     }
 
     /// Reads what is set aside of `owner`, until `go_on` says no or it is found locked; true if nothing is left.
@@ -138,6 +137,7 @@ impl<W: Work> FeedReader<W> {
                 true => Some(feed::wait_and_claim(tx, W::CONSUMER).await?),
                 false => feed::claim(tx, W::CONSUMER).await?,
             };
+            self.pace.claimed(end.is_some());
             let Some(end) = end else {
                 return Ok(Taken::Busy);
             };
