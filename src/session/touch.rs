@@ -121,8 +121,25 @@ impl Touches {
             let (count, first) = (locked.len(), key.session);
             tracing::warn!(count, %first, "sessions are locked; their last activity is kept");
             self.passed_over.inc_by(count as u64);
+            self.lock().add_locked(&locked);
         }
         self.flush_stuck(&stuck).await
+    }
+
+    /// Writes, of what the last flush found locked, what is free now: others see it as idle meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn retry_locked(&self) -> Result<()> {
+        let batch = self.lock().take_locked();
+        let locked = self.write_each(&batch).await?;
+        self.lock().add_locked(&locked);
+        Ok(())
+    }
+
+    /// Whether the last flush found anything locked that is not written yet.
+    pub fn has_locked(&self) -> bool {
+        self.lock().has_locked()
     }
 
     /// Writes `batch`, chunk by chunk, and returns what is locked.

@@ -83,7 +83,12 @@ async fn locked(server: &TestServer, count: usize) -> (Vec<String>, tokio_postgr
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_number_of_locked_sessions_hold_up_no_last_activity() {
-    let server = start_with(with_port).await;
+    // A flush is due when something is noted, and then not for a day.
+    let server = start_with(|settings| {
+        with_port(settings);
+        settings.intervals.flush = NEVER;
+    })
+    .await;
     let (mut tokens, stuck) = locked(&server, 100).await;
     tokens.push(session_of(&server, "zoe").await.1);
     server.advance(Duration::minutes(3));
@@ -96,6 +101,7 @@ async fn any_number_of_locked_sessions_hold_up_no_last_activity() {
     wait::until(async || passed_over(&server, "touches").await >= 100.0).await;
     assert_eq!(scrape(&server).await["sessiond_touch_backlog"], 100.0, "what is locked is kept");
     drop(stuck);
+    // Free, it is written without another flush.
     wait::until(async || users_of(&server, moved).await.len() == 101).await;
     wait::until(async || scrape(&server).await["sessiond_touch_backlog"] == 0.0).await;
 }

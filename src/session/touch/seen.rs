@@ -20,6 +20,8 @@ pub(super) struct Seen {
     flushing: Noted,
     /// Of those, what failed alone, and not for a lock, and is written apart from the others.
     stuck: VecDeque<Uuid>,
+    /// Of those, what others had locked.
+    locked: VecDeque<Uuid>,
 }
 
 /// By session id, which is enough to tell sessions apart and quickly hashed.
@@ -39,6 +41,8 @@ impl Seen {
 
     /// What is to be written now, in the order of the keys, and of what is stuck a batch.
     pub fn begin(&mut self) -> (Vec<Entry>, Vec<Entry>) {
+        // They are among the rest.
+        self.locked.clear();
         for (key, touch) in std::mem::take(&mut self.fresh).into_values() {
             merge(&mut self.flushing, &key, touch);
         }
@@ -72,6 +76,23 @@ impl Seen {
         } else {
             self.flushing.remove(&session);
         }
+    }
+
+    /// What others had locked, at most a batch, and in turn.
+    pub fn take_locked(&mut self) -> Vec<Entry> {
+        let most = self.locked.len().min(BATCH as usize);
+        let ids = self.locked.drain(..most);
+        ids.filter_map(|id| self.flushing.get(&id).cloned()).collect()
+    }
+
+    /// Others have these locked too.
+    pub fn add_locked(&mut self, locked: &[Entry]) {
+        self.locked.extend(locked.iter().map(|(key, _)| key.session));
+    }
+
+    /// Whether others had anything locked.
+    pub fn has_locked(&self) -> bool {
+        !self.locked.is_empty()
     }
 
     /// How many sessions are noted.
