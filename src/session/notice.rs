@@ -29,6 +29,9 @@ const BATCH: u32 = 500;
 /// The most that one flush sets aside: if more fail, the database does.
 const MOST_FAILED: usize = 8;
 
+/// Longer than our own transactions have a session locked.
+const MOMENT: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// What was noticed and is not written yet. Cheap to clone; clones share it.
 #[derive(Clone)]
 pub struct Notices {
@@ -157,7 +160,7 @@ impl Notices {
                 Ok((lost, skipped)) => {
                     self.size.grow(size);
                     self.passed_over.inc_by(lost);
-                    (locked, skips) = (skipped, false);
+                    (locked, skips) = (self.once_more(&batch, skipped).await, false);
                 }
                 // It may stay locked for long, and a smaller batch would wait as long.
                 Err(Error::Unavailable(Outage::Locked(_))) if !skips => {
@@ -183,10 +186,7 @@ impl Notices {
                 Err(error) => return Err(error),
             }
             left -= batch.len();
-            let is_locked = |notice: &&Notice| {
-                notice.witness.as_ref().is_some_and(|key| locked.contains(&key.session))
-            };
-            let done = batch.iter().filter(|notice| !is_locked(notice));
+            let done = batch.iter().filter(|notice| !notice.is_about(&locked));
             let done: HashSet<Uuid> = done.map(|notice| notice.activity.id).collect();
             self.lock().ready.retain(|notice| !done.contains(&notice.activity.id));
             if let Some(first) = locked.iter().next() {
@@ -198,6 +198,23 @@ impl Notices {
             }
         }
         Ok(())
+    }
+
+    /// Tries again what is `locked` of the batch: it may have been by one of our own transactions. What still is.
+    async fn once_more(&self, batch: &[Notice], locked: HashSet<Uuid>) -> HashSet<Uuid> {
+        if locked.is_empty() {
+            return locked;
+        }
+        tokio::time::sleep(MOMENT).await;
+        let batch = batch.iter().filter(|notice| notice.is_about(&locked));
+        let batch: Vec<Notice> = batch.cloned().collect();
+        match self.db.within(write::write(&self.db, &batch, true)).await {
+            Ok((lost, still)) => {
+                self.passed_over.inc_by(lost);
+                still
+            }
+            Err(_) => locked,
+        }
     }
 
     fn set_aside(&self, session: Uuid) -> bool {
@@ -257,6 +274,10 @@ impl Key {
 }
 
 impl Notice {
+    fn is_about(&self, sessions: &HashSet<Uuid>) -> bool {
+        self.witness.as_ref().is_some_and(|key| sessions.contains(&key.session))
+    }
+
     /// The activity with how often it happened.
     fn activity(&self) -> Activity {
         let mut activity = self.activity.clone();
