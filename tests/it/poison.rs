@@ -6,6 +6,7 @@ use chrono::Duration;
 use futures_util::future::join_all;
 use sessiond::grpc::pb::session as pb;
 use sessiond::model::policy::OnLimit;
+use sessiond::server::Settings;
 use tonic::Code;
 
 use crate::activities::{record, request_in};
@@ -40,6 +41,12 @@ async fn spoil(server: &TestServer, refuse: &str) -> tokio_postgres::Client {
     server.db.hold("SELECT 1 FROM user_sessions WHERE user_id = 'stuck' FOR UPDATE").await
 }
 
+/// What is cached of a session outlives any delay: a damaged one cannot be read again.
+fn remembering(settings: &mut Settings) {
+    with_port(settings);
+    settings.staleness_bound = StdDuration::from_secs(60);
+}
+
 async fn users_of(server: &TestServer, condition: &str) -> Vec<String> {
     let sql = format!("SELECT DISTINCT user_id FROM user_sessions WHERE {condition} ORDER BY 1");
     let rows = server.db.connect().await.query(&sql, &[]).await.expect("rows");
@@ -52,7 +59,7 @@ async fn passed_over(server: &TestServer, by: &str) -> f64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn last_activity_of_others_is_written() {
-    let server = start_with(with_port).await;
+    let server = start_with(remembering).await;
     let tokens = sessions(&server).await;
     let refuse = "BEFORE UPDATE ON user_sessions FOR EACH ROW
         WHEN (old.user_id = 'refused' AND new.last_active_at > old.last_active_at)";
@@ -148,7 +155,7 @@ async fn any_number_of_locked_sessions_keep_no_other_from_being_held_to_a_policy
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_noticed_of_others_is_entered() {
-    let server = start_with(with_port).await;
+    let server = start_with(remembering).await;
     let tokens = sessions(&server).await;
     let refuse = "BEFORE INSERT ON session_activities FOR EACH ROW
         WHEN (new.user_id = 'refused' AND new.kind = 26)";
