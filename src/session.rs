@@ -37,6 +37,7 @@ pub mod watch;
 pub mod watch_revocations;
 
 mod batch_size;
+mod feed_reader;
 mod hold;
 mod lanes;
 mod limits;

@@ -62,7 +62,7 @@ pub struct Worked {
     pub alert: Alert,
     /// False if it was there already.
     pub is_new: bool,
-    /// In a repetition that ends sessions: up to which one.
+    /// In a repetition of the request that resolved it and ends sessions: up to which one.
     pub newest: Option<Uuid>,
 }
 
@@ -102,7 +102,7 @@ impl Mutation<Step> for Work {
         known: Remembered,
         _: Time,
     ) -> Result<Worked> {
-        Ok(Worked { alert, is_new: false, newest: Some(known.newest()) })
+        Ok(Worked { alert, is_new: false, newest: known.newest() })
     }
 
     async fn decide(
@@ -130,7 +130,7 @@ impl Mutation<Step> for Work {
             changes.step_alert(alert.clone(), step.to.activity(), &step.principal);
         }
         let newest = match (step.to, &alert.user) {
-            (To::Resolved(Verdict { ends_sessions: true, .. }), Some(user)) => {
+            (To::Resolved(Verdict { ends_sessions: true, .. }), Some(user)) if is_new => {
                 sessions::newest_live(tx, &alert.tenant, user).await?
             }
             _ => None,

@@ -4,7 +4,7 @@
 mod ring;
 mod watch;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
@@ -17,11 +17,13 @@ use crate::store::{alerts, feed};
 use crate::supervise::Tasks;
 use ring::Ring;
 
-pub use ring::Batch;
+pub use ring::{Batch, Kept};
 pub use watch::{Pick, Watch};
 
 /// Activities per batch, about: a transaction is never split.
 const BATCH: u32 = 500;
+/// A batch that takes more bytes is followed by one of fewer activities.
+const LARGE: usize = 4 << 20;
 /// Reads of watchers by themselves at the same time: most connections are for requests.
 const OWN_READS: usize = 2;
 
@@ -36,8 +38,8 @@ pub struct WatchSettings {
     pub patience: Duration,
     /// For how long the reader may fail before its watchers are sent away.
     pub outage: Duration,
-    /// Activities kept for watchers that lag, about.
-    pub kept: usize,
+    /// What is kept for watchers that lag.
+    pub kept: Kept,
     /// The most watchers.
     pub watchers: usize,
     /// The most gateways that follow revocations.
@@ -51,7 +53,7 @@ impl Default for WatchSettings {
             heartbeat: Duration::from_secs(10),
             patience: Duration::from_secs(30),
             outage: Duration::from_secs(5),
-            kept: 20_000,
+            kept: Kept { activities: 20_000, bytes: 64 << 20 },
             watchers: 2_000,
             gateways: 1_000,
         }
@@ -71,6 +73,8 @@ struct Inner {
     places: Arc<Semaphore>,
     own_reads: Semaphore,
     reads: AtomicU64,
+    /// Activities of the next batch.
+    limit: AtomicU32,
 }
 
 impl Hub {
@@ -84,6 +88,7 @@ impl Hub {
             places: Arc::new(Semaphore::new(settings.watchers)),
             own_reads: Semaphore::new(OWN_READS),
             reads: AtomicU64::new(0),
+            limit: AtomicU32::new(BATCH),
         }))
     }
 
@@ -211,14 +216,17 @@ impl Inner {
     /// The first activities between two horizons, and true if there may be more.
     async fn read(&self, from: Horizon, to: Horizon) -> Result<(Batch, bool)> {
         self.reads.fetch_add(1, Ordering::Relaxed);
+        let limit = self.limit.load(Ordering::Relaxed);
         let reading = async {
             let mut conn = self.db.acquire().await?;
-            let (span, activities) = feed::read_until(&mut conn, from, to, BATCH).await?;
-            let more = activities.len() >= BATCH as usize;
+            let (span, activities) = feed::read_until(&mut conn, from, to, limit).await?;
+            let more = activities.len() >= limit as usize;
             let alerts = alerts::of_activities(&mut conn, &activities).await?;
             Ok((Batch::new(span, activities, alerts), more))
         };
-        self.db.within(reading).await
+        let (batch, more) = self.db.within(reading).await?;
+        self.limit.store(next_limit(limit, batch.bytes), Ordering::Relaxed);
+        Ok((batch, more))
     }
 
     /// All of a span that somebody read before.
@@ -234,6 +242,11 @@ impl Inner {
     }
 }
 
+/// Alerts with many notes are large: a batch of such is shorter.
+fn next_limit(limit: u32, bytes: usize) -> u32 {
+    if bytes > LARGE { (limit / 2).max(1) } else { BATCH.min(limit * 2) }
+}
+
 fn tell(ring: &Weak<Ring>, what: impl FnOnce(&Ring)) {
     if let Some(ring) = ring.upgrade() {
         what(&ring);
@@ -245,4 +258,12 @@ fn outage(error: Error) -> Outage {
         Error::Unavailable(outage) => outage,
         other => Outage::Unreachable(other.to_string()),
     }
+}
+
+#[test]
+fn large_batches_are_followed_by_shorter_ones_and_small_ones_by_longer() {
+    let shrunk = std::iter::successors(Some(BATCH), |limit| Some(next_limit(*limit, LARGE + 1)));
+    assert_eq!(shrunk.take(11).last(), Some(1));
+    assert_eq!(next_limit(1, LARGE), 2);
+    assert_eq!(next_limit(400, LARGE), BATCH);
 }

@@ -198,12 +198,15 @@ impl Tail {
         Ok(news.to)
     }
 
-    /// Returns once nothing is cached here that was revoked before the call, by whichever replica. Where the
-    /// revocations cannot be followed that soon, everything is forgotten.
-    pub async fn catch_up(&self) {
-        if tokio::time::timeout(CATCH_UP, self.seen.catch_up()).await.is_err() {
-            self.forget_all();
-        }
+    /// Waits until nothing is cached here that was revoked before the call, by whichever replica. False if the
+    /// revocations cannot be followed that soon: then it is for the caller to have it forgotten.
+    pub async fn catch_up(&self) -> bool {
+        tokio::time::timeout(CATCH_UP, self.seen.catch_up()).await.is_ok()
+    }
+
+    /// Forgets what a revocation is about.
+    pub fn forget(&self, revocation: &Revocation) {
+        self.reader.forget(revocation);
     }
 
     /// Forgets everything that this replica caches.

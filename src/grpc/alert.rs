@@ -130,8 +130,9 @@ impl pb::alert_service_server::AlertService for AlertApi {
         let request = tenanted(request)?;
         let shown = request.filter.clone().unwrap_or_default();
         let (tenant, filter, wish) = convert::watch(request)?;
-        let terms =
-            Terms { scope: scope("WatchAlerts", &tenant, &shown), wish, deadline, standing };
+        let (scope, timeline) =
+            (scope("WatchAlerts", &tenant, &shown), self.streams.cursors().timeline());
+        let terms = Terms { scope, wish, deadline, standing, timeline };
         let from = self.streams.position(&terms).await?;
         let watch = self.watch.watch(tenant, filter, from).await?;
         Ok(self.streams.send(watch, terms, convert::to_pb_watched))

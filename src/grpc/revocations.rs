@@ -29,6 +29,7 @@ pub(super) async fn watch(
     let (deadline, standing) = (deadline::stated(request.metadata()), standing(&request));
     let (tenant, cursor, heartbeat) = convert::watch(tenanted(request)?)?;
     let scope = format!("WatchRevocations\0{tenant}\0").into_bytes();
+    let timeline = api.streams.cursors().timeline();
     let from = match cursor.as_str() {
         "" => None,
         cursor => match api.streams.cursors().read(&scope, cursor, api.clock.now()).await {
@@ -40,7 +41,7 @@ pub(super) async fn watch(
     let following = api.watch_revocations.follow(tenant, from)?;
     let streams = api.streams.clone();
     Ok(api.streams.open(deadline, standing, async move |room| {
-        tell(following, &streams, &scope, heartbeat, &room).await
+        tell(following, &streams, (&scope, timeline), heartbeat, &room).await
     }))
 }
 
@@ -48,7 +49,7 @@ pub(super) async fn watch(
 async fn tell(
     mut following: Following,
     streams: &Arc<Streams>,
-    scope: &[u8],
+    of: (&[u8], u32),
     heartbeat: Duration,
     room: &mpsc::Sender<pb::WatchRevocationsResponse>,
 ) -> Status {
@@ -72,9 +73,10 @@ async fn tell(
                 return end;
             }
         }
-        let cursor = told.through.as_ref().map(|(to, at)| {
-            streams.cursors().write(scope, &Position::After(to.clone().bounded()), *at)
-        });
+        let cursor = told
+            .through
+            .as_ref()
+            .map(|(to, at)| streams.cursor(of, &Position::After(to.clone().bounded()), *at));
         let cursor = match cursor.transpose() {
             Ok(cursor) => cursor.unwrap_or_default(),
             Err(error) => return error.into(),

@@ -248,8 +248,9 @@ impl pb::session_service_server::SessionService for SessionApi {
         let request = tenanted(request)?;
         let shown = request.filter.clone().unwrap_or_default();
         let (tenant, filter, wish) = convert::watch(request)?;
-        let terms =
-            Terms { scope: scope("WatchSessions", &tenant, &shown), wish, deadline, standing };
+        let (scope, timeline) =
+            (scope("WatchSessions", &tenant, &shown), self.streams.cursors().timeline());
+        let terms = Terms { scope, wish, deadline, standing, timeline };
         let from = self.streams.position(&terms).await?;
         let watch = self.watch.watch(tenant, filter, from).await?;
         Ok(self.streams.send(watch, terms, convert::to_pb_watched))

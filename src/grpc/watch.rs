@@ -12,8 +12,8 @@ use tonic::{Response, Status};
 use tracing::Instrument;
 
 use crate::cache::feed::{Watch, WatchSettings};
-use crate::clock::Clock;
-use crate::error::{Error, Result};
+use crate::clock::{Clock, Time};
+use crate::error::{Error, Outage, Result};
 use crate::grpc::auth::Standing;
 use crate::grpc::convert::watch::Wish;
 use crate::model::feed::Position;
@@ -42,6 +42,8 @@ pub struct Terms {
     pub deadline: Option<Duration>,
     /// Whose stream it is.
     pub standing: Standing,
+    /// Of the database, when the stream begins.
+    pub timeline: u32,
 }
 
 impl Streams {
@@ -67,6 +69,25 @@ impl Streams {
                 () = drain.cancelled() => Error::Stopping.into(),
                 lost = standing.lost() => lost,
                 () = passed(deadline) => Status::deadline_exceeded("the stream is at its deadline"),
+            }
+        }
+    }
+
+    /// Writes a cursor of a stream that began on a timeline of the database.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if another server was promoted since: ids that were seen may be given again there.
+    pub fn cursor(
+        &self,
+        (scope, timeline): (&[u8], u32),
+        position: &Position,
+        at: Time,
+    ) -> Result<String> {
+        let cursor = self.cursors.write(scope, position, at)?;
+        match self.cursors.timeline() == timeline {
+            true => Ok(cursor),
+            false => {
+                Err(Error::Unavailable(Outage::Unreachable("a server was promoted".to_owned())))
             }
         }
     }
@@ -158,7 +179,8 @@ impl Streams {
         // The first message is a heartbeat: the caller knows then from where on it will hear everything.
         let mut event = None;
         loop {
-            let cursor = self.cursors.write(&terms.scope, &watch.position(), self.clock.now());
+            let of = (&terms.scope[..], terms.timeline);
+            let cursor = self.cursor(of, &watch.position(), self.clock.now());
             let cursor = match cursor {
                 Ok(cursor) => cursor,
                 Err(error) => return error.into(),

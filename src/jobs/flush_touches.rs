@@ -10,19 +10,35 @@ use crate::session::touch::Touches;
 
 /// The least time between two flushes, however urgent.
 const BREATH: Duration = Duration::from_millis(50);
+/// How often what is locked is tried: the sweeper of another replica does not wait for it either.
+const RETRY: Duration = Duration::from_millis(250);
 
 /// Runs until `stop`, then flushes for the last time.
 pub async fn run(touches: Touches, interval: Duration, stop: CancellationToken) {
+    tokio::join!(flush(&touches, interval, &stop), retry(&touches, &stop));
+}
+
+async fn flush(touches: &Touches, interval: Duration, stop: &CancellationToken) {
     let mut failures = Failures::of("last activity could not be written; it is kept");
     loop {
-        let more = turn(BREATH.min(interval), &stop).await
+        let more = turn(BREATH.min(interval), stop).await
             && tokio::select! {
-                more = turn(interval, &stop) => more,
+                more = turn(interval, stop) => more,
                 () = touches.urgent() => true,
             };
         failures.tell(touches.flush().await);
         if !more {
             return;
+        }
+    }
+}
+
+async fn retry(touches: &Touches, stop: &CancellationToken) {
+    let mut failures =
+        Failures::of("last activity that was locked could not be written; it is kept");
+    while turn(RETRY, stop).await {
+        if touches.has_locked() {
+            failures.tell(touches.retry_locked().await);
         }
     }
 }

@@ -57,9 +57,9 @@ impl Remembered {
         }
     }
 
-    /// Up to which session it ends those of a user: the nil UUID, below all others, if there was none.
-    pub fn newest(&self) -> Uuid {
-        self.related.first().copied().unwrap_or_default()
+    /// Up to which session it ends those of a user; `None` if there was none.
+    pub fn newest(&self) -> Option<Uuid> {
+        self.related.first().copied()
     }
 
     /// True while a repetition must get the first answer.

@@ -121,8 +121,13 @@ impl Revocation {
 
 /// Stands for a user without naming them: SHA-256 of tenant, a zero byte and user, in lower-case hex.
 pub fn digest(tenant: &TenantId, user: &UserId) -> String {
+    digest_of(tenant, user.as_str())
+}
+
+/// The same; no user is empty, so that stands for none.
+pub(super) fn digest_of(tenant: &TenantId, user: &str) -> String {
     let mut hash = Context::new(&SHA256);
-    for part in [tenant.as_str().as_bytes(), &[0], user.as_str().as_bytes()] {
+    for part in [tenant.as_str().as_bytes(), &[0], user.as_bytes()] {
         hash.update(part);
     }
     hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()

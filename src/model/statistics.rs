@@ -11,6 +11,7 @@ use crate::clock::Time;
 use crate::model::activity::{Activity, ActivityKind, SYSTEM};
 use crate::model::device::DeviceType;
 use crate::model::ids::{TenantId, UserId};
+use crate::model::revocation::digest_of;
 use crate::model::statistics::alerts::AlertCounts;
 
 /// Names kept apart in one row, of clients and of rules, which callers choose; those that come later
@@ -105,6 +106,11 @@ pub fn is_of_alert(activity: &Activity) -> bool {
 }
 
 impl Owner {
+    /// Stands for the owner without naming a user.
+    pub fn digest(&self) -> String {
+        digest_of(&self.tenant, self.user.as_ref().map_or("", UserId::as_str))
+    }
+
     /// All whose statistics count what concerns this tenant and user.
     pub fn all(tenant: &TenantId, user: Option<&UserId>) -> impl Iterator<Item = Owner> {
         let of_tenant = Owner { tenant: tenant.clone(), user: None };

@@ -25,6 +25,7 @@ use crate::session::terminate_many::budget::Budget;
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::pool::Database;
+use crate::store::sessions::Locked;
 use crate::store::{Connection, policies, sessions};
 
 /// Sessions per transaction: short locks, and little lost if one fails.
@@ -109,12 +110,22 @@ impl ApplyPolicy {
         mut go_on: impl FnMut() -> bool,
         done: &mut Terminated,
     ) -> Result<()> {
-        let (size, mut after, mut stuck) = (BatchSize::new(BATCH), None, None);
+        let (size, mut after, mut stuck, mut skips) = (BatchSize::new(BATCH), None, None, false);
         while go_on() && self.clock.is_settled() {
             let (limit, mut tried) = (size.now(), None);
-            match self.db.within(self.batch(scope, by, after, limit, &mut tried)).await {
-                Ok((ended, next)) => {
+            match self.db.within(self.batch(scope, by, after, limit, skips, &mut tried)).await {
+                Ok((ended, next, locked)) => {
                     size.grow(limit);
+                    skips = false;
+                    if locked > 0 {
+                        tracing::warn!(
+                            locked,
+                            "sessions are locked, and held to their policy later"
+                        );
+                        self.passed_over.inc_by(locked);
+                        let said = format!("{locked} sessions");
+                        stuck = stuck.or(Some(Error::Unavailable(Outage::Locked(said))));
+                    }
                     add(done, ended);
                     after = next;
                     if after.is_none() {
@@ -122,6 +133,8 @@ impl ApplyPolicy {
                         break;
                     }
                 }
+                // They may stay locked for long, and a smaller batch would wait as long.
+                Err(Error::Unavailable(Outage::Locked(_))) if !skips => skips = true,
                 // Rolled back as a whole: once more is safe.
                 Err(error) if size.shrink(tried.map_or(limit, |(_, many)| many), &error) => {}
                 Err(error) => match tried.filter(|_| is_about_rows(&error)) {
@@ -173,37 +186,45 @@ impl ApplyPolicy {
         Ok(counted)
     }
 
-    /// What ended, and where the next batch begins. `tried` is the first session of it, and how many.
+    /// What ended, where the next batch begins, and how many it `skips`, since others have them locked. `tried` is the
+    /// first session of it, and how many.
     async fn batch(
         &self,
         scope: &Scope,
         by: &str,
         after: Option<Uuid>,
         limit: u32,
+        skips: bool,
         tried: &mut Option<(Uuid, u32)>,
-    ) -> Result<(Vec<Session>, Option<Uuid>)> {
+    ) -> Result<(Vec<Session>, Option<Uuid>, u64)> {
         let holding = self.db.transaction(async |tx| {
             let found = self.find(tx, scope, None, after, limit as usize).await?;
             let first = found.sessions.first().map(|(session, _)| session.key.session);
             *tried = first.map(|id| (id, found.sessions.len() as u32));
             let keys: Vec<&SessionKey> =
                 found.sessions.iter().map(|(session, _)| &session.key).collect();
-            let (locked, damaged) = sessions::lock_sound(tx, &keys).await?;
-            self.passed_over.inc_by((found.damaged + damaged.len()) as u64);
+            let locked = match skips {
+                true => sessions::lock_free(tx, &keys).await?,
+                false => {
+                    let (sessions, damaged) = sessions::lock_sound(tx, &keys).await?;
+                    Locked { sessions, damaged, ..Locked::default() }
+                }
+            };
+            self.passed_over.inc_by((found.damaged + locked.damaged.len()) as u64);
             let doubt = || Error::Unavailable(Outage::Raced("time is in doubt".to_owned()));
             let mut changes = Changes::settled(&self.clock).ok_or_else(doubt)?;
             let mut ended = Vec::new();
-            for session in locked {
+            for session in locked.sessions {
                 let of = found.sessions.iter().find(|(found, _)| found.key == session.key);
                 let (_, policy) = of.expect("what was locked was found");
                 ended.extend(self.hold(session, policy, by, &mut changes));
             }
             changes.write(tx).await?;
-            Ok((ended, found.next))
+            Ok((ended, found.next, locked.held.len() as u64))
         });
-        let (mut ended, next) = holding.await?.answer;
+        let (mut ended, next, skipped) = holding.await?.answer;
         ended.sort_unstable_by_key(|session| std::cmp::Reverse(session.key.session));
-        Ok((ended, next))
+        Ok((ended, next, skipped))
     }
 
     /// Holds a locked session to `policy`; returns it if it was active and is over by that.

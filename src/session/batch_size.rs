@@ -1,4 +1,4 @@
-//! How a reader in the background gets past what stops it: smaller batches, down to one, and then what fails alone
+//! How what works in batches gets past what stops it: smaller batches, down to one, and then what fails alone
 //! is set aside for a while.
 
 use std::collections::BTreeMap;
@@ -36,6 +36,11 @@ impl BatchSize {
     /// A batch of `size` was done.
     pub fn grow(&self, size: u32) {
         self.now.store(self.most.min(size.saturating_mul(2)), Ordering::Relaxed);
+    }
+
+    /// The next batch is of one.
+    pub fn one_by_one(&self) {
+        self.now.store(1, Ordering::Relaxed);
     }
 
     /// A batch of `size` failed; true if a smaller one may do better.

@@ -14,32 +14,30 @@ use prometheus::IntCounter;
 use crate::cache::policies::Policies;
 use crate::clock::{Clock, Time};
 use crate::detection::{Finding, observe};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::activity::Activity;
 use crate::model::alert::Suppression;
 use crate::model::ids::DeviceKey;
-use crate::session::batch_size::BatchSize;
+use crate::model::statistics::Owner;
+use crate::session::feed_reader::{FeedReader, Work};
 use crate::session::incidents::{self, Silences};
 use crate::session::touch::Touches;
-use crate::store::changes::Changes;
 use crate::store::devices;
-use crate::store::feed::{self, Consumer};
+use crate::store::feed::Consumer;
 use crate::store::pool::{Database, Transaction};
 use agents::Agents;
 use memories::Memories;
 
 pub(super) use memories::first_seen;
 
-/// Activities per transaction, about.
-const BATCH: u32 = 500;
-
 /// Looks for what is suspicious.
-pub struct Detect {
-    db: Database,
+pub struct Detect(FeedReader<Rules>);
+
+/// The rules, and what they need.
+struct Rules {
     clock: Clock,
     policies: Policies,
     touches: Touches,
-    size: BatchSize,
     passed_over: IntCounter,
 }
 
@@ -52,8 +50,9 @@ impl Detect {
         touches: Touches,
         passed_over: IntCounter,
     ) -> Detect {
-        let size = BatchSize::new(BATCH);
-        Detect { db, clock, policies, touches, size, passed_over }
+        let (counter, of_reader) = (passed_over.clone(), clock.clone());
+        let rules = Rules { clock, policies, touches, passed_over };
+        Detect(FeedReader::new(db, of_reader, rules, counter))
     }
 
     /// Looks at one batch and returns true if more may be there. While another replica is at it, there is
@@ -62,45 +61,19 @@ impl Detect {
     /// # Errors
     /// [`crate::error::Error::Unavailable`]: nothing was done, and the next call begins at the same place.
     pub async fn batch(&self) -> Result<bool> {
-        let size = self.size.now();
-        match self.db.within(self.attempt(size, false)).await {
-            Ok(more) => {
-                self.size.grow(size);
-                Ok(more)
-            }
-            Err(error) if self.size.shrink(size, &error) => Ok(true),
-            // It would be the same again for ever, and nothing behind it would be looked at.
-            Err(error @ Error::Internal(_)) => {
-                tracing::error!(%error, "detection passes over an activity");
-                let more = self.db.within(self.attempt(size, true)).await?;
-                self.passed_over.inc();
-                Ok(more)
-            }
-            Err(error) => Err(error),
-        }
+        self.0.batch().await
+    }
+}
+
+impl Work for Rules {
+    const CONSUMER: Consumer = Consumer::Detect;
+
+    /// Of a user as a whole: what is remembered of them is one row.
+    fn owner(activity: &Activity) -> Owner {
+        Owner { tenant: activity.tenant.clone(), user: activity.user.clone() }
     }
 
-    async fn attempt(&self, size: u32, passes_over: bool) -> Result<bool> {
-        // Claiming is a write: an idle database must stay idle.
-        if !feed::is_unread(&mut *self.db.acquire().await?, Consumer::Detect).await? {
-            return Ok(false);
-        }
-        let mut tx = self.db.begin().await?;
-        let Some(from) = feed::claim(&mut tx, Consumer::Detect).await? else {
-            tx.commit().await?;
-            return Ok(false);
-        };
-        let (span, activities) = feed::read(&mut tx, from, size).await?;
-        let now = self.clock.now();
-        if !activities.is_empty() && !passes_over {
-            self.show(&mut tx, &activities, now).await?;
-        }
-        feed::advance(&mut tx, Consumer::Detect, span.to(), now).await?;
-        tx.commit().await?;
-        Ok(activities.len() >= size as usize)
-    }
-
-    async fn show(&self, tx: &mut Transaction, activities: &[Activity], now: Time) -> Result<()> {
+    async fn take(&self, tx: &mut Transaction, activities: &[Activity], now: Time) -> Result<()> {
         let before = Memories::read(tx, activities).await?;
         let mut memories = before.clone();
         let met: BTreeSet<DeviceKey> = activities.iter().filter_map(device_of).collect();
@@ -123,9 +96,8 @@ impl Detect {
         }
         memories.write(tx, &before, now).await?;
         silence(tx, &mut findings).await?;
-        let mut changes = Changes::new(&self.clock);
-        let (touches, passed_over) = (&self.touches, &self.passed_over);
-        let taken = enforce::enforce(tx, touches, passed_over, &findings, &mut changes).await?;
+        let with = (&self.clock, &self.touches, &self.passed_over);
+        let (mut changes, taken) = enforce::enforce(tx, with, &findings).await?;
         let found = findings.into_iter().map(|found| finding::alert(&self.clock, found, &taken));
         incidents::raise(tx, found.collect(), &mut changes).await?;
         changes.write(tx).await

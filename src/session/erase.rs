@@ -9,7 +9,7 @@
 //! which all of them write, and last what was counted from it. A new kind of writer of a user's rows must
 //! lock the user, or a row of a table before those that it writes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Outage, Result};
@@ -70,27 +70,34 @@ impl Erase {
         if crate::broken::is("erases-nothing") {
             return Ok(Erased { complete: true, ..Erased::default() });
         }
-        let mut budget = Budget::new(time);
+        let began = Instant::now();
+        // What is deleted can no longer be counted. But it does not stay because somebody has a figure locked.
+        let mut counting = Budget::new(time / 2);
+        if !self.roll_up.settle(&wish.tenant, || counting.allows()).await? {
+            tracing::warn!(tenant = %wish.tenant, "figures are locked: an erasure is not counted as a whole");
+        }
+        let mut budget = Budget::new(time.saturating_sub(began.elapsed()));
         let mut done = Erased::default();
-        // What is deleted can no longer be counted.
-        self.roll_up.settle(|| budget.allows()).await?;
         while !done.complete && budget.allows() {
             let first = !done.is_any();
-            let slice = match self.slice(wish, first).await {
-                // Rolled back as a whole: once more is safe.
-                Err(Error::Unavailable(Outage::Raced(_) | Outage::Locked(_))) => {
-                    self.slice(wish, first).await?
-                }
-                other => other?,
-            };
-            done.add(&slice);
+            let mut slice = self.slice(wish, first, true).await;
+            // Rolled back as a whole: once more is safe.
+            if matches!(slice, Err(Error::Unavailable(Outage::Raced(_) | Outage::Locked(_)))) {
+                slice = self.slice(wish, first, true).await;
+            }
+            if matches!(slice, Err(Error::Unavailable(Outage::Locked(_)))) {
+                // What there is of the tenant may be locked: then the rest goes, and a repetition settles that.
+                done.add(&self.slice(wish, first, false).await?);
+                break;
+            }
+            done.add(&slice?);
         }
         Ok(done)
     }
 
     /// The `first` slice that deletes something says so, in the same commit: a call that is cut short
-    /// leaves its line too.
-    async fn slice(&self, wish: &Erasure, first: bool) -> Result<Erased> {
+    /// leaves its line too. Only one that `settles` what is counted can be complete.
+    async fn slice(&self, wish: &Erasure, first: bool, settles: bool) -> Result<Erased> {
         let erasing = self.db.transaction(async |tx| {
             let Erasure { tenant, user, .. } = wish;
             // First of all: readers in the background write rows of users under the lock of their own.
@@ -102,7 +109,8 @@ impl Erase {
             if is_new_request(tx, wish, now).await? {
                 changes.remember_plain(wish.request, tenant);
             }
-            let erased = empty(tx, wish).await?;
+            let mut erased = empty(tx, wish).await?;
+            erased.complete &= settles;
             if erased.complete {
                 roll_up::forget(tx, tenant, user, now).await?;
                 erase::forget(tx, tenant, user).await?;

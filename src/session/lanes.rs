@@ -110,7 +110,7 @@ fn refused<T>(error: TrySendError<T>) -> Error {
 /// A lane lives until the server does not, and is begun anew after a panic, which supervision logs
 /// and counts. All that a caller needs to know is that its outcome is unknown.
 fn gone() -> Error {
-    Error::Unavailable(Outage::Unreachable("a lane ended before it answered".to_owned()))
+    Error::Unavailable(Outage::Unreachable("the server stopped before it answered".to_owned()))
 }
 
 async fn serve<W: Work>(queue: Queue<W>, db: Database, work: Arc<W>) {

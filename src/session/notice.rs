@@ -13,7 +13,7 @@ use prometheus::IntCounter;
 use uuid::Uuid;
 
 use crate::clock::{Clock, Time};
-use crate::error::{Error, Result};
+use crate::error::{Error, Outage, Result};
 use crate::model::activity::{Activity, ActivityKind, Report, SYSTEM};
 use crate::model::device::ClientContext;
 use crate::model::ids::{DEFAULT_TENANT, SessionKey, TenantId, UserId};
@@ -28,6 +28,9 @@ use buffer::Buffer;
 const BATCH: u32 = 500;
 /// The most that one flush sets aside: if more fail, the database does.
 const MOST_FAILED: usize = 8;
+
+/// Longer than our own transactions have a session locked.
+const MOMENT: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// What was noticed and is not written yet. Cheap to clone; clones share it.
 #[derive(Clone)]
@@ -147,15 +150,22 @@ impl Notices {
         if dropped > 0 {
             tracing::warn!(dropped, "more was noticed than can be entered in the audit trail");
         }
-        let mut failed = 0;
+        let (mut failed, mut skips) = (0, false);
         while left > 0 {
             let (size, aside) = (self.size.now(), self.aside.at(self.clock.now()));
             let batch = self.lock().next(&aside.into_iter().collect(), left.min(size as usize));
             let Some(first) = batch.first() else { return Ok(()) };
-            match self.db.within(write::write(&self.db, &batch)).await {
-                Ok(lost) => {
+            let mut locked = HashSet::new();
+            match self.db.within(write::write(&self.db, &batch, skips)).await {
+                Ok((lost, skipped)) => {
                     self.size.grow(size);
                     self.passed_over.inc_by(lost);
+                    (locked, skips) = (self.once_more(&batch, skipped).await, false);
+                }
+                // It may stay locked for long, and a smaller batch would wait as long.
+                Err(Error::Unavailable(Outage::Locked(_))) if !skips => {
+                    skips = true;
+                    continue;
                 }
                 Err(error) if self.size.shrink(batch.len() as u32, &error) => continue,
                 // It would be the same again, and hold up what comes behind.
@@ -164,7 +174,8 @@ impl Notices {
                     self.passed_over.inc();
                 }
                 Err(error) if is_about_rows(&error) && failed < MOST_FAILED => {
-                    let kept = first.witness.as_ref().is_some_and(|key| self.set_aside(key));
+                    let kept =
+                        first.witness.as_ref().is_some_and(|key| self.set_aside(key.session));
                     if !kept {
                         return Err(error);
                     }
@@ -175,15 +186,40 @@ impl Notices {
                 Err(error) => return Err(error),
             }
             left -= batch.len();
-            let done: HashSet<Uuid> = batch.iter().map(|notice| notice.activity.id).collect();
+            let done = batch.iter().filter(|notice| !notice.is_about(&locked));
+            let done: HashSet<Uuid> = done.map(|notice| notice.activity.id).collect();
             self.lock().ready.retain(|notice| !done.contains(&notice.activity.id));
+            if let Some(first) = locked.iter().next() {
+                let count = locked.len();
+                tracing::warn!(count, %first, "what was noticed of locked sessions is entered later");
+                if !locked.iter().all(|session| self.set_aside(*session)) {
+                    return Err(Error::Unavailable(Outage::Locked("too many sessions".to_owned())));
+                }
+            }
         }
         Ok(())
     }
 
-    fn set_aside(&self, of: &SessionKey) -> bool {
+    /// Tries again what is `locked` of the batch: it may have been by one of our own transactions. What still is.
+    async fn once_more(&self, batch: &[Notice], locked: HashSet<Uuid>) -> HashSet<Uuid> {
+        if locked.is_empty() {
+            return locked;
+        }
+        tokio::time::sleep(MOMENT).await;
+        let batch = batch.iter().filter(|notice| notice.is_about(&locked));
+        let batch: Vec<Notice> = batch.cloned().collect();
+        match self.db.within(write::write(&self.db, &batch, true)).await {
+            Ok((lost, still)) => {
+                self.passed_over.inc_by(lost);
+                still
+            }
+            Err(_) => locked,
+        }
+    }
+
+    fn set_aside(&self, session: Uuid) -> bool {
         self.passed_over.inc();
-        self.aside.put(of.session, self.clock.now())
+        self.aside.put(session, self.clock.now())
     }
 
     fn note(&self, key: Key, now: Time, make: impl FnOnce() -> Activity) {
@@ -238,6 +274,10 @@ impl Key {
 }
 
 impl Notice {
+    fn is_about(&self, sessions: &HashSet<Uuid>) -> bool {
+        self.witness.as_ref().is_some_and(|key| sessions.contains(&key.session))
+    }
+
     /// The activity with how often it happened.
     fn activity(&self) -> Activity {
         let mut activity = self.activity.clone();

@@ -15,9 +15,10 @@ use uuid::Uuid;
 
 use crate::cache::tail::{CATCH_UP, Tail};
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{Error, Outage, Result};
 use crate::model::ids::{SessionKey, TenantId};
 use crate::model::request::{Progress, RequestId};
+use crate::model::revocation::{Revocation, Subject, digest};
 use crate::model::session::{EndReason, Session, SessionFilter, State, StateFilter};
 use crate::model::watermark::Watermark;
 use crate::session::touch::Touches;
@@ -25,7 +26,7 @@ use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
 use crate::store::{sessions, watermark};
 use budget::Budget;
-use walk::{Part, Subject, Tried, Walk};
+use walk::{Part, Tried, Walk};
 
 /// Sessions per transaction: short locks, and little lost if one fails.
 const BATCH: u32 = 500;
@@ -47,7 +48,7 @@ pub struct MassTermination {
     /// Its state does not matter: only active sessions end.
     pub filter: SessionFilter,
     pub except: Option<Uuid>,
-    /// None with a higher id: what began later, whatever the clocks said.
+    /// None with a higher id: those began later, unless a clock was set back since.
     pub up_to: Option<Uuid>,
     /// One of the service's own only where it asks itself.
     pub reason: EndReason,
@@ -110,18 +111,24 @@ impl TerminateMany {
     ///
     /// # Errors
     /// [`Error::Precondition`] if more match than expected, [`Error::RequestIdReused`], and [`Error::Unavailable`]:
-    /// batches before the one that failed stay done. [`Error::Internal`] if a session cannot be ended: then all others
-    /// are.
+    /// some may have ended. [`Error::Internal`] if a session cannot be ended: then all others are.
     ///
     /// [`Error::Precondition`]: crate::error::Error::Precondition
     /// [`Error::RequestIdReused`]: crate::error::Error::RequestIdReused
-    /// [`Error::Unavailable`]: crate::error::Error::Unavailable
-    /// [`Error::Internal`]: crate::error::Error::Internal
     pub async fn terminate(&self, wish: &MassTermination, time: Duration) -> Result<Terminated> {
-        let mut done = self.run(wish, time).await?;
-        if !wish.dry_run {
-            // What other replicas ended before is over here too, once this is answered.
-            self.tail.catch_up().await;
+        // Some of it is for the look at the end.
+        let (mut done, failure) = self.walk(wish, time - CATCH_UP.min(time / 4)).await?;
+        if !wish.dry_run && !self.tail.catch_up().await {
+            // What other replicas ended before must be over here too, once this is answered.
+            let scope = wish
+                .filter
+                .user
+                .as_ref()
+                .map_or(Subject::Tenant, |user| Subject::User(digest(&wish.tenant, user)));
+            self.tail.forget(&Revocation::new(wish.tenant.clone(), scope, self.clock.now()));
+        }
+        if let Some(failure) = failure {
+            return Err(failure);
         }
         if done.watermark == Watermark::default() {
             // What has ended was so before.
@@ -130,20 +137,28 @@ impl TerminateMany {
         Ok(done)
     }
 
-    async fn run(&self, wish: &MassTermination, time: Duration) -> Result<Terminated> {
-        // Some of it is for the look at the end.
-        let mut budget = Budget::new(time - CATCH_UP.min(time / 4));
+    /// The same for the service itself, which does not answer anybody: where a session cannot be ended, that comes with
+    /// what was done.
+    ///
+    /// # Errors
+    /// As [`TerminateMany::terminate`], but those of single sessions.
+    pub async fn walk(
+        &self,
+        wish: &MassTermination,
+        time: Duration,
+    ) -> Result<(Terminated, Option<Error>)> {
+        let mut budget = Budget::new(time);
         #[cfg(feature = "broken")]
         if crate::broken::is("ends-nothing") {
-            return Ok(Terminated { complete: true, ..Terminated::default() });
+            return Ok((Terminated { complete: true, ..Terminated::default() }, None));
         }
         if wish.dry_run || (wish.expected_max.is_some() && !self.has_begun(wish).await?) {
             let counted = self.count(wish, &mut budget).await?;
             if wish.dry_run {
-                return Ok(Terminated { sample: self.sample(wish).await?, ..counted });
+                return Ok((Terminated { sample: self.sample(wish).await?, ..counted }, None));
             }
             if !counted.complete {
-                return Ok(Terminated::default());
+                return Ok((Terminated::default(), None));
             }
         }
         let mut done = Terminated::default();
@@ -170,11 +185,16 @@ impl TerminateMany {
             }
         }
         (done.complete, done.held_up) = (walk.is_complete(), walk.is_held_up());
-        walk.finish()?;
-        match progress {
-            Some(progress) => self.answer(progress, done.held_up).await,
-            None => Ok(done),
+        // The row of a request counts what was committed, whatever was answered.
+        if walk.is_unknown() && (wish.request.is_none() || progress.is_none()) {
+            return Err(Error::Unavailable(Outage::Timeout));
         }
+        let failure = walk.into_failure();
+        let done = match progress {
+            Some(progress) => self.answer(progress, done.held_up).await?,
+            None => done,
+        };
+        Ok((done, failure))
     }
 
     /// The answer of a request that got this far.
@@ -192,7 +212,7 @@ impl TerminateMany {
         &self,
         wish: &MassTermination,
         part: &Part,
-        subject: Subject,
+        subject: walk::Subject,
         tried: &mut Option<Tried>,
     ) -> Result<Step> {
         let stepping = async |tx: &mut Transaction| self.step(tx, wish, part, subject, tried).await;
@@ -205,7 +225,7 @@ impl TerminateMany {
         tx: &mut Transaction,
         wish: &MassTermination,
         part: &Part,
-        subject: Subject,
+        subject: walk::Subject,
         tried: &mut Option<Tried>,
     ) -> Result<Step> {
         let now = self.clock.now();
@@ -216,7 +236,7 @@ impl TerminateMany {
         // Past a deadline or not: another replica may know of activity that is not written yet.
         let filter = wish.selecting(StateFilter::Unended);
         let (after, keys, next) = match part {
-            Part::Next { after, limit } => {
+            Part::Next { after, limit, .. } => {
                 let from = progress::further(*after, begun.as_ref());
                 let keys = sessions::matching(tx, &wish.tenant, &filter, from, *limit, now).await?;
                 let next = keys.last().filter(|_| keys.len() == *limit).map(|key| key.session);
@@ -226,13 +246,21 @@ impl TerminateMany {
         };
         // Also of the first batch: what is created later is none of the request's.
         let from = after.or(keys.first().map(|key| just_before(key.session)));
-        *tried = keys.first().map(|key| Tried { first: key.session, many: keys.len(), from });
+        *tried = keys.first().cloned().zip(from).map(|(first, from)| Tried {
+            first,
+            many: keys.len(),
+            from,
+        });
         let named: Vec<&SessionKey> = keys.iter().filter(|key| wish.names(key)).collect();
         // What makes no sense must not save the others, nor what another transaction holds.
-        let locked = sessions::lock_free(tx, &wish.tenant, &named).await?;
+        let locked = sessions::lock_free(tx, &named).await?;
         self.passed_over.inc_by(locked.damaged.len() as u64);
         let mut changes = Changes::new(&self.clock);
-        let begins = matches!(part, Part::Next { .. }) && after.is_none();
+        // With a request, of all its calls together.
+        let begins = match wish.request {
+            Some(_) => begun.is_none(),
+            None => matches!(part, Part::Next { first: true, .. }),
+        };
         if begins && wish.is_of_whole_tenant() {
             changes.withdraw_tenant(&wish.tenant, changes.at());
         }
@@ -247,7 +275,8 @@ impl TerminateMany {
             }
         }
         ended.sort_unstable_by_key(|session| std::cmp::Reverse(session.key.session));
-        let mut step = Step { ended, from, next, held: locked.held, ..Step::default() };
+        let held = keys.into_iter().filter(|key| locked.held.get(&key.session) == Some(&true));
+        let mut step = Step { ended, from, next, held: held.collect(), ..Step::default() };
         step.progress = wish
             .request
             .map(|request| progress::advance(begun, wish, request, &step, subject, &mut changes));

@@ -1,6 +1,8 @@
 //! The bounded buffer of last activity: validation writes here, never to the database.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+mod seen;
+
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use chrono::Duration;
@@ -15,14 +17,15 @@ use crate::model::session::{Session, State};
 use crate::session::batch_size::{BatchSize, is_about_rows};
 use crate::store::pool::Database;
 use crate::store::sessions::{self, Touch};
+use seen::{Entry, Seen};
 
-/// The most sessions held, about 50 MB, also while flushes fail. Further ones are not noted, and their
-/// last activity is then that of their next validation: the idle timeout never grows by it.
-const CAPACITY: usize = 262_144;
 /// Rows per statement of a flush.
 const BATCH: u32 = 500;
 /// The most that one flush finds stuck: if more fail alone, the database does.
 const MOST_FAILED: usize = 8;
+/// Before what is locked is tried again in the same flush: our own transactions are over by then.
+const PAUSES: [std::time::Duration; 2] =
+    [std::time::Duration::from_millis(20), std::time::Duration::from_millis(100)];
 /// Activity this close to what the row already says is not worth a write. With a short idle timeout
 /// it is: there, a tenth of it.
 const COARSE: Duration = Duration::seconds(1);
@@ -37,20 +40,6 @@ pub struct Touches {
     size: Arc<BatchSize>,
     passed_over: IntCounter,
 }
-
-#[derive(Default)]
-struct Seen {
-    fresh: Noted,
-    /// On its way to the database, and still to be counted until it is there.
-    flushing: Noted,
-    /// Of those, what failed alone and is written apart from the others.
-    stuck: VecDeque<Uuid>,
-}
-
-/// By session id, which is enough to tell sessions apart and quickly hashed.
-type Noted = HashMap<Uuid, Entry>;
-
-type Entry = (SessionKey, Touch);
 
 impl Touches {
     /// An empty buffer in front of this database, flushed every `flush`. Replicas serve cached sessions up to `bound`
@@ -89,8 +78,7 @@ impl Touches {
 
     /// How many sessions are noted and not written yet.
     pub fn backlog(&self) -> usize {
-        let seen = self.lock();
-        seen.fresh.len() + seen.flushing.len()
+        self.lock().len()
     }
 
     /// Waits until something was noted that others must know before the next flush is due.
@@ -101,9 +89,8 @@ impl Touches {
     /// Adds to `session`, as read from the database, what is noted here and not yet there.
     pub fn overlay(&self, session: &mut Session) {
         let seen = self.lock();
-        for map in [&seen.fresh, &seen.flushing] {
-            let noted = map.get(&session.key.session);
-            if let Some((_, touch)) = noted.filter(|_| session.state == State::Active) {
+        for touch in seen.of(&session.key.session) {
+            if session.state == State::Active {
                 session.last_active_at = session.last_active_at.max(touch.last_active_at);
                 let generation = touch.generation.min(session.chain.generation);
                 session.chain.confirmed = session.chain.confirmed.max(generation);
@@ -113,23 +100,59 @@ impl Touches {
 
     /// When the session was last noted, if it is not written yet.
     pub fn last_active(&self, session: &SessionKey) -> Option<Time> {
-        let seen = self.lock();
-        let noted = [&seen.fresh, &seen.flushing].map(|map| map.get(&session.session));
-        noted.into_iter().flatten().map(|(_, touch)| touch.last_active_at).max()
+        self.lock().of(&session.session).map(|touch| touch.last_active_at).max()
     }
 
-    /// Writes what is noted. What could not be written stays for the next time; what fails alone holds up no other.
+    /// Writes what is noted. What could not be written stays for the next time, and holds up no other: neither what
+    /// fails alone nor what somebody else has locked.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn flush(&self) -> Result<()> {
         let (batch, stuck) = self.lock().begin();
-        let (mut rest, mut failed) = (&batch[..], 0);
+        let mut locked = self.write_each(&batch).await?;
+        for pause in PAUSES {
+            if !locked.is_empty() {
+                tokio::time::sleep(pause).await;
+                locked = self.write_each(&locked).await?;
+            }
+        }
+        if let Some((key, _)) = locked.first() {
+            let (count, first) = (locked.len(), key.session);
+            tracing::warn!(count, %first, "sessions are locked; their last activity is kept");
+            self.passed_over.inc_by(count as u64);
+            self.lock().add_locked(&locked);
+        }
+        self.flush_stuck(&stuck).await
+    }
+
+    /// Writes, of what the last flush found locked, what is free now: others see it as idle meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn retry_locked(&self) -> Result<()> {
+        let batch = self.lock().take_locked();
+        let locked = self.write_each(&batch).await?;
+        self.lock().add_locked(&locked);
+        Ok(())
+    }
+
+    /// Whether the last flush found anything locked that is not written yet.
+    pub fn has_locked(&self) -> bool {
+        self.lock().has_locked()
+    }
+
+    /// Writes `batch`, chunk by chunk, and returns what is locked.
+    async fn write_each(&self, batch: &[Entry]) -> Result<Vec<Entry>> {
+        let (mut rest, mut failed, mut locked) = (batch, 0, Vec::new());
         while let Some((key, _)) = rest.first() {
             let size = self.size.now();
             let (chunk, behind) = rest.split_at(rest.len().min(size as usize));
             match self.write(chunk).await {
-                Ok(()) => self.size.grow(size),
+                Ok(skipped) => {
+                    self.size.grow(size);
+                    locked.extend(skipped);
+                }
                 Err(error) if self.size.shrink(chunk.len() as u32, &error) => continue,
                 Err(error) if is_about_rows(&error) && failed < MOST_FAILED => {
                     failed += 1;
@@ -139,142 +162,50 @@ impl Touches {
             }
             rest = behind;
         }
-        self.flush_stuck(&stuck).await
+        Ok(locked)
     }
 
-    /// Tries those that were stuck all at once, and then one of them, since others may hold its lock no more.
+    /// Tries those that were stuck all at once, and then one of them, since another may be to blame.
     async fn flush_stuck(&self, stuck: &[Entry]) -> Result<()> {
         let Some(first) = stuck.first() else { return Ok(()) };
         match self.write(stuck).await {
             Err(error) if is_about_rows(&error) => {}
-            other => return other,
+            other => return other.map(drop),
         }
         match self.write(std::slice::from_ref(first)).await {
             Err(error) if is_about_rows(&error) => {
                 self.pass_over(&first.0, &error);
                 Ok(())
             }
-            other => other,
+            other => other.map(drop),
         }
     }
 
-    async fn write(&self, chunk: &[Entry]) -> Result<()> {
+    /// Returns what is locked: it is not written, and kept.
+    async fn write(&self, chunk: &[Entry]) -> Result<Vec<Entry>> {
         let rows: Vec<(&SessionKey, Touch)> = chunk.iter().map(|(k, t)| (k, *t)).collect();
         let writing = async { sessions::touch(&mut *self.db.acquire().await?, &rows).await };
-        self.db.within(writing).await?;
-        self.lock().written(chunk);
-        Ok(())
+        let locked: HashSet<Uuid> = self.db.within(writing).await?.into_iter().collect();
+        if locked.is_empty() {
+            self.lock().written(chunk);
+            return Ok(Vec::new());
+        }
+        let is_locked = |(key, _): &Entry| locked.contains(&key.session);
+        let (locked, written): (Vec<Entry>, Vec<Entry>) =
+            chunk.iter().cloned().partition(is_locked);
+        self.lock().written(&written);
+        Ok(locked)
     }
 
     fn pass_over(&self, key: &SessionKey, error: &Error) {
         tracing::warn!(%error, session = %key.session, "last activity of a session cannot be written");
         self.passed_over.inc();
-        let mut seen = self.lock();
-        seen.stuck.retain(|id| *id != key.session);
-        if matches!(error, Error::Unavailable(_)) {
-            seen.stuck.push_back(key.session);
-        } else {
-            // It would be the same again.
-            seen.flushing.remove(&key.session);
-        }
+        // Any other error would be the same again.
+        self.lock().set_apart(key.session, matches!(error, Error::Unavailable(_)));
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
         // Nothing panics while holding it, and the maps are whole between any two calls.
         self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-}
-
-impl Seen {
-    fn note(&mut self, key: &SessionKey, touch: Touch) {
-        if self.fresh.len() + self.flushing.len() < CAPACITY
-            || self.fresh.contains_key(&key.session)
-        {
-            merge(&mut self.fresh, key, touch);
-        } else if self.flushing.contains_key(&key.session) {
-            merge(&mut self.flushing, key, touch);
-        }
-    }
-
-    /// What is to be written now, in the order of the keys, and of what is stuck a batch.
-    fn begin(&mut self) -> (Vec<Entry>, Vec<Entry>) {
-        for (key, touch) in std::mem::take(&mut self.fresh).into_values() {
-            merge(&mut self.flushing, &key, touch);
-        }
-        let apart: HashSet<Uuid> = self.stuck.iter().copied().collect();
-        let free = self.flushing.iter().filter(|(id, _)| !apart.contains(id));
-        let mut free: Vec<_> = free.map(|(_, noted)| noted.clone()).collect();
-        free.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        let stuck = self.stuck.iter().filter_map(|id| self.flushing.get(id).cloned());
-        (free, stuck.take(BATCH as usize).collect())
-    }
-
-    fn written(&mut self, chunk: &[Entry]) {
-        for (key, touch) in chunk {
-            // More may have been noted meanwhile.
-            if self.flushing.get(&key.session).is_some_and(|(_, noted)| noted == touch) {
-                self.flushing.remove(&key.session);
-            }
-        }
-        if !self.stuck.is_empty() {
-            let written: HashSet<Uuid> = chunk.iter().map(|(key, _)| key.session).collect();
-            self.stuck.retain(|id| !written.contains(id));
-        }
-    }
-}
-
-fn merge(map: &mut Noted, key: &SessionKey, touch: Touch) {
-    let (_, entry) = map.entry(key.session).or_insert_with(|| (key.clone(), touch));
-    entry.last_active_at = entry.last_active_at.max(touch.last_active_at);
-    entry.generation = entry.generation.max(touch.generation);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::ids::{TenantId, UserId};
-
-    fn key(session: u128) -> SessionKey {
-        let (tenant, user) = (TenantId::parse("default").unwrap(), UserId::parse("ada").unwrap());
-        SessionKey { tenant, user, session: Uuid::from_u128(session) }
-    }
-
-    fn touch(generation: u32) -> Touch {
-        Touch {
-            last_active_at: Time::UNIX_EPOCH + Duration::seconds(generation.into()),
-            generation,
-        }
-    }
-
-    #[test]
-    fn it_is_bounded_while_nothing_can_be_written_and_goes_on_with_what_it_has() {
-        let mut seen = Seen::default();
-        let capacity = CAPACITY as u128;
-        for round in 0..3 {
-            for session in 0..capacity {
-                seen.note(&key(round * capacity / 2 + session), touch(1));
-            }
-            seen.begin();
-            assert_eq!(seen.fresh.len() + seen.flushing.len(), CAPACITY);
-        }
-        seen.note(&key(0), touch(2));
-        seen.note(&key(capacity), touch(2));
-        assert_eq!(seen.flushing[&key(0).session].1, touch(2));
-        assert!(!seen.fresh.contains_key(&key(capacity).session));
-        assert_eq!(seen.fresh.len() + seen.flushing.len(), CAPACITY);
-    }
-
-    #[test]
-    fn what_is_noted_during_a_write_is_written_next_and_what_is_stuck_apart() {
-        let mut seen = Seen::default();
-        (0..3).for_each(|session| seen.note(&key(session), touch(1)));
-        let (batch, stuck) = seen.begin();
-        assert_eq!((batch.len(), stuck.len()), (3, 0));
-        merge(&mut seen.flushing, &key(0), touch(2));
-        seen.stuck.push_back(key(1).session);
-        seen.written(&[batch[0].clone(), batch[2].clone()]);
-        assert_eq!(seen.begin(), (vec![(key(0), touch(2))], vec![(key(1), touch(1))]));
-        seen.written(&[(key(0), touch(2)), (key(1), touch(1))]);
-        assert_eq!((seen.flushing.len(), seen.stuck.len()), (0, 0));
     }
 }

@@ -175,7 +175,7 @@ impl Changes {
         }));
     }
 
-    /// The same for a request about an alert.
+    /// The same for a request about an alert; `newest` as for a device.
     pub fn remember_alert(
         &mut self,
         request: Option<RequestId>,

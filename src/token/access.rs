@@ -48,12 +48,19 @@ struct Wire {
 
 /// When a token of `session` that is issued at `from` expires: after `ttl` at most, in whole seconds as `exp` counts
 /// them (RFC 7519, section 2), rounded up, so that it lives for `ttl` at least. Never past the absolute deadline; and
-/// without activity not past the idle deadline, which verifiers of their own do not see.
+/// without activity not past the idle deadline, which verifiers of their own do not see. Issuing one again is no
+/// activity, so that deadline may be nearer than the idle timeout is long.
 pub fn expires_at(session: &Session, from: Time, ttl: Duration) -> Time {
-    let ttl = session.idle_timeout.map_or(ttl, |idle| idle.min(ttl));
-    let whole = (from + ttl).trunc_subsecs(0);
-    let rounded = if whole < from + ttl { whole + Duration::seconds(1) } else { whole };
-    rounded.min(session.absolute_expires_at.trunc_subsecs(0))
+    let idle = session.idle_timeout.map(|idle| (from + idle).min(session.last_active_at + idle));
+    let until = idle.map_or(from + ttl, |idle| idle.min(from + ttl));
+    let whole = until.trunc_subsecs(0);
+    let rounded = if whole < until { whole + Duration::seconds(1) } else { whole };
+    rounded.min(latest(session))
+}
+
+/// The last second that a token of `session` may live to, however active it is.
+pub fn latest(session: &Session) -> Time {
+    session.absolute_expires_at.trunc_subsecs(0)
 }
 
 /// Signs a token for `session` that is valid from `now` until `expires_at`. The same session,

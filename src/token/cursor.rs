@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Duration};
 
 use crate::clock::Time;
-use crate::error::{Error, Result};
+use crate::error::{Error, Outage, Result};
 use crate::model::feed::{Horizon, Place, Position, Span};
 use crate::token::derived::Derived;
 use crate::token::keyring::Keyring;
@@ -35,6 +35,11 @@ impl Cursors {
     /// promoted, transaction ids are given again, so a cursor from before tells nothing any more.
     pub fn new(keys: Keys, timeline: impl Fn() -> u32 + Send + Sync + 'static) -> Cursors {
         Cursors { keys, timeline: Box::new(timeline) }
+    }
+
+    /// The newest timeline: a stream that began on another one must end.
+    pub fn timeline(&self) -> u32 {
+        (self.timeline)()
     }
 
     fn texts(&self, keyring: &Keyring, now: Time) -> Result<Texts> {
@@ -86,7 +91,11 @@ impl Texts {
     fn read(&self, scope: &[u8], cursor: &str, now: Time) -> Result<Position> {
         let (position, issued, timeline) =
             self.genuine(scope, cursor).ok_or(Error::InvalidCursor)?;
-        let is_over = issued + LIFE <= now || timeline != self.1;
+        if timeline > self.1 {
+            // Another replica knows of a promotion that this one has still to meet.
+            return Err(Error::Unavailable(Outage::Unreachable("an outdated server".to_owned())));
+        }
+        let is_over = issued + LIFE <= now || timeline < self.1;
         if is_over { Err(Error::CursorExpired) } else { Ok(position) }
     }
 
@@ -202,6 +211,9 @@ mod tests {
         let cursor = cursors().write(b"scope", &positions()[0], now());
         let read = on_timeline(2).read(b"scope", &cursor, now());
         assert!(matches!(read, Err(Error::CursorExpired)));
+        let cursor = on_timeline(2).write(b"scope", &positions()[0], now());
+        let read = cursors().read(b"scope", &cursor, now());
+        assert!(matches!(read, Err(Error::Unavailable(_))), "it is still to be met");
     }
 
     #[test]

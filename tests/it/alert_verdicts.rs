@@ -89,6 +89,31 @@ async fn a_repetition_ends_what_was_left_over_also_after_a_clock_was_set_back() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_came_back_since_an_alert_was_resolved_is_spared_by_every_later_call() {
+    let server = start().await;
+    let (before, ..) = parts(&server.create("ada").await);
+    let alert = server.raise(report("ada")).await.expect("an alert");
+    let step = resolve(&alert.alert_id, pb::Resolution::TruePositive);
+    server.resolve(step.clone()).await.expect("resolved, and nobody logged out");
+    server.advance(Duration::seconds(1));
+    let (back, ..) = parts(&server.create("ada").await);
+    let ending = pb::ResolveAlertRequest {
+        terminate_sessions: true,
+        request_id: "0195a1c0-0000-7000-8000-000000000001".to_owned(),
+        ..step
+    };
+    for count in [1, 0] {
+        let done = server.alerts().resolve_alert(ending.clone()).await.expect("ok").into_inner();
+        assert_eq!((done.terminated_count, done.complete), (count, true));
+    }
+    for (id, state) in
+        [(before, session::SessionState::Terminated), (back, session::SessionState::Active)]
+    {
+        assert_eq!(server.get(&id).await.expect("a session").state(), state);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sessions_are_not_ended_for_an_alert_about_nobody_or_a_false_one() {
     let server = start().await;
     server.create("ada").await;

@@ -15,7 +15,7 @@ pub async fn watching() -> TestServer {
 }
 
 /// Failed logins of users `user-1` to `user-{users}`, each `times`, a second apart, before now.
-async fn fail_logins(server: &TestServer, users: i32, times: i32) {
+pub async fn fail_logins(server: &TestServer, users: i32, times: i32) {
     let sql = "INSERT INTO session_activities
         (tenant_id, user_id, occurred_at, activity_id, kind, principal, success)
         SELECT 'default', 'user-' || u, $3::text::timestamptz - t * interval '1 second',

@@ -93,6 +93,7 @@ mod rules;
 mod rules_enforced;
 mod scenario;
 mod secrets;
+mod set_aside;
 mod staleness;
 mod staleness_processes;
 mod stats;

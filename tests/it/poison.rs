@@ -6,6 +6,7 @@ use chrono::Duration;
 use futures_util::future::join_all;
 use sessiond::grpc::pb::session as pb;
 use sessiond::model::policy::OnLimit;
+use sessiond::server::Settings;
 use tonic::Code;
 
 use crate::activities::{record, request_in};
@@ -13,7 +14,7 @@ use crate::harness::calls::parts;
 use crate::harness::policies::{level, set};
 use crate::harness::requests::length;
 use crate::harness::scrape::{scrape, with_port};
-use crate::harness::{TestServer, start_with, wait};
+use crate::harness::{TestServer, start, start_with, wait};
 use crate::notices::{CHANGED, noticed, session_of, validate_from};
 
 const USERS: [&str; 5] = ["ada", "bob", "damaged", "refused", "stuck"];
@@ -40,7 +41,13 @@ async fn spoil(server: &TestServer, refuse: &str) -> tokio_postgres::Client {
     server.db.hold("SELECT 1 FROM user_sessions WHERE user_id = 'stuck' FOR UPDATE").await
 }
 
-async fn users(server: &TestServer, condition: &str) -> Vec<String> {
+/// What is cached of a session outlives any delay: a damaged one cannot be read again.
+fn remembering(settings: &mut Settings) {
+    with_port(settings);
+    settings.staleness_bound = StdDuration::from_secs(60);
+}
+
+async fn users_of(server: &TestServer, condition: &str) -> Vec<String> {
     let sql = format!("SELECT DISTINCT user_id FROM user_sessions WHERE {condition} ORDER BY 1");
     let rows = server.db.connect().await.query(&sql, &[]).await.expect("rows");
     rows.iter().map(|row| row.get(0)).collect()
@@ -52,7 +59,7 @@ async fn passed_over(server: &TestServer, by: &str) -> f64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn last_activity_of_others_is_written() {
-    let server = start_with(with_port).await;
+    let server = start_with(remembering).await;
     let tokens = sessions(&server).await;
     let refuse = "BEFORE UPDATE ON user_sessions FOR EACH ROW
         WHEN (old.user_id = 'refused' AND new.last_active_at > old.last_active_at)";
@@ -63,18 +70,92 @@ async fn last_activity_of_others_is_written() {
     }
     let moved = "last_active_at > created_at";
     // Nothing of it is read, so a damaged row is as good as another.
-    wait::until(async || users(&server, moved).await == ["ada", "bob", "damaged"]).await;
+    wait::until(async || users_of(&server, moved).await == ["ada", "bob", "damaged"]).await;
     wait::until(async || passed_over(&server, "touches").await >= 2.0).await;
-    assert_eq!(scrape(&server).await["sessiond_touch_backlog"], 1.0, "what is locked is kept");
+    // What is locked is kept, and what is refused is not.
+    wait::until(async || scrape(&server).await["sessiond_touch_backlog"] == 1.0).await;
     drop(stuck);
-    wait::until(async || users(&server, moved).await.contains(&"stuck".to_owned())).await;
+    wait::until(async || users_of(&server, moved).await.contains(&"stuck".to_owned())).await;
     wait::until(async || scrape(&server).await["sessiond_touch_backlog"] == 0.0).await;
-    assert!(!users(&server, moved).await.contains(&"refused".to_owned()));
+    assert!(!users_of(&server, moved).await.contains(&"refused".to_owned()));
+}
+
+/// So many sessions whose rows stay locked: their access tokens, and who has the locks.
+async fn locked(server: &TestServer, count: usize) -> (Vec<String>, tokio_postgres::Client) {
+    let users: Vec<String> = (0..count).map(|user| format!("stuck-{user}")).collect();
+    let created = join_all(users.iter().map(async |user| session_of(server, user).await.1)).await;
+    let hold = "SELECT 1 FROM user_sessions WHERE user_id LIKE 'stuck%' FOR UPDATE";
+    (created, server.db.hold(hold).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_number_of_locked_sessions_hold_up_no_last_activity() {
+    // A flush is due when something is noted, and then not for a day.
+    let server = start_with(|settings| {
+        with_port(settings);
+        settings.intervals.flush = NEVER;
+    })
+    .await;
+    let (mut tokens, stuck) = locked(&server, 100).await;
+    tokens.push(session_of(&server, "zoe").await.1);
+    server.advance(Duration::minutes(3));
+    for token in &tokens {
+        server.validate(token).await;
+    }
+    let moved = "last_active_at > created_at";
+    // Keys are written in order, so hers is behind all that is locked.
+    wait::until(async || users_of(&server, moved).await == ["zoe"]).await;
+    wait::until(async || passed_over(&server, "touches").await >= 100.0).await;
+    assert_eq!(scrape(&server).await["sessiond_touch_backlog"], 100.0, "what is locked is kept");
+    drop(stuck);
+    // Free, it is written without another flush.
+    wait::until(async || users_of(&server, moved).await.len() == 101).await;
+    wait::until(async || scrape(&server).await["sessiond_touch_backlog"] == 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_number_of_locked_sessions_hold_up_no_notice() {
+    let server = start_with(with_port).await;
+    let (tokens, stuck) = locked(&server, 60).await;
+    let zoe = session_of(&server, "zoe").await.1;
+    for token in tokens.iter().chain([&zoe]) {
+        validate_from(&server, token, "198.51.100.7", "curl/8.5").await;
+    }
+    let entered = async || noticed(&server, CHANGED).await.len();
+    wait::until(async || entered().await == 1).await;
+    wait::until(async || passed_over(&server, "notices").await == 60.0).await;
+    drop(stuck);
+    server.advance(Duration::minutes(10));
+    wait::until(async || entered().await == 61).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_number_of_locked_sessions_keep_no_other_from_being_held_to_a_policy() {
+    let server = start_with(|settings| {
+        with_port(settings);
+        settings.intervals.sweep = NEVER;
+    })
+    .await;
+    // The newest come first.
+    session_of(&server, "ada").await;
+    let (_, stuck) = locked(&server, 60).await;
+    server.advance(Duration::minutes(20));
+    let ten = length(Duration::minutes(10));
+    let stricter = set(pb::Policy { absolute_timeout: ten, ..level("") });
+    let done = server.try_update(stricter).await.expect("a change");
+    assert_eq!((done.terminated_count, done.complete), (1, false));
+    assert_eq!(users_of(&server, "state <> 1").await, ["ada"]);
+    drop(stuck);
+    wait::until(async || {
+        server.advance(Duration::seconds(31));
+        users_of(&server, "state <> 1").await.len() == 61
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_noticed_of_others_is_entered() {
-    let server = start_with(with_port).await;
+    let server = start_with(remembering).await;
     let tokens = sessions(&server).await;
     let refuse = "BEFORE INSERT ON session_activities FOR EACH ROW
         WHEN (new.user_id = 'refused' AND new.kind = 26)";
@@ -114,13 +195,13 @@ async fn others_are_held_to_a_policy() {
     assert_eq!((said.terminated_count, said.complete), (4, true), "all but the damaged one");
     let done = server.try_update(stricter).await.expect("a change");
     assert_eq!((done.terminated_count, done.complete), (2, false));
-    assert_eq!(users(&server, "state <> 1").await, ["ada", "bob"]);
+    assert_eq!(users_of(&server, "state <> 1").await, ["ada", "bob"]);
     assert!(passed_over(&server, "apply_policy").await >= 3.0);
     drop(stuck);
     // The job takes it up.
     wait::until(async || {
         server.advance(Duration::seconds(31));
-        users(&server, "state <> 1").await == ["ada", "bob", "stuck"]
+        users_of(&server, "state <> 1").await == ["ada", "bob", "stuck"]
     })
     .await;
     let due = "SELECT count(*) FROM policies WHERE apply_at IS NOT NULL";
@@ -149,7 +230,7 @@ async fn others_are_terminated_by_a_filter() {
         let done = server.terminate_many(request.clone()).await.expect("an end");
         assert_eq!((done.terminated_count, done.sample.len(), done.complete), (4, 4, true));
     }
-    assert_eq!(users(&server, "state = 1").await, ["damaged"]);
+    assert_eq!(users_of(&server, "state = 1").await, ["damaged"]);
     assert_eq!(passed_over(&server, "terminate_many").await, 1.0);
 }
 
@@ -170,7 +251,7 @@ async fn what_is_held_or_cannot_be_written_keeps_no_other_from_ending() {
     for id in [&ids[0], ""] {
         let failed = server.terminate_many(request(id)).await.expect_err("one cannot be ended");
         assert_eq!(failed.code(), Code::Internal);
-        assert_eq!(users(&server, "state <> 1").await, ["ada", "bob"]);
+        assert_eq!(users_of(&server, "state <> 1").await, ["ada", "bob"]);
     }
     let pass = "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN RETURN new; END $$";
@@ -185,8 +266,34 @@ async fn what_is_held_or_cannot_be_written_keeps_no_other_from_ending() {
         let done = server.terminate_many(request(&ids[0])).await.expect("an end");
         assert_eq!((done.terminated_count, done.complete), (4, true));
     }
-    assert_eq!(users(&server, "state = 1").await, ["damaged", "later"]);
+    assert_eq!(users_of(&server, "state = 1").await, ["damaged", "later"]);
     assert_eq!(server.validate(&later).await.outcome(), pb::Outcome::Active);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_device_keeps_no_other_session_from_ending() {
+    let server = start().await;
+    server.create_many("ada", 600).await;
+    let on = |user: &str| pb::CreateSessionRequest {
+        client: Some(pb::ClientContext {
+            device: Some(pb::DeviceContext { name: "locked".to_owned(), ..Default::default() }),
+            ..Default::default()
+        }),
+        ..crate::harness::calls::new_session(user)
+    };
+    let (id, ..) = parts(&server.try_create(on("ada")).await.expect("a session"));
+    let of_it = format!(
+        "SELECT 1 FROM devices JOIN user_sessions USING (tenant_id, user_id, device_id)
+        WHERE session_id = '{id}' FOR UPDATE OF devices"
+    );
+    let holder = server.db.hold(&of_it).await;
+    let filter = pb::SessionFilter { user_id: "ada".to_owned(), ..Default::default() };
+    let all = pb::TerminateSessionsRequest { filter: Some(filter), ..Default::default() };
+    let done = server.terminate_many(all.clone()).await.expect("all but one");
+    assert_eq!((done.terminated_count, done.complete), (600, false));
+    drop(holder);
+    let rest = server.terminate_many(all).await.expect("the rest");
+    assert_eq!((rest.terminated_count, rest.complete), (1, true));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -156,3 +156,25 @@ async fn a_session_that_lost_its_end_dies_again_although_its_alert_is_there() {
     );
     assert_eq!(server.db.count(&named).await, 2, "both are about the alert that is there");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_access_token_of_a_retry_ends_with_the_idle_deadline() {
+    let server = start_with(|settings| {
+        settings.policy.idle_timeout = Some(Duration::minutes(15));
+        settings.policy.access_token_ttl = Duration::hours(1);
+    })
+    .await;
+    let (_, _, token) = parts(&server.create("ada").await);
+    let seconds = |time: Option<prost_types::Timestamp>| time.expect("a time").seconds;
+    let first = server.refresh(&token).await.expect("a successor");
+    let deadline = seconds(first.session.expect("a session").idle_expire_time);
+    server.advance(Duration::minutes(14));
+    let again = server.refresh(&token).await.expect("a retry");
+    assert_eq!(seconds(again.session.expect("a session").idle_expire_time), deadline);
+    let tokens = again.tokens.expect("tokens");
+    let expires = seconds(tokens.access_token_expire_time);
+    assert!((deadline..=deadline + 1).contains(&expires), "{expires} after {deadline}");
+    // At the end it is good for what is left of a second.
+    server.advance(Duration::seconds(60) - Duration::microseconds(1));
+    assert_eq!(server.validate(&tokens.access_token).await.outcome(), pb::Outcome::Active);
+}

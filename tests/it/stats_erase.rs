@@ -1,9 +1,11 @@
 //! Statistics and EraseUser: those of the user go, those of the tenant stay and stay right.
 
+use chrono::Duration;
 use sessiond::grpc::pb::session as pb;
 
-use crate::harness::calls::parts;
-use crate::harness::{TestServer, start, start_with};
+use crate::harness::calls::{new_session, parts};
+use crate::harness::requests::stamp;
+use crate::harness::{TestServer, start, start_with, wait};
 use crate::stats::{counted, day, report};
 
 const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
@@ -30,8 +32,9 @@ async fn assert_sums(server: &TestServer) {
     let sums = "SELECT count(*) FROM (
             SELECT sum(live) FILTER (WHERE user_id = '') AS whole,
                 coalesce(sum(live) FILTER (WHERE user_id <> ''), 0) AS parts,
-                (SELECT count(*) FROM user_sessions WHERE state = 1) AS there
-            FROM standings
+                (SELECT count(*) FROM user_sessions
+                    WHERE tenant_id = 'default' AND state = 1) AS there
+            FROM standings WHERE tenant_id = 'default'
         ) s WHERE whole = parts AND whole = there";
     assert_eq!(server.db.count(sums).await, 1);
 }
@@ -101,4 +104,46 @@ async fn while_users_come_and_are_erased_the_tenant_has_what_its_users_have() {
     }
     assert_eq!(day(&server, "").await.active_count, 0);
     assert_sums(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn locked_figures_of_a_tenant_stop_no_other_tenant_and_no_erasure() {
+    let server = start().await;
+    for user in ["ada", "bob"] {
+        server.create(user).await;
+    }
+    counted(&server).await;
+    // First of a user, then of the tenant.
+    for (locked, erased, others) in [("ada", "bob", 1), ("", "cyd", 2)] {
+        let hold = format!(
+            "SELECT 1 FROM standings
+            WHERE tenant_id = 'default' AND user_id = '{locked}' FOR UPDATE"
+        );
+        let (held, since) = (server.db.hold(&hold).await, server.clock.now());
+        server.create("ada").await;
+        server.create("cyd").await;
+        let acme = pb::CreateSessionRequest { tenant_id: "acme".to_owned(), ..new_session("eve") };
+        server.try_create(acme).await.expect("a session");
+        counted(&server).await;
+        assert_eq!(of_tenant(&server, "acme").await, others, "another tenant goes on");
+        server.advance(Duration::minutes(1));
+        assert_eq!(day(&server, "").await.as_of_time, stamp(since));
+        server.erase(erased).await.expect("an erasure");
+        let left = format!("SELECT count(*) FROM user_sessions WHERE user_id = '{erased}'");
+        assert_eq!(server.db.count(&left).await, 0);
+        drop(held);
+        let aside = "SELECT count(*) FROM feed_consumers WHERE consumer LIKE 'stats:%'";
+        wait::until(async || server.db.count(aside).await == 0).await;
+        assert!(server.erase(erased).await.expect("an erasure").complete);
+        assert_forgotten(&server, erased).await;
+        assert_sums(&server).await;
+    }
+}
+
+async fn of_tenant(server: &TestServer, tenant: &str) -> i64 {
+    let live = format!(
+        "SELECT coalesce(sum(live), 0)::bigint FROM standings
+        WHERE tenant_id = '{tenant}' AND user_id = ''"
+    );
+    server.db.count(&live).await
 }

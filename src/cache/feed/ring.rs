@@ -1,4 +1,4 @@
-//! What the reader read last, for all its watchers: bounded by activities, whoever lags.
+//! What the reader read last, for all its watchers: bounded by activities and by memory, whoever lags.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::error::Outage;
 use crate::model::activity::Activity;
-use crate::model::alert::Alert;
+use crate::model::alert::{Alert, Note};
 use crate::model::feed::{Horizon, Place, Span};
 
 /// A span with all that is in it.
@@ -18,20 +18,26 @@ pub struct Batch {
     pub activities: Vec<(Place, Activity)>,
     /// Those that the activities concern, as they were when they were read.
     alerts: HashMap<Uuid, Alert>,
+    /// What it takes in memory, about, in bytes.
+    pub(super) bytes: usize,
 }
 
 impl Batch {
     /// Leaves out what others report, which may be much and nobody watches.
     pub(super) fn new(span: Span, mut activities: Vec<Activity>, alerts: Vec<Alert>) -> Batch {
         activities.retain(|activity| activity.kind.is_change());
-        let alerts = alerts.into_iter().map(|alert| (alert.id, alert)).collect();
+        let alerts: HashMap<Uuid, Alert> =
+            alerts.into_iter().map(|alert| (alert.id, alert)).collect();
         let activities = Place::order(activities);
         #[cfg(feature = "broken")]
         let activities = match crate::broken::is("reverses-events") {
             true => activities.into_iter().rev().collect(),
             false => activities,
         };
-        Batch { span, activities, alerts }
+        let bytes =
+            activities.iter().map(|(_, activity)| size_of_activity(activity)).sum::<usize>()
+                + alerts.values().map(size_of_alert).sum::<usize>();
+        Batch { span, activities, alerts, bytes }
     }
 
     /// The alert that an activity of this batch concerns, as it was when it was read.
@@ -45,20 +51,43 @@ impl Batch {
     }
 }
 
+/// What an activity takes besides its user agent, and an alert besides its texts: fields, and short strings.
+const REST: usize = 1024;
+
+fn size_of_activity(activity: &Activity) -> usize {
+    REST + activity.user_agent.as_ref().map_or(0, String::len)
+}
+
+fn size_of_alert(alert: &Alert) -> usize {
+    let notes = alert.notes.iter().map(|note| size_of::<Note>() + note.text.len() + note.by.len());
+    // As JSON it is about as long as it is large.
+    let evidence = serde_json::to_string(&alert.evidence).map_or(0, |text| text.len());
+    REST + alert.title.len() + alert.description.len() + evidence + notes.sum::<usize>()
+}
+
 /// The batches of one reader.
 pub(super) struct Ring {
     state: Mutex<State>,
     /// Tells of new batches and of the end.
     news: watch::Sender<()>,
-    kept: usize,
+    most: Kept,
+}
+
+/// How much is kept: whichever is reached first.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept {
+    /// Activities, about.
+    pub activities: usize,
+    /// What they take in memory with their alerts, about.
+    pub bytes: usize,
 }
 
 struct State {
     batches: VecDeque<Arc<Batch>>,
     /// The number of the first of them.
     first: u64,
-    /// Activities in them.
-    held: usize,
+    /// What is in them.
+    held: Kept,
     /// All that the reader has seen; `None` = it has not begun.
     seen: Option<Horizon>,
     ended: Option<Outage>,
@@ -75,26 +104,28 @@ pub(super) enum Found {
 }
 
 impl Ring {
-    pub fn new(kept: usize) -> Ring {
-        let state = State { batches: VecDeque::new(), first: 0, held: 0, seen: None, ended: None };
-        Ring { state: Mutex::new(state), news: watch::Sender::new(()), kept }
+    pub fn new(most: Kept) -> Ring {
+        let held = Kept { activities: 0, bytes: 0 };
+        let state = State { batches: VecDeque::new(), first: 0, held, seen: None, ended: None };
+        Ring { state: Mutex::new(state), news: watch::Sender::new(()), most }
     }
 
     /// Adds what the reader has read, and drops the oldest that need not be kept.
     pub fn push(&self, batch: Batch) {
         let mut state = self.lock();
         state.seen = Some(batch.span.to().clone());
-        state.held += batch.activities.len();
+        state.held = state.held.with(&batch);
         state.batches.push_back(Arc::new(batch));
         // One before the newest stays, however large: who waits for it must find it.
         while state.batches.len() > 2 {
-            let oldest = state.batches[0].activities.len();
-            if state.held - oldest < self.kept {
+            let rest = state.held.without(&state.batches[0]);
+            let fits = state.held.bytes <= self.most.bytes;
+            if fits && rest.activities < self.most.activities {
                 break;
             }
             state.batches.pop_front();
             state.first += 1;
-            state.held -= oldest;
+            state.held = rest;
         }
         drop(state);
         self.news.send_replace(());
@@ -156,3 +187,18 @@ impl State {
         self.first + self.batches.len() as u64
     }
 }
+
+impl Kept {
+    fn with(self, batch: &Batch) -> Kept {
+        let (activities, bytes) = (batch.activities.len(), batch.bytes);
+        Kept { activities: self.activities + activities, bytes: self.bytes + bytes }
+    }
+
+    fn without(self, batch: &Batch) -> Kept {
+        let (activities, bytes) = (batch.activities.len(), batch.bytes);
+        Kept { activities: self.activities - activities, bytes: self.bytes - bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests;

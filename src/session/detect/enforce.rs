@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prometheus::IntCounter;
 
+use crate::clock::Clock;
 use crate::detection::Finding;
 use crate::error::Result;
 use crate::model::alert::ActionTaken;
@@ -17,16 +18,14 @@ use crate::store::{Connection, sessions};
 /// What became of each session that a finding is to act on.
 pub(super) type Taken = BTreeMap<SessionKey, ActionTaken>;
 
-/// Adds to `changes` what the findings do to their sessions, each at most once; ending one outweighs the rest.
-/// Locks the sessions, so no alert may be locked before. `changes` begin after that. To one whose row makes no sense
-/// nothing is done; it is counted in `passed_over`, and its alerts are raised all the same.
+/// What the findings do to their sessions, each at most once; ending one outweighs the rest. Locks the sessions, so no
+/// alert may be locked before, and decides after that. To one whose row makes no sense nothing is done; it is counted,
+/// and its alerts are raised all the same.
 pub(super) async fn enforce(
     conn: &mut Connection,
-    touches: &Touches,
-    passed_over: &IntCounter,
+    (clock, touches, passed_over): (&Clock, &Touches, &IntCounter),
     findings: &[Finding],
-    changes: &mut Changes,
-) -> Result<Taken> {
+) -> Result<(Changes, Taken)> {
     let acting = findings.iter().filter(|finding| finding.action.is_some());
     let wanted: Vec<(SessionKey, &Finding)> =
         acting.filter_map(|finding| Some((session_of(finding)?, finding))).collect();
@@ -34,6 +33,7 @@ pub(super) async fn enforce(
     let keys: Vec<&SessionKey> = keys.into_iter().collect();
     let (locked, damaged) = sessions::lock_sound(conn, &keys).await?;
     passed_over.inc_by(damaged.len() as u64);
+    let mut changes = Changes::new(clock);
     let now = changes.at();
     let mut taken = Taken::new();
     for mut session in locked.into_iter().filter(|session| session.state == State::Active) {
@@ -50,14 +50,14 @@ pub(super) async fn enforce(
             let ended = changes.end_session(&mut session, reason, None, Some(note));
             ended.then_some(ActionTaken::SessionTerminated)
         } else if waits && session.state_at(now) == State::Active {
-            demand(&mut session, changes);
+            demand(&mut session, &mut changes);
             Some(ActionTaken::StepUpRequired)
         } else {
             None
         };
         taken.extend(done.map(|done| (key, done)));
     }
-    Ok(taken)
+    Ok((changes, taken))
 }
 
 /// The session that a finding is about.

@@ -49,7 +49,8 @@ impl Revoke {
         let begun = Instant::now();
         let before = mutation::run(&self.db, &self.clock, self, wish).await?.answer;
         let time = time.saturating_sub(begun.elapsed());
-        let newest = before.as_ref().map(Remembered::newest);
+        // Below all others, if there was none.
+        let newest = before.as_ref().map(|before| before.newest().unwrap_or_default());
         let mut done = self.terminate.terminate(&wish.ending(newest), time).await?;
         if let (Some(before), Some(newest)) = (before, newest) {
             let ended = self.db.within(async {

@@ -12,13 +12,19 @@ use crate::model::ids::SessionKey;
 use crate::model::session::Session;
 use crate::store::Connection;
 use crate::store::pool::Database;
+use crate::store::sessions::Locked;
 use crate::store::{notices, sessions};
 
 /// Enters what is still to be entered. The same again enters nothing, so an attempt can be repeated. Returns how many
-/// are of sessions whose rows make no sense: they are lost.
-pub(super) async fn write(db: &Database, batch: &[Notice]) -> Result<u64> {
+/// are of sessions whose rows make no sense: they are lost. Where it `skips` what others have locked, also the sessions
+/// of which nothing is entered yet.
+pub(super) async fn write(
+    db: &Database,
+    batch: &[Notice],
+    skips: bool,
+) -> Result<(u64, HashSet<Uuid>)> {
     let mut tx = db.begin().await?;
-    let (there, damaged) = lock(&mut tx, batch).await?;
+    let (there, damaged, locked) = lock(&mut tx, batch, skips).await?;
     let known = known(&mut tx, batch, &there).await?;
     let is_there = |key: &SessionKey| there.contains_key(key);
     let activities: Vec<Activity> = batch
@@ -34,19 +40,30 @@ pub(super) async fn write(db: &Database, batch: &[Notice]) -> Result<u64> {
     let of = |notice: &&Notice| {
         notice.witness.as_ref().is_some_and(|key| damaged.contains(&key.session))
     };
-    Ok(batch.iter().filter(of).count() as u64)
+    Ok((batch.iter().filter(of).count() as u64, locked))
 }
 
-/// The sessions that `batch` is about, of those that are still there, and the ids of those that make no sense.
+/// The sessions that `batch` is about, of those that are still there, the ids of those that make no sense, and of those
+/// that it `skips`.
 async fn lock(
     conn: &mut Connection,
     batch: &[Notice],
-) -> Result<(BTreeMap<SessionKey, Session>, Vec<Uuid>)> {
+    skips: bool,
+) -> Result<(BTreeMap<SessionKey, Session>, Vec<Uuid>, HashSet<Uuid>)> {
     let keys: BTreeSet<&SessionKey> =
         batch.iter().filter_map(|notice| notice.witness.as_ref()).collect();
     let keys: Vec<&SessionKey> = keys.into_iter().collect();
-    let (sessions, damaged) = sessions::lock_sound(conn, &keys).await?;
-    Ok((sessions.into_iter().map(|session| (session.key.clone(), session)).collect(), damaged))
+    let locked = match skips {
+        true => sessions::lock_free(conn, &keys).await?,
+        false => {
+            let (sessions, damaged) = sessions::lock_sound(conn, &keys).await?;
+            Locked { sessions, damaged, ..Locked::default() }
+        }
+    };
+    let Locked { sessions, damaged, held } = locked;
+    let locked = held.into_keys().collect();
+    let there = sessions.into_iter().map(|session| (session.key.clone(), session)).collect();
+    Ok((there, damaged, locked))
 }
 
 /// The contexts of these sessions that were entered before, on whichever replica.

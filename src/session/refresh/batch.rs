@@ -163,10 +163,15 @@ impl Decisions<'_> {
         }
         // What ends the session is never held up by its being refreshed too often.
         let verdict = judge(&session.chain, presented, self.now, policy);
-        let expires_at = access::expires_at(session, self.now, policy.access_token_ttl);
-        if matches!(verdict, Verdict::Rotate | Verdict::Replay) && expires_at < self.now + USABLE {
+        let (ttl, usable) = (policy.access_token_ttl, self.now + USABLE);
+        if matches!(verdict, Verdict::Rotate | Verdict::Replay) && access::latest(session) < usable
+        {
             // The absolute deadline is next: its whole second leaves no token that would be good on arrival.
             return Err(ended(EndReason::AbsoluteTimeout));
+        }
+        // A retry is no activity.
+        if verdict == Verdict::Replay && access::expires_at(session, self.now, ttl) < usable {
+            return Err(ended(EndReason::IdleTimeout));
         }
         match verdict {
             Verdict::Replay => return self.batch.rate.count(&session.key.session),

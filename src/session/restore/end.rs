@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Parts, RestoreWatch};
 use crate::cache::tail::Tail;
 use crate::clock::Time;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::activity::SYSTEM;
 use crate::model::session::{EndReason, Session, SessionFilter, State};
 use crate::session::terminate_many::MassTermination;
@@ -49,8 +49,9 @@ impl Cutoff {
     /// Takes over what the database says. Once nothing is left to end, it is lifted, after this replica has heard of
     /// the last ends.
     pub(super) async fn learn(&self, at: Option<Time>, tail: &Tail) {
-        if at.is_none() && self.0.load(Ordering::Acquire) != i64::MIN {
-            tail.catch_up().await;
+        let is_over = at.is_none() && self.0.load(Ordering::Acquire) != i64::MIN;
+        if is_over && !tail.catch_up().await {
+            tail.forget_all();
         }
         self.0.store(at.map_or(i64::MIN, |at| at.timestamp_micros()), Ordering::Release);
     }
@@ -124,14 +125,12 @@ impl RestoreWatch {
             request: None,
             principal: SYSTEM.to_owned(),
         };
-        let is_done = match terminate.terminate(&wish, SLICE).await {
-            Ok(done) if !done.complete && !done.held_up => return Ok(true),
-            Ok(done) => done.complete,
-            // All others of the tenant have ended.
-            Err(Error::Internal(_)) => false,
-            Err(error) => return Err(error),
-        };
-        if is_done && passed.is_none() {
+        let (done, _) = terminate.walk(&wish, SLICE).await?;
+        // One that is held up, or of which nothing can be ended now, must not keep the others waiting.
+        if !done.complete && !done.held_up && done.count > 0 {
+            return Ok(true);
+        }
+        if done.complete && passed.is_none() {
             unfinished.ended_through = wish.tenant.to_string();
             let writing = async { lineage::progress(&mut *db.acquire().await?, &unfinished).await };
             db.within(writing).await?;

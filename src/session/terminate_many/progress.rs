@@ -60,10 +60,10 @@ pub fn advance(
             progress.request.subject = step.next;
         }
         Subject::Next => progress.request.subject = step.from,
-        Subject::Stays(at) => progress.request.subject = at,
+        Subject::Stays(at) => progress.request.subject = Some(at),
         Subject::Last(at) => {
             progress.complete = step.held.is_empty();
-            progress.request.subject = at;
+            progress.request.subject = Some(at);
         }
     }
     let related = &mut progress.request.related;

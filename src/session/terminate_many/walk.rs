@@ -22,26 +22,30 @@ pub(super) struct Walk {
     size: BatchSize,
     /// Everything newer was looked at.
     after: Option<Uuid>,
-    /// So was everything else.
+    /// Nothing was yet.
+    at_beginning: bool,
+    /// Everything was.
     at_end: bool,
     /// Of that, what other transactions held.
     held: Vec<SessionKey>,
     /// There was no room to note all of them.
     too_many: bool,
-    /// Since when they are tried again.
-    again_since: Option<Instant>,
+    /// Since when none of them could be locked.
+    held_since: Option<Instant>,
     /// Where the first batch began that left something, once one did.
-    left_from: Option<Option<Uuid>>,
+    left_from: Option<Uuid>,
     /// Why a session cannot be ended; the first such error.
     failure: Option<Error>,
     /// The last attempt is being repeated.
     repeats: bool,
+    /// A batch was not answered: it may have been committed, and what it ended is not counted.
+    is_unknown: bool,
 }
 
 /// What the next batch looks at.
 pub(super) enum Part {
-    /// At most `limit` sessions older than `after`.
-    Next { after: Option<Uuid>, limit: usize },
+    /// At most `limit` sessions older than `after`; `first` until one such batch is done.
+    Next { after: Option<Uuid>, limit: usize, first: bool },
     /// Sessions that were left to the end.
     Held(Vec<SessionKey>),
 }
@@ -52,18 +56,18 @@ pub(super) enum Subject {
     /// Behind the batch, unless that leaves something.
     Next,
     /// Here: something newer than the batch is left.
-    Stays(Option<Uuid>),
+    Stays(Uuid),
     /// Nowhere, unless the batch leaves something: it is the last one. Else here.
-    Last(Option<Uuid>),
+    Last(Uuid),
 }
 
 /// What a batch that failed was about.
 pub(super) struct Tried {
-    /// The newest session of it.
-    pub first: Uuid,
+    /// The first session of it.
+    pub first: SessionKey,
     pub many: usize,
     /// Everything newer was looked at before.
-    pub from: Option<Uuid>,
+    pub from: Uuid,
 }
 
 impl Walk {
@@ -72,13 +76,15 @@ impl Walk {
         Walk {
             size: BatchSize::new(most),
             after,
+            at_beginning: true,
             at_end: false,
             held: Vec::new(),
             too_many: false,
-            again_since: None,
+            held_since: None,
             left_from: None,
             failure: None,
             repeats: false,
+            is_unknown: false,
         }
     }
 
@@ -86,12 +92,12 @@ impl Walk {
     pub async fn next(&mut self) -> Option<Part> {
         let limit = self.size.now() as usize;
         if !self.at_end {
-            return Some(Part::Next { after: self.after, limit });
+            return Some(Part::Next { after: self.after, limit, first: self.at_beginning });
         }
         if self.held.is_empty() {
             return None;
         }
-        let since = *self.again_since.get_or_insert_with(Instant::now);
+        let since = *self.held_since.get_or_insert_with(Instant::now);
         if since.elapsed() > PATIENCE {
             return None;
         }
@@ -119,44 +125,69 @@ impl Walk {
         self.size.grow(self.size.now());
         match part {
             Part::Next { .. } => {
+                self.at_beginning = false;
                 (self.after, self.at_end) = (step.next, step.next.is_none());
                 if !step.held.is_empty() {
-                    self.left_from.get_or_insert(step.from);
+                    self.left_from = self.left_from.or(step.from);
                 }
             }
-            Part::Held(keys) => drop(self.held.drain(..keys.len())),
+            Part::Held(keys) => {
+                drop(self.held.drain(..keys.len()));
+                if step.held.len() < keys.len() {
+                    self.held_since = None;
+                }
+            }
         }
-        let room = MOST_HELD - self.held.len();
-        self.too_many |= step.held.len() > room;
-        self.held.extend(step.held.into_iter().take(room));
+        self.keep(step.held);
     }
 
-    /// A batch failed, and was rolled back as a whole. True if a session was passed over.
+    /// A batch failed. True if a session was passed over.
     ///
     /// # Errors
     /// The same error, if it does not lie with the sessions of the batch.
     pub fn failed(&mut self, part: Part, tried: Option<Tried>, error: Error) -> Result<bool> {
-        let once_more = matches!(error, Error::Unavailable(Outage::Raced(_) | Outage::Locked(_)));
+        use Outage::{Locked, Raced, Timeout};
+        self.is_unknown |= matches!(error, Error::Unavailable(Timeout));
+        let is_locked = matches!(error, Error::Unavailable(Locked(_)));
+        // Whose turn it is with the request is settled by then.
+        let once_more =
+            matches!(error, Error::Unavailable(Raced(_))) || is_locked && tried.is_none();
         if once_more && !std::mem::replace(&mut self.repeats, true) {
             return Ok(false);
         }
         let Some(tried) = tried.filter(|_| is_about_rows(&error)) else { return Err(error) };
+        if is_locked && tried.many > 1 {
+            // Each attempt waits for the lock: no search by halves.
+            self.size.one_by_one();
+            return Ok(false);
+        }
         if self.size.shrink(u32::try_from(tried.many).unwrap_or(u32::MAX), &error) {
             return Ok(false);
         }
+        self.repeats = false;
         match part {
             Part::Next { .. } => {
-                self.after = Some(tried.first);
+                self.after = Some(tried.first.session);
                 self.left_from.get_or_insert(tried.from);
             }
             Part::Held(_) => drop(self.held.remove(0)),
         }
-        self.repeats = false;
+        if is_locked {
+            self.keep(vec![tried.first]);
+            return Ok(false);
+        }
         if self.failure.is_none() {
-            tracing::error!(%error, session = %tried.first, "a session cannot be ended");
+            tracing::error!(%error, session = %tried.first.session, "a session cannot be ended");
             self.failure = Some(error);
         }
         Ok(true)
+    }
+
+    /// Leaves sessions to the end, as far as there is room.
+    fn keep(&mut self, held: Vec<SessionKey>) {
+        let room = MOST_HELD - self.held.len();
+        self.too_many |= held.len() > room;
+        self.held.extend(held.into_iter().take(room));
     }
 
     /// True if nothing is left.
@@ -169,9 +200,13 @@ impl Walk {
         self.at_end && !self.is_complete()
     }
 
-    /// # Errors
-    /// Why a session cannot be ended, if one cannot.
-    pub fn finish(self) -> Result<()> {
-        self.failure.map_or(Ok(()), Err)
+    /// True if more may have ended than was counted.
+    pub fn is_unknown(&self) -> bool {
+        self.is_unknown
+    }
+
+    /// Why a session cannot be ended, if one cannot and all others are.
+    pub fn into_failure(self) -> Option<Error> {
+        self.failure.filter(|_| self.at_end)
     }
 }

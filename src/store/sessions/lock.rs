@@ -1,9 +1,8 @@
 //! Reading sessions in order to change them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use diesel::sql_types::{Array, BigInt, Text, Timestamptz, Uuid as SqlUuid};
-use diesel::{ExpressionMethods, QueryDsl};
+use diesel::sql_types::{Array, BigInt, Bool, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -36,7 +35,7 @@ statement! {
 }
 
 statement! {
-    /// The same without waiting, so in any order.
+    /// The same without waiting.
     LockFree {
         tenants: &'a [&'a str] as Array<Text>,
         users: &'a [&'a str] as Array<Text>,
@@ -46,8 +45,20 @@ statement! {
         "SELECT ", session_columns!(), "
         FROM unnest(?, ?, ?) AS k (t, u, id)
         JOIN user_sessions s ON s.tenant_id = k.t AND s.user_id = k.u AND s.session_id = k.id
+        ORDER BY s.tenant_id, s.user_id, s.session_id
         FOR NO KEY UPDATE OF s SKIP LOCKED"
     )
+}
+
+statement! {
+    /// Whether each is live.
+    There {
+        tenants: &'a [&'a str] as Array<Text>,
+        users: &'a [&'a str] as Array<Text>,
+        sessions: &'a [Uuid] as Array<SqlUuid>,
+    } -> (SqlUuid, Bool),
+    "SELECT s.session_id, s.state = 1 FROM unnest(?, ?, ?) AS k (t, u, id)
+    JOIN user_sessions s ON s.tenant_id = k.t AND s.user_id = k.u AND s.session_id = k.id"
 }
 
 statement! {
@@ -123,39 +134,25 @@ pub struct Locked {
     pub sessions: Vec<Session>,
     /// Rows that make no sense, which are logged.
     pub damaged: Vec<Uuid>,
-    /// Live sessions that another transaction has locked.
-    pub held: Vec<SessionKey>,
+    /// What another transaction has locked, and whether it is live.
+    pub held: HashMap<Uuid, bool>,
 }
 
-/// Locks those of these sessions of a tenant that no other transaction has locked. `keys` may be empty.
+/// The same, but waits for nobody. `keys` may be empty.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn lock_free(
-    conn: &mut Connection,
-    tenant: &TenantId,
-    keys: &[&SessionKey],
-) -> Result<Locked> {
+pub async fn lock_free(conn: &mut Connection, keys: &[&SessionKey]) -> Result<Locked> {
     if keys.is_empty() {
         return Ok(Locked::default());
     }
     let (tenants, users, ids) = columns(keys);
     let rows: Vec<SessionRow> = LockFree::new(&tenants, &users, &ids).load(conn).await?;
-    let free: HashSet<Uuid> = rows.iter().map(SessionRow::id).collect();
-    let mut held: Vec<SessionKey> = Vec::new();
-    if free.len() < keys.len() {
-        let missing = ids.iter().filter(|id| !free.contains(id));
-        // What has ended or is gone needs no lock.
-        let live: HashSet<Uuid> = HashSet::from_iter(
-            user_sessions::table
-                .filter(user_sessions::tenant_id.eq(tenant.as_str()))
-                .filter(user_sessions::session_id.eq_any(missing))
-                .filter(user_sessions::state.eq(1))
-                .select(user_sessions::session_id)
-                .load::<Uuid>(conn)
-                .await?,
-        );
-        held.extend(keys.iter().filter(|key| live.contains(&key.session)).copied().cloned());
+    let mut held = HashMap::new();
+    if rows.len() < keys.len() {
+        let there: Vec<(Uuid, bool)> = There::new(&tenants, &users, &ids).load(conn).await?;
+        let free: HashSet<Uuid> = rows.iter().map(SessionRow::id).collect();
+        held.extend(there.into_iter().filter(|(id, _)| !free.contains(id)));
     }
     let (sessions, damaged) = sound(rows);
     Ok(Locked { sessions, damaged, held })

@@ -1,0 +1,193 @@
+//! What is set aside because of locks, and when it is tried again.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{FeedReader, MOST_ASIDE, Work, read_at};
+use crate::clock::Time;
+use crate::error::{Error, Outage, Result};
+use crate::model::activity::Activity;
+use crate::model::feed::Horizon;
+use crate::model::statistics::Owner;
+use crate::store::feed::{self, aside};
+use crate::store::pool::Transaction;
+
+/// How long what is locked is left alone. Each try may wait for the lock, and others wait for that.
+const PAUSE: Duration = Duration::from_secs(2);
+/// How often in a row others may have the position before this reader waits in the queue for it.
+const MISSES: u32 = 8;
+
+/// When a reader does what.
+#[derive(Default)]
+pub(super) struct Pace(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// How often in a row others had the position.
+    missed: u32,
+    /// When the next owner is tried; `None` = at once.
+    due: Option<Instant>,
+    /// Who was found locked last, so that the others are tried before it.
+    last: String,
+}
+
+/// What came of a try.
+enum Taken {
+    /// There is more of it.
+    More,
+    /// Its owner is set aside no more.
+    Done,
+    Locked,
+    /// Others have the position.
+    Busy,
+}
+
+impl<W: Work> FeedReader<W> {
+    /// Gives the owners of `activities` a position of their own.
+    pub(super) async fn set_aside(
+        &self,
+        tx: &mut Transaction,
+        activities: &[Activity],
+        known: &HashSet<String>,
+        from: &Horizon,
+    ) -> Result<()> {
+        let mut owners: BTreeMap<String, Time> = BTreeMap::new();
+        for activity in activities {
+            owners.entry(W::owner(activity).digest()).or_insert(activity.occurred_at);
+        }
+        if known.len() + owners.len() > MOST_ASIDE {
+            let said = "as many are set aside as may be".to_owned();
+            return Err(Error::Unavailable(Outage::Locked(said)));
+        }
+        aside::add(tx, W::CONSUMER, &owners, from).await
+    }
+
+    /// Reads on for one of those that are set aside, if it is time; true if another may be tried at once.
+    pub(super) async fn take_up_next(&self) -> Result<bool> {
+        let Some(last) = self.pace.due() else { return Ok(false) };
+        let finding =
+            async { aside::next(&mut *self.db.acquire().await?, W::CONSUMER, &last).await };
+        let Some(owner) = self.db.within(finding).await? else {
+            self.pace.pause(last);
+            return Ok(false);
+        };
+        let taken = self.take_up(&owner, self.pace.is_starved()).await;
+        if !matches!(taken, Ok(Taken::More | Taken::Done | Taken::Busy)) {
+            self.pace.pause(owner);
+        }
+        Ok(matches!(taken?, Taken::More | Taken::Done))
+    }
+
+    /// Reads what is set aside of `owner`, until `go_on` says no or it is found locked; true if nothing is left.
+    pub(super) async fn settle_aside(
+        &self,
+        owner: &Owner,
+        mut go_on: impl FnMut() -> bool,
+    ) -> Result<bool> {
+        let owner = owner.digest();
+        let looking = async { aside::all(&mut *self.db.acquire().await?, W::CONSUMER).await };
+        if !self.db.within(looking).await?.contains(&owner) {
+            return Ok(true);
+        }
+        loop {
+            match self.take_up(&owner, true).await? {
+                Taken::Done => return Ok(true),
+                Taken::Locked => return Ok(false),
+                Taken::More | Taken::Busy if !go_on() => return Ok(false),
+                Taken::More | Taken::Busy => {}
+            }
+        }
+    }
+
+    async fn take_up(&self, owner: &str, waits: bool) -> Result<Taken> {
+        let (size, mut claimed) = (self.aside_size.now(), false);
+        let slice = self.slice_of(owner, size, waits, true, &mut claimed);
+        match self.db.within(slice).await {
+            Ok(taken) => {
+                self.aside_size.grow(size);
+                Ok(taken)
+            }
+            Err(Error::Unavailable(Outage::Locked(_))) => {
+                Ok(if claimed { Taken::Locked } else { Taken::Busy })
+            }
+            Err(error) if self.aside_size.shrink(size, &error) => Ok(Taken::More),
+            Err(error @ Error::Internal(_)) => {
+                tracing::error!(%error, reader = W::CONSUMER.name(), "an activity is passed over");
+                let taken = self.slice_of(owner, 1, waits, false, &mut claimed);
+                let taken = self.db.within(taken).await?;
+                self.passed_over.inc();
+                Ok(taken)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads on for `owner` up to where the reader is, or `size` activities of all.
+    async fn slice_of(
+        &self,
+        owner: &str,
+        size: u32,
+        waits: bool,
+        shows: bool,
+        claimed: &mut bool,
+    ) -> Result<Taken> {
+        let reading = self.db.transaction(async |tx| {
+            let end = match waits {
+                true => Some(feed::wait_and_claim(tx, W::CONSUMER).await?),
+                false => feed::claim(tx, W::CONSUMER).await?,
+            };
+            self.pace.claimed(end.is_some());
+            let Some(end) = end else {
+                return Ok(Taken::Busy);
+            };
+            *claimed = true;
+            let Some(from) = aside::position(tx, W::CONSUMER, owner).await? else {
+                return Ok(Taken::Done);
+            };
+            let now = self.clock.now();
+            let (span, mut activities) = feed::read_until(tx, from, end.clone(), size).await?;
+            let read_at = read_at(&activities, true, now);
+            activities.retain(|activity| W::owner(activity).digest() == owner);
+            if shows && !activities.is_empty() {
+                self.work.take(tx, &activities, now).await?;
+            }
+            let is_done = span.to().covers(&end);
+            match is_done {
+                true => aside::remove(tx, W::CONSUMER, owner).await?,
+                false => aside::advance(tx, W::CONSUMER, owner, span.to(), read_at).await?,
+            }
+            Ok(if is_done { Taken::Done } else { Taken::More })
+        });
+        Ok(reading.await?.answer)
+    }
+}
+
+impl Pace {
+    /// Notes whether the position was to be had.
+    pub fn claimed(&self, claimed: bool) {
+        let mut state = self.lock();
+        state.missed = if claimed { 0 } else { state.missed.saturating_add(1) };
+    }
+
+    /// True if others have the position again and again.
+    pub fn is_starved(&self) -> bool {
+        self.lock().missed >= MISSES
+    }
+
+    /// Who was found locked last, if it is time to try again.
+    fn due(&self) -> Option<String> {
+        let state = self.lock();
+        let is_due = state.due.is_none_or(|due| due <= Instant::now());
+        is_due.then(|| state.last.clone())
+    }
+
+    fn pause(&self, last: String) {
+        let mut state = self.lock();
+        (state.due, state.last) = (Some(Instant::now() + PAUSE), last);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,167 @@
+//! What is noted in memory, and what of it is on its way to the database. Pure.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use uuid::Uuid;
+
+use super::BATCH;
+use crate::model::ids::SessionKey;
+use crate::store::sessions::Touch;
+
+/// The most sessions held, about 50 MB, also while flushes fail. Further ones are not noted, and their
+/// last activity is then that of their next validation: the idle timeout never grows by it.
+const CAPACITY: usize = 262_144;
+
+/// What is noted and not written yet.
+#[derive(Default)]
+pub(super) struct Seen {
+    fresh: Noted,
+    /// On its way to the database, and still to be counted until it is there.
+    flushing: Noted,
+    /// Of those, what failed alone, and not for a lock, and is written apart from the others.
+    stuck: VecDeque<Uuid>,
+    /// Of those, what others had locked.
+    locked: VecDeque<Uuid>,
+}
+
+/// By session id, which is enough to tell sessions apart and quickly hashed.
+type Noted = HashMap<Uuid, Entry>;
+
+pub(super) type Entry = (SessionKey, Touch);
+
+impl Seen {
+    /// Notes a touch, if there is room.
+    pub fn note(&mut self, key: &SessionKey, touch: Touch) {
+        if self.len() < CAPACITY || self.fresh.contains_key(&key.session) {
+            merge(&mut self.fresh, key, touch);
+        } else if self.flushing.contains_key(&key.session) {
+            merge(&mut self.flushing, key, touch);
+        }
+    }
+
+    /// What is to be written now, in the order of the keys, and of what is stuck a batch.
+    pub fn begin(&mut self) -> (Vec<Entry>, Vec<Entry>) {
+        // They are among the rest.
+        self.locked.clear();
+        for (key, touch) in std::mem::take(&mut self.fresh).into_values() {
+            merge(&mut self.flushing, &key, touch);
+        }
+        let apart: HashSet<Uuid> = self.stuck.iter().copied().collect();
+        let free = self.flushing.iter().filter(|(id, _)| !apart.contains(id));
+        let mut free: Vec<_> = free.map(|(_, noted)| noted.clone()).collect();
+        free.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let stuck = self.stuck.iter().filter_map(|id| self.flushing.get(id).cloned());
+        (free, stuck.take(BATCH as usize).collect())
+    }
+
+    /// Forgets what was written.
+    pub fn written(&mut self, chunk: &[Entry]) {
+        for (key, touch) in chunk {
+            // More may have been noted meanwhile.
+            if self.flushing.get(&key.session).is_some_and(|(_, noted)| noted == touch) {
+                self.flushing.remove(&key.session);
+            }
+        }
+        if !self.stuck.is_empty() {
+            let written: HashSet<Uuid> = chunk.iter().map(|(key, _)| key.session).collect();
+            self.stuck.retain(|id| !written.contains(id));
+        }
+    }
+
+    /// Sets apart one that failed alone, or forgets it, if it is not to be `kept`.
+    pub fn set_apart(&mut self, session: Uuid, kept: bool) {
+        self.stuck.retain(|id| *id != session);
+        if kept {
+            self.stuck.push_back(session);
+        } else {
+            self.flushing.remove(&session);
+        }
+    }
+
+    /// What others had locked, at most a batch, and in turn.
+    pub fn take_locked(&mut self) -> Vec<Entry> {
+        let most = self.locked.len().min(BATCH as usize);
+        let ids = self.locked.drain(..most);
+        ids.filter_map(|id| self.flushing.get(&id).cloned()).collect()
+    }
+
+    /// Others have these locked too.
+    pub fn add_locked(&mut self, locked: &[Entry]) {
+        self.locked.extend(locked.iter().map(|(key, _)| key.session));
+    }
+
+    /// Whether others had anything locked.
+    pub fn has_locked(&self) -> bool {
+        !self.locked.is_empty()
+    }
+
+    /// How many sessions are noted.
+    pub fn len(&self) -> usize {
+        self.fresh.len() + self.flushing.len()
+    }
+
+    /// What is noted of a session.
+    pub fn of(&self, session: &Uuid) -> impl Iterator<Item = &Touch> {
+        let noted = [&self.fresh, &self.flushing].map(|map| map.get(session));
+        noted.into_iter().flatten().map(|(_, touch)| touch)
+    }
+}
+
+fn merge(map: &mut Noted, key: &SessionKey, touch: Touch) {
+    let (_, entry) = map.entry(key.session).or_insert_with(|| (key.clone(), touch));
+    entry.last_active_at = entry.last_active_at.max(touch.last_active_at);
+    entry.generation = entry.generation.max(touch.generation);
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::Duration;
+
+    use super::*;
+    use crate::clock::Time;
+    use crate::model::ids::{TenantId, UserId};
+
+    fn key(session: u128) -> SessionKey {
+        let (tenant, user) = (TenantId::parse("default").unwrap(), UserId::parse("ada").unwrap());
+        SessionKey { tenant, user, session: Uuid::from_u128(session) }
+    }
+
+    fn touch(generation: u32) -> Touch {
+        Touch {
+            last_active_at: Time::UNIX_EPOCH + Duration::seconds(generation.into()),
+            generation,
+        }
+    }
+
+    #[test]
+    fn it_is_bounded_while_nothing_can_be_written_and_goes_on_with_what_it_has() {
+        let mut seen = Seen::default();
+        let capacity = CAPACITY as u128;
+        for round in 0..3 {
+            for session in 0..capacity {
+                seen.note(&key(round * capacity / 2 + session), touch(1));
+            }
+            seen.begin();
+            assert_eq!(seen.len(), CAPACITY);
+        }
+        seen.note(&key(0), touch(2));
+        seen.note(&key(capacity), touch(2));
+        assert_eq!(seen.flushing[&key(0).session].1, touch(2));
+        assert!(!seen.fresh.contains_key(&key(capacity).session));
+        assert_eq!(seen.len(), CAPACITY);
+    }
+
+    #[test]
+    fn what_is_noted_during_a_write_is_written_next_and_what_is_stuck_apart() {
+        let mut seen = Seen::default();
+        (0..3).for_each(|session| seen.note(&key(session), touch(1)));
+        let (batch, stuck) = seen.begin();
+        assert_eq!((batch.len(), stuck.len()), (3, 0));
+        merge(&mut seen.flushing, &key(0), touch(2));
+        seen.set_apart(key(1).session, true);
+        seen.written(&[batch[0].clone(), batch[2].clone()]);
+        assert_eq!(seen.begin(), (vec![(key(0), touch(2))], vec![(key(1), touch(1))]));
+        seen.written(&[(key(0), touch(2)), (key(1), touch(1))]);
+        assert_eq!((seen.flushing.len(), seen.stuck.len()), (0, 0));
+    }
+}
