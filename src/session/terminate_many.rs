@@ -162,7 +162,8 @@ impl TerminateMany {
             }
         }
         let mut done = Terminated::default();
-        let (mut walk, mut progress) = (Walk::new(BATCH, wish.up_to.map(just_before)), None);
+        let (mut walk, mut progress) =
+            (Walk::new(BATCH, wish.up_to.map(progress::just_before)), None);
         while budget.allows()
             && let Some(part) = walk.next().await
         {
@@ -195,17 +196,6 @@ impl TerminateMany {
             None => done,
         };
         Ok((done, failure))
-    }
-
-    /// The answer of a request that got this far.
-    async fn answer(&self, progress: Progress, held_up: bool) -> Result<Terminated> {
-        let Progress { request, count, complete } = progress;
-        let sample = self.db.within(async {
-            let mut conn = self.db.acquire().await?;
-            sessions::find_sound_by_id(&mut conn, &request.tenant, &request.related).await
-        });
-        let sample = sample.await?;
-        Ok(Terminated { count, sample, complete, held_up, ..Terminated::default() })
     }
 
     async fn attempt(
@@ -245,7 +235,7 @@ impl TerminateMany {
             Part::Held(keys) => (None, keys.clone(), None),
         };
         // Also of the first batch: what is created later is none of the request's.
-        let from = after.or(keys.first().map(|key| just_before(key.session)));
+        let from = after.or(keys.first().map(|key| progress::just_before(key.session)));
         *tried = keys.first().cloned().zip(from).map(|(first, from)| Tried {
             first,
             many: keys.len(),
@@ -297,9 +287,4 @@ impl MassTermination {
     fn names(&self, key: &SessionKey) -> bool {
         self.except != Some(key.session)
     }
-}
-
-/// Where a batch begins whose first session this is.
-fn just_before(session: Uuid) -> Uuid {
-    Uuid::from_u128(session.as_u128().saturating_add(1))
 }

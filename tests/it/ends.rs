@@ -16,9 +16,8 @@ use sessiond::server::Settings;
 use crate::harness::calls::{new_session, parts, reason, refusal, successor};
 use crate::harness::cluster::Db;
 use crate::harness::conflicts::{SCOPES, conflict, limit, settling};
-use crate::harness::proxy::{Mode, Proxy};
 use crate::harness::requests::{NOBODY, length};
-use crate::harness::{TestServer, audit, start, start_on, start_with, wait};
+use crate::harness::{TestServer, audit, start_on, start_with, wait};
 
 /// A create on one device, client and type.
 fn on_one_device(user: &str) -> pb::CreateSessionRequest {
@@ -274,49 +273,4 @@ async fn a_refused_mutation_costs_no_connection() {
     }
     let after = backends().await;
     assert!(before.iter().all(|pid| after.contains(pid)), "{before:?} became {after:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_another_replica_ended_is_over_here_once_a_call_finds_it_so() {
-    let server = start().await;
-    let proxy = Proxy::before(&server.db.url);
-    let deaf = server.replica_with(|settings| settings.database_url = proxy.url.clone()).await;
-    let of_ada = pb::SessionFilter { user_id: "ada".to_owned(), ..Default::default() };
-    let all = pb::TerminateSessionsRequest { filter: Some(of_ada), ..Default::default() };
-    for mode in [Mode::Pass, Mode::MuteListeners] {
-        let (id, token, _) = parts(&server.create("ada").await);
-        assert_eq!(deaf.validate(&token).await.outcome(), pb::Outcome::Active, "it is cached");
-        proxy.set(mode);
-        server.terminate(&id).await.expect("an end");
-        let found = deaf.terminate_many(all.clone()).await.expect("nothing is left");
-        assert_eq!((found.terminated_count, found.complete), (0, true));
-        assert_eq!(deaf.validate(&token).await.outcome(), pb::Outcome::Inactive, "{mode:?}");
-    }
-    audit::check(&server.db).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_moves_while_a_network_is_ended_does_not_get_away() {
-    let server = start().await;
-    let from = |user: &str| {
-        let client = pb::ClientContext { ip_address: "192.0.2.7".to_owned(), ..Default::default() };
-        pb::CreateSessionRequest { client: Some(client), ..new_session(user) }
-    };
-    for user in ["moving", "staying"] {
-        server.try_create(from(user)).await.expect("a session");
-    }
-    let holder = server.db.hold("SELECT 1 FROM user_sessions WHERE user_id = 'moving' FOR UPDATE");
-    let holder = holder.await;
-    let network = pb::SessionFilter { ip_prefix: "192.0.2.0/24".to_owned(), ..Default::default() };
-    let all = pb::TerminateSessionsRequest { filter: Some(network), ..Default::default() };
-    let moving = async {
-        let staying = "SELECT count(*) FROM user_sessions WHERE state = 2";
-        wait::until(async || server.db.count(staying).await == 1).await;
-        let moves =
-            "UPDATE user_sessions SET ip_address = '198.51.100.7' WHERE user_id = 'moving'; COMMIT";
-        holder.batch_execute(moves).await.expect("a move");
-    };
-    let (done, ()) = futures_util::future::join(server.terminate_many(all), moving).await;
-    let done = done.expect("an end");
-    assert_eq!((done.terminated_count, done.complete), (2, true));
 }

@@ -106,6 +106,7 @@ mod superseded;
 mod supervised;
 mod sweep;
 mod terminate_many;
+mod terminate_many_held;
 mod terminate_many_refused;
 mod terminate_many_requests;
 mod terminate_many_scale;

@@ -14,14 +14,14 @@ use crate::harness::calls::parts;
 use crate::harness::policies::{level, set};
 use crate::harness::requests::length;
 use crate::harness::scrape::{scrape, with_port};
-use crate::harness::{TestServer, start, start_with, wait};
+use crate::harness::{TestServer, start_with, wait};
 use crate::notices::{CHANGED, noticed, session_of, validate_from};
 
 const USERS: [&str; 5] = ["ada", "bob", "damaged", "refused", "stuck"];
 const NEVER: StdDuration = StdDuration::from_secs(86_400);
 
 /// Sessions of all users: their access tokens.
-async fn sessions(server: &TestServer) -> Vec<String> {
+pub async fn sessions(server: &TestServer) -> Vec<String> {
     let mut tokens = Vec::new();
     for user in USERS {
         tokens.push(session_of(server, user).await.1);
@@ -30,7 +30,7 @@ async fn sessions(server: &TestServer) -> Vec<String> {
 }
 
 /// Makes the row of one session nonsense, has whatever `refuse` says fail, and locks the row of a third.
-async fn spoil(server: &TestServer, refuse: &str) -> tokio_postgres::Client {
+pub async fn spoil(server: &TestServer, refuse: &str) -> tokio_postgres::Client {
     let sql = format!(
         "UPDATE user_sessions SET device = '{{\"name\": 7}}' WHERE user_id = 'damaged';
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
@@ -47,7 +47,7 @@ fn remembering(settings: &mut Settings) {
     settings.staleness_bound = StdDuration::from_secs(60);
 }
 
-async fn users_of(server: &TestServer, condition: &str) -> Vec<String> {
+pub async fn users_of(server: &TestServer, condition: &str) -> Vec<String> {
     let sql = format!("SELECT DISTINCT user_id FROM user_sessions WHERE {condition} ORDER BY 1");
     let rows = server.db.connect().await.query(&sql, &[]).await.expect("rows");
     rows.iter().map(|row| row.get(0)).collect()
@@ -169,11 +169,15 @@ async fn what_is_noticed_of_others_is_entered() {
         users.sort();
         users
     };
-    wait::until(async || entered().await == ["ada", "bob"]).await;
-    wait::until(async || passed_over(&server, "notices").await == 3.0).await;
+    // On a busy machine one of them may be set aside as well, for ten minutes.
+    let in_time = async |users: &[&str]| {
+        server.advance(Duration::minutes(1));
+        entered().await == users
+    };
+    wait::until(async || in_time(&["ada", "bob"]).await).await;
+    wait::until(async || passed_over(&server, "notices").await >= 3.0).await;
     drop(stuck);
-    server.advance(Duration::minutes(10));
-    wait::until(async || entered().await == ["ada", "bob", "stuck"]).await;
+    wait::until(async || in_time(&["ada", "bob", "stuck"]).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,68 +236,6 @@ async fn others_are_terminated_by_a_filter() {
     }
     assert_eq!(users_of(&server, "state = 1").await, ["damaged"]);
     assert_eq!(passed_over(&server, "terminate_many").await, 1.0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_held_or_cannot_be_written_keeps_no_other_from_ending() {
-    let server = start_with(with_port).await;
-    sessions(&server).await;
-    let refuse = "BEFORE UPDATE ON user_sessions FOR EACH ROW
-        WHEN (old.user_id = 'refused' AND new.state <> old.state)";
-    let stuck = spoil(&server, refuse).await;
-    let filter = pb::SessionFilter { client_id: "web".to_owned(), ..Default::default() };
-    let request = |request_id: &str| pb::TerminateSessionsRequest {
-        filter: Some(filter.clone()),
-        request_id: request_id.to_owned(),
-        ..Default::default()
-    };
-    let ids = server.ids(2);
-    for id in [&ids[0], ""] {
-        let failed = server.terminate_many(request(id)).await.expect_err("one cannot be ended");
-        assert_eq!(failed.code(), Code::Internal);
-        assert_eq!(users_of(&server, "state <> 1").await, ["ada", "bob"]);
-    }
-    let pass = "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN RETURN new; END $$";
-    server.db.connect().await.batch_execute(pass).await.expect("a function");
-    let done = server.terminate_many(request(&ids[0])).await.expect("all but one");
-    assert_eq!((done.terminated_count, done.complete), (3, false), "one is held");
-    let later = session_of(&server, "later").await.1;
-    let again = server.terminate_many(request(&ids[0])).await.expect("all but one");
-    assert_eq!((again.terminated_count, again.complete), (3, false));
-    drop(stuck);
-    for _ in 0..2 {
-        let done = server.terminate_many(request(&ids[0])).await.expect("an end");
-        assert_eq!((done.terminated_count, done.complete), (4, true));
-    }
-    assert_eq!(users_of(&server, "state = 1").await, ["damaged", "later"]);
-    assert_eq!(server.validate(&later).await.outcome(), pb::Outcome::Active);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_locked_device_keeps_no_other_session_from_ending() {
-    let server = start().await;
-    server.create_many("ada", 600).await;
-    let on = |user: &str| pb::CreateSessionRequest {
-        client: Some(pb::ClientContext {
-            device: Some(pb::DeviceContext { name: "locked".to_owned(), ..Default::default() }),
-            ..Default::default()
-        }),
-        ..crate::harness::calls::new_session(user)
-    };
-    let (id, ..) = parts(&server.try_create(on("ada")).await.expect("a session"));
-    let of_it = format!(
-        "SELECT 1 FROM devices JOIN user_sessions USING (tenant_id, user_id, device_id)
-        WHERE session_id = '{id}' FOR UPDATE OF devices"
-    );
-    let holder = server.db.hold(&of_it).await;
-    let filter = pb::SessionFilter { user_id: "ada".to_owned(), ..Default::default() };
-    let all = pb::TerminateSessionsRequest { filter: Some(filter), ..Default::default() };
-    let done = server.terminate_many(all.clone()).await.expect("all but one");
-    assert_eq!((done.terminated_count, done.complete), (600, false));
-    drop(holder);
-    let rest = server.terminate_many(all).await.expect("the rest");
-    assert_eq!((rest.terminated_count, rest.complete), (1, true));
 }
 
 #[tokio::test(flavor = "multi_thread")]

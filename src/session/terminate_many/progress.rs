@@ -4,10 +4,10 @@ use crate::clock::Time;
 use crate::error::{Error, Result};
 use crate::model::request::{Progress, Remembered, RequestId};
 use crate::session::terminate_many::walk::Subject;
-use crate::session::terminate_many::{MassTermination, SAMPLE, Step};
+use crate::session::terminate_many::{MassTermination, SAMPLE, Step, TerminateMany, Terminated};
 use crate::store::changes::Changes;
 use crate::store::pool::Transaction;
-use crate::store::requests;
+use crate::store::{requests, sessions};
 use uuid::Uuid;
 
 /// How far the request got before, locked; `None` if it did not begin. Whoever works on the same
@@ -71,4 +71,22 @@ pub fn advance(
     related.extend(ended.take(SAMPLE - related.len()));
     changes.advance(progress.clone());
     progress
+}
+
+impl TerminateMany {
+    /// The answer of a request that got this far.
+    pub(super) async fn answer(&self, progress: Progress, held_up: bool) -> Result<Terminated> {
+        let Progress { request, count, complete } = progress;
+        let sample = self.db.within(async {
+            let mut conn = self.db.acquire().await?;
+            sessions::find_sound_by_id(&mut conn, &request.tenant, &request.related).await
+        });
+        let sample = sample.await?;
+        Ok(Terminated { count, sample, complete, held_up, ..Terminated::default() })
+    }
+}
+
+/// Where a batch begins whose first session this is.
+pub fn just_before(session: Uuid) -> Uuid {
+    Uuid::from_u128(session.as_u128().saturating_add(1))
 }

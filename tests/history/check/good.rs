@@ -97,14 +97,19 @@ fn is_renewed(history: &History, id: Uuid, op: &Op) -> bool {
     history.of_session(id).any(|(_, other)| renews(other) && other.end > op.start)
 }
 
-/// A create, refresh or step-up begins the idle time anew.
+/// A create, refresh or step-up begins the idle time anew. A refresh that may repeat another one does not.
 fn not_idle(history: &History, id: Uuid, op: &Op) -> Option<String> {
-    let renewing = history.of_session(id).filter(|(_, other)| {
+    let repeats = |at: usize, other: &Op| {
+        let What::Refresh { generation: presented, .. } = other.what else { return false };
+        let same = |op: &Op| matches!(op.what, What::Refresh { generation, .. } if generation == presented);
+        history.of_session(id).any(|(of, op)| of != at && same(op) && op.start < other.end)
+    };
+    let renewing = history.of_session(id).filter(|(at, other)| {
         let renews = matches!(
             other.what,
             What::Create { .. } | What::Refresh { .. } | What::Reauthenticate { .. }
         );
-        renews && other.end <= op.start && other.request.is_none()
+        renews && other.end <= op.start && other.request.is_none() && !repeats(*at, other)
     });
     let timeouts = renewing.filter_map(|(_, other)| {
         let answer = other.answer()?;
