@@ -13,9 +13,22 @@ const BREATH: Duration = Duration::from_millis(50);
 /// How often what is locked is tried: the sweeper of another replica does not wait for it either.
 const RETRY: Duration = Duration::from_millis(250);
 
+/// How often at the end: as long as a statement would wait for the lock.
+const LAST: u32 = 10;
+
 /// Runs until `stop`, then flushes for the last time.
 pub async fn run(touches: Touches, interval: Duration, stop: CancellationToken) {
     tokio::join!(flush(&touches, interval, &stop), retry(&touches, &stop));
+    for _ in 0..LAST {
+        if !touches.has_locked() {
+            return;
+        }
+        tokio::time::sleep(BREATH).await;
+        if let Err(error) = touches.retry_locked().await {
+            tracing::warn!(%error, "last activity that was locked is lost");
+            return;
+        }
+    }
 }
 
 async fn flush(touches: &Touches, interval: Duration, stop: &CancellationToken) {

@@ -119,7 +119,9 @@ impl Touches {
         }
         if let Some((key, _)) = locked.first() {
             let (count, first) = (locked.len(), key.session);
-            tracing::warn!(count, %first, "sessions are locked; their last activity is kept");
+            if !self.has_locked() {
+                tracing::warn!(count, %first, "sessions are locked; their last activity is kept");
+            }
             self.passed_over.inc_by(count as u64);
             self.lock().add_locked(&locked);
         }

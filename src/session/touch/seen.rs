@@ -1,6 +1,7 @@
 //! What is noted in memory, and what of it is on its way to the database. Pure.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -12,7 +13,12 @@ use crate::store::sessions::Touch;
 /// last activity is then that of their next validation: the idle timeout never grows by it.
 const CAPACITY: usize = 262_144;
 
-/// What is noted and not written yet.
+/// How long what was written is still told: a read that began before that may end after it. Longer than one takes.
+const RECENT: Duration = Duration::from_secs(2);
+/// The most of it, about 10 MB.
+const MOST_RECENT: usize = 65_536;
+
+/// What is noted and not written yet, or only just.
 #[derive(Default)]
 pub(super) struct Seen {
     fresh: Noted,
@@ -22,6 +28,10 @@ pub(super) struct Seen {
     stuck: VecDeque<Uuid>,
     /// Of those, what others had locked.
     locked: VecDeque<Uuid>,
+    /// What was written, and when.
+    recent: HashMap<Uuid, (Instant, Touch)>,
+    /// The same, the oldest first.
+    recent_order: VecDeque<(Instant, Uuid)>,
 }
 
 /// By session id, which is enough to tell sessions apart and quickly hashed.
@@ -41,6 +51,7 @@ impl Seen {
 
     /// What is to be written now, in the order of the keys, and of what is stuck a batch.
     pub fn begin(&mut self) -> (Vec<Entry>, Vec<Entry>) {
+        self.forget_recent(Instant::now());
         // They are among the rest.
         self.locked.clear();
         for (key, touch) in std::mem::take(&mut self.fresh).into_values() {
@@ -54,9 +65,12 @@ impl Seen {
         (free, stuck.take(BATCH as usize).collect())
     }
 
-    /// Forgets what was written.
+    /// Forgets what was written, a little later.
     pub fn written(&mut self, chunk: &[Entry]) {
+        let now = Instant::now();
         for (key, touch) in chunk {
+            self.recent.insert(key.session, (now, *touch));
+            self.recent_order.push_back((now, key.session));
             // More may have been noted meanwhile.
             if self.flushing.get(&key.session).is_some_and(|(_, noted)| noted == touch) {
                 self.flushing.remove(&key.session);
@@ -65,6 +79,19 @@ impl Seen {
         if !self.stuck.is_empty() {
             let written: HashSet<Uuid> = chunk.iter().map(|(key, _)| key.session).collect();
             self.stuck.retain(|id| !written.contains(id));
+        }
+        self.forget_recent(now);
+    }
+
+    fn forget_recent(&mut self, now: Instant) {
+        while let Some((at, id)) = self.recent_order.front().copied()
+            && (now.saturating_duration_since(at) >= RECENT
+                || self.recent_order.len() > MOST_RECENT)
+        {
+            self.recent_order.pop_front();
+            if self.recent.get(&id).is_some_and(|(written, _)| *written == at) {
+                self.recent.remove(&id);
+            }
         }
     }
 
@@ -95,7 +122,7 @@ impl Seen {
         !self.locked.is_empty()
     }
 
-    /// How many sessions are noted.
+    /// How many sessions are noted and not written.
     pub fn len(&self) -> usize {
         self.fresh.len() + self.flushing.len()
     }
@@ -103,7 +130,8 @@ impl Seen {
     /// What is noted of a session.
     pub fn of(&self, session: &Uuid) -> impl Iterator<Item = &Touch> {
         let noted = [&self.fresh, &self.flushing].map(|map| map.get(session));
-        noted.into_iter().flatten().map(|(_, touch)| touch)
+        let recent = self.recent.get(session).map(|(_, touch)| touch);
+        noted.into_iter().flatten().map(|(_, touch)| touch).chain(recent)
     }
 }
 
@@ -163,5 +191,20 @@ mod tests {
         assert_eq!(seen.begin(), (vec![(key(0), touch(2))], vec![(key(1), touch(1))]));
         seen.written(&[(key(0), touch(2)), (key(1), touch(1))]);
         assert_eq!((seen.flushing.len(), seen.stuck.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_was_written_is_still_told_to_who_read_before_that() {
+        let mut seen = Seen::default();
+        seen.note(&key(0), touch(1));
+        let (batch, _) = seen.begin();
+        seen.written(&batch);
+        assert_eq!(seen.of(&key(0).session).collect::<Vec<_>>(), [&touch(1)]);
+        assert_eq!(seen.len(), 0, "it is written");
+        seen.forget_recent(Instant::now() + RECENT);
+        assert_eq!(seen.of(&key(0).session).count(), 0);
+        let many: Vec<Entry> = (0..MOST_RECENT as u128 + 1).map(|n| (key(n), touch(1))).collect();
+        seen.written(&many);
+        assert_eq!((seen.recent.len(), seen.recent_order.len()), (MOST_RECENT, MOST_RECENT));
     }
 }
