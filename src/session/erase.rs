@@ -74,7 +74,7 @@ impl Erase {
         // What is deleted can no longer be counted. But it does not stay because somebody has a figure locked.
         let mut counting = Budget::new(time / 2);
         if !self.roll_up.settle(&wish.tenant, || counting.allows()).await? {
-            tracing::warn!(tenant = %wish.tenant, "figures are locked: an erasure is not counted as a whole");
+            tracing::warn!(tenant = %wish.tenant, "what a user did is erased before all of it is counted");
         }
         let mut budget = Budget::new(time.saturating_sub(began.elapsed()));
         let mut done = Erased::default();

@@ -60,10 +60,10 @@ enum Take<'a> {
     InTurn,
     /// Waiting for others, until all that a horizon shows is read.
     UpTo(&'a Horizon),
-    /// Setting its owners aside.
-    Aside,
-    /// Doing nothing with it.
-    PassOver,
+    /// Setting its owners aside, if it still begins here.
+    Aside(&'a Horizon),
+    /// Doing nothing with it, if it still begins here: another replica may have passed it over.
+    PassOver(&'a Horizon),
 }
 
 impl<W: Work> FeedReader<W> {
@@ -94,7 +94,14 @@ impl<W: Work> FeedReader<W> {
     pub async fn settle(&self, owner: &Owner, mut go_on: impl FnMut() -> bool) -> Result<bool> {
         let looking = async { feed::now(&mut *self.db.acquire().await?).await };
         let before = self.db.within(looking).await?;
-        while self.step(Take::UpTo(&before)).await? {
+        loop {
+            match self.step(Take::UpTo(&before)).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                // As many are set aside as may be: it waits for others' locks.
+                Err(Error::Unavailable(Outage::Locked(_))) => return Ok(false),
+                Err(error) => return Err(error),
+            }
             if !go_on() {
                 return Ok(false);
             }
@@ -103,7 +110,7 @@ impl<W: Work> FeedReader<W> {
     }
 
     async fn step(&self, take: Take<'_>) -> Result<bool> {
-        let (size, mut claimed) = (self.size.now(), false);
+        let (size, mut claimed) = (self.size.now(), None);
         let is_settling = matches!(take, Take::UpTo(_));
         match self.db.within(self.attempt(size, take, &mut claimed)).await {
             Ok(more) => {
@@ -111,31 +118,43 @@ impl<W: Work> FeedReader<W> {
                 Ok(more)
             }
             // Others are at it.
-            Err(Error::Unavailable(Outage::Locked(_))) if !claimed => Ok(is_settling),
+            Err(Error::Unavailable(Outage::Locked(_))) if claimed.is_none() => Ok(is_settling),
+            // Each attempt waits for the lock: no search by halves.
+            Err(Error::Unavailable(Outage::Locked(_))) if size > 1 => {
+                self.size.one_by_one();
+                Ok(true)
+            }
             Err(error) if self.size.shrink(size, &error) => Ok(true),
             // It would be the same again for ever, and nothing behind it would be read.
-            Err(error @ Error::Internal(_)) => {
-                tracing::error!(%error, reader = W::CONSUMER.name(), "an activity is passed over");
-                let more = self.once(Take::PassOver).await?;
-                self.passed_over.inc();
-                Ok(more || is_settling)
-            }
-            // It may stay locked for long.
-            Err(error @ Error::Unavailable(Outage::Locked(_))) => {
-                let more = self.once(Take::Aside).await?;
-                tracing::warn!(%error, reader = W::CONSUMER.name(), "activities are set aside");
-                Ok(more || is_settling)
-            }
-            Err(error) => Err(error),
+            Err(error) => match (&error, &claimed) {
+                (Error::Internal(_), Some(from)) => {
+                    tracing::error!(%error, reader = W::CONSUMER.name(), "an activity is passed over");
+                    let more = self.once(Take::PassOver(from)).await?;
+                    self.passed_over.inc();
+                    Ok(more || is_settling)
+                }
+                // It may stay locked for long.
+                (Error::Unavailable(Outage::Locked(_)), Some(from)) => {
+                    let more = self.once(Take::Aside(from)).await?;
+                    tracing::warn!(%error, reader = W::CONSUMER.name(), "activities are set aside");
+                    Ok(more || is_settling)
+                }
+                _ => Err(error),
+            },
         }
     }
 
     async fn once(&self, take: Take<'_>) -> Result<bool> {
-        self.db.within(self.attempt(1, take, &mut false)).await
+        self.db.within(self.attempt(1, take, &mut None)).await
     }
 
-    /// True if more may be there. `claimed` tells whether it got as far as having the position locked.
-    async fn attempt(&self, size: u32, take: Take<'_>, claimed: &mut bool) -> Result<bool> {
+    /// True if more may be there. `claimed` is the position, once it got as far as having that locked.
+    async fn attempt(
+        &self,
+        size: u32,
+        take: Take<'_>,
+        claimed: &mut Option<Horizon>,
+    ) -> Result<bool> {
         // Claiming is a write: an idle database must stay idle.
         if !feed::is_unread(&mut *self.db.acquire().await?, W::CONSUMER).await? {
             return Ok(false);
@@ -143,26 +162,32 @@ impl<W: Work> FeedReader<W> {
         let reading = self.db.transaction(async |tx| {
             let from = match take {
                 Take::InTurn | Take::UpTo(_) => Some(feed::wait_and_claim(tx, W::CONSUMER).await?),
-                Take::Free | Take::Aside | Take::PassOver => feed::claim(tx, W::CONSUMER).await?,
+                Take::Free | Take::Aside(_) | Take::PassOver(_) => {
+                    feed::claim(tx, W::CONSUMER).await?
+                }
             };
             self.pace.claimed(from.is_some());
             let is_done = |from: &Horizon| matches!(take, Take::UpTo(end) if from.covers(end));
             let Some(from) = from.filter(|from| !is_done(from)) else {
                 return Ok(false);
             };
-            *claimed = true;
+            if matches!(take, Take::Aside(at) | Take::PassOver(at) if *at != from) {
+                return Ok(true);
+            }
+            *claimed = Some(from.clone());
             let now = self.clock.now();
             let aside: HashSet<String> = positions::all(tx, W::CONSUMER).await?;
-            let (span, mut activities) = feed::read(tx, from, size).await?;
-            let more = activities.len() >= size as usize;
+            let end = feed::now(tx).await?;
+            let (span, mut activities) = feed::read_until(tx, from, end.clone(), size).await?;
+            let more = !span.to().covers(&end);
             let read_at = read_at(&activities, more, now);
             if !aside.is_empty() {
                 activities.retain(|activity| !aside.contains(&W::owner(activity).digest()));
             }
             match take {
                 _ if activities.is_empty() => {}
-                Take::PassOver => {}
-                Take::Aside => self.set_aside(tx, &activities, &aside, span.from()).await?,
+                Take::PassOver(_) => {}
+                Take::Aside(_) => self.set_aside(tx, &activities, &aside, span.from()).await?,
                 Take::Free | Take::InTurn | Take::UpTo(_) => {
                     self.work.take(tx, &activities, now).await?
                 }

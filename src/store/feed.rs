@@ -39,7 +39,7 @@ statement! {
 }
 
 statement! {
-    /// The transaction of the row so many after a position.
+    /// The transaction of a row after a position, when so many are left out.
     Ahead { from: &'a str as Text, limit: i64 as BigInt } -> Text,
     "SELECT a.xid::text FROM session_activities a
     WHERE a.xid >= ?::xid8 AND a.xid < pg_snapshot_xmax(pg_current_snapshot())
@@ -80,8 +80,8 @@ pub async fn now(conn: &mut Connection) -> Result<Horizon> {
 }
 
 /// The activities committed since `from`, in the order in which they happened, and where to go on.
-/// At most `limit`, and what the last transaction among them holds besides, so that a span is
-/// never part of a transaction.
+/// At most `limit`, at least 1, and what the last transaction among them holds besides, so that a span is never part of a
+/// transaction; and those that were open at `from`.
 ///
 /// # Errors
 /// [`Error::Unavailable`]; [`Error::Internal`] if `from` lies in the future of this database.
@@ -105,7 +105,8 @@ pub async fn read_until(
     limit: u32,
 ) -> Result<(Span, Vec<Activity>)> {
     let next = from.next().to_string();
-    let last = Ahead::new(&next, i64::from(limit)).get_result::<String>(conn).await.optional()?;
+    let last =
+        Ahead::new(&next, i64::from(limit) - 1).get_result::<String>(conn).await.optional()?;
     if let Some(last) = last {
         to = to.cut(last.parse().map_err(|_| corrupt(&last))?);
     }

@@ -128,7 +128,8 @@ async fn locked_figures_of_a_tenant_stop_no_other_tenant_and_no_erasure() {
         assert_eq!(of_tenant(&server, "acme").await, others, "another tenant goes on");
         server.advance(Duration::minutes(1));
         assert_eq!(day(&server, "").await.as_of_time, stamp(since));
-        server.erase(erased).await.expect("an erasure");
+        // A busy machine may have no time for a slice; it is safe to repeat.
+        wait::until(async || server.erase(erased).await.is_ok()).await;
         let left = format!("SELECT count(*) FROM user_sessions WHERE user_id = '{erased}'");
         assert_eq!(server.db.count(&left).await, 0);
         drop(held);

@@ -13,8 +13,8 @@ use crate::model::statistics::Owner;
 use crate::store::feed::{self, aside};
 use crate::store::pool::Transaction;
 
-/// How long what is locked is left alone. Each try may wait for the lock, and others wait for that.
-const PAUSE: Duration = Duration::from_secs(2);
+/// How long what is locked is left alone: ten times as long as a try waits for the lock, since others wait for that.
+const PAUSE: Duration = Duration::from_millis(200);
 /// How often in a row others may have the position before this reader waits in the queue for it.
 const MISSES: u32 = 8;
 
@@ -101,20 +101,21 @@ impl<W: Work> FeedReader<W> {
     }
 
     async fn take_up(&self, owner: &str, waits: bool) -> Result<Taken> {
-        let (size, mut claimed) = (self.aside_size.now(), false);
-        let slice = self.slice_of(owner, size, waits, true, &mut claimed);
+        let (size, mut claimed) = (self.aside_size.now(), None);
+        let slice = self.slice_of(owner, (size, waits), None, &mut claimed);
         match self.db.within(slice).await {
             Ok(taken) => {
                 self.aside_size.grow(size);
                 Ok(taken)
             }
             Err(Error::Unavailable(Outage::Locked(_))) => {
-                Ok(if claimed { Taken::Locked } else { Taken::Busy })
+                Ok(if claimed.is_some() { Taken::Locked } else { Taken::Busy })
             }
             Err(error) if self.aside_size.shrink(size, &error) => Ok(Taken::More),
             Err(error @ Error::Internal(_)) => {
                 tracing::error!(%error, reader = W::CONSUMER.name(), "an activity is passed over");
-                let taken = self.slice_of(owner, 1, waits, false, &mut claimed);
+                let from = claimed.take();
+                let taken = self.slice_of(owner, (1, waits), from.as_ref(), &mut claimed);
                 let taken = self.db.within(taken).await?;
                 self.passed_over.inc();
                 Ok(taken)
@@ -123,14 +124,14 @@ impl<W: Work> FeedReader<W> {
         }
     }
 
-    /// Reads on for `owner` up to where the reader is, or `size` activities of all.
+    /// Reads on for `owner` up to where the reader is, or `size` activities of all. What begins at `passed` is passed
+    /// over. `claimed` is where it begins, once it got as far as having that locked.
     async fn slice_of(
         &self,
         owner: &str,
-        size: u32,
-        waits: bool,
-        shows: bool,
-        claimed: &mut bool,
+        (size, waits): (u32, bool),
+        passed: Option<&Horizon>,
+        claimed: &mut Option<Horizon>,
     ) -> Result<Taken> {
         let reading = self.db.transaction(async |tx| {
             let end = match waits {
@@ -141,15 +142,19 @@ impl<W: Work> FeedReader<W> {
             let Some(end) = end else {
                 return Ok(Taken::Busy);
             };
-            *claimed = true;
             let Some(from) = aside::position(tx, W::CONSUMER, owner).await? else {
                 return Ok(Taken::Done);
             };
+            if passed.is_some_and(|passed| *passed != from) {
+                return Ok(Taken::More);
+            }
+            *claimed = Some(from.clone());
+            aside::hurry(tx).await?;
             let now = self.clock.now();
             let (span, mut activities) = feed::read_until(tx, from, end.clone(), size).await?;
             let read_at = read_at(&activities, true, now);
             activities.retain(|activity| W::owner(activity).digest() == owner);
-            if shows && !activities.is_empty() {
+            if passed.is_none() && !activities.is_empty() {
                 self.work.take(tx, &activities, now).await?;
             }
             let is_done = span.to().covers(&end);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use diesel::prelude::OptionalExtension;
 use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz};
-use diesel_async::RunQueryDsl;
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 
 use crate::clock::Time;
 use crate::error::Result;
@@ -53,6 +53,14 @@ statement! {
 statement! {
     Oldest { prefix: &'a str as Text } -> Nullable<Timestamptz>,
     "SELECT min(updated_at) FROM feed_consumers WHERE starts_with(consumer, ?)"
+}
+
+/// Has the transaction wait for a lock for 20 ms at most: others wait for its own.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn hurry(conn: &mut Connection) -> Result<()> {
+    Ok(conn.batch_execute("SET LOCAL lock_timeout = '20ms'").await?)
 }
 
 /// The digests of those that are set aside. They are few.

@@ -63,11 +63,11 @@ statement! {
 }
 
 statement! {
-    /// The lock is that of `WaitAndClaim`.
+    /// The lock is that of `WaitAndClaim`. What is set aside is written only by who has the others.
     Hold {} -> BigInt,
     "SELECT count(*) FROM (
         SELECT 1 FROM (SELECT pg_advisory_xact_lock_shared(7310868735421) OFFSET 0) gate, feed_consumers c
-        ORDER BY c.consumer FOR SHARE OF c
+        WHERE c.consumer IN ('detect', 'stats') ORDER BY c.consumer FOR SHARE OF c
     ) held"
 }
 
