@@ -89,8 +89,9 @@ impl Texts {
     }
 
     fn read(&self, scope: &[u8], cursor: &str, now: Time) -> Result<Position> {
-        let (position, issued, timeline) =
-            self.genuine(scope, cursor).ok_or(Error::InvalidCursor)?;
+        let text = self.genuine(scope, cursor).ok_or(Error::InvalidCursor)?;
+        // Another release wrote it otherwise.
+        let (position, issued, timeline) = parse(&text).ok_or(Error::CursorExpired)?;
         if timeline > self.1 {
             // Another replica knows of a promotion that this one has still to meet.
             return Err(Error::Unavailable(Outage::Unreachable("an outdated server".to_owned())));
@@ -99,7 +100,7 @@ impl Texts {
         if is_over { Err(Error::CursorExpired) } else { Ok(position) }
     }
 
-    fn genuine(&self, scope: &[u8], cursor: &str) -> Option<(Position, Time, u32)> {
+    fn genuine(&self, scope: &[u8], cursor: &str) -> Option<Vec<u8>> {
         let bytes = Some(cursor).filter(|cursor| cursor.len() <= MAX_LEN)?;
         let bytes = URL_SAFE_NO_PAD.decode(bytes).ok()?;
         let (text, tag) = bytes.split_at_checked(bytes.len().checked_sub(TAG_LEN)?)?;
@@ -107,20 +108,24 @@ impl Texts {
             subtle::ConstantTimeEq::ct_eq(&expected.as_ref()[..TAG_LEN], tag).into()
         };
         self.0.find(&message(scope, text), same)?;
-        let mut parts = std::str::from_utf8(text).ok()?.split(SEPARATOR);
-        let (issued, timeline) = (time(parts.next()?)?, parts.next()?.parse().ok()?);
-        let from = Horizon::from_compact(parts.next()?)?;
-        let position = match parts.next() {
-            None => Position::After(from),
-            Some(to) => {
-                let span = Span::new(from, Horizon::from_compact(to)?)?;
-                let at = time(parts.next()?)?;
-                let rank = parts.next()?.parse().ok()?;
-                Position::Within(span, Place { at, rank, id: parts.next()?.parse().ok()? })
-            }
-        };
-        Some((position, issued, timeline))
+        Some(text.to_vec())
     }
+}
+
+fn parse(text: &[u8]) -> Option<(Position, Time, u32)> {
+    let mut parts = std::str::from_utf8(text).ok()?.split(SEPARATOR);
+    let (issued, timeline) = (time(parts.next()?)?, parts.next()?.parse().ok()?);
+    let from = Horizon::from_compact(parts.next()?)?;
+    let position = match parts.next() {
+        None => Position::After(from),
+        Some(to) => {
+            let span = Span::new(from, Horizon::from_compact(to)?)?;
+            let at = time(parts.next()?)?;
+            let rank = parts.next()?.parse().ok()?;
+            Position::Within(span, Place { at, rank, id: parts.next()?.parse().ok()? })
+        }
+    };
+    Some((position, issued, timeline))
 }
 
 fn message(scope: &[u8], text: &[u8]) -> Vec<u8> {
