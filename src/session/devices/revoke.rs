@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use uuid::Uuid;
-
 use crate::clock::{Clock, Time};
 use crate::error::Result;
 use crate::model::ids::{DeviceKey, TenantId};
@@ -49,10 +47,9 @@ impl Revoke {
         let begun = Instant::now();
         let before = mutation::run(&self.db, &self.clock, self, wish).await?.answer;
         let time = time.saturating_sub(begun.elapsed());
-        // Below all others, if there was none.
-        let newest = before.as_ref().map(|before| before.newest().unwrap_or_default());
-        let mut done = self.terminate.terminate(&wish.ending(newest), time).await?;
-        if let (Some(before), Some(newest)) = (before, newest) {
+        let mut done = self.terminate.terminate(&wish.ending(before.as_ref()), time).await?;
+        if let Some(before) = before {
+            let newest = before.newest().unwrap_or_default();
             let ended = self.db.within(async {
                 let mut conn = self.db.acquire().await?;
                 sessions::count_revoked(&mut conn, &wish.key, newest, before.at).await
@@ -105,13 +102,16 @@ impl Mutation<Revocation> for Revoke {
 }
 
 impl Revocation {
-    /// Every session on the device; in a repetition, up to the one that was the newest then.
-    fn ending(&self, up_to: Option<Uuid>) -> MassTermination {
+    /// Every session on the device; in a repetition, up to the one that was the newest then, if that is known.
+    fn ending(&self, before: Option<&Remembered>) -> MassTermination {
+        let up_to = before.and_then(Remembered::newest);
+        let by_time = before.filter(|_| up_to.is_none());
         MassTermination {
             tenant: self.key.tenant.clone(),
             filter: SessionFilter {
                 user: Some(self.key.user.clone()),
                 device: Some(self.key.device),
+                created_before: by_time.map(|it| it.at + chrono::Duration::microseconds(1)),
                 ..SessionFilter::default()
             },
             except: None,

@@ -8,10 +8,10 @@ use std::time::Duration;
 use super::{Parts, RestoreWatch};
 use crate::cache::tail::Tail;
 use crate::clock::Time;
-use crate::error::Result;
+use crate::error::{Error, Outage, Result};
 use crate::model::activity::SYSTEM;
 use crate::model::session::{EndReason, Session, SessionFilter, State};
-use crate::session::terminate_many::MassTermination;
+use crate::session::terminate_many::{MassTermination, Terminated};
 use crate::store::changes::Changes;
 use crate::store::lineage;
 
@@ -125,7 +125,12 @@ impl RestoreWatch {
             request: None,
             principal: SYSTEM.to_owned(),
         };
-        let (done, _) = terminate.walk(&wish, SLICE).await?;
+        let done = match terminate.walk(&wish, SLICE).await {
+            Ok((done, _)) => done,
+            // Some may have ended.
+            Err(Error::Unavailable(Outage::Timeout)) => Terminated::default(),
+            Err(error) => return Err(error),
+        };
         // One that is held up, or of which nothing can be ended now, must not keep the others waiting.
         if !done.complete && !done.held_up && done.count > 0 {
             return Ok(true);

@@ -17,21 +17,29 @@ use crate::store::schema::user_sessions;
 /// The most damaged rows that a line of the log names.
 const MOST_NAMED: usize = 20;
 
+/// Sorted before locking: who takes several locks takes them in the order of the primary key, so nobody waits in a
+/// circle.
+macro_rules! lock {
+    () => {
+        concat!(
+            "SELECT ",
+            session_columns!(),
+            "
+            FROM unnest(?, ?, ?) AS k (t, u, id)
+            JOIN user_sessions s ON s.tenant_id = k.t AND s.user_id = k.u AND s.session_id = k.id
+            ORDER BY s.tenant_id, s.user_id, s.session_id
+            FOR NO KEY UPDATE OF s"
+        )
+    };
+}
+
 statement! {
-    /// Sorted before locking: who takes several locks takes them in the order of the primary key,
-    /// so nobody waits in a circle.
     Lock {
         tenants: &'a [&'a str] as Array<Text>,
         users: &'a [&'a str] as Array<Text>,
         sessions: &'a [Uuid] as Array<SqlUuid>,
     } -> user_sessions::SqlType,
-    concat!(
-        "SELECT ", session_columns!(), "
-        FROM unnest(?, ?, ?) AS k (t, u, id)
-        JOIN user_sessions s ON s.tenant_id = k.t AND s.user_id = k.u AND s.session_id = k.id
-        ORDER BY s.tenant_id, s.user_id, s.session_id
-        FOR NO KEY UPDATE OF s"
-    )
+    lock!()
 }
 
 statement! {
@@ -41,13 +49,7 @@ statement! {
         users: &'a [&'a str] as Array<Text>,
         sessions: &'a [Uuid] as Array<SqlUuid>,
     } -> user_sessions::SqlType,
-    concat!(
-        "SELECT ", session_columns!(), "
-        FROM unnest(?, ?, ?) AS k (t, u, id)
-        JOIN user_sessions s ON s.tenant_id = k.t AND s.user_id = k.u AND s.session_id = k.id
-        ORDER BY s.tenant_id, s.user_id, s.session_id
-        FOR NO KEY UPDATE OF s SKIP LOCKED"
-    )
+    concat!(lock!(), " SKIP LOCKED")
 }
 
 statement! {
