@@ -47,7 +47,7 @@ async fn an_outage_is_one_in_every_language() {
     server.create("ada").await;
 }
 
-/// A change of a policy, 40 at once, and 40 sessions ended at once: each must work.
+/// A change of a policy, 16 at once, and 16 sessions ended at once: each must work.
 async fn works_with(default: &str) {
     let db = Db::fresh().await;
     let name = db.url.split('?').next().and_then(|url| url.rsplit('/').next()).expect("a name");
@@ -57,7 +57,7 @@ async fn works_with(default: &str) {
         settings.detection = DetectionSettings::default();
     })
     .await;
-    let users: Vec<String> = (0..40).map(|i| format!("user-{i}")).collect();
+    let users: Vec<String> = (0..16).map(|i| format!("user-{i}")).collect();
     join_all(users.iter().map(|user| server.create(user))).await;
 
     // Each of a client of its own: those of one wait for each other's lock on its level.
@@ -73,9 +73,9 @@ async fn works_with(default: &str) {
     }));
     let (changed, ended) = join(changing, ending).await;
     let failed = changed.iter().filter(|changed| changed.is_err()).count();
-    assert_eq!(failed, 0, "of 40 policies with {default}");
+    assert_eq!(failed, 0, "of 16 policies with {default}");
     let failed = ended.iter().filter(|ended| ended.is_err()).count();
-    assert_eq!(failed, 0, "of 40 terminations with {default}");
+    assert_eq!(failed, 0, "of 16 terminations with {default}");
     for ended in ended.into_iter().flatten() {
         assert_eq!(ended.terminated_count, 1, "{default}");
     }
