@@ -7,6 +7,7 @@ use chrono::Duration;
 use futures_util::future::{join, join_all};
 use sessiond::grpc::pb::session as pb;
 use sessiond::server::Settings;
+use tonic::Code;
 
 use crate::harness::calls::{assert_unavailable, new_session};
 use crate::harness::cluster::Db;
@@ -141,16 +142,26 @@ async fn another_replica_finishes_what_a_caller_had_no_time_for() {
     let policy = pb::Policy { absolute_timeout: length(Duration::minutes(10)), ..level("") };
     let mut request = tonic::Request::new(set(policy));
     request.set_timeout(StdDuration::from_millis(800));
-    let first = server.sessions().update_policy(request).await.expect("ok").into_inner();
-    assert!(!first.complete && first.terminated_count > 0, "{}", first.terminated_count);
     let ended = "SELECT count(*) FROM user_sessions WHERE end_reason = 11";
-    assert_eq!(server.db.count(ended).await, first.terminated_count as i64);
+    // A busy machine may answer too late.
+    match server.sessions().update_policy(request).await.map(tonic::Response::into_inner) {
+        Ok(first) => {
+            let count = server.db.count(ended).await;
+            assert_eq!((first.complete, first.terminated_count as i64), (false, count));
+        }
+        Err(status) => assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}"),
+    }
+    let mut last = server.db.count(ended).await;
+    assert!(last < 20_000, "there was no time for so many");
 
     let (db, clock) = (server.db.clone(), server.clock.clone());
     drop(server);
     clock.advance(Duration::seconds(8));
     let other = start_on(db.clone(), clock, |_| {}).await;
-    wait::until(async || db.count(ended).await == 20_000).await;
+    while last < 20_000 {
+        wait::until(async || db.count(ended).await > last).await;
+        last = db.count(ended).await;
+    }
     wait::until(async || db.count(UNAPPLIED).await == 0).await;
     assert_eq!(other.activities(3).await, 20_000);
     audit::check(&db).await;
