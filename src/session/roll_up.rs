@@ -75,7 +75,7 @@ impl Work for Count {
 /// caller holds the consumers, and has deleted what was counted of the user.
 ///
 /// # Errors
-/// [`Error::Unavailable`].
+/// [`crate::error::Error::Unavailable`].
 pub(super) async fn forget(
     conn: &mut Connection,
     tenant: &TenantId,
