@@ -71,7 +71,7 @@ pub struct Terminated {
     pub sample: Vec<Session>,
     /// Nothing is left of what matched at the beginning.
     pub complete: bool,
-    /// All that is left is what other transactions hold.
+    /// All that is left is what other transactions hold, or what cannot be ended.
     pub held_up: bool,
     /// What includes these ends.
     pub watermark: Watermark,
