@@ -50,6 +50,8 @@ enum Act {
     /// Have a key sign no more as soon as another can take over; what it signed is good to its end
     Retire {
         /// As `keys list` shows it
+        // One in 64 begins with a hyphen.
+        #[arg(allow_hyphen_values = true)]
         kid: String,
         /// In an emergency: refuse at once, everywhere, whatever the key made, and put another in its place
         #[arg(long)]

@@ -94,6 +94,8 @@ async fn what_a_command_cannot_do_it_says() {
     assert_eq!(rows(&keys(&place, &["list"], &wrong).await).len(), 2, "nothing was added");
     for (flags, words) in [
         (&["retire", "nobody"][..], &["no key nobody", "keys list"][..]),
+        (&["retire", "-nobody", "--now"], &["no key -nobody", "keys list"]),
+        (&["retire", "--now", "-nobody"], &["no key -nobody", "keys list"]),
         (&["generate", "--sign-after", "1m"], &["--sign-after", "10m", "3650d"]),
         (&["generate", "--sign-after", "3651d"], &["--sign-after"]),
         (&["generate", "--purpose", "refresh", "--algorithm", "es256"], &["--algorithm", "HS256"]),
