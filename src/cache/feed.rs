@@ -104,7 +104,7 @@ impl Hub {
             let _turn = self.0.db.within(async { Ok(self.0.own_reads.acquire().await) }).await?;
             self.0.now().await?
         };
-        #[cfg(feature = "broken")]
+        #[cfg(debug_assertions)]
         if from.is_some() && crate::broken::is("refuses-cursors") && crate::broken::first() {
             return Err(Error::InvalidCursor);
         }

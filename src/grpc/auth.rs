@@ -100,7 +100,7 @@ where
     }
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
-        #[cfg(feature = "broken")]
+        #[cfg(debug_assertions)]
         let request = straightened(request);
         let scope = match self.layer.table.need(request.uri().path()) {
             None => return refuse(Status::unimplemented("there is no such method")),
@@ -179,7 +179,7 @@ where
 }
 
 /// The request by the path that it nearly has, for a broken twin.
-#[cfg(feature = "broken")]
+#[cfg(debug_assertions)]
 fn straightened<A>(mut request: Request<A>) -> Request<A> {
     if let Ok(path) = request.uri().path().replace("//", "/").trim_end_matches('/').parse()
         && crate::broken::is("odd-paths")

@@ -104,7 +104,7 @@ impl From<Error> for Status {
                 details.set_retry_info(Some(wait));
                 status(Code::ResourceExhausted, "called too often; nothing was done", details)
             }
-            #[cfg(feature = "broken")]
+            #[cfg(debug_assertions)]
             Error::Unavailable(_) if crate::broken::is("outage-is-logout") => {
                 status(Code::Internal, "broken", info(Reason::Internal))
             }

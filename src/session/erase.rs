@@ -66,7 +66,7 @@ impl Erase {
     /// [`Error::RequestIdReused`], and [`Error::Unavailable`]: slices before the one that failed
     /// stay deleted.
     pub async fn erase(&self, wish: &Erasure, time: Duration) -> Result<Erased> {
-        #[cfg(feature = "broken")]
+        #[cfg(debug_assertions)]
         if crate::broken::is("erases-nothing") {
             return Ok(Erased { complete: true, ..Erased::default() });
         }

@@ -28,7 +28,7 @@ impl Get {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Unavailable`].
     pub async fn get(&self, tenant: TenantId, user: Option<UserId>, id: Uuid) -> Result<Session> {
-        #[cfg(feature = "broken")]
+        #[cfg(debug_assertions)]
         let tenant = match user.is_none() && crate::broken::is("any-tenant") {
             true => TenantId::default(),
             false => tenant,

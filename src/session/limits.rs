@@ -39,7 +39,7 @@ pub fn admit(
         let counted = live.iter().copied().filter(|i| scope.counts(&sessions[*i], new));
         let mut left: Vec<usize> = counted.clone().filter(|i| !ends[*i]).collect();
         let surplus = (left.len() + 1).saturating_sub(limit.max as usize);
-        #[cfg(feature = "broken")]
+        #[cfg(debug_assertions)]
         let surplus = match limit.max {
             max if crate::broken::is("one-more") => left.len().saturating_sub(max as usize),
             max if crate::broken::is("one-less") => (left.len() + 2).saturating_sub(max as usize),
@@ -73,7 +73,7 @@ pub fn admit(
                 }
             }
         }
-        #[cfg(feature = "broken")]
+        #[cfg(debug_assertions)]
         if crate::broken::is("wrong-victims") {
             left.reverse();
         }

@@ -35,15 +35,15 @@ pub fn judge(chain: &Chain, presented: u32, now: Time, policy: &Policy) -> Verdi
     if presented > chain.generation {
         return Verdict::Regression;
     }
-    #[cfg(feature = "broken")]
+    #[cfg(debug_assertions)]
     if crate::broken::is("no-theft") {
         return Verdict::Replay;
     }
-    #[cfg(feature = "broken")]
+    #[cfg(debug_assertions)]
     if crate::broken::is("new-successor") {
         return Verdict::Rotate;
     }
-    #[cfg(feature = "broken")]
+    #[cfg(debug_assertions)]
     if crate::broken::is("retry-is-theft") {
         return Verdict::Reuse;
     }

@@ -148,7 +148,7 @@ impl TerminateMany {
         time: Duration,
     ) -> Result<(Terminated, Option<Error>)> {
         let mut budget = Budget::new(time);
-        #[cfg(feature = "broken")]
+        #[cfg(debug_assertions)]
         if crate::broken::is("ends-nothing") {
             return Ok((Terminated { complete: true, ..Terminated::default() }, None));
         }

@@ -84,7 +84,7 @@ impl Transaction {
         // work again from here.
         let unknown =
             |error: DieselError| Error::Unavailable(Outage::Unreachable(error.to_string()));
-        #[cfg(feature = "broken")]
+        #[cfg(debug_assertions)]
         if crate::broken::is("loses-commits") && self.watermark.is_some() && crate::broken::seldom()
         {
             let undone = AnsiTransactionManager::rollback_transaction(&mut *self.conn).await;

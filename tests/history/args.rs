@@ -11,7 +11,7 @@ const USAGE: &str =
   --callers N   how many call at once [32]
   --calm        no faults
   --no-restart  everything stays up at the end
-  --twins       run the broken twins, or one (needs the feature `broken`)";
+  --twins       run the broken twins, or one (debug builds only)";
 
 #[derive(Debug, Clone)]
 pub struct Args {

@@ -29,7 +29,7 @@ impl Batch {
         let alerts: HashMap<Uuid, Alert> =
             alerts.into_iter().map(|alert| (alert.id, alert)).collect();
         let activities = Place::order(activities);
-        #[cfg(feature = "broken")]
+        #[cfg(debug_assertions)]
         let activities = match crate::broken::is("reverses-events") {
             true => activities.into_iter().rev().collect(),
             false => activities,

@@ -99,7 +99,7 @@ impl<E> Watch<E> {
         let mut event = None;
         while let Some((_, activity)) = batch.activities.get(*seen) {
             *seen += 1;
-            #[cfg(feature = "broken")]
+            #[cfg(debug_assertions)]
             let activity = &match crate::broken::is("renames-events") && crate::broken::seldom() {
                 true => Activity {
                     id: uuid::Uuid::from_u128(!activity.id.as_u128()),
@@ -108,11 +108,11 @@ impl<E> Watch<E> {
                 false => activity.clone(),
             };
             event = (self.pick)(activity, batch);
-            #[cfg(feature = "broken")]
+            #[cfg(debug_assertions)]
             if crate::broken::is("skips-events") && crate::broken::seldom() {
                 event = None;
             }
-            #[cfg(feature = "broken")]
+            #[cfg(debug_assertions)]
             if crate::broken::is("repeats-events") && event.is_some() && crate::broken::seldom() {
                 *seen -= 1;
             }

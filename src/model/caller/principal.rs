@@ -109,7 +109,7 @@ impl Principal {
     /// [`Error::NotPermitted`], which names the scope.
     pub fn check_scope(&self, scope: Scope) -> Result<()> {
         let has = self.scopes.has(scope);
-        #[cfg(feature = "broken")]
+        #[cfg(debug_assertions)]
         let has = has != (self.name != ANONYMOUS && crate::broken::is("wrong-role"));
         if has {
             return Ok(());

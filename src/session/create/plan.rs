@@ -140,7 +140,7 @@ impl<'a> Plan<'a> {
         for mut victim in victims {
             let chosen = new.victims.contains(&victim.key.session);
             let by = chosen.then_some(new.principal.as_str());
-            #[cfg(feature = "broken")]
+            #[cfg(debug_assertions)]
             if crate::broken::is("spares-victims") && crate::broken::seldom() {
                 terminated.push(victim);
                 continue;
@@ -176,7 +176,7 @@ impl<'a> Plan<'a> {
 
     /// Takes an id for a session that comes next.
     fn remember(&mut self, request: RequestId, session: &Session, related: Vec<Uuid>) {
-        #[cfg(feature = "broken")]
+        #[cfg(debug_assertions)]
         if crate::broken::is("forgets-requests") {
             return;
         }

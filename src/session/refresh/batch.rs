@@ -111,7 +111,7 @@ impl Batch {
             });
         }
         work.changes.write(tx).await?;
-        #[cfg(feature = "broken")]
+        #[cfg(debug_assertions)]
         if crate::broken::is("mixed-answers") {
             answers.reverse();
         }
@@ -144,7 +144,7 @@ impl Decisions<'_> {
             return Err(invalid());
         }
         self.batch.touches.overlay(session);
-        #[cfg(feature = "broken")]
+        #[cfg(debug_assertions)]
         if crate::broken::is("refreshes-ended") && session.state != State::Active {
             self.changes.record_refresh(session, &job.principal);
             return Ok(());
@@ -193,7 +193,7 @@ impl Decisions<'_> {
             let alert = reuse::regression(id, self.now, session, presented);
             (alert, EndReason::DataRegression, Reason::SessionDataRegression)
         };
-        #[cfg(feature = "broken")]
+        #[cfg(debug_assertions)]
         if crate::broken::is("two-alerts") {
             let (id, dedup_key) = (self.batch.clock.new_id(), format!("{}again", alert.dedup_key));
             let another = crate::model::alert::Alert { id, dedup_key, ..alert.clone() };

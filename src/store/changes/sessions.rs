@@ -102,7 +102,7 @@ impl Changes {
     }
 
     /// The activity of a refresh without its change, for a broken twin.
-    #[cfg(feature = "broken")]
+    #[cfg(debug_assertions)]
     pub fn record_refresh(&mut self, session: &Session, by: &str) {
         self.record(ActivityKind::Refreshed, by, session);
     }
