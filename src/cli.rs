@@ -25,7 +25,7 @@ use crate::edge::tls as certificates;
 use crate::model::detection::DetectionSettings;
 use crate::server::{Intervals, Server, Settings, refuse};
 use crate::session::location::Locator;
-use crate::store::{migrations, pool::Database};
+use crate::store::{migrations, pool::Database, timeouts::Timeouts};
 use crate::telemetry;
 use signals::Signals;
 
@@ -113,6 +113,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         },
         database_url: url,
         database_connections: config.database_connections,
+        database_timeouts: Timeouts::default(),
         master_key,
         issuer: config.issuer,
         policy,

@@ -64,7 +64,8 @@ impl Server {
         refuse::address(settings.listen, tls, known, settings.dangerously_insecure)?;
         // Nobody waits for it: who comes before it is done builds it or waits where it is used.
         std::thread::spawn(device::prepare);
-        let db = Database::new(&settings.database_url, settings.database_connections)?;
+        let (url, connections) = (&settings.database_url, settings.database_connections);
+        let db = Database::with_timeouts(url, connections, settings.database_timeouts)?;
         refuse::pooler(&db).await?;
         synchronise::synchronise(&db, &clock).await.context("the database's clock")?;
         let applied = migrations::run(&db, clock.now()).await.context("the database")?;

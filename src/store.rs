@@ -30,6 +30,7 @@ pub mod rule_counts;
 pub mod sessions;
 pub mod statistics;
 pub mod time;
+pub mod timeouts;
 pub mod users;
 pub mod watermark;
 

@@ -12,6 +12,7 @@ use crate::model::detection::DetectionSettings;
 use crate::model::lineage::OnRestore;
 use crate::model::policy::Policy;
 use crate::session::location::Locator;
+use crate::store::timeouts::Timeouts;
 use crate::token::seal::MasterKey;
 
 /// What a server needs to know.
@@ -34,6 +35,8 @@ pub struct Settings {
     pub database_url: String,
     /// The most connections, 2 or more.
     pub database_connections: u32,
+    /// How long the database may take.
+    pub database_timeouts: Timeouts,
     pub master_key: MasterKey,
     /// `iss` of access tokens.
     pub issuer: String,

@@ -36,7 +36,7 @@ const COUNTED: usize = 2_000;
 const SAMPLE: usize = 10;
 /// After a change, when it is applied once more: no create that went by a policy from before it is
 /// under way any more. A policy is used for 0.5 s, a create begins its work within 1.9 s, which takes
-/// 1.5 s, at most twice, and the clocks of replicas may differ a little.
+/// 1.5 s, at most twice ([`crate::store::timeouts`], as shipped), and the clocks of replicas may differ a little.
 pub const REPEAT_AFTER: chrono::Duration = chrono::Duration::seconds(8);
 /// How long one turn of the job may take.
 const TURN: Duration = Duration::from_secs(20);

@@ -25,8 +25,6 @@ const BATCH: usize = 64;
 /// Users whose jobs run at the same time once a batch had to be taken apart. A few, since each
 /// takes a connection.
 const SIDE_BY_SIDE: usize = 4;
-/// With the time a batch may take, a caller waits less than two seconds in all.
-const PATIENCE: Duration = Duration::from_millis(1_900);
 
 /// Work that can be done for many jobs in one transaction.
 pub trait Work: Send + Sync + 'static {
@@ -47,6 +45,8 @@ pub trait Work: Send + Sync + 'static {
 /// A fixed number of lanes, each a supervised task with a bounded queue. Dropping it ends them.
 pub struct Lanes<W: Work> {
     queues: Vec<mpsc::Sender<Queued<W>>>,
+    /// The longest a job waits for its answer.
+    patience: Duration,
     _lanes: JoinSet<()>,
 }
 
@@ -76,7 +76,7 @@ impl<W: Work> Lanes<W> {
                 sender
             })
             .collect();
-        Lanes { queues, _lanes: lanes }
+        Lanes { queues, patience: db.timeouts().call, _lanes: lanes }
     }
 
     /// Queues a job and waits for its answer.
@@ -91,7 +91,7 @@ impl<W: Work> Lanes<W> {
         let lane = (hasher.finish() % self.queues.len() as u64) as usize;
         let (answer, answered) = oneshot::channel();
         self.queues[lane].try_send(Queued { job, answer }).map_err(refused)?;
-        match tokio::time::timeout(PATIENCE, answered).await {
+        match tokio::time::timeout(self.patience, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(gone()),
             Err(_) => Err(Error::Unavailable(Outage::Timeout)),

@@ -21,16 +21,10 @@ use crate::model::revocation::Revocation;
 use crate::store::Connection;
 use crate::store::probe::Probe;
 use crate::store::target::{Session, Target};
+use crate::store::timeouts::Timeouts;
 
 pub use crate::store::transaction::{Committed, Transaction};
 
-/// The longest wait for a free connection, or for a new one to be established.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(900);
-/// The longest a unit of work takes, waiting included. With it a caller hears `UNAVAILABLE`
-/// within two seconds, also from a database that silently stopped answering.
-const WORK_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// The longest a statement runs; `statement_timeout` in [`REQUESTS`].
-const STATEMENT_TIMEOUT: Duration = Duration::from_millis(1_200);
 /// A connection that nobody used for so long may have been dropped on its way: it is asked before it is lent.
 const STALE: Duration = Duration::from_secs(1);
 /// The longest wait for its answer.
@@ -38,15 +32,8 @@ const ANSWER: Duration = Duration::from_millis(250);
 
 const HELD: &str = "it is held until it is dropped";
 
-/// The limits are set on the server as well, in milliseconds: a query whose caller gave up must not run on.
-const REQUESTS: Session = Session {
-    patience: ACQUIRE_TIMEOUT,
-    settings: "SET statement_timeout = 1200; SET lock_timeout = 500; \
-               SET idle_in_transaction_session_timeout = 5000",
-    to_any: false,
-};
 /// Migrations take as long as they take; a way that is slow to establish is no reason to give up.
-const UPKEEP: Session = Session {
+const UPKEEP: Session<'static> = Session {
     patience: Duration::from_secs(5),
     settings: "SET statement_timeout = 0; SET lock_timeout = 0; \
                SET idle_in_transaction_session_timeout = 0",
@@ -56,6 +43,7 @@ const UPKEEP: Session = Session {
 #[derive(Clone)]
 pub struct Database {
     pool: Pool<Connection>,
+    timeouts: Timeouts,
     target: Arc<Target>,
     revoked: Arc<OnceLock<Revoked>>,
     waits: Arc<OnceLock<Histogram>>,
@@ -73,7 +61,8 @@ pub type Revoked = Box<dyn Fn(&[Revocation]) + Send + Sync>;
 pub struct Pooled {
     /// `None` only once it is dropped.
     conn: Option<Lent>,
-    since: Instant,
+    /// When the server has answered, if only to say that it gave up.
+    until: Instant,
 }
 
 type Lent = bb8::PooledConnection<'static, AsyncDieselConnectionManager<Connection>>;
@@ -84,6 +73,20 @@ impl Database {
     /// # Errors
     /// A sentence that says what is wrong with the URL.
     pub fn new(url: &str, max_connections: u32) -> anyhow::Result<Database> {
+        Database::with_timeouts(url, max_connections, Timeouts::default())
+    }
+
+    /// The same with other timeouts.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with the URL.
+    pub fn with_timeouts(
+        url: &str,
+        max_connections: u32,
+        timeouts: Timeouts,
+    ) -> anyhow::Result<Database> {
+        let settings =
+            format!("{}; SET idle_in_transaction_session_timeout = 5000", timeouts.settings());
         let target = Arc::new(Target::parse(url)?);
         let mut config = ManagerConfig::default();
         config.recycling_method =
@@ -91,9 +94,11 @@ impl Database {
         let failed = Arc::<Failed>::default();
         let (for_pool, note) = (target.clone(), failed.clone());
         config.custom_setup = Box::new(move |_| {
-            let (target, note) = (for_pool.clone(), note.clone());
+            let (target, note, settings) = (for_pool.clone(), note.clone(), settings.clone());
             let establishing = async move {
-                let done = target.connect(REQUESTS).await;
+                let requests =
+                    Session { patience: timeouts.connection, settings: &settings, to_any: false };
+                let done = target.connect(requests).await;
                 if let Err(error) = &done {
                     let why = Some((Instant::now(), error.to_string()));
                     *note.lock().unwrap_or_else(PoisonError::into_inner) = why;
@@ -104,12 +109,13 @@ impl Database {
         });
         let pool = Pool::builder()
             .max_size(max_connections)
-            .connection_timeout(ACQUIRE_TIMEOUT)
+            .connection_timeout(timeouts.connection)
             // A refused connection is reported at once; bb8 would retry until its timeout.
             .retry_connection(false)
             .build_unchecked(AsyncDieselConnectionManager::new_with_config("", config));
         Ok(Database {
             pool,
+            timeouts,
             target,
             revoked: Arc::default(),
             waits: Arc::default(),
@@ -129,7 +135,7 @@ impl Database {
             waits.observe(asked.elapsed().as_secs_f64());
         }
         let conn = conn.map_err(|error| Error::Unavailable(self.outage(error, asked)))?;
-        Ok(Pooled { conn: Some(conn), since: Instant::now() })
+        Ok(Pooled { conn: Some(conn), until: Instant::now() + self.timeouts.statement })
     }
 
     /// No connection was free: because all are busy, or because none could be made.
@@ -162,6 +168,11 @@ impl Database {
         assert!(self.waits.set(waits).is_ok(), "it is measured already");
     }
 
+    /// How long it may take.
+    pub fn timeouts(&self) -> Timeouts {
+        self.timeouts
+    }
+
     /// Connections that are made, and of those the ones that nobody uses.
     pub fn connections(&self) -> (u32, u32) {
         let state = self.pool.state();
@@ -173,7 +184,7 @@ impl Database {
     /// # Errors
     /// Those of `work`; [`Error::Unavailable`] if it takes too long, its outcome then unknown.
     pub async fn within<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        match tokio::time::timeout(WORK_TIMEOUT, work).await {
+        match tokio::time::timeout(self.timeouts.work, work).await {
             Ok(result) => result,
             Err(_) => Err(Error::Unavailable(Outage::Timeout)),
         }
@@ -215,9 +226,8 @@ async fn lend(conn: &mut Connection) -> diesel::QueryResult<()> {
 impl Drop for Pooled {
     fn drop(&mut self) {
         let Some(mut conn) = self.conn.take() else { return };
-        // The server answers within this time, if only to say that it gave up. A connection held
-        // for longer may have fallen silent for good, so the pool must not lend it again.
-        if self.since.elapsed() >= STATEMENT_TIMEOUT {
+        // A connection held for longer may have fallen silent for good, so the pool must not lend it again.
+        if Instant::now() >= self.until {
             give_up(&mut conn);
         } else if conn.is_busy() && !conn.is_broken() {
             // Its caller gave up, and the server may be at it still: whoever had it next would wait behind that.

@@ -11,7 +11,7 @@ use crate::store::connection::Connection;
 use crate::store::target::{Session, Target};
 
 /// It reads, and nobody waits for it.
-const SESSION: Session = Session {
+const SESSION: Session<'static> = Session {
     patience: Duration::from_millis(900),
     settings: "SET statement_timeout = 1200; SET lock_timeout = 500; \
                SET idle_in_transaction_session_timeout = 0",

@@ -43,11 +43,11 @@ pub(super) struct Target {
 
 /// What a connection is for.
 #[derive(Clone, Copy)]
-pub(super) struct Session {
+pub(super) struct Session<'a> {
     /// The longest it takes to establish.
     pub patience: Duration,
     /// Settings besides [`DEFAULTS`].
-    pub settings: &'static str,
+    pub settings: &'a str,
     /// Also to a server that takes no writes, to tell that it does not.
     pub to_any: bool,
 }
@@ -78,7 +78,7 @@ impl Target {
 
     /// Establishes a connection to the first server that will do, which takes the writes. Servers share the
     /// patience, so that a silent one leaves time for those after it.
-    pub(super) async fn connect(&self, session: Session) -> ConnectionResult<Connection> {
+    pub(super) async fn connect(&self, session: Session<'_>) -> ConnectionResult<Connection> {
         let until = Instant::now() + session.patience;
         let count = self.places.len();
         let mut failures = Vec::new();
@@ -103,7 +103,7 @@ impl Target {
         &self,
         place: &Place,
         patience: Duration,
-        session: Session,
+        session: Session<'_>,
     ) -> anyhow::Result<Connection> {
         let refused_write = Arc::new(AtomicBool::new(false));
         let stream = place.stream(patience, &self.config).await.context("cannot connect")?;

@@ -13,6 +13,7 @@ use sessiond::model::detection::DetectionSettings;
 use sessiond::model::policy::{Limits, Policy};
 use sessiond::server::{Intervals, Server, Settings};
 use sessiond::session::location::Locator;
+use sessiond::store::timeouts::Timeouts;
 use sessiond::token::seal::MasterKey;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -145,6 +146,7 @@ impl Replica {
             reflection: false,
             database_url: format!("postgresql://sessiond@{proxy}/sessiond"),
             database_connections: 8,
+            database_timeouts: Timeouts::default(),
             master_key: MasterKey::parse(&self.master_key).expect("32 bytes"),
             issuer: "sessiond".to_owned(),
             policy: Policy {

@@ -9,7 +9,7 @@ use tonic_types::StatusExt;
 
 use crate::harness::calls::{parts, reason, violations};
 use crate::harness::requests::NOBODY;
-use crate::harness::{TestServer, audit, start, start_with, wait};
+use crate::harness::{TestServer, audit, impatient, start, start_with, wait};
 
 pub async fn record(
     server: &TestServer,
@@ -243,7 +243,7 @@ async fn a_report_that_waited_for_an_erasure_leaves_nothing_in_its_session() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_reports_at_once_than_there_is_room_for_are_told_to_come_later() {
-    let server = start().await;
+    let server = start_with(impatient).await;
     server.create("ada").await;
     let mut meddler = server.db.connect().await;
     let held = meddler.transaction().await.expect("a transaction");

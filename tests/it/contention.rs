@@ -11,13 +11,17 @@ use tonic_types::StatusExt;
 use crate::harness::calls::{new_session, parts, reason, successor};
 use crate::harness::load::{LONGEST, judged};
 use crate::harness::process::client;
-use crate::harness::{audit, start, start_with, wait};
+use crate::harness::{audit, impatient, start_with, wait};
 
 const LOCK_ADA: &str = "SELECT 1 FROM session_users WHERE user_id = 'ada' FOR UPDATE";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_locked_session_fails_its_own_calls_in_time_and_no_others() {
-    let server = start_with(|settings| settings.database_connections = 3).await;
+    let server = start_with(|settings| {
+        impatient(settings);
+        settings.database_connections = 3;
+    })
+    .await;
     let (id, access, refresh) = parts(&server.create("ada").await);
     let (_, other, other_refresh) = parts(&server.create("bob").await);
     let sql = format!("SELECT 1 FROM user_sessions WHERE session_id = '{id}' FOR UPDATE");
@@ -43,7 +47,11 @@ async fn a_locked_session_fails_its_own_calls_in_time_and_no_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exhausted_pool_answers_in_time_and_recovers() {
-    let server = start_with(|settings| settings.database_connections = 2).await;
+    let server = start_with(|settings| {
+        impatient(settings);
+        settings.database_connections = 2;
+    })
+    .await;
     let made = join_all((0..2).map(|_| server.create("ada"))).await;
     let ids: Vec<String> = made.iter().map(|created| parts(created).0).collect();
     let locked = server.db.hold("SELECT 1 FROM user_sessions FOR UPDATE").await;
@@ -67,7 +75,7 @@ async fn an_exhausted_pool_answers_in_time_and_recovers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blocked_user_does_not_fail_the_creates_of_others() {
-    let server = start().await;
+    let server = start_with(impatient).await;
     server.create("ada").await;
     let locked = server.db.hold(LOCK_ADA).await;
     // The first occupies its lane; what comes meanwhile goes out together.
@@ -85,7 +93,7 @@ async fn a_blocked_user_does_not_fail_the_creates_of_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blocked_session_does_not_fail_the_refreshes_of_others() {
-    let server = start().await;
+    let server = start_with(impatient).await;
     let (id, _, blocked_token) = parts(&server.create("ada").await);
     let users: Vec<String> = (0..40).map(|i| format!("user-{i}")).collect();
     let made = join_all(users.iter().map(|user| server.create(user))).await;
@@ -105,7 +113,7 @@ async fn a_blocked_session_does_not_fail_the_refreshes_of_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_than_a_queue_holds_is_refused_as_overload_with_nothing_done() {
-    let server = start().await;
+    let server = start_with(impatient).await;
     server.create("ada").await;
     let locked = server.db.hold(LOCK_ADA).await;
     // HTTP/2 allows 200 calls at once on a connection, and a queue holds 1024.

@@ -16,7 +16,7 @@ use crate::harness::calls::{assert_unavailable, new_session, parts};
 use crate::harness::cluster::{Db, own_cluster};
 use crate::harness::load::judged;
 use crate::harness::wait::until;
-use crate::harness::{clock, start_on, start_with};
+use crate::harness::{clock, impatient, start_on, start_with};
 
 /// How often a probe has asked, by its statement.
 const ASKING: &str = "SELECT count(*) FROM pg_stat_activity
@@ -25,7 +25,11 @@ const ASKING: &str = "SELECT count(*) FROM pg_stat_activity
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_pool_is_no_lost_database() {
-    let server = start_with(|settings| settings.database_connections = 2).await;
+    let server = start_with(|settings| {
+        impatient(settings);
+        settings.database_connections = 2;
+    })
+    .await;
     server.until_health(Serving).await;
     let made = join_all((0..40).map(|_| server.create("ada"))).await;
     let ids: Vec<String> = made.iter().map(|created| parts(created).0).collect();

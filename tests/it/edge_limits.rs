@@ -14,7 +14,7 @@ use crate::harness::scrape::{scrape, until, until_calm, with_port};
 use crate::harness::wire::{
     END_HEADERS, HEADERS, REFUSED_STREAM, RST_STREAM, SETTINGS, VALIDATE, Wire, call,
 };
-use crate::harness::{start, start_with};
+use crate::harness::{impatient, start, start_with};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_calls_at_once_on_one_connection_are_served() {
@@ -79,6 +79,7 @@ async fn a_call_too_many_is_refused_until_there_is_room_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_has_its_time_and_a_stream_goes_on() {
     let server = start_with(|settings| {
+        impatient(settings);
         settings.edge.request_timeout = Duration::from_secs(1);
     })
     .await;

@@ -43,6 +43,7 @@ use sessiond::model::lineage::OnRestore;
 use sessiond::model::policy::{Limits, Policy};
 use sessiond::server::{Intervals, Server, Settings};
 use sessiond::session::location::Locator;
+use sessiond::store::timeouts::Timeouts;
 use sessiond::token::seal::MasterKey;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -75,10 +76,23 @@ pub async fn start_with(change: impl FnOnce(&mut Settings)) -> TestServer {
     start_on(Db::fresh().await, clock(), change).await
 }
 
+/// For what is about a database that others hold up: its timeouts as shipped.
+pub fn impatient(settings: &mut Settings) {
+    settings.database_timeouts = Timeouts::default();
+}
+
 /// A server on this database and clock: a restart, or another replica.
 pub async fn start_on(db: Db, clock: Clock, change: impl FnOnce(&mut Settings)) -> TestServer {
     let mut settings = settings(db.url.clone());
+    if db.is_shared() {
+        // A busy machine is no outage.
+        settings.database_timeouts = Timeouts::default().times(4);
+    }
     change(&mut settings);
+    if settings.database_url != db.url {
+        // It is about the way to the database.
+        impatient(&mut settings);
+    }
     let encrypted = settings.tls.is_some();
     let server = Server::bind(settings, clock.clone()).await.expect("the server binds");
     let (addr, http) = (server.addr().expect("a bound port"), server.http_addr());
@@ -114,6 +128,7 @@ pub fn settings(database_url: String) -> Settings {
         reflection: true,
         database_url,
         database_connections: 6,
+        database_timeouts: Timeouts::default(),
         master_key: MasterKey::parse(&MASTER_KEY).expect("32 bytes"),
         issuer: "sessiond".to_owned(),
         policy: Policy {

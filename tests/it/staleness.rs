@@ -14,7 +14,7 @@ use crate::harness::cluster::{Db, own_cluster};
 use crate::harness::load::judged;
 use crate::harness::proxy::{HELD, Mode, Proxy};
 use crate::harness::trials::Trials;
-use crate::harness::{audit, clock, start, start_on, wait};
+use crate::harness::{audit, clock, impatient, start, start_on, wait};
 use crate::watch_revocations::Gateway;
 
 /// Ends the connections on which revocations are followed; how many there were.
@@ -136,7 +136,11 @@ async fn the_bound_holds_between_replicas_whose_clocks_are_hours_apart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_no_connection_left_still_knows_and_hears_in_time() {
     let server = start().await;
-    let busy = server.replica_with(|settings| settings.database_connections = 2).await;
+    let busy = server.replica_with(|settings| {
+        impatient(settings);
+        settings.database_connections = 2;
+    });
+    let busy = busy.await;
     let stuck = parts(&server.create("stuck").await);
     let alive = parts(&busy.create("ada").await).1;
     let sql = format!("SELECT 1 FROM user_sessions WHERE session_id = '{}' FOR UPDATE", stuck.0);

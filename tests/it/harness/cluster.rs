@@ -20,7 +20,9 @@ const PREFIX: &str = "sessiond-test-";
 #[derive(Clone)]
 pub struct Db {
     pub url: String,
-    _owner: Arc<Owner>,
+    /// Kept to look, since a test that waits looks often.
+    looking: Arc<Mutex<Option<tokio_postgres::Client>>>,
+    owner: Arc<Owner>,
 }
 
 enum Owner {
@@ -39,12 +41,21 @@ impl Db {
         let _one_at_a_time = COPYING.lock().await;
         let create = format!("CREATE DATABASE {name} TEMPLATE migrated");
         admin.batch_execute(&create).await.expect("a copy of the template");
-        Db { url: cluster.url(&name), _owner: Arc::new(Owner::Shared(name)) }
+        Db::owned(cluster.url(&name), Owner::Shared(name))
     }
 
     /// The `sessiond` database of a cluster that the test owns.
     pub fn of(cluster: &DevPostgres) -> Db {
-        Db { url: cluster.url("sessiond"), _owner: Arc::new(Owner::Own) }
+        Db::owned(cluster.url("sessiond"), Owner::Own)
+    }
+
+    /// Whether it is one of the many that no test breaks.
+    pub fn is_shared(&self) -> bool {
+        matches!(*self.owner, Owner::Shared(_))
+    }
+
+    fn owned(url: String, owner: Owner) -> Db {
+        Db { url, looking: Arc::default(), owner: Arc::new(owner) }
     }
 
     /// A connection of the test's own, to look and to meddle.
@@ -62,7 +73,17 @@ impl Db {
 
     /// The one number that a query returns.
     pub async fn count(&self, sql: &str) -> i64 {
-        self.connect().await.query_one(sql, &[]).await.expect("a query").get(0)
+        let mut looking = self.looking.lock().await;
+        if let Some(client) = &*looking
+            && let Ok(row) = client.query_one(sql, &[]).await
+        {
+            return row.get(0);
+        }
+        // The first time, or its server was stopped.
+        let client = self.connect().await;
+        let row = client.query_one(sql, &[]).await.expect("a query");
+        *looking = Some(client);
+        row.get(0)
     }
 }
 
@@ -89,7 +110,7 @@ pub async fn own_cluster() -> (DevPostgres, tempfile::TempDir) {
 
 /// The same with room for so many connections.
 pub async fn own_cluster_of(max_connections: u16) -> (DevPostgres, tempfile::TempDir) {
-    let dir = tempfile::Builder::new().prefix(PREFIX).tempdir().expect("a directory");
+    let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(place()).expect("a directory");
     open_to_all(dir.path());
     let data_dir = dir.path().join("home");
     let start = move || {
@@ -135,9 +156,9 @@ async fn shared() -> &'static DevPostgres {
 }
 
 fn start() -> DevPostgres {
-    let temp = std::env::temp_dir();
-    remove_leftovers(&temp);
-    let data_dir = temp.join(format!("{PREFIX}{}", std::process::id()));
+    let place = place();
+    remove_leftovers(&place);
+    let data_dir = place.join(format!("{PREFIX}{}", std::process::id()));
     DevPostgres::start(Options {
         data_dir,
         pg_bin: None,
@@ -145,6 +166,16 @@ fn start() -> DevPostgres {
         max_connections: MAX_CONNECTIONS,
     })
     .expect("a private Postgres")
+}
+
+/// Where clusters are: in memory if there is room, since a copy of the template is hundreds of files, which a file
+/// system on a disk is slow to make and to remove.
+fn place() -> PathBuf {
+    const MEMORY: &str = "/dev/shm";
+    /// Twice what all tests together were seen to need.
+    const ROOM: u64 = 6 << 30;
+    let room = rustix::fs::statvfs(MEMORY).map_or(0, |of| of.f_bavail * of.f_frsize);
+    if room < ROOM { std::env::temp_dir() } else { PathBuf::from(MEMORY) }
 }
 
 /// A test process cannot clean up after itself at its very end, so the next one does.

@@ -43,7 +43,11 @@ pub async fn replay(script: &Script, steps: &[Step]) -> Vec<Found> {
         set.policy.absolute_timeout = LIFE;
         set.policy.limits.user.max = LIMIT;
         set.policy.limits.user.on_limit = OnLimit::Reject;
+        // Nothing waits for the jobs but the end of a day.
         set.intervals.sweep = std::time::Duration::from_secs(1);
+        set.intervals.flush = std::time::Duration::from_millis(250);
+        set.intervals.detect = std::time::Duration::from_millis(250);
+        set.intervals.roll_up = std::time::Duration::from_secs(1);
     })
     .await;
     let tokens = Tokens::default();
