@@ -27,6 +27,8 @@ pub struct World {
     networks: BTreeMap<IpNet, NetworkMemory>,
     sessions: BTreeMap<usize, Client>,
     seen: BTreeSet<(usize, IpNet, String)>,
+    /// Browser and system by user agent: reading one anew each time is most of the work.
+    families: BTreeMap<String, (Option<String>, Option<String>)>,
     incidents: BTreeMap<(Option<String>, String), DateTime<Utc>>,
     found: Vec<Found>,
     activities: u128,
@@ -57,6 +59,7 @@ pub fn replay(script: &Script, steps: &[Step]) -> Vec<Found> {
         networks: BTreeMap::new(),
         sessions: BTreeMap::new(),
         seen: BTreeSet::new(),
+        families: BTreeMap::new(),
         incidents: BTreeMap::new(),
         found: Vec::new(),
         activities: 0,
@@ -83,8 +86,13 @@ impl World {
             None => &mut nowhere,
         };
         let told = activity.user_agent.as_deref().filter(|_| activity.session.is_some());
-        let told = told.map(derive);
-        let (browser, system) = told.map_or((None, None), |of| (of.browser_family, of.os_family));
+        let (browser, system) = told.map_or((None, None), |agent| {
+            let read = || {
+                let of = derive(agent);
+                (of.browser_family, of.os_family)
+            };
+            self.families.entry(agent.to_owned()).or_insert_with(read).clone()
+        });
         let context = Context { device_is_trusted: false, browser, system };
         for finding in observe(activity, &context, &self.settings, of_user, of_network) {
             self.count(finding);
