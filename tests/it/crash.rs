@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tonic::Code;
 use tonic::transport::Channel;
 
-use crate::harness::calls::{new_session, parts};
+use crate::harness::calls::{is_busy, new_session, parts};
 use crate::harness::cluster::own_cluster;
 use crate::harness::process::{Place, outcome};
 use crate::harness::wait;
@@ -50,6 +50,7 @@ async fn load(
                 made.push(Acknowledged { id, access, refresh });
                 count.send_modify(|count| *count += 1);
             }
+            Err(status) if is_busy(&status) => {}
             Err(_) if on_failure == OnFailure::End => break,
             Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status:?}"),
         }
@@ -100,7 +101,14 @@ async fn assert_kept(client: &mut Client, acknowledged: &[Acknowledged]) {
         assert_eq!(outcome(client, &session.access).await, pb::Outcome::Active, "{}", session.id);
         let refresh_token = session.refresh.clone();
         let request = pb::RefreshSessionRequest { refresh_token, client: None };
-        client.refresh_session(request).await.expect("the refresh token works");
+        wait::until(async || match client.refresh_session(request.clone()).await {
+            Ok(_) => true,
+            Err(status) => {
+                assert!(is_busy(&status), "the refresh token works: {status:?}");
+                false
+            }
+        })
+        .await;
     }
 }
 

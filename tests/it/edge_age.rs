@@ -212,7 +212,7 @@ async fn sigterm_under_load_loses_no_call_and_ends_streams_so_that_they_resume()
         let mut stream =
             client.watch_sessions(created(&cursor)).await.expect("it resumes").into_inner();
         while told.len() < usize::try_from(made).expect("a number") {
-            let message = timeout(Duration::from_secs(20), stream.message()).await;
+            let message = timeout(Duration::from_secs(60), stream.message()).await;
             let message = message.expect("all of it, in time").expect("no end");
             take(message.expect("no end"), &mut told);
         }

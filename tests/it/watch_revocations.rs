@@ -39,8 +39,9 @@ impl Gateway {
     }
 
     async fn take(&mut self) -> Result<(), tonic::Status> {
-        let next = tokio::time::timeout(Duration::from_secs(20), self.stream.message());
-        let message = next.await.expect("a message, in 20 seconds")?.expect("a status at the end");
+        let next = tokio::time::timeout(Duration::from_secs(60), self.stream.message());
+        let message =
+            next.await.expect("a message, within a minute")?.expect("a status at the end");
         assert_eq!(message.checked_time.is_some(), !message.cursor.is_empty());
         assert_eq!(message.checked_time.is_some(), !message.watermark.is_empty());
         if message.resync {

@@ -100,7 +100,7 @@ impl TestServer {
             let mut answers = grpc.streaming(asked, path, Raw).await?.into_inner();
             Ok(answers.message().await?.unwrap_or_default())
         };
-        tokio::time::timeout(Duration::from_secs(20), answered).await.expect("an answer")
+        tokio::time::timeout(Duration::from_secs(60), answered).await.expect("an answer")
     }
 }
 

@@ -116,6 +116,18 @@ pub fn refusal(answer: Result<pb::RefreshSessionResponse, Status>) -> String {
     reason(&status)
 }
 
+/// Whether the database was too busy: the caller tries again.
+pub fn is_busy(status: &Status) -> bool {
+    let details = status.get_error_details();
+    details.error_info().is_some_and(|info| info.reason == "DATABASE_UNAVAILABLE")
+}
+
+/// Holds `status` to what comes of a call's deadline: the server's word, or the client's own.
+pub fn assert_too_late(status: &Status) {
+    let code = status.code();
+    assert!(matches!(code, tonic::Code::DeadlineExceeded | tonic::Code::Cancelled), "{status:?}");
+}
+
 /// Holds `status` to what the contract says of a database that cannot answer.
 pub fn assert_unavailable(status: &Status) {
     assert_eq!(status.code(), tonic::Code::Unavailable, "{status:?}");

@@ -12,6 +12,7 @@ use sessiond::grpc::pb::session as pb;
 use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
 use tonic::transport::Channel;
 
+use super::calls::is_busy;
 use super::cluster::{connect, open_to_all};
 use super::wait;
 
@@ -201,5 +202,10 @@ pub async fn client(addr: SocketAddr) -> SessionServiceClient<Channel> {
 pub async fn outcome(client: &mut SessionServiceClient<Channel>, token: &str) -> pb::Outcome {
     let access_token = token.to_owned();
     let request = pb::ValidateSessionRequest { access_token, ..Default::default() };
-    client.validate_session(request).await.expect("a judgement").into_inner().outcome()
+    loop {
+        match client.validate_session(request.clone()).await {
+            Err(status) if is_busy(&status) => {}
+            judged => return judged.expect("a judgement").into_inner().outcome(),
+        }
+    }
 }

@@ -39,7 +39,7 @@ pub enum Mode {
 pub const HELD: &str = "held-back";
 
 const LATE: Duration = Duration::from_millis(3);
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Longer than it takes to hear of something.
 const VERY_LATE: Duration = Duration::from_millis(30);
 
@@ -86,7 +86,7 @@ impl Proxy {
     pub async fn until_held(&self, answers: usize) {
         let mut held = self.held.subscribe();
         let enough = tokio::time::timeout(PATIENCE, held.wait_for(|held| *held >= answers)).await;
-        enough.expect("they are held back, in 20 seconds").expect("this proxy is there");
+        enough.expect("they are held back, within a minute").expect("this proxy is there");
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Asks `happened` again and again until it says yes.
 ///
 /// # Panics
-/// After 20 seconds.
+/// After a minute.
 pub async fn until(mut happened: impl AsyncFnMut() -> bool) {
     let mut ticks = tokio::time::interval(Duration::from_millis(10));
     let asking = async {
@@ -16,5 +16,7 @@ pub async fn until(mut happened: impl AsyncFnMut() -> bool) {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), asking).await.expect("the event, in 20 seconds");
+    tokio::time::timeout(Duration::from_secs(60), asking)
+        .await
+        .expect("the event, within a minute");
 }

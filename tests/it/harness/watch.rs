@@ -59,8 +59,8 @@ impl<M: Message> Watcher<M> {
 
     /// The next message; `None` is a heartbeat.
     pub async fn message(&mut self) -> Result<Option<M::Event>, Status> {
-        let next = tokio::time::timeout(Duration::from_secs(20), self.stream.message());
-        let message = next.await.expect("a message, in 20 seconds")?;
+        let next = tokio::time::timeout(Duration::from_secs(60), self.stream.message());
+        let message = next.await.expect("a message, within a minute")?;
         let (event, cursor) = message.expect("a stream ends with a status").parts();
         self.cursor = cursor;
         Ok(event)
@@ -75,7 +75,9 @@ impl<M: Message> Watcher<M> {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), next).await.expect("an event, in 20 seconds")
+        tokio::time::timeout(Duration::from_secs(60), next)
+            .await
+            .expect("an event, within a minute")
     }
 
     /// That many events.
@@ -96,7 +98,7 @@ impl<M: Message> Watcher<M> {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), end).await.expect("an end, in 20 seconds")
+        tokio::time::timeout(Duration::from_secs(60), end).await.expect("an end, within a minute")
     }
 
     /// Holds that nothing comes before two heartbeats, the second of which is about what came after the call.

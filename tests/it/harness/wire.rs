@@ -153,7 +153,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
             Some(Frame { kind: head[3], flags: head[4], stream, payload })
         };
-        tokio::time::timeout(Duration::from_secs(20), reading).await.expect("a frame or the end")
+        tokio::time::timeout(Duration::from_secs(60), reading).await.expect("a frame or the end")
     }
 
     /// Answers pings and settings until a frame of this type comes.
