@@ -88,13 +88,22 @@ struct Step {
     next: Option<Uuid>,
     /// Sessions that other transactions held.
     held: Vec<SessionKey>,
+    /// Some cannot be read.
+    damaged: bool,
     /// Of the request, after the batch.
     progress: Option<Progress>,
     watermark: Option<Watermark>,
 }
 
+impl Step {
+    /// True if it did not end all that it looked at.
+    fn leaves_some(&self) -> bool {
+        self.damaged || !self.held.is_empty()
+    }
+}
+
 impl TerminateMany {
-    /// Terminates sessions of `db`. Those whose rows make no sense are left, and counted in `passed_over`.
+    /// Terminates sessions of `db`. Those that cannot be read or written are left, and counted in `passed_over`.
     pub fn new(
         db: Database,
         clock: Clock,
@@ -266,7 +275,8 @@ impl TerminateMany {
         }
         ended.sort_unstable_by_key(|session| std::cmp::Reverse(session.key.session));
         let held = keys.into_iter().filter(|key| locked.held.get(&key.session) == Some(&true));
-        let mut step = Step { ended, from, next, held: held.collect(), ..Step::default() };
+        let (held, damaged) = (held.collect(), !locked.damaged.is_empty());
+        let mut step = Step { ended, from, next, held, damaged, ..Step::default() };
         step.progress = wish
             .request
             .map(|request| progress::advance(begun, wish, request, &step, subject, &mut changes));

@@ -8,7 +8,7 @@ use crate::harness::proxy::{Mode, Proxy};
 use crate::harness::scrape::with_port;
 use crate::harness::{audit, start, start_with, wait};
 use crate::notices::session_of;
-use crate::poison::{sessions, spoil, users_of};
+use crate::poison::{MEND, sessions, spoil, users_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_held_or_cannot_be_written_keeps_no_other_from_ending() {
@@ -32,17 +32,20 @@ async fn what_is_held_or_cannot_be_written_keeps_no_other_from_ending() {
     let pass = "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN RETURN new; END $$";
     server.db.connect().await.batch_execute(pass).await.expect("a function");
+    let failed = server.terminate_many(request(&ids[0])).await.expect_err("one cannot be read");
+    assert_eq!(failed.code(), Code::Internal);
+    server.meddle(MEND).await;
     let done = server.terminate_many(request(&ids[0])).await.expect("all but one");
-    assert_eq!((done.terminated_count, done.complete), (3, false), "one is held");
+    assert_eq!((done.terminated_count, done.complete), (4, false), "one is held");
     let later = session_of(&server, "later").await.1;
     let again = server.terminate_many(request(&ids[0])).await.expect("all but one");
-    assert_eq!((again.terminated_count, again.complete), (3, false));
+    assert_eq!((again.terminated_count, again.complete), (4, false));
     drop(stuck);
     for _ in 0..2 {
         let done = server.terminate_many(request(&ids[0])).await.expect("an end");
-        assert_eq!((done.terminated_count, done.complete), (4, true));
+        assert_eq!((done.terminated_count, done.complete), (5, true));
     }
-    assert_eq!(users_of(&server, "state = 1").await, ["damaged", "later"]);
+    assert_eq!(users_of(&server, "state = 1").await, ["later"]);
     assert_eq!(server.validate(&later).await.outcome(), pb::Outcome::Active);
 }
 

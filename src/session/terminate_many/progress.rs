@@ -55,14 +55,14 @@ pub fn advance(
     });
     progress.count += step.ended.len() as u64;
     match subject {
-        Subject::Next if step.held.is_empty() => {
+        Subject::Next if !step.leaves_some() => {
             progress.complete = step.next.is_none();
             progress.request.subject = step.next;
         }
         Subject::Next => progress.request.subject = step.from,
         Subject::Stays(at) => progress.request.subject = Some(at),
         Subject::Last(at) => {
-            progress.complete = step.held.is_empty();
+            progress.complete = !step.leaves_some();
             progress.request.subject = Some(at);
         }
     }

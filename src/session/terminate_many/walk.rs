@@ -127,7 +127,7 @@ impl Walk {
             Part::Next { .. } => {
                 self.at_beginning = false;
                 (self.after, self.at_end) = (step.next, step.next.is_none());
-                if !step.held.is_empty() {
+                if step.leaves_some() {
                     self.left_from = self.left_from.or(step.from);
                 }
             }
@@ -137,6 +137,9 @@ impl Walk {
                     self.held_since = None;
                 }
             }
+        }
+        if step.damaged && self.failure.is_none() {
+            self.failure = Some(Error::Internal(anyhow::anyhow!("a session cannot be read")));
         }
         self.keep(step.held);
     }
