@@ -35,12 +35,21 @@ pub async fn validate_from(
     ip: &str,
     agent: &str,
 ) -> pb::ValidateSessionResponse {
+    try_validate_from(server, token, ip, agent).await.expect("a judgement")
+}
+
+pub async fn try_validate_from(
+    server: &TestServer,
+    token: &str,
+    ip: &str,
+    agent: &str,
+) -> Result<pb::ValidateSessionResponse, tonic::Status> {
     let request = pb::ValidateSessionRequest {
         access_token: token.to_owned(),
         client: from(ip, agent),
         ..Default::default()
     };
-    server.sessions().validate_session(request).await.expect("a judgement").into_inner()
+    Ok(server.sessions().validate_session(request).await?.into_inner())
 }
 
 /// Of all activities of a kind: user, session, address, user agent, code and count, in order.
