@@ -58,13 +58,3 @@ impl Position for (Time, Uuid) {
         Some((at, Uuid::from_slice(id).ok()?))
     }
 }
-
-impl<P: Position> PageRequest<P> {
-    /// Cuts `size + 1` fetched rows to a page; the extra row only proves that more follow.
-    pub fn cut<T>(&self, mut items: Vec<T>, position: impl Fn(&T) -> P) -> Page<T, P> {
-        let more = items.len() > self.size;
-        items.truncate(self.size);
-        let next = if more { items.last().map(position) } else { None };
-        Page { items, next }
-    }
-}

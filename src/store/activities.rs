@@ -14,9 +14,9 @@ use crate::model::page::{Page, PageRequest};
 use crate::model::session::Session;
 use crate::store::Connection;
 use crate::store::rows::activity::ActivityRow;
+use crate::store::rows::found::{self, Found, sound};
 use crate::store::rows::session::SessionRow;
 use crate::store::schema::{session_activities as a, user_sessions};
-use crate::store::sessions::sound;
 
 statement! {
     /// Against deletion only: creates and other reports go on meanwhile, while an erasure waits.
@@ -60,11 +60,11 @@ pub async fn hold_sessions(
     tenant: &TenantId,
     sessions: &[Uuid],
 ) -> Result<Vec<Session>> {
-    let rows: Vec<SessionRow> = HoldSessions::new(tenant.as_str(), sessions).load(conn).await?;
-    Ok(sound(rows).0)
+    let held = HoldSessions::new(tenant.as_str(), sessions);
+    Ok(sound(held.load::<Found<SessionRow>>(conn).await?).0)
 }
 
-/// A page of a tenant's activities, newest first.
+/// A page of a tenant's activities, newest first, without those whose rows make no sense.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -76,7 +76,7 @@ pub async fn list(
 ) -> Result<Page<Activity, (Time, Uuid)>> {
     let mut query = a::table
         .filter(a::tenant_id.eq(tenant.as_str()))
-        .select(ActivityRow::as_select())
+        .select(Found::<ActivityRow>::as_select())
         .order((a::occurred_at.desc(), a::activity_id.desc()))
         .limit(i64::try_from(page.size + 1).unwrap_or(i64::MAX))
         .into_boxed();
@@ -104,7 +104,5 @@ pub async fn list(
     if let Some(before) = filter.before {
         query = query.filter(a::occurred_at.lt(before));
     }
-    let rows: Vec<ActivityRow> = query.load(conn).await?;
-    let activities: Result<Vec<Activity>> = rows.into_iter().map(Activity::try_from).collect();
-    Ok(page.cut(activities?, |activity| (activity.occurred_at, activity.id)))
+    found::page(page, query.load(conn).await?, |found| found.row().map(ActivityRow::position))
 }

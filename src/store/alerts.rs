@@ -14,6 +14,7 @@ use crate::model::ids::{TenantId, UserId};
 use crate::model::page::{Page, PageRequest};
 use crate::store::Connection;
 use crate::store::rows::alert::{AlertRow, stored_key};
+use crate::store::rows::found::{self, Found, sound};
 use crate::store::schema::security_alerts as a;
 
 /// The alert with this id.
@@ -119,12 +120,7 @@ pub async fn of_activities(conn: &mut Connection, activities: &[Activity]) -> Re
     let tenants: Vec<&str> = named().map(|activity| activity.tenant.as_str()).collect();
     let users: Vec<&str> =
         named().map(|activity| activity.user.as_ref().map_or("", UserId::as_str)).collect();
-    let rows: Vec<AlertRow> = Named::new(&tenants, &users, &ids).load(conn).await?;
-    // A damaged row must not keep the others from being read.
-    let sound = |row| {
-        Alert::try_from(row).inspect_err(|error| tracing::error!(%error, "an alert cannot be read"))
-    };
-    Ok(rows.into_iter().filter_map(|row| sound(row).ok()).collect())
+    Ok(sound(Named::new(&tenants, &users, &ids).load::<Found<AlertRow>>(conn).await?).0)
 }
 
 statement! {
@@ -152,7 +148,8 @@ pub async fn current(conn: &mut Connection, alerts: &[&Alert]) -> Result<Vec<Ale
     rows.into_iter().map(Alert::try_from).collect()
 }
 
-/// The false positives of these users, or of no user, whose like is suppressed after `after`.
+/// The false positives of these users, or of no user, whose like is suppressed after `after`, without those whose rows
+/// make no sense.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -165,8 +162,7 @@ pub async fn silencing(
         .iter()
         .map(|(tenant, user)| (tenant.as_str(), user.map_or("", UserId::as_str)))
         .unzip();
-    let rows: Vec<AlertRow> = Silencing::new(&tenants, &users, after).load(conn).await?;
-    rows.into_iter().map(Alert::try_from).collect()
+    Ok(sound(Silencing::new(&tenants, &users, after).load::<Found<AlertRow>>(conn).await?).0)
 }
 
 /// Ends these incidents, which are locked, so that others can take their keys.
@@ -185,7 +181,7 @@ fn owners<'a>(alerts: &[&'a Alert]) -> (Vec<&'a str>, Vec<&'a str>) {
     (alerts.iter().map(|alert| alert.tenant.as_str()).collect(), alerts.iter().map(user).collect())
 }
 
-/// A page of a tenant's alerts, newest first.
+/// A page of a tenant's alerts, newest first, without those whose rows make no sense.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -197,7 +193,7 @@ pub async fn list(
 ) -> Result<Page<Alert>> {
     let mut query = a::table
         .filter(a::tenant_id.eq(tenant.as_str()))
-        .select(AlertRow::as_select())
+        .select(Found::<AlertRow>::as_select())
         .order(a::alert_id.desc())
         .limit(i64::try_from(page.size + 1).unwrap_or(i64::MAX))
         .into_boxed();
@@ -232,7 +228,5 @@ pub async fn list(
     if let Some(before) = filter.last_seen_before {
         query = query.filter(a::last_seen_at.lt(before));
     }
-    let rows: Vec<AlertRow> = query.load(conn).await?;
-    let alerts: Result<Vec<Alert>> = rows.into_iter().map(Alert::try_from).collect();
-    Ok(page.cut(alerts?, |alert| alert.id))
+    found::page(page, query.load(conn).await?, |row| Some(row.id()))
 }

@@ -15,6 +15,7 @@ use crate::model::page::{Page, PageRequest};
 use crate::model::user_device::UserDevice;
 use crate::store::Connection;
 use crate::store::rows::device::DeviceRow;
+use crate::store::rows::found::{self, Found};
 use crate::store::schema::devices as d;
 
 /// The device with this key.
@@ -73,7 +74,7 @@ pub async fn trusted(conn: &mut Connection, keys: &[DeviceKey]) -> Result<HashSe
     Ok(places.into_iter().filter_map(key).cloned().collect())
 }
 
-/// A page of a user's devices, newest first seen first.
+/// A page of a user's devices, newest first seen first, without those whose rows make no sense.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -86,7 +87,7 @@ pub async fn list(
     let mut query = d::table
         .filter(d::tenant_id.eq(tenant.as_str()))
         .filter(d::user_id.eq(user.as_str()))
-        .select(DeviceRow::as_select())
+        .select(Found::<DeviceRow>::as_select())
         .order((d::first_seen_at.desc(), d::device_id.desc()))
         .limit(i64::try_from(page.size + 1).unwrap_or(i64::MAX))
         .into_boxed();
@@ -100,7 +101,5 @@ pub async fn list(
         let last = last.bind::<Text, _>(user.as_str()).sql(" AND p.device_id = ");
         query = query.filter(last.bind::<SqlUuid, _>(after).sql(")"));
     }
-    let rows: Vec<DeviceRow> = query.load(conn).await?;
-    let devices: Result<Vec<UserDevice>> = rows.into_iter().map(UserDevice::try_from).collect();
-    Ok(page.cut(devices?, |device| device.key.device))
+    found::page(page, query.load(conn).await?, |row| Some(row.id()))
 }

@@ -16,6 +16,7 @@ use crate::model::activity::Activity;
 use crate::model::feed::{Horizon, Span};
 use crate::store::Connection;
 use crate::store::rows::activity::ActivityRow;
+use crate::store::rows::found::{Found, sound};
 use crate::store::schema::session_activities;
 
 pub use consumers::{
@@ -139,14 +140,9 @@ pub async fn span_of(conn: &mut Connection, span: &Span) -> Result<Vec<Activity>
     if span.is_empty() {
         return Ok(Vec::new());
     }
-    let rows: Vec<ActivityRow> = Read::new(&first, &end, &without, &late).load(conn).await?;
-    // A damaged row must not keep all that follow from being read.
-    let sound = |row| {
-        Activity::try_from(row)
-            .inspect_err(|error| tracing::error!(%error, "an activity cannot be read"))
-    };
-    let mut activities: Vec<Activity> =
-        rows.into_iter().filter_map(|row| sound(row).ok()).collect();
+    let read = Read::new(&first, &end, &without, &late);
+    let (mut activities, _): (Vec<Activity>, _) =
+        sound(read.load::<Found<ActivityRow>>(conn).await?);
     activities.sort_by_key(|activity| (activity.occurred_at, activity.id));
     Ok(activities)
 }

@@ -91,9 +91,13 @@ statement! {
 }
 
 statement! {
-    /// The id of each session, and when its newest token was issued at the latest.
-    LockSessions { tenant: &'a str as Text, user: &'a str as Text, limit: i64 as BigInt } -> (Text, Timestamptz),
-    "SELECT session_id::text, greatest(created_at, rotated_at, last_active_at)
+    /// The id of each session, and when its newest token was issued at the latest. No clock is beyond the year 9999: that
+    /// is damage, which must not keep a user from being erased.
+    LockSessions { tenant: &'a str as Text, user: &'a str as Text, limit: i64 as BigInt } -> (Text, Nullable<Timestamptz>),
+    "SELECT session_id::text, CASE
+        WHEN greatest(created_at, rotated_at, last_active_at) BETWEEN '1970-01-01' AND '9999-12-31'
+        THEN greatest(created_at, rotated_at, last_active_at)
+    END
     FROM user_sessions WHERE tenant_id = ? AND user_id = ? ORDER BY session_id LIMIT ? FOR UPDATE"
 }
 
@@ -124,8 +128,9 @@ pub async fn forget(
     limit: i64,
 ) -> Result<Option<Time>> {
     let (tenant, user) = (tenant.as_str(), user.as_str());
-    let sessions: Vec<(String, Time)> = LockSessions::new(tenant, user, limit).load(conn).await?;
-    let newest = sessions.iter().map(|(_, issued_at)| *issued_at).max();
+    let sessions: Vec<(String, Option<Time>)> =
+        LockSessions::new(tenant, user, limit).load(conn).await?;
+    let newest = sessions.iter().filter_map(|(_, issued_at)| *issued_at).max();
     let mut ids: Vec<String> = sessions.into_iter().map(|(id, _)| id).collect();
     let devices: Vec<String> = LockDevices::new(tenant, user, limit).load(conn).await?;
     ids.extend(devices);

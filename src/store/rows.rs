@@ -3,6 +3,9 @@
 //! A row is also what a write sends: rows travel as JSON, and Postgres types them by its own table
 //! (`json_populate_recordset`), so one statement writes any number of rows.
 
+#[macro_use]
+pub(super) mod found;
+
 pub(super) mod activity;
 pub(super) mod alert;
 pub(super) mod device;

@@ -17,11 +17,11 @@ use crate::error::Result;
 use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::session::Session;
 use crate::store::Connection;
+use crate::store::rows::found::{Found, sound};
 use crate::store::rows::session::SessionRow;
 use crate::store::schema::user_sessions as s;
 
 pub use list::{list, matching};
-pub(super) use lock::sound;
 pub use lock::{Locked, count_live, lock, lock_due, lock_free, lock_live, lock_sound};
 pub use on_device::{count_revoked, lock_on_device};
 pub use outliving::outliving;
@@ -62,7 +62,8 @@ pub async fn newest_live(
     Ok(newest.await.optional()?)
 }
 
-/// The sessions with these ids, whoever's they are, newest first.
+/// The sessions with these ids, whoever's they are, newest first; without those whose rows make no sense, which are
+/// logged.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -71,33 +72,12 @@ pub async fn find_all_by_id(
     tenant: &TenantId,
     ids: &[Uuid],
 ) -> Result<Vec<Session>> {
-    rows_by_id(conn, tenant, ids).await?.into_iter().map(Session::try_from).collect()
-}
-
-/// The same without those whose rows make no sense, which are logged.
-///
-/// # Errors
-/// [`crate::error::Error::Unavailable`].
-pub async fn find_sound_by_id(
-    conn: &mut Connection,
-    tenant: &TenantId,
-    ids: &[Uuid],
-) -> Result<Vec<Session>> {
-    Ok(sound(rows_by_id(conn, tenant, ids).await?).0)
-}
-
-async fn rows_by_id(
-    conn: &mut Connection,
-    tenant: &TenantId,
-    ids: &[Uuid],
-) -> Result<Vec<SessionRow>> {
-    Ok(s::table
+    let found = s::table
         .filter(s::tenant_id.eq(tenant.as_str()))
         .filter(s::session_id.eq_any(ids))
         .order(s::session_id.desc())
-        .select(SessionRow::as_select())
-        .load(conn)
-        .await?)
+        .select(Found::<SessionRow>::as_select());
+    Ok(sound(found.load(conn).await?).0)
 }
 
 /// The session with this id, whoever's it is: a look-up in every shard of a distributed table.

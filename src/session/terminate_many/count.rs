@@ -62,7 +62,7 @@ impl TerminateMany {
             let keys = sessions::matching(&mut conn, of, &filter, None, most, now).await?;
             let named = keys.iter().filter(|key| wish.names(key)).take(SAMPLE);
             let ids: Vec<Uuid> = named.map(|key| key.session).collect();
-            sessions::find_sound_by_id(&mut conn, of, &ids).await
+            sessions::find_all_by_id(&mut conn, of, &ids).await
         });
         let mut sample = reading.await?;
         for session in &mut sample {

@@ -79,7 +79,7 @@ impl TerminateMany {
         let Progress { request, count, complete } = progress;
         let sample = self.db.within(async {
             let mut conn = self.db.acquire().await?;
-            sessions::find_sound_by_id(&mut conn, &request.tenant, &request.related).await
+            sessions::find_all_by_id(&mut conn, &request.tenant, &request.related).await
         });
         let sample = sample.await?;
         Ok(Terminated { count, sample, complete, held_up, ..Terminated::default() })

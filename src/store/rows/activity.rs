@@ -47,6 +47,15 @@ pub(in crate::store) struct ActivityRow {
     metadata: Option<Value>,
 }
 
+stored!(ActivityRow as session_activities::SqlType: "session_activities" by "activity_id");
+
+impl ActivityRow {
+    /// Where it stands in a list.
+    pub(in crate::store) fn position(&self) -> (Time, Uuid) {
+        (self.occurred_at, self.activity_id)
+    }
+}
+
 impl From<&Activity> for ActivityRow {
     fn from(activity: &Activity) -> ActivityRow {
         let report = activity.report.clone();

@@ -49,6 +49,8 @@ pub(in crate::store) struct AlertRow {
     raised_by: String,
 }
 
+stored!(AlertRow as security_alerts::SqlType: "security_alerts" by "alert_id");
+
 impl From<&Alert> for AlertRow {
     fn from(alert: &Alert) -> AlertRow {
         let (acknowledged, resolved, resolution) = match &alert.state {

@@ -35,6 +35,8 @@ pub(in crate::store) struct DeviceRow {
     revision: i32,
 }
 
+stored!(DeviceRow as devices::SqlType: "devices" by "device_id");
+
 impl From<&UserDevice> for DeviceRow {
     fn from(device: &UserDevice) -> DeviceRow {
         let UserDevice { first_seen, last_seen, choice, .. } = device;

@@ -56,12 +56,7 @@ pub(in crate::store) struct SessionRow {
     step_up_at: Option<Time>,
 }
 
-impl SessionRow {
-    /// Of the session, however damaged the rest is.
-    pub(in crate::store) fn id(&self) -> Uuid {
-        self.session_id
-    }
-}
+stored!(SessionRow as user_sessions::SqlType: "user_sessions" by "session_id");
 
 impl From<&Session> for SessionRow {
     fn from(session: &Session) -> SessionRow {

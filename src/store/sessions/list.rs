@@ -11,11 +11,13 @@ use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::page::{Page, PageRequest};
 use crate::model::session::{Session, SessionFilter};
 use crate::store::Connection;
-use crate::store::rows::{corrupt, session::SessionRow};
+use crate::store::rows::corrupt;
+use crate::store::rows::found::{self, Found};
+use crate::store::rows::session::SessionRow;
 use crate::store::schema::user_sessions as s;
 use crate::store::sessions::filter::selected;
 
-/// A page of a tenant's sessions. States are judged at `now`.
+/// A page of a tenant's sessions, without those whose rows make no sense. States are judged at `now`.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -28,7 +30,7 @@ pub async fn list(
 ) -> Result<Page<Session>> {
     let mut query = s::table
         .filter(s::tenant_id.eq(tenant.as_str()))
-        .select(SessionRow::as_select())
+        .select(Found::<SessionRow>::as_select())
         .order(s::session_id.desc())
         .limit(i64::try_from(page.size + 1).unwrap_or(i64::MAX))
         .into_boxed();
@@ -36,9 +38,7 @@ pub async fn list(
         query = query.filter(s::session_id.lt(after));
     }
     query = selected(query, filter, now);
-    let rows: Vec<SessionRow> = query.load(conn).await?;
-    let sessions: Result<Vec<Session>> = rows.into_iter().map(Session::try_from).collect();
-    Ok(page.cut(sessions?, |session| session.key.session))
+    found::page(page, query.load(conn).await?, |row| Some(row.id()))
 }
 
 /// The keys of at most `limit` sessions of a tenant, newest first, from before `after` on. States

@@ -11,11 +11,9 @@ use crate::error::Result;
 use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::session::Session;
 use crate::store::Connection;
+use crate::store::rows::found::{Found, sound};
 use crate::store::rows::session::SessionRow;
 use crate::store::schema::user_sessions;
-
-/// The most damaged rows that a line of the log names.
-const MOST_NAMED: usize = 20;
 
 /// Sorted before locking: who takes several locks takes them in the order of the primary key, so nobody waits in a
 /// circle.
@@ -115,7 +113,7 @@ statement! {
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
 pub async fn lock(conn: &mut Connection, keys: &[&SessionKey]) -> Result<Vec<Session>> {
-    lock_rows(conn, keys).await?.into_iter().map(Session::try_from).collect()
+    lock_rows(conn, keys).await?.into_iter().map(Found::read).collect()
 }
 
 /// The same, but rows that make no sense are logged, and only their ids returned. `keys` may be empty.
@@ -149,18 +147,18 @@ pub async fn lock_free(conn: &mut Connection, keys: &[&SessionKey]) -> Result<Lo
         return Ok(Locked::default());
     }
     let (tenants, users, ids) = columns(keys);
-    let rows: Vec<SessionRow> = LockFree::new(&tenants, &users, &ids).load(conn).await?;
+    let rows: Vec<Found<SessionRow>> = LockFree::new(&tenants, &users, &ids).load(conn).await?;
     let mut held = HashMap::new();
     if rows.len() < keys.len() {
         let there: Vec<(Uuid, bool)> = There::new(&tenants, &users, &ids).load(conn).await?;
-        let free: HashSet<Uuid> = rows.iter().map(SessionRow::id).collect();
+        let free: HashSet<Uuid> = rows.iter().map(Found::id).collect();
         held.extend(there.into_iter().filter(|(id, _)| !free.contains(id)));
     }
     let (sessions, damaged) = sound(rows);
     Ok(Locked { sessions, damaged, held })
 }
 
-async fn lock_rows(conn: &mut Connection, keys: &[&SessionKey]) -> Result<Vec<SessionRow>> {
+async fn lock_rows(conn: &mut Connection, keys: &[&SessionKey]) -> Result<Vec<Found<SessionRow>>> {
     let (tenants, users, ids) = columns(keys);
     Ok(Lock::new(&tenants, &users, &ids).load(conn).await?)
 }
@@ -182,41 +180,22 @@ pub async fn lock_due(
     without: &[Uuid],
     limit: i64,
 ) -> Result<(Vec<Session>, Vec<Uuid>)> {
-    Ok(sound(LockDue::new(now, without, limit).load(conn).await?))
-}
-
-/// The sessions of rows that make sense, and the ids of the others, which are logged in one line.
-pub(in crate::store) fn sound(rows: Vec<SessionRow>) -> (Vec<Session>, Vec<Uuid>) {
-    let (mut sound, mut damaged, mut first) = (Vec::new(), Vec::new(), None);
-    for row in rows {
-        let id = row.id();
-        match Session::try_from(row) {
-            Ok(session) => sound.push(session),
-            Err(error) => {
-                damaged.push(id);
-                first.get_or_insert(error);
-            }
-        }
-    }
-    if let Some(error) = first {
-        let named = &damaged[..damaged.len().min(MOST_NAMED)];
-        tracing::error!(%error, count = damaged.len(), sessions = ?named, "sessions cannot be read");
-    }
-    (sound, damaged)
+    Ok(sound(LockDue::new(now, without, limit).load::<Found<SessionRow>>(conn).await?))
 }
 
 /// Locks the sessions of these users that are not ended. `users` holds each at most once.
 ///
 /// # Errors
-/// [`crate::error::Error::Unavailable`].
+/// [`crate::error::Error::Unavailable`]; [`crate::error::Error::Internal`] if a row makes no sense: replicas may still
+/// take it for active, so nobody can say how many there are.
 pub async fn lock_live(
     conn: &mut Connection,
     users: &[(&TenantId, &UserId)],
 ) -> Result<Vec<Session>> {
     let tenant_ids: Vec<&str> = users.iter().map(|(tenant, _)| tenant.as_str()).collect();
     let user_ids: Vec<&str> = users.iter().map(|(_, user)| user.as_str()).collect();
-    let rows: Vec<SessionRow> = LockLive::new(&tenant_ids, &user_ids).load(conn).await?;
-    rows.into_iter().map(Session::try_from).collect()
+    let rows: Vec<Found<SessionRow>> = LockLive::new(&tenant_ids, &user_ids).load(conn).await?;
+    rows.into_iter().map(Found::read).collect()
 }
 
 /// How many sessions of each of these users, in order, are not ended; `most` stands for more.

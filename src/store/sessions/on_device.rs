@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::model::ids::DeviceKey;
 use crate::model::session::Session;
 use crate::store::Connection;
+use crate::store::rows::found::{Found, sound};
 use crate::store::rows::session::SessionRow;
 use crate::store::schema::user_sessions;
 
@@ -57,7 +58,7 @@ statement! {
 }
 
 /// Locks the live sessions on a device, the newest 1000 of them, and `also` the one of the same user with this id.
-/// Some may have ended before they were locked.
+/// Some may have ended before they were locked. Those whose rows make no sense are logged, and left out.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -68,8 +69,7 @@ pub async fn lock_on_device(
 ) -> Result<Vec<Session>> {
     let (tenant, user) = (key.tenant.as_str(), key.user.as_str());
     let lock = LockOnDevice::new(tenant, user, key.device, SHOWING, also, tenant, user);
-    let rows: Vec<SessionRow> = lock.load(conn).await?;
-    rows.into_iter().map(Session::try_from).collect()
+    Ok(sound(lock.load::<Found<SessionRow>>(conn).await?).0)
 }
 
 /// How many sessions the revocation of the device at `at` ended, when `newest` was the newest of the user.

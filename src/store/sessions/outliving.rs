@@ -12,9 +12,9 @@ use crate::model::policy::Policy;
 use crate::model::policy::overrides::Scope;
 use crate::model::session::Session;
 use crate::store::Connection;
+use crate::store::rows::found::{Found, sound};
 use crate::store::rows::session::SessionRow;
 use crate::store::schema::user_sessions as s;
-use crate::store::sessions::lock::sound;
 
 /// A page of sessions.
 pub struct Page {
@@ -48,7 +48,7 @@ pub async fn outliving(
         // Text, not a parameter, so that the indexes of what is not ended serve every plan.
         .filter(sql::<Bool>("state = 1"))
         .filter(absolute.or(idle))
-        .select(SessionRow::as_select())
+        .select(Found::<SessionRow>::as_select())
         .order(s::session_id.desc())
         .limit(i64::try_from(limit).unwrap_or(i64::MAX))
         .into_boxed();
@@ -61,8 +61,8 @@ pub async fn outliving(
     if let Some(after) = after {
         query = query.filter(s::session_id.lt(after));
     }
-    let rows: Vec<SessionRow> = query.load(conn).await?;
-    let next = rows.last().filter(|_| rows.len() == limit).map(SessionRow::id);
+    let rows: Vec<Found<SessionRow>> = query.load(conn).await?;
+    let next = rows.last().filter(|_| rows.len() == limit).map(Found::id);
     let (sessions, damaged) = sound(rows);
     Ok(Page { sessions, damaged: damaged.len(), next })
 }

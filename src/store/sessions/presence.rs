@@ -1,5 +1,6 @@
 //! Which sessions are on devices now, told in few columns.
 
+use diesel::prelude::Queryable;
 use diesel::sql_types::{
     Array, Inet, Interval, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
 };
@@ -7,13 +8,16 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use crate::clock::Time;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::user_device::{Presence, Sighting};
 use crate::store::Connection;
 use crate::store::rows::corrupt;
+use crate::store::rows::found::{Found, sound};
 
 type Columns = (
+    Text,
+    Text,
     SqlUuid,
     SqlUuid,
     Timestamptz,
@@ -23,15 +27,41 @@ type Columns = (
     Nullable<Jsonb>,
 );
 
-type Row = (
-    Uuid,
-    Uuid,
-    Time,
-    Option<chrono::Duration>,
-    Time,
-    Option<ipnet::IpNet>,
-    Option<serde_json::Value>,
-);
+#[derive(Queryable)]
+struct PresenceRow {
+    tenant_id: String,
+    user_id: String,
+    session_id: Uuid,
+    device_id: Uuid,
+    last_active_at: Time,
+    idle_timeout: Option<chrono::Duration>,
+    absolute_expires_at: Time,
+    ip_address: Option<ipnet::IpNet>,
+    location: Option<serde_json::Value>,
+}
+
+stored!(PresenceRow as Columns: "user_sessions" by "session_id");
+
+impl TryFrom<PresenceRow> for Presence {
+    type Error = Error;
+
+    fn try_from(row: PresenceRow) -> Result<Presence> {
+        let session = row.session_id;
+        let bad = |column| corrupt("user_sessions", column, session);
+        let tenant = TenantId::parse(&row.tenant_id).map_err(|_| bad("tenant_id"))?;
+        let user = UserId::parse(&row.user_id).map_err(|_| bad("user_id"))?;
+        let location = row.location.map(serde_json::from_value).transpose();
+        let location = location.map_err(|_| bad("location"))?;
+        let ip = row.ip_address.map(|net| net.addr());
+        Ok(Presence {
+            session: SessionKey { tenant, user, session },
+            device: row.device_id,
+            seen: Sighting { at: row.last_active_at, ip, location },
+            idle_timeout: row.idle_timeout,
+            absolute_expires_at: row.absolute_expires_at,
+        })
+    }
+}
 
 statement! {
     /// From the index of what is not ended, however long the history is.
@@ -40,13 +70,14 @@ statement! {
         user: &'a str as Text,
         devices: &'a [Uuid] as Array<SqlUuid>,
     } -> Columns,
-    "SELECT session_id, device_id, last_active_at, idle_timeout, absolute_expires_at, ip_address,
-        location
+    "SELECT tenant_id, user_id, session_id, device_id, last_active_at, idle_timeout,
+        absolute_expires_at, ip_address, location
     FROM user_sessions
     WHERE tenant_id = ? AND user_id = ? AND state = 1 AND device_id = ANY(?)"
 }
 
-/// The sessions of a user on these devices that are not ended; some may be past a deadline.
+/// The sessions of a user on these devices that are not ended; some may be past a deadline. Those
+/// whose rows make no sense are logged, and left out.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -56,13 +87,6 @@ pub async fn present(
     user: &UserId,
     devices: &[Uuid],
 ) -> Result<Vec<Presence>> {
-    let rows: Vec<Row> = Present::new(tenant.as_str(), user.as_str(), devices).load(conn).await?;
-    let presence = |(session, device, at, idle_timeout, absolute_expires_at, ip, place): Row| {
-        let location = place.map(serde_json::from_value).transpose();
-        let location = location.map_err(|_| corrupt("user_sessions", "location", session))?;
-        let session = SessionKey { tenant: tenant.clone(), user: user.clone(), session };
-        let seen = Sighting { at, ip: ip.map(|net| net.addr()), location };
-        Ok(Presence { session, device, seen, idle_timeout, absolute_expires_at })
-    };
-    rows.into_iter().map(presence).collect()
+    let present = Present::new(tenant.as_str(), user.as_str(), devices);
+    Ok(sound(present.load::<Found<PresenceRow>>(conn).await?).0)
 }

@@ -1,0 +1,139 @@
+//! Rows one by one: what makes one of them nonsense says nothing about the others.
+
+use diesel::deserialize::{FromSqlRow, Result as Deserialized};
+use diesel::expression::Selectable;
+use diesel::pg::Pg;
+use diesel::row::{NamedRow, Row};
+use diesel::sql_types::Uuid as SqlUuid;
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::model::page::{Page, PageRequest};
+
+/// The most rows that a line of the log names.
+const MOST_NAMED: usize = 20;
+
+/// A row that an id tells apart.
+pub(in crate::store) trait Stored {
+    const TABLE: &'static str;
+    /// The column of its id.
+    const ID: &'static str;
+}
+
+/// A row as it was found: its id, and the rest, or why the driver cannot read that.
+pub(in crate::store) struct Found<R> {
+    id: Uuid,
+    row: Deserialized<R>,
+}
+
+impl<R: Stored> Found<R> {
+    /// Reads a row, whatever is in it but its id.
+    pub fn new<'a, ST>(row: &impl Row<'a, Pg>) -> Deserialized<Found<R>>
+    where
+        R: FromSqlRow<ST, Pg>,
+    {
+        let id = NamedRow::get::<SqlUuid, Uuid>(row, R::ID)?;
+        Ok(Found { id, row: R::build_from_row(row) })
+    }
+
+    /// Of the row, however damaged the rest is.
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// Its columns; `None` if one of them cannot be read.
+    pub fn row(&self) -> Option<&R> {
+        self.row.as_ref().ok()
+    }
+
+    /// What the row says.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if it makes no sense.
+    pub fn read<M: TryFrom<R, Error = Error>>(self) -> Result<M> {
+        let (table, id) = (R::TABLE, self.id);
+        let row = self.row.map_err(|error| {
+            Error::Internal(anyhow::anyhow!("row {id} of {table} cannot be read: {error}"))
+        })?;
+        M::try_from(row)
+    }
+}
+
+/// Lets `Found<$row>` be loaded where `$row` can be. One by one, since another crate could make rows of another type
+/// `Queryable`.
+macro_rules! stored {
+    ($row:ty as $sql:ty: $table:literal by $id:literal) => {
+        impl $crate::store::rows::found::Stored for $row {
+            const TABLE: &'static str = $table;
+            const ID: &'static str = $id;
+        }
+
+        impl diesel::deserialize::FromSqlRow<$sql, diesel::pg::Pg>
+            for $crate::store::rows::found::Found<$row>
+        {
+            fn build_from_row<'a>(
+                row: &impl diesel::row::Row<'a, diesel::pg::Pg>,
+            ) -> diesel::deserialize::Result<Self> {
+                $crate::store::rows::found::Found::new::<$sql>(row)
+            }
+        }
+    };
+}
+
+impl<R: Selectable<Pg>> Selectable<Pg> for Found<R> {
+    type SelectExpression = R::SelectExpression;
+
+    fn construct_selection() -> R::SelectExpression {
+        R::construct_selection()
+    }
+}
+
+/// What the rows say that make sense, and the ids of the others, which are logged in one line.
+pub(in crate::store) fn sound<R, M>(rows: Vec<Found<R>>) -> (Vec<M>, Vec<Uuid>)
+where
+    R: Stored,
+    M: TryFrom<R, Error = Error>,
+{
+    let (mut sound, mut damaged, mut first) = (Vec::with_capacity(rows.len()), Vec::new(), None);
+    for row in rows {
+        let id = row.id;
+        match row.read() {
+            Ok(model) => sound.push(model),
+            Err(error) => {
+                damaged.push(id);
+                first.get_or_insert(error);
+            }
+        }
+    }
+    if let Some(error) = first {
+        let (count, named) = (damaged.len(), &damaged[..damaged.len().min(MOST_NAMED)]);
+        tracing::error!(%error, table = R::TABLE, count, rows = ?named, "rows cannot be read");
+    }
+    (sound, damaged)
+}
+
+/// Cuts `size + 1` fetched rows to a page; the extra row only proves that more follow. Rows that make no sense are
+/// logged and left out, so a page may have fewer.
+///
+/// # Errors
+/// [`Error::Internal`] if more follow, and no row says where it stands.
+pub(in crate::store) fn page<R, M, P>(
+    request: PageRequest<P>,
+    mut rows: Vec<Found<R>>,
+    position: impl Fn(&Found<R>) -> Option<P>,
+) -> Result<Page<M, P>>
+where
+    R: Stored,
+    M: TryFrom<R, Error = Error>,
+{
+    let more = rows.len() > request.size;
+    rows.truncate(request.size);
+    let last = rows.iter().rev().find_map(position);
+    if more && last.is_none() {
+        return Err(Error::Internal(anyhow::anyhow!(
+            "no row of a page of {} can be read",
+            R::TABLE
+        )));
+    }
+    Ok(Page { items: sound(rows).0, next: last.filter(|_| more) })
+}
