@@ -1,10 +1,9 @@
 //! Holds running sessions to a policy that became stricter: in batches, newest session first, like
 //! TerminateSessions; and once more a little later, since a create may still have gone by the old one.
 
+mod find;
 mod stack;
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::IntCounter;
@@ -13,11 +12,10 @@ use uuid::Uuid;
 use crate::cache::policies::Policies;
 use crate::clock::Clock;
 use crate::error::{Error, Outage, Result};
-use crate::model::ids::{ClientId, SessionKey};
+use crate::model::ids::SessionKey;
 use crate::model::policy::Policy;
 use crate::model::policy::overrides::{Level, Scope};
 use crate::model::session::{EndReason, Session, State};
-use crate::session::apply_policy::stack::Stack;
 use crate::session::batch_size::{BatchSize, is_about_rows};
 use crate::session::hold::shortened;
 use crate::session::terminate_many::Terminated;
@@ -26,7 +24,7 @@ use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::pool::Database;
 use crate::store::sessions::Locked;
-use crate::store::{Connection, policies, sessions};
+use crate::store::{policies, sessions};
 
 /// Sessions per transaction: short locks, and little lost if one fails.
 const BATCH: u32 = 500;
@@ -53,12 +51,16 @@ pub struct ApplyPolicy {
     passed_over: IntCounter,
 }
 
-/// Sessions that do not obey, each with its policy, and where the next ones begin.
-struct Found {
-    sessions: Vec<(Session, Arc<Policy>)>,
+/// What became of a batch.
+struct Batch {
+    /// Newest first.
+    ended: Vec<Session>,
+    /// Where the next one begins.
     next: Option<Uuid>,
+    /// How many others have locked.
+    locked: u64,
     /// How many make no sense.
-    damaged: usize,
+    damaged: u64,
 }
 
 impl ApplyPolicy {
@@ -91,7 +93,7 @@ impl ApplyPolicy {
         if done.count > 0 {
             tracing::info!(scope = ?level.scope, ended = done.count, "held sessions to their policy");
         }
-        let next = (!done.complete).then_some(now);
+        let next = (!done.complete && !done.held_up).then_some(now);
         let settling =
             async { policies::settle(&mut *self.db.acquire().await?, &level, next).await };
         self.db.within(settling).await?;
@@ -99,7 +101,8 @@ impl ApplyPolicy {
     }
 
     /// Holds the sessions at `scope` to what applies to each, asking `go_on` before each batch, and
-    /// adds what ended to `done`. A session that fails alone is passed over. Breaks off while time is in doubt.
+    /// adds what ended to `done`. A session that fails alone is passed over; one that can never be held to it is all that
+    /// is left where `done` comes to be held up. Breaks off while time is in doubt.
     ///
     /// # Errors
     /// [`Error::Unavailable`]: what was done stays done, also behind a session that stays locked.
@@ -110,11 +113,12 @@ impl ApplyPolicy {
         mut go_on: impl FnMut() -> bool,
         done: &mut Terminated,
     ) -> Result<()> {
-        let (size, mut after, mut stuck, mut skips) = (BatchSize::new(BATCH), None, None, false);
+        let (size, mut after, mut skips) = (BatchSize::new(BATCH), None, false);
+        let (mut stuck, mut never) = (None, false);
         while go_on() && self.clock.is_settled() {
             let (limit, mut tried) = (size.now(), None);
             match self.db.within(self.batch(scope, by, after, limit, skips, &mut tried)).await {
-                Ok((ended, next, locked)) => {
+                Ok(Batch { ended, next, locked, damaged }) => {
                     size.grow(limit);
                     skips = false;
                     if locked > 0 {
@@ -126,10 +130,12 @@ impl ApplyPolicy {
                         let said = format!("{locked} sessions");
                         stuck = stuck.or(Some(Error::Unavailable(Outage::Locked(said))));
                     }
+                    never |= damaged > 0;
                     add(done, ended);
                     after = next;
                     if after.is_none() {
-                        done.complete = stuck.is_none();
+                        done.complete = stuck.is_none() && !never;
+                        done.held_up = stuck.is_none() && never;
                         break;
                     }
                 }
@@ -143,8 +149,10 @@ impl ApplyPolicy {
                         self.passed_over.inc();
                         after = Some(id);
                         // What is held up may go another time; what cannot be written never does.
-                        stuck =
-                            stuck.or(Some(error).filter(|e| matches!(e, Error::Unavailable(_))));
+                        match error {
+                            Error::Unavailable(_) => stuck = stuck.or(Some(error)),
+                            _ => never = true,
+                        }
                     }
                     None => return Err(error),
                 },
@@ -186,8 +194,7 @@ impl ApplyPolicy {
         Ok(counted)
     }
 
-    /// What ended, where the next batch begins, and how many it `skips`, since others have them locked. `tried` is the
-    /// first session of it, and how many.
+    /// Holds the next batch, of which it `skips` what others have locked. `tried` is the first session of it, and how many.
     async fn batch(
         &self,
         scope: &Scope,
@@ -196,7 +203,7 @@ impl ApplyPolicy {
         limit: u32,
         skips: bool,
         tried: &mut Option<(Uuid, u32)>,
-    ) -> Result<(Vec<Session>, Option<Uuid>, u64)> {
+    ) -> Result<Batch> {
         let holding = self.db.transaction(async |tx| {
             let found = self.find(tx, scope, None, after, limit as usize).await?;
             let first = found.sessions.first().map(|(session, _)| session.key.session);
@@ -210,7 +217,8 @@ impl ApplyPolicy {
                     Locked { sessions, damaged, ..Locked::default() }
                 }
             };
-            self.passed_over.inc_by((found.damaged + locked.damaged.len()) as u64);
+            let damaged = (found.damaged + locked.damaged.len()) as u64;
+            self.passed_over.inc_by(damaged);
             let doubt = || Error::Unavailable(Outage::Raced("time is in doubt".to_owned()));
             let mut changes = Changes::settled(&self.clock).ok_or_else(doubt)?;
             let mut ended = Vec::new();
@@ -220,11 +228,11 @@ impl ApplyPolicy {
                 ended.extend(self.hold(session, policy, by, &mut changes));
             }
             changes.write(tx).await?;
-            Ok((ended, found.next, locked.held.len() as u64))
+            Ok(Batch { ended, next: found.next, locked: locked.held.len() as u64, damaged })
         });
-        let (mut ended, next, skipped) = holding.await?.answer;
-        ended.sort_unstable_by_key(|session| std::cmp::Reverse(session.key.session));
-        Ok((ended, next, skipped))
+        let mut done = holding.await?.answer;
+        done.ended.sort_unstable_by_key(|session| std::cmp::Reverse(session.key.session));
+        Ok(done)
     }
 
     /// Holds a locked session to `policy`; returns it if it was active and is over by that.
@@ -249,35 +257,6 @@ impl ApplyPolicy {
         // Idle for too long is not written down yet: another replica may know of activity.
         changes.shorten_session(&held);
         Some(held.seen_at(now)).filter(|held| was_active && held.state != State::Active)
-    }
-
-    /// Sessions at `scope` that outlive what applies to them, from before `after` on.
-    async fn find(
-        &self,
-        conn: &mut Connection,
-        scope: &Scope,
-        proposed: Option<&Level>,
-        after: Option<Uuid>,
-        limit: usize,
-    ) -> Result<Found> {
-        let builtin = self.policies.builtin();
-        let stack = Stack::read(conn, builtin, scope, proposed).await?;
-        let least = stack.policy(scope.client.as_ref());
-        let spared = if scope.client.is_none() { stack.independent() } else { Vec::new() };
-        let page = sessions::outliving(conn, scope, &spared, &least, after, limit).await?;
-        let now = self.clock.now();
-        let mut policies: HashMap<ClientId, Arc<Policy>> = HashMap::new();
-        let mut sessions = Vec::new();
-        for session in page.sessions {
-            let policy = policies
-                .entry(session.client.clone())
-                .or_insert_with_key(|client| Arc::new(stack.policy(Some(client))));
-            // Its client may allow more of one timeout.
-            if shortened(&session, policy, now).is_some() {
-                sessions.push((session, policy.clone()));
-            }
-        }
-        Ok(Found { sessions, next: page.next, damaged: page.damaged })
     }
 }
 

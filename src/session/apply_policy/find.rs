@@ -1,0 +1,58 @@
+//! Which running sessions a policy is too long for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::model::ids::ClientId;
+use crate::model::policy::Policy;
+use crate::model::policy::overrides::{Level, Scope};
+use crate::model::session::Session;
+use crate::session::apply_policy::ApplyPolicy;
+use crate::session::apply_policy::stack::Stack;
+use crate::session::hold::shortened;
+use crate::store::{Connection, sessions};
+
+/// Sessions that do not obey, each with its policy, and where the next ones begin.
+pub(super) struct Found {
+    pub sessions: Vec<(Session, Arc<Policy>)>,
+    pub next: Option<Uuid>,
+    /// How many make no sense.
+    pub damaged: usize,
+}
+
+impl ApplyPolicy {
+    /// Sessions at `scope` that outlive what applies to them, from before `after` on.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub(super) async fn find(
+        &self,
+        conn: &mut Connection,
+        scope: &Scope,
+        proposed: Option<&Level>,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Found> {
+        let builtin = self.policies.builtin();
+        let stack = Stack::read(conn, builtin, scope, proposed).await?;
+        let least = stack.policy(scope.client.as_ref());
+        let spared = if scope.client.is_none() { stack.independent() } else { Vec::new() };
+        let page = sessions::outliving(conn, scope, &spared, &least, after, limit).await?;
+        let now = self.clock.now();
+        let mut policies: HashMap<ClientId, Arc<Policy>> = HashMap::new();
+        let mut sessions = Vec::new();
+        for session in page.sessions {
+            let policy = policies
+                .entry(session.client.clone())
+                .or_insert_with_key(|client| Arc::new(stack.policy(Some(client))));
+            // Its client may allow more of one timeout.
+            if shortened(&session, policy, now).is_some() {
+                sessions.push((session, policy.clone()));
+            }
+        }
+        Ok(Found { sessions, next: page.next, damaged: page.damaged })
+    }
+}
