@@ -88,6 +88,26 @@ async fn a_repeated_revocation_counts_the_same_and_spares_later_sessions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn both_of_two_replicas_that_revoke_at_once_for_one_request_count_all() {
+    let server = start().await;
+    let replica = server.replica().await;
+    for round in 0..12 {
+        let user = format!("user-{round}");
+        let (_, id) = server.create_on(on(&user, "print", "192.0.2.1")).await;
+        for _ in 1..5 {
+            server.create_on(on(&user, "print", "192.0.2.1")).await;
+        }
+        let request_id = server.ids(1).remove(0);
+        let request = pb::RevokeDeviceRequest { request_id, ..revocation(&user, &id) };
+        let both = [&server, &replica].map(|at| at.revoke_device(request.clone()));
+        for done in futures_util::future::join_all(both).await {
+            let done = done.expect("an end");
+            assert_eq!((done.terminated_count, done.complete), (5, true), "{user}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_revocation_left_over_ends_when_it_is_repeated() {
     let server = start().await;
     let (created, id) = server.create_on(on("ada", "print", "192.0.2.1")).await;

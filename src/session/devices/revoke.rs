@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use uuid::Uuid;
+
 use crate::clock::{Clock, Time};
 use crate::error::Result;
 use crate::model::ids::{DeviceKey, TenantId};
@@ -45,14 +47,15 @@ impl Revoke {
     /// `NotFound`, `RequestIdReused`, and `Unavailable`: the trust may be gone then, and some sessions ended.
     pub async fn revoke(&self, wish: &Revocation, time: Duration) -> Result<Terminated> {
         let begun = Instant::now();
-        let before = mutation::run(&self.db, &self.clock, self, wish).await?.answer;
+        let begin = mutation::run(&self.db, &self.clock, self, wish).await?.answer;
         let time = time.saturating_sub(begun.elapsed());
-        let mut done = self.terminate.terminate(&wish.ending(before.as_ref()), time).await?;
-        if let Some(before) = before {
-            let newest = before.newest().unwrap_or_default();
+        let mut done = self.terminate.terminate(&wish.ending(&begin), time).await?;
+        if wish.request.is_some() {
+            // Of all its calls together, also those that go on now.
+            let newest = begin.newest.unwrap_or_default();
             let ended = self.db.within(async {
                 let mut conn = self.db.acquire().await?;
-                sessions::count_revoked(&mut conn, &wish.key, newest, before.at).await
+                sessions::count_revoked(&mut conn, &wish.key, newest, begin.at).await
             });
             done.count = ended.await?;
         }
@@ -60,10 +63,18 @@ impl Revoke {
     }
 }
 
-/// Forgets the trust. The answer is what the request did before, if it did.
+/// When the device was revoked, by this call or by an earlier one of the same request.
+pub(crate) struct Begin {
+    at: Time,
+    /// The newest live session of the user then.
+    newest: Option<Uuid>,
+    is_repetition: bool,
+}
+
+/// Forgets the trust.
 impl Mutation<Revocation> for Revoke {
     type Locked = UserDevice;
-    type Answer = Option<Remembered>;
+    type Answer = Begin;
 
     fn request(wish: &Revocation) -> Option<(&TenantId, RequestId)> {
         Some((&wish.key.tenant, wish.request?))
@@ -80,8 +91,8 @@ impl Mutation<Revocation> for Revoke {
         _: UserDevice,
         known: Remembered,
         _: Time,
-    ) -> Result<Option<Remembered>> {
-        Ok(Some(known))
+    ) -> Result<Begin> {
+        Ok(Begin { at: known.at, newest: known.newest(), is_repetition: true })
     }
 
     async fn decide(
@@ -90,21 +101,22 @@ impl Mutation<Revocation> for Revoke {
         wish: &Revocation,
         mut device: UserDevice,
         changes: &mut Changes,
-    ) -> Result<Option<Remembered>> {
+    ) -> Result<Begin> {
         let newest = sessions::newest_live(tx, &wish.key.tenant, &wish.key.user).await?;
         device.choice.trusted = false;
         device.revoked_at = Some(changes.at());
         device.revision += 1;
         changes.revoke_device(device, &wish.principal);
         changes.remember_device(wish.request, &wish.key, newest);
-        Ok(None)
+        Ok(Begin { at: changes.at(), newest, is_repetition: false })
     }
 }
 
 impl Revocation {
     /// Every session on the device; in a repetition, up to the one that was the newest then, if that is known.
-    fn ending(&self, before: Option<&Remembered>) -> MassTermination {
-        let up_to = before.and_then(Remembered::newest);
+    fn ending(&self, begin: &Begin) -> MassTermination {
+        let before = Some(begin).filter(|begin| begin.is_repetition);
+        let up_to = before.and_then(|begin| begin.newest);
         let by_time = before.filter(|_| up_to.is_none());
         MassTermination {
             tenant: self.key.tenant.clone(),
