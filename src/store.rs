@@ -4,6 +4,8 @@
 
 #[macro_use]
 mod statement;
+#[macro_use]
+mod rows;
 
 pub mod activities;
 pub mod alerts;
@@ -38,7 +40,6 @@ mod connection;
 mod error;
 mod place;
 mod probe;
-mod rows;
 mod schema;
 mod socket;
 mod target;
