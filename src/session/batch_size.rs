@@ -14,7 +14,7 @@ use crate::error::{Error, Outage};
 /// The most that one reader sets aside.
 const MOST_ASIDE: usize = 1000;
 /// For how long it does.
-const ASIDE_FOR: Duration = Duration::minutes(10);
+pub(super) const ASIDE_FOR: Duration = Duration::minutes(10);
 
 /// Rows a batch: halved when one fails, doubled when one works.
 pub(super) struct BatchSize {

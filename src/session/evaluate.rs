@@ -72,6 +72,8 @@ pub struct Evaluated {
 /// Activities, and what the rules must know of them besides.
 struct Page {
     activities: Vec<Activity>,
+    /// More may follow.
+    full: bool,
     trusted: std::collections::HashSet<DeviceKey>,
     first_seen: BTreeMap<UserId, Time>,
 }
@@ -101,9 +103,10 @@ impl Evaluate {
         let (mut shown, mut complete) = (0, false);
         let mut last: Option<Activity> = None;
         while shown < MOST && time.allows() {
-            let Page { activities, trusted, first_seen } =
+            let Page { activities, full, trusted, first_seen } =
                 self.db.within(self.page(wish, last.as_ref())).await?;
-            complete = activities.len() < PAGE as usize;
+            // With none to go on behind, what follows cannot be reached.
+            complete = !full || activities.is_empty();
             shown += activities.len();
             for activity in activities {
                 if last.as_ref().is_none_or(|last| last.user != activity.user) {
@@ -135,11 +138,11 @@ impl Evaluate {
             end: wish.end,
         };
         let mut conn = self.db.acquire().await?;
-        let activities = page(&mut conn, &of, after, PAGE).await?;
+        let (activities, full) = page(&mut conn, &of, after, PAGE).await?;
         let met: BTreeSet<DeviceKey> = activities.iter().filter_map(device_of).collect();
         let trusted = devices::trusted(&mut conn, &met.into_iter().collect::<Vec<_>>()).await?;
         let first_seen = first_seen(&mut conn, &activities).await?;
-        Ok(Page { activities, trusted, first_seen })
+        Ok(Page { activities, full, trusted, first_seen })
     }
 }
 

@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::model::session::State;
-use crate::session::batch_size::{Aside, BatchSize, is_about_rows};
+use crate::session::batch_size::{ASIDE_FOR, Aside, BatchSize, is_about_rows};
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::pool::Database;
@@ -47,8 +47,8 @@ impl Expire {
         match self.db.within(self.attempt(size, &mut first)).await {
             Ok((found, damaged)) => {
                 self.size.grow(size);
-                let kept = damaged.into_iter().all(|id| self.set_aside(id));
-                Ok(found == size as usize && kept)
+                self.set_aside.inc_by(damaged as u64);
+                Ok(found == size as usize)
             }
             Err(error) if self.size.shrink(size, &error) => Ok(true),
             Err(error) => match first.filter(|_| is_about_rows(&error)) {
@@ -61,10 +61,11 @@ impl Expire {
         }
     }
 
-    /// How many sessions were found due, and which of them cannot be read. `first` is the first that was tried.
-    async fn attempt(&self, size: u32, first: &mut Option<Uuid>) -> Result<(usize, Vec<Uuid>)> {
+    /// How many sessions were found due, and how many of them cannot be read; those are put off. `first` is the first
+    /// that was tried.
+    async fn attempt(&self, size: u32, first: &mut Option<Uuid>) -> Result<(usize, usize)> {
         let sweeping = self.db.transaction(async |tx| {
-            let nothing = Ok((0, Vec::new()));
+            let nothing = Ok((0, 0));
             let Some(now) = self.clock.settled() else { return nothing };
             let settled_after = self.touches.settled_after();
             let (before, without) = (now - settled_after, self.aside.at(now));
@@ -84,7 +85,8 @@ impl Expire {
                 }
             }
             changes.write(tx).await?;
-            Ok((found, damaged))
+            sessions::postpone(tx, &damaged, before, before + ASIDE_FOR).await?;
+            Ok((found, damaged.len()))
         });
         Ok(sweeping.await?.answer)
     }

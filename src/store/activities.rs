@@ -1,8 +1,9 @@
 //! `session_activities`: reading the audit trail, and the locks under which reports enter it.
 
 use diesel::SelectableHelper;
+use diesel::dsl::sql;
 use diesel::prelude::{BoolExpressionMethods, ExpressionMethods, QueryDsl};
-use diesel::sql_types::{Array, BigInt, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -80,6 +81,8 @@ pub async fn list(
         .order((a::occurred_at.desc(), a::activity_id.desc()))
         .limit(i64::try_from(page.size + 1).unwrap_or(i64::MAX))
         .into_boxed();
+    // Beyond, a row says nothing that could be read, nor where it stands.
+    query = query.filter(sql::<Bool>("occurred_at < '10000-01-01'"));
     if let Some((at, id)) = page.after {
         // The first condition is what an index can begin at.
         let later = a::occurred_at.lt(at).or(a::activity_id.lt(id));
@@ -104,5 +107,5 @@ pub async fn list(
     if let Some(before) = filter.before {
         query = query.filter(a::occurred_at.lt(before));
     }
-    found::page(page, query.load(conn).await?, |found| found.row().map(ActivityRow::position))
+    found::page(page, query.load(conn).await?, Found::position)
 }

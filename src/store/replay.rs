@@ -10,6 +10,7 @@ use crate::model::activity::Activity;
 use crate::model::ids::{TenantId, UserId};
 use crate::store::Connection;
 use crate::store::rows::activity::ActivityRow;
+use crate::store::rows::found::{Found, sound};
 use crate::store::schema::session_activities;
 
 statement! {
@@ -60,7 +61,8 @@ pub struct Selection<'a> {
     pub end: Time,
 }
 
-/// At most `limit` of them behind `after`: user by user, each user's in the order of time.
+/// At most `limit` of them behind `after`: user by user, each user's in the order of time, without those whose rows make
+/// no sense; and whether more may follow.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -69,18 +71,19 @@ pub async fn page(
     of: &Selection<'_>,
     after: Option<&Activity>,
     limit: i64,
-) -> Result<Vec<Activity>> {
+) -> Result<(Vec<Activity>, bool)> {
     let Selection { tenant, start, end, .. } = *of;
     let tenant = tenant.as_str();
     // Nothing is before the first moment.
     let (at, id) = after.map_or((Time::MIN_UTC, Uuid::nil()), |last| (last.occurred_at, last.id));
     let at = at.max(start - chrono::Duration::microseconds(1));
     let last = after.and_then(|last| last.user.as_ref()).map_or("", UserId::as_str);
-    let rows: Vec<ActivityRow> = match of.user {
+    let rows: Vec<Found<ActivityRow>> = match of.user {
         Some(user) => {
             OfUser::new(tenant, user.as_str(), at, id, start, end, limit).load(conn).await?
         }
         None => OfTenant::new(tenant, last, at, id, start, end, limit).load(conn).await?,
     };
-    rows.into_iter().map(Activity::try_from).collect()
+    let full = i64::try_from(rows.len()).is_ok_and(|read| read >= limit);
+    Ok((sound(rows).0, full))
 }

@@ -14,14 +14,27 @@ pub(super) mod request;
 pub(super) mod revocation;
 pub(super) mod session;
 
+use chrono::{Datelike, Duration};
 use serde::Serializer;
 
+use crate::clock::Time;
 use crate::error::Error;
 use crate::model::ids::UserId;
 
 /// Nonsense in a row, by table and column. It cannot come from this service's own writes.
 pub(super) fn corrupt(table: &str, column: &str, row: impl std::fmt::Display) -> Error {
     Error::Internal(anyhow::anyhow!("{table}.{column} of row {row} holds an impossible value"))
+}
+
+/// True for times that a clock can have told, and from which nothing that is counted leads to an overflow.
+pub(super) fn are_possible(times: impl IntoIterator<Item = Option<Time>>) -> bool {
+    let possible = |at: Time| (1..10_000).contains(&at.year());
+    times.into_iter().flatten().all(possible)
+}
+
+/// True for what the service can have measured, or been told to wait: 0 to 100 years.
+pub(super) fn is_possible(length: Option<Duration>) -> bool {
+    length.is_none_or(|length| (Duration::zero()..=Duration::days(36_525)).contains(&length))
 }
 
 /// `jsonb` of plain data.
@@ -41,10 +54,7 @@ fn hex<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
 }
 
 /// `interval` in microseconds.
-fn interval<S: Serializer>(
-    interval: &Option<chrono::Duration>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
+fn interval<S: Serializer>(interval: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     match interval.and_then(|i| i.num_microseconds()) {
         Some(micros) => serializer.serialize_str(&format!("{micros} microseconds")),
         None => serializer.serialize_none(),

@@ -29,7 +29,9 @@ statement! {
         count(*) FILTER (WHERE suppression = 0 AND resolution = 1),
         count(*) FILTER (WHERE suppression = 0 AND resolution = 2), NULL
     FROM newest WHERE first_seen_at >= ? GROUP BY rule_id
-    UNION ALL SELECT '', count(*), 0, 0, 0, 0, min(first_seen_at) FROM newest"
+    UNION ALL SELECT '', count(*), 0, 0, 0, 0,
+        min(first_seen_at) FILTER (WHERE first_seen_at BETWEEN '1970-01-01' AND '9999-12-31')
+    FROM newest"
 }
 
 /// What became of the incidents of each rule that were seen first at `since` or later, and from when on they

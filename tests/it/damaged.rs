@@ -2,7 +2,7 @@
 //! columns the driver cannot even take.
 
 use chrono::Duration;
-use sessiond::grpc::pb::{alert, session as pb};
+use sessiond::grpc::pb;
 use sessiond::server::Settings;
 use tonic::Code;
 
@@ -15,13 +15,20 @@ use crate::harness::{TestServer, start, start_with, wait};
 use crate::poison::users_of;
 
 /// What is set in `user_sessions`.
-const DAMAGES: [&str; 6] = [
+const DAMAGES: [&str; 12] = [
     "device = '{\"name\": 7}'",
     "audiences = '{NULL}'",
     "step_up_at = 'infinity'",
     "rotated_at = 'infinity'",
     "last_active_at = 'infinity'",
     "absolute_expires_at = 'infinity'",
+    // What the driver takes, and sums cannot bear.
+    "idle_timeout = '290000 years'",
+    "idle_timeout = '170000000 years'",
+    "last_active_at = '262142-12-31 23:59:59.9'",
+    "last_active_at = '4000-01-01 BC'",
+    "renewed_at = '20000-01-01'",
+    "created_at = '4000-01-01 BC'",
 ];
 
 async fn damage(server: &TestServer, user: &str, set: &str) {
@@ -33,7 +40,7 @@ async fn damaged(server: &TestServer) -> Vec<String> {
     server.create("ada").await;
     let mut users = Vec::new();
     for (n, set) in DAMAGES.iter().enumerate() {
-        let user = format!("damaged-{n}");
+        let user = format!("damaged-{n:02}");
         server.create(&user).await;
         damage(server, &user, set).await;
         users.push(user);
@@ -75,6 +82,20 @@ async fn others_expire_though_damaged_ones_are_due_first() {
     server.advance(Duration::hours(2));
     wait::until(async || users_of(&server, "state = 3").await == ["ada", "bob"]).await;
     assert_eq!(users_of(&server, "state = 1").await, users);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn others_expire_behind_thousands_of_damaged_ones() {
+    let server = start().await;
+    let (id, ..) = parts(&server.create("damaged").await);
+    server.copy_session(&id, &server.ids(2500)).await;
+    server.create("ada").await;
+    let damage = "UPDATE user_sessions SET audiences = '{NULL}', sweep_at = created_at
+        WHERE user_id = 'damaged'";
+    server.meddle(damage).await;
+    server.advance(Duration::hours(2));
+    wait::until(async || users_of(&server, "state = 3").await == ["ada"]).await;
+    assert_eq!(users_of(&server, "state = 1").await, ["damaged"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,15 +178,24 @@ async fn other_activities_and_alerts_and_devices_are_listed() {
         }
     };
     let before = activities(50).await;
-    for (n, set) in ["location = '7'", "metadata = '1e400'"].iter().enumerate() {
+    let damages = [
+        "location = '7'",
+        "metadata = '1e400'",
+        "latency = '170000000 years'",
+        "occurred_at = 'infinity'",
+        "occurred_at = '262142-12-31 23:59:59.9'",
+    ];
+    for set in damages {
         server
             .meddle(&format!(
                 "UPDATE session_activities SET {set} WHERE activity_id =
-                (SELECT activity_id FROM session_activities ORDER BY occurred_at OFFSET {n} LIMIT 1)"
+                (SELECT activity_id FROM session_activities WHERE occurred_at < '9999-01-01'
+                    AND location IS NULL AND metadata IS DISTINCT FROM '1e400' AND latency IS NULL
+                ORDER BY occurred_at LIMIT 1)"
             ))
             .await;
     }
-    assert_eq!((activities(50).await, activities(3).await), (before - 2, before - 2));
+    assert_eq!((activities(50).await, activities(1).await), (before - 5, before - 5));
 
     for set in ["notes = '7'", "acknowledged_at = 'infinity'"] {
         let all = server.alerts_of("ada").await.len();
@@ -177,7 +207,7 @@ async fn other_activities_and_alerts_and_devices_are_listed() {
             .await;
         assert_eq!(server.alerts_of("ada").await.len(), all - 1, "{set}");
     }
-    let request = alert::ListAlertsRequest { page_size: 1, ..Default::default() };
+    let request = pb::ListAlertsRequest { page_size: 1, ..Default::default() };
     server.list_alerts(request).await.expect("a page");
 
     server.meddle("UPDATE devices SET last_seen_at = 'infinity' WHERE user_id = 'ada'").await;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{corrupt, from_generation, interval, json, user_or_none};
+use super::{are_possible, corrupt, from_generation, interval, is_possible, json, user_or_none};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::model::activity::{Activity, ActivityKind, Report};
@@ -47,14 +47,7 @@ pub(in crate::store) struct ActivityRow {
     metadata: Option<Value>,
 }
 
-stored!(ActivityRow as session_activities::SqlType: "session_activities" by "activity_id");
-
-impl ActivityRow {
-    /// Where it stands in a list.
-    pub(in crate::store) fn position(&self) -> (Time, Uuid) {
-        (self.occurred_at, self.activity_id)
-    }
-}
+stored!(ActivityRow as session_activities::SqlType: "session_activities" by "activity_id", "occurred_at");
 
 impl From<&Activity> for ActivityRow {
     fn from(activity: &Activity) -> ActivityRow {
@@ -95,6 +88,9 @@ impl TryFrom<ActivityRow> for Activity {
     fn try_from(row: ActivityRow) -> Result<Activity, Error> {
         let id = row.activity_id;
         let bad = |column| move || corrupt("session_activities", column, id);
+        if !are_possible([Some(row.occurred_at)]) || !is_possible(row.latency) {
+            return Err(bad("occurred_at or latency")());
+        }
         let report = row.success.map(|success| -> Result<Report, Error> {
             Ok(Report {
                 name: row.name,

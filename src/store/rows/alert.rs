@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{corrupt, json};
+use super::{are_possible, corrupt, json};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::model::alert::{
@@ -100,6 +100,14 @@ impl TryFrom<AlertRow> for Alert {
     fn try_from(row: AlertRow) -> Result<Alert, Error> {
         let id = row.alert_id;
         let bad = |column| move || corrupt("security_alerts", column, id);
+        let times = [Some(row.first_seen_at), Some(row.last_seen_at), row.acknowledged_at];
+        let more = [row.resolved_at, row.dedup_until, row.suppressed_until];
+        if !are_possible(times.into_iter().chain(more)) {
+            return Err(bad("times")());
+        }
+        if row.revision == i32::MAX || row.occurrence_count == i32::MAX {
+            return Err(bad("revision or occurrence_count")());
+        }
         let mark = |by: Option<String>, at: Option<Time>| Some(Mark { by: by?, at: at? });
         let acknowledged = mark(row.acknowledged_by, row.acknowledged_at);
         let resolved = mark(row.resolved_by, row.resolved_at);

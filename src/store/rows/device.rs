@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{corrupt, json};
+use super::{are_possible, corrupt, json};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::model::device::DeviceType;
@@ -68,6 +68,10 @@ impl TryFrom<DeviceRow> for UserDevice {
     fn try_from(row: DeviceRow) -> Result<UserDevice, Error> {
         let id = row.device_id;
         let bad = |column| move || corrupt("devices", column, id);
+        let times = [row.described_at, row.first_seen_at, row.last_seen_at].map(Some);
+        if !are_possible(times.into_iter().chain([row.revoked_at])) || row.revision == i32::MAX {
+            return Err(bad("times or revision")());
+        }
         let kind = |number: i16| DeviceType::from_number(number.into());
         let place = |place: Option<Value>| place.map(serde_json::from_value).transpose();
         Ok(UserDevice {

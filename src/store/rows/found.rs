@@ -1,12 +1,15 @@
 //! Rows one by one: what makes one of them nonsense says nothing about the others.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use diesel::deserialize::{FromSqlRow, Result as Deserialized};
 use diesel::expression::Selectable;
 use diesel::pg::Pg;
 use diesel::row::{NamedRow, Row};
-use diesel::sql_types::Uuid as SqlUuid;
+use diesel::sql_types::{Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
+use crate::clock::Time;
 use crate::error::{Error, Result};
 use crate::model::page::{Page, PageRequest};
 
@@ -18,11 +21,14 @@ pub(in crate::store) trait Stored {
     const TABLE: &'static str;
     /// The column of its id.
     const ID: &'static str;
+    /// The column of the time by which it is listed, if ids alone do not tell the order.
+    const AT: Option<&'static str>;
 }
 
 /// A row as it was found: its id, and the rest, or why the driver cannot read that.
 pub(in crate::store) struct Found<R> {
     id: Uuid,
+    at: Option<Time>,
     row: Deserialized<R>,
 }
 
@@ -33,7 +39,10 @@ impl<R: Stored> Found<R> {
         R: FromSqlRow<ST, Pg>,
     {
         let id = NamedRow::get::<SqlUuid, Uuid>(row, R::ID)?;
-        Ok(Found { id, row: R::build_from_row(row) })
+        let at = R::AT.and_then(|at| NamedRow::get::<Timestamptz, Time>(row, at).ok());
+        // The driver may panic at a length of very many years.
+        let read = catch_unwind(AssertUnwindSafe(|| R::build_from_row(row)));
+        Ok(Found { id, at, row: read.unwrap_or_else(|_| Err("the driver panicked".into())) })
     }
 
     /// Of the row, however damaged the rest is.
@@ -41,9 +50,9 @@ impl<R: Stored> Found<R> {
         self.id
     }
 
-    /// Its columns; `None` if one of them cannot be read.
-    pub fn row(&self) -> Option<&R> {
-        self.row.as_ref().ok()
+    /// Where it stands in a list by time; `None` for a time that cannot be read.
+    pub fn position(&self) -> Option<(Time, Uuid)> {
+        self.at.zip(Some(self.id))
     }
 
     /// What the row says.
@@ -63,9 +72,16 @@ impl<R: Stored> Found<R> {
 /// `Queryable`.
 macro_rules! stored {
     ($row:ty as $sql:ty: $table:literal by $id:literal) => {
+        stored!($row as $sql: $table by $id, None);
+    };
+    ($row:ty as $sql:ty: $table:literal by $id:literal, $at:literal) => {
+        stored!($row as $sql: $table by $id, Some($at));
+    };
+    ($row:ty as $sql:ty: $table:literal by $id:literal, $at:expr) => {
         impl $crate::store::rows::found::Stored for $row {
             const TABLE: &'static str = $table;
             const ID: &'static str = $id;
+            const AT: Option<&'static str> = $at;
         }
 
         impl diesel::deserialize::FromSqlRow<$sql, diesel::pg::Pg>

@@ -76,6 +76,26 @@ statement! {
 }
 
 statement! {
+    /// Needs nothing of their rows to make sense.
+    Postpone {
+        until: Time as Timestamptz,
+        now: Time as Timestamptz,
+        ids: &'a [Uuid] as Array<SqlUuid>,
+    } -> BigInt,
+    "WITH postponed AS (
+        UPDATE user_sessions s SET sweep_at = ?
+        FROM (
+            SELECT tenant_id, user_id, session_id FROM user_sessions
+            WHERE state = 1 AND sweep_at <= ? ORDER BY sweep_at LIMIT 1000
+        ) due
+        WHERE s.tenant_id = due.tenant_id AND s.user_id = due.user_id
+            AND s.session_id = due.session_id AND s.session_id = ANY (?)
+        RETURNING 1
+    )
+    SELECT count(*) FROM postponed"
+}
+
+statement! {
     /// Sessions of users that are not ended; some may be past a deadline.
     LockLive {
         tenants: &'a [&'a str] as Array<Text>,
@@ -181,6 +201,18 @@ pub async fn lock_due(
     limit: i64,
 ) -> Result<(Vec<Session>, Vec<Uuid>)> {
     Ok(sound(LockDue::new(now, without, limit).load::<Found<SessionRow>>(conn).await?))
+}
+
+/// Has the sweeper look at these sessions at `until`, which are due now and locked. At most 1000 that are due are looked
+/// through.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn postpone(conn: &mut Connection, ids: &[Uuid], now: Time, until: Time) -> Result<()> {
+    if !ids.is_empty() {
+        Postpone::new(until, now, ids).get_result::<i64>(conn).await?;
+    }
+    Ok(())
 }
 
 /// Locks the sessions of these users that are not ended. `users` holds each at most once.

@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::user_device::{Presence, Sighting};
 use crate::store::Connection;
-use crate::store::rows::corrupt;
 use crate::store::rows::found::{Found, sound};
+use crate::store::rows::{are_possible, corrupt, is_possible};
 
 type Columns = (
     Text,
@@ -48,6 +48,10 @@ impl TryFrom<PresenceRow> for Presence {
     fn try_from(row: PresenceRow) -> Result<Presence> {
         let session = row.session_id;
         let bad = |column| corrupt("user_sessions", column, session);
+        let times = [row.last_active_at, row.absolute_expires_at].map(Some);
+        if !are_possible(times) || !is_possible(row.idle_timeout) {
+            return Err(bad("times"));
+        }
         let tenant = TenantId::parse(&row.tenant_id).map_err(|_| bad("tenant_id"))?;
         let user = UserId::parse(&row.user_id).map_err(|_| bad("user_id"))?;
         let location = row.location.map(serde_json::from_value).transpose();
