@@ -1,6 +1,8 @@
 //! Who may do what: the scope that each method needs, and the roles, which are sets of scopes. The one table of
 //! permissions; the server holds it against the descriptors of its services at start.
 
+use crate::error::Result;
+use crate::model::caller::principal::Principal;
 use crate::model::caller::scope::{Scope, Scopes};
 
 /// What a caller needs.
@@ -9,43 +11,104 @@ pub enum Need {
     /// Nothing: credentials are not even looked at.
     Nothing,
     Scope(Scope),
+    /// The first, or one of the others for a request that keeps within it.
+    AnyOf(Scope, &'static [Scope]),
 }
+
+impl Need {
+    /// The scope that permits every request of the method.
+    pub const fn scope(self) -> Option<Scope> {
+        match self {
+            Need::Nothing => None,
+            Need::Scope(scope) | Need::AnyOf(scope, _) => Some(scope),
+        }
+    }
+
+    /// The scopes that permit some requests of the method.
+    pub const fn narrower(self) -> &'static [Scope] {
+        match self {
+            Need::Nothing | Need::Scope(_) => &[],
+            Need::AnyOf(_, narrower) => narrower,
+        }
+    }
+
+    /// By which scope `caller` may call the method; with one of the narrower ones, only what keeps within it.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::NotPermitted`], which names the scope that permits every request.
+    pub fn check(self, caller: &Principal) -> Result<Option<Scope>> {
+        let Some(scope) = self.scope() else { return Ok(None) };
+        let held = self.narrower().iter().find(|narrower| caller.scopes.has(**narrower));
+        match (caller.check_scope(scope), held) {
+            (Err(_), Some(narrower)) => Ok(Some(*narrower)),
+            (permitted, _) => permitted.map(|()| Some(scope)),
+        }
+    }
+
+    /// Checks one request of the method: `keeps_within` says which of the narrower scopes it keeps within.
+    ///
+    /// # Errors
+    /// As [`Need::check`].
+    pub fn check_request(
+        self,
+        caller: &Principal,
+        keeps_within: impl Fn(Scope) -> bool,
+    ) -> Result<()> {
+        let Some(scope) = self.scope() else { return Ok(()) };
+        let mut held = self.narrower().iter().filter(|narrower| caller.scopes.has(**narrower));
+        caller.check_scope(scope).or_else(|error| match held.any(|held| keeps_within(*held)) {
+            true => Ok(()),
+            false => Err(error),
+        })
+    }
+}
+
+const ACCOUNT_READ: &[Scope] = &[Scope::AccountRead];
+const ACCOUNT_WRITE: &[Scope] = &[Scope::AccountWrite];
+const TERMINATE: &[Scope] = &[Scope::SessionTerminateHeld, Scope::AccountWrite];
+const DETECTION: &[Scope] = &[Scope::DetectionWrite];
 
 /// Every method that is served, and what it needs. What is not here is refused.
 pub const METHODS: &[(&str, Need)] = &[
-    ("session.v1.SessionService/CreateSession", Need::Scope(Scope::SessionCreate)),
-    ("session.v1.SessionService/RefreshSession", Need::Scope(Scope::SessionRefresh)),
-    ("session.v1.SessionService/ValidateSession", Need::Scope(Scope::SessionValidate)),
-    ("session.v1.SessionService/ValidateSessions", Need::Scope(Scope::SessionValidate)),
-    ("session.v1.SessionService/ReauthenticateSession", Need::Scope(Scope::SessionReauthenticate)),
-    ("session.v1.SessionService/TerminateSession", Need::Scope(Scope::SessionTerminate)),
-    ("session.v1.SessionService/TerminateSessions", Need::Scope(Scope::SessionTerminateMany)),
-    ("session.v1.SessionService/EraseUser", Need::Scope(Scope::UserErase)),
-    ("session.v1.SessionService/GetSession", Need::Scope(Scope::SessionRead)),
-    ("session.v1.SessionService/ListSessions", Need::Scope(Scope::SessionRead)),
-    ("session.v1.SessionService/UpdateSession", Need::Scope(Scope::SessionUpdate)),
-    ("session.v1.SessionService/WatchSessions", Need::Scope(Scope::SessionWatch)),
-    ("session.v1.SessionService/GetJsonWebKeySet", Need::Scope(Scope::KeyRead)),
-    ("session.v1.SessionService/ListDevices", Need::Scope(Scope::DeviceRead)),
-    ("session.v1.SessionService/GetDevice", Need::Scope(Scope::DeviceRead)),
-    ("session.v1.SessionService/UpdateDevice", Need::Scope(Scope::DeviceWrite)),
-    ("session.v1.SessionService/RevokeDevice", Need::Scope(Scope::DeviceWrite)),
-    ("session.v1.SessionService/GetPolicy", Need::Scope(Scope::PolicyRead)),
-    ("session.v1.SessionService/UpdatePolicy", Need::Scope(Scope::PolicyWrite)),
-    ("session.v1.SessionService/GetSessionStats", Need::Scope(Scope::StatsRead)),
-    ("session.v1.SessionService/RecordActivities", Need::Scope(Scope::ActivityWrite)),
-    ("session.v1.SessionService/ListActivities", Need::Scope(Scope::ActivityRead)),
-    ("session.v1.SessionService/WatchRevocations", Need::Scope(Scope::RevocationWatch)),
-    ("alert.v1.AlertService/ListAlerts", Need::Scope(Scope::AlertRead)),
-    ("alert.v1.AlertService/GetAlert", Need::Scope(Scope::AlertRead)),
-    ("alert.v1.AlertService/GetAlertStats", Need::Scope(Scope::AlertRead)),
-    ("alert.v1.AlertService/ListRules", Need::Scope(Scope::AlertRead)),
-    ("alert.v1.AlertService/EvaluateRules", Need::Scope(Scope::AlertRead)),
-    ("alert.v1.AlertService/WatchAlerts", Need::Scope(Scope::AlertWatch)),
-    ("alert.v1.AlertService/RaiseAlert", Need::Scope(Scope::AlertWrite)),
-    ("alert.v1.AlertService/AcknowledgeAlert", Need::Scope(Scope::AlertWrite)),
-    ("alert.v1.AlertService/ResolveAlert", Need::Scope(Scope::AlertWrite)),
-    ("alert.v1.AlertService/ReopenAlert", Need::Scope(Scope::AlertWrite)),
+    ("sessiond.v1.SessionService/CreateSession", Need::Scope(Scope::SessionCreate)),
+    ("sessiond.v1.SessionService/RefreshSession", Need::Scope(Scope::SessionRefresh)),
+    ("sessiond.v1.SessionService/ValidateSession", Need::Scope(Scope::SessionValidate)),
+    ("sessiond.v1.SessionService/ValidateSessions", Need::Scope(Scope::SessionValidate)),
+    ("sessiond.v1.SessionService/ReauthenticateSession", Need::Scope(Scope::SessionReauthenticate)),
+    (
+        "sessiond.v1.SessionService/TerminateSession",
+        Need::AnyOf(Scope::SessionTerminate, TERMINATE),
+    ),
+    (
+        "sessiond.v1.SessionService/TerminateSessions",
+        Need::AnyOf(Scope::SessionTerminateMany, ACCOUNT_WRITE),
+    ),
+    ("sessiond.v1.SessionService/EraseUser", Need::Scope(Scope::UserErase)),
+    ("sessiond.v1.SessionService/GetSession", Need::AnyOf(Scope::SessionRead, ACCOUNT_READ)),
+    ("sessiond.v1.SessionService/ListSessions", Need::AnyOf(Scope::SessionRead, ACCOUNT_READ)),
+    ("sessiond.v1.SessionService/UpdateSession", Need::AnyOf(Scope::SessionUpdate, ACCOUNT_WRITE)),
+    ("sessiond.v1.SessionService/WatchSessions", Need::Scope(Scope::SessionWatch)),
+    ("sessiond.v1.SessionService/GetJsonWebKeySet", Need::Scope(Scope::KeyRead)),
+    ("sessiond.v1.SessionService/ListDevices", Need::AnyOf(Scope::DeviceRead, ACCOUNT_READ)),
+    ("sessiond.v1.SessionService/GetDevice", Need::AnyOf(Scope::DeviceRead, ACCOUNT_READ)),
+    ("sessiond.v1.SessionService/UpdateDevice", Need::AnyOf(Scope::DeviceWrite, ACCOUNT_WRITE)),
+    ("sessiond.v1.SessionService/RevokeDevice", Need::AnyOf(Scope::DeviceWrite, ACCOUNT_WRITE)),
+    ("sessiond.v1.SessionService/GetPolicy", Need::Scope(Scope::PolicyRead)),
+    ("sessiond.v1.SessionService/UpdatePolicy", Need::AnyOf(Scope::PolicyWrite, DETECTION)),
+    ("sessiond.v1.SessionService/GetSessionStats", Need::Scope(Scope::StatsRead)),
+    ("sessiond.v1.SessionService/RecordActivities", Need::Scope(Scope::ActivityWrite)),
+    ("sessiond.v1.SessionService/ListActivities", Need::Scope(Scope::ActivityRead)),
+    ("sessiond.v1.SessionService/WatchRevocations", Need::Scope(Scope::RevocationWatch)),
+    ("sessiond.v1.AlertService/ListAlerts", Need::Scope(Scope::AlertRead)),
+    ("sessiond.v1.AlertService/GetAlert", Need::Scope(Scope::AlertRead)),
+    ("sessiond.v1.AlertService/GetAlertStats", Need::Scope(Scope::AlertRead)),
+    ("sessiond.v1.AlertService/ListRules", Need::Scope(Scope::AlertRead)),
+    ("sessiond.v1.AlertService/EvaluateRules", Need::Scope(Scope::AlertRead)),
+    ("sessiond.v1.AlertService/WatchAlerts", Need::Scope(Scope::AlertWatch)),
+    ("sessiond.v1.AlertService/RaiseAlert", Need::Scope(Scope::AlertWrite)),
+    ("sessiond.v1.AlertService/AcknowledgeAlert", Need::Scope(Scope::AlertWrite)),
+    ("sessiond.v1.AlertService/ResolveAlert", Need::Scope(Scope::AlertWrite)),
+    ("sessiond.v1.AlertService/ReopenAlert", Need::Scope(Scope::AlertWrite)),
     // Asked by load balancers, which have no credentials.
     ("grpc.health.v1.Health/Check", Need::Nothing),
     ("grpc.health.v1.Health/Watch", Need::Nothing),
@@ -84,21 +147,25 @@ macro_rules! roles {
 }
 
 roles! {
-    /// Lets users through: validates and refreshes, by calls or by itself.
+    /// Lets users through: validates and refreshes, by calls or by itself, and logs out who shows a token.
     Gateway = "gateway": &[
-        Scope::SessionValidate, Scope::SessionRefresh, Scope::ActivityWrite, Scope::RevocationWatch,
-        Scope::KeyRead,
+        Scope::SessionValidate, Scope::SessionRefresh, Scope::SessionTerminateHeld,
+        Scope::ActivityWrite, Scope::RevocationWatch, Scope::KeyRead,
     ],
-    /// Knows who the user is.
+    /// Knows who the user is: logs in and out, everywhere else too, and settles conflicts.
     Login = "login": &[
         Scope::SessionCreate, Scope::SessionReauthenticate, Scope::SessionRefresh,
-        Scope::ActivityWrite,
+        Scope::SessionTerminateHeld, Scope::AccountRead, Scope::AccountWrite, Scope::ActivityWrite,
     ],
+    /// Pages where users see their own sessions and devices.
+    Account = "account": &[Scope::AccountRead, Scope::AccountWrite],
     /// Helps users with their sessions.
     Support = "support": &[Scope::SessionRead, Scope::DeviceRead, Scope::SessionTerminate],
-    /// Works on alerts.
+    /// Works on alerts: sees and ends what they name, and tunes the rules.
     Security = "security": &[
         Scope::AlertRead, Scope::AlertWatch, Scope::AlertWrite, Scope::ActivityRead,
+        Scope::SessionRead, Scope::SessionTerminate, Scope::DeviceRead, Scope::AccountWrite,
+        Scope::PolicyRead, Scope::DetectionWrite,
     ],
     Admin = "admin": Scope::ALL,
 }

@@ -44,13 +44,15 @@ pub struct Standing {
     pub caller: Caller,
     admission: Admission,
     credentials: Credentials,
-    scope: Scope,
+    need: Need,
 }
 
 impl Standing {
     /// Waits until the caller may not do this any more; says why. For streams.
     pub async fn lost(self) -> Status {
-        self.admission.lost(self.caller, self.credentials, self.scope).await.into()
+        // A stream is of a method that one scope permits.
+        let scope = self.need.scope().unwrap_or(Scope::KeyAdmin);
+        self.admission.lost(self.caller, self.credentials, scope).await.into()
     }
 }
 
@@ -102,10 +104,10 @@ where
     fn call(&mut self, request: Request<A>) -> Self::Future {
         #[cfg(debug_assertions)]
         let request = straightened(request);
-        let scope = match self.layer.table.need(request.uri().path()) {
+        let need = match self.layer.table.need(request.uri().path()) {
             None => return refuse(Status::unimplemented("there is no such method")),
             Some(Need::Nothing) => return Box::pin(self.inner.call(request)),
-            Some(Need::Scope(scope)) => scope,
+            Some(need) => need,
         };
         let credentials = match credentials::of(&request) {
             Ok(credentials) => credentials,
@@ -114,7 +116,7 @@ where
         let AuthLayer { admission, rates, .. } = self.layer.clone();
         match admission.admit_now(&credentials) {
             Some(Ok(caller)) => {
-                let standing = Standing { caller, admission, credentials, scope };
+                let standing = Standing { caller, admission, credentials, need };
                 pass(&mut self.inner, request, standing, &rates)
             }
             Some(Err(error)) => refuse(error.into()),
@@ -127,7 +129,7 @@ where
                         Ok(caller) => caller,
                         Err(error) => return Ok(Status::from(error).into_http()),
                     };
-                    let standing = Standing { caller, admission, credentials, scope };
+                    let standing = Standing { caller, admission, credentials, need };
                     pass(&mut inner, request, standing, &rates).await
                 })
             }
@@ -148,19 +150,22 @@ where
     S::Error: Send + 'static,
     B: Default + Send + 'static,
 {
-    let entry = audit::Entry::begin(&mut request, &standing.caller, standing.scope);
+    let Standing { caller, need, .. } = &standing;
+    let permitted = need.check(caller);
+    let is_narrow = matches!(&permitted, Ok(scope) if *scope != need.scope());
+    let entry =
+        need.scope().and_then(|scope| audit::Entry::begin(&mut request, caller, scope, is_narrow));
     let note = |response: &Response<B>| {
         if let Some(entry) = entry {
             entry.end(response.headers());
         }
     };
-    let Standing { caller, scope, .. } = &standing;
     // Whoever is anonymous is everybody at once, where callers are open.
     let count = || match caller.name.as_str() {
         ANONYMOUS => Ok(()),
         name => rates.count(name, request.uri().path()),
     };
-    if let Err(error) = caller.check_scope(*scope).and_then(|()| count()) {
+    if let Err(error) = permitted.and_then(|_| count()) {
         let response = Status::from(error).into_http();
         note(&response);
         return Box::pin(std::future::ready(Ok(response)));

@@ -3,6 +3,7 @@
 mod config;
 pub(crate) mod grpcurl;
 mod markdown;
+mod roles;
 
 use std::process::Command;
 
@@ -13,6 +14,12 @@ use crate::harness::start_on;
 use markdown::{Block, blocks};
 
 const README: &str = include_str!("../../README.md");
+/// Pages with shell blocks besides it.
+const PAGES: [&str; 3] = [
+    include_str!("../../docs/CALLERS.md"),
+    include_str!("../../docs/KEYS.md"),
+    include_str!("../../docs/POSTGRES.md"),
+];
 const TOUR: &str = "The life of a session";
 /// Where `sessiond serve` listens by default.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
@@ -47,7 +54,8 @@ async fn the_tour_prints_what_it_shows() {
 #[test]
 fn every_shell_block_begins_with_a_known_command() {
     const KNOWN: [&str; 7] = ["cargo", "echo", "field()", "grpcurl", "mktemp)", "openssl", "until"];
-    let shell: Vec<Block> = blocks(README).into_iter().filter(|b| b.language == "sh").collect();
+    let pages = std::iter::once(README).chain(PAGES);
+    let shell: Vec<Block> = pages.flat_map(blocks).filter(|b| b.language == "sh").collect();
     assert!(shell.len() > 10, "the README has {} shell blocks", shell.len());
     for block in shell {
         // Past `name=$(`, to the command whose answer is kept.

@@ -19,6 +19,8 @@ pub(super) struct Entry {
     method: String,
     id: String,
     tenant: Tenant,
+    /// Only if it is refused.
+    is_narrow: bool,
 }
 
 /// The tenant that a call is for, once its handler has read the request.
@@ -34,8 +36,14 @@ impl Tenant {
 }
 
 impl Entry {
-    /// `None` for a call that nobody need know of.
-    pub fn begin<A>(request: &mut Request<A>, caller: &Caller, scope: Scope) -> Option<Entry> {
+    /// `None` for a call that nobody need know of. `scope` permits every request of the method; a caller with a narrower
+    /// one is logged where it goes beyond that.
+    pub fn begin<A>(
+        request: &mut Request<A>,
+        caller: &Caller,
+        scope: Scope,
+        is_narrow: bool,
+    ) -> Option<Entry> {
         if !scope.is_administrative() {
             return None;
         }
@@ -46,6 +54,7 @@ impl Entry {
             method: method(request),
             id: id(request),
             tenant,
+            is_narrow,
         })
     }
 
@@ -53,6 +62,9 @@ impl Entry {
     pub fn end(self, headers: &HeaderMap) {
         let status = Status::from_header_map(headers);
         let code = status.as_ref().map_or(Code::Ok, Status::code);
+        if self.is_narrow && code != Code::PermissionDenied {
+            return;
+        }
         let tenant = self.tenant.0.get().map(String::as_str).unwrap_or_default();
         tracing::info!(
             target: "audit",

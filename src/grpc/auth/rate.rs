@@ -78,8 +78,8 @@ fn row(quota: Quota) -> Row {
 mod tests {
     use super::*;
 
-    const VALIDATE: &str = "/session.v1.SessionService/ValidateSession";
-    const CREATE: &str = "/session.v1.SessionService/CreateSession";
+    const VALIDATE: &str = "/sessiond.v1.SessionService/ValidateSession";
+    const CREATE: &str = "/sessiond.v1.SessionService/CreateSession";
 
     #[test]
     fn a_principal_has_a_bucket_for_each_method() {

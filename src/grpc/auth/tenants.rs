@@ -5,9 +5,10 @@ use tonic::{Request, Status};
 
 use super::audit::Tenant;
 use crate::error::{Error, Result, Violation};
-use crate::grpc::pb::session::terminate_session_request::Target;
-use crate::grpc::pb::{alert, session};
+use crate::grpc::pb;
+use crate::grpc::pb::terminate_session_request::Target;
 use crate::model::caller::principal::Principal;
+use crate::model::caller::scope::Scope;
 use crate::model::ids::DEFAULT_TENANT;
 
 /// A request that may name a tenant.
@@ -18,6 +19,11 @@ pub trait Tenanted {
     /// The field; `None` if what holds it is not there.
     fn tenant(&mut self) -> Option<&mut String>;
 
+    /// True if it asks for no more than a narrower scope of its method permits.
+    fn keeps_within(&self, _narrower: Scope) -> bool {
+        false
+    }
+
     /// False if what it is about names its tenant itself.
     fn needs_tenant(&self) -> bool {
         true
@@ -27,15 +33,16 @@ pub trait Tenanted {
 /// The message of a request, its tenant settled.
 ///
 /// # Errors
-/// `PERMISSION_DENIED` for another's tenant, `INVALID_ARGUMENT` if none is named and it could be several.
+/// `PERMISSION_DENIED` for another's tenant, or for what does not keep within a narrower scope, `INVALID_ARGUMENT` if none is named and it could be several.
 pub fn tenanted<T: Tenanted>(request: Request<T>) -> Result<T, Status> {
-    let (caller, entry) = (super::caller(&request), request.extensions().get().cloned());
+    let (standing, entry) = (super::standing(&request), request.extensions().get().cloned());
     let mut message = request.into_inner();
-    let settled = settle(&caller, &mut message);
+    let settled = settle(&standing.caller, &mut message);
     if let (Some(entry), Some(tenant)) = (entry, message.tenant()) {
         let tenant = if tenant.is_empty() { DEFAULT_TENANT } else { tenant };
         Tenant::note(&entry, tenant);
     }
+    standing.need.check_request(&standing.caller, |scope| message.keeps_within(scope))?;
     settled.map(|()| message).map_err(Status::from)
 }
 
@@ -69,46 +76,97 @@ macro_rules! tenanted {
 }
 
 tenanted! {
-    session::CreateSessionRequest,
-    session::ReauthenticateSessionRequest,
-    session::TerminateSessionsRequest,
-    session::EraseUserRequest,
-    session::GetSessionRequest,
-    session::ListSessionsRequest,
-    session::UpdateSessionRequest,
-    session::WatchSessionsRequest,
-    session::GetDeviceRequest,
-    session::ListDevicesRequest,
-    session::UpdateDeviceRequest,
-    session::RevokeDeviceRequest,
-    session::GetPolicyRequest,
-    session::GetSessionStatsRequest,
-    session::RecordActivitiesRequest,
-    session::ListActivitiesRequest,
-    session::WatchRevocationsRequest,
-    alert::ListAlertsRequest,
-    alert::GetAlertRequest,
-    alert::GetAlertStatsRequest,
-    alert::ListRulesRequest,
-    alert::EvaluateRulesRequest,
-    alert::WatchAlertsRequest,
-    alert::RaiseAlertRequest,
-    alert::AcknowledgeAlertRequest,
-    alert::ResolveAlertRequest,
-    alert::ReopenAlertRequest,
+    pb::CreateSessionRequest,
+    pb::ReauthenticateSessionRequest,
+    pb::EraseUserRequest,
+    pb::WatchSessionsRequest,
+    pb::GetPolicyRequest,
+    pb::GetSessionStatsRequest,
+    pb::RecordActivitiesRequest,
+    pb::ListActivitiesRequest,
+    pb::WatchRevocationsRequest,
+    pb::ListAlertsRequest,
+    pb::GetAlertRequest,
+    pb::GetAlertStatsRequest,
+    pb::ListRulesRequest,
+    pb::EvaluateRulesRequest,
+    pb::WatchAlertsRequest,
+    pb::RaiseAlertRequest,
+    pb::AcknowledgeAlertRequest,
+    pb::ResolveAlertRequest,
+    pb::ReopenAlertRequest,
 }
 
-impl Tenanted for session::UpdatePolicyRequest {
+/// Lists the messages with a field `tenant_id` that are about one user if a text is not empty.
+macro_rules! of_user {
+    ($($message:ty: $user:expr),+ $(,)?) => {
+        $(impl Tenanted for $message {
+            fn tenant(&mut self) -> Option<&mut String> {
+                Some(&mut self.tenant_id)
+            }
+
+            fn keeps_within(&self, narrower: Scope) -> bool {
+                let user: fn(&$message) -> &str = $user;
+                is_of_user(narrower, user(self))
+            }
+        })+
+    };
+}
+
+fn is_of_user(narrower: Scope, user: &str) -> bool {
+    matches!(narrower, Scope::AccountRead | Scope::AccountWrite) && !user.is_empty()
+}
+
+fn filtered(filter: Option<&pb::SessionFilter>) -> &str {
+    filter.map_or("", |filter| &filter.user_id)
+}
+
+of_user! {
+    pb::GetSessionRequest: |request| &request.user_id,
+    pb::ListSessionsRequest: |request| filtered(request.filter.as_ref()),
+    pb::UpdateSessionRequest: |request| &request.user_id,
+    pb::TerminateSessionsRequest: |request| filtered(request.filter.as_ref()),
+    pb::GetDeviceRequest: |request| &request.user_id,
+    pb::ListDevicesRequest: |request| &request.user_id,
+    pb::UpdateDeviceRequest: |request| &request.user_id,
+    pb::RevokeDeviceRequest: |request| &request.user_id,
+}
+
+impl Tenanted for pb::UpdatePolicyRequest {
     const FIELD: &'static str = "policy.tenant_id";
+
+    fn keeps_within(&self, narrower: Scope) -> bool {
+        let Some(policy) = &self.policy else { return false };
+        let paths = self.update_mask.as_ref().map_or(&[][..], |mask| &mask.paths);
+        let is_detection = |path: &String| path == "detection" || path.starts_with("detection.");
+        // Without a mask, what is populated.
+        let alone = || {
+            *policy
+                == pb::Policy {
+                    tenant_id: policy.tenant_id.clone(),
+                    client_id: policy.client_id.clone(),
+                    detection: policy.detection.clone(),
+                    etag: policy.etag.clone(),
+                    ..pb::Policy::default()
+                }
+        };
+        narrower == Scope::DetectionWrite
+            && if paths.is_empty() { alone() } else { paths.iter().all(is_detection) }
+    }
 
     fn tenant(&mut self) -> Option<&mut String> {
         self.policy.as_mut().map(|policy| &mut policy.tenant_id)
     }
 }
 
-impl Tenanted for session::TerminateSessionRequest {
+impl Tenanted for pb::TerminateSessionRequest {
     fn tenant(&mut self) -> Option<&mut String> {
         Some(&mut self.tenant_id)
+    }
+
+    fn keeps_within(&self, narrower: Scope) -> bool {
+        let held = narrower == Scope::SessionTerminateHeld && !self.needs_tenant();
+        held || is_of_user(narrower, &self.user_id)
     }
 
     fn needs_tenant(&self) -> bool {

@@ -32,6 +32,8 @@ scopes! {
     SessionUpdate = "session.update",
     SessionWatch = "session.watch",
     SessionTerminate = "session.terminate",
+    /// Only the session whose token the caller shows.
+    SessionTerminateHeld = "session.terminate_held",
     /// By a filter, not one by one.
     SessionTerminateMany = "session.terminate_many",
     SessionReauthenticate = "session.reauthenticate",
@@ -51,6 +53,12 @@ scopes! {
     KeyAdmin = "key.admin",
     UserErase = "user.erase",
     RevocationWatch = "revocation.watch",
+    /// Sessions and devices of one user a call.
+    AccountRead = "account.read",
+    /// The same; it may end them too.
+    AccountWrite = "account.write",
+    /// Of a policy, what it says of detection.
+    DetectionWrite = "detection.write",
 }
 
 impl Scope {
@@ -68,6 +76,7 @@ impl Scope {
             | Scope::AlertWrite
             | Scope::PolicyWrite
             | Scope::KeyAdmin
+            | Scope::DetectionWrite
             | Scope::UserErase => true,
             Scope::SessionCreate
             | Scope::SessionValidate
@@ -79,7 +88,10 @@ impl Scope {
             | Scope::PolicyRead
             | Scope::StatsRead
             | Scope::KeyRead
-            | Scope::RevocationWatch => false,
+            | Scope::RevocationWatch
+            | Scope::SessionTerminateHeld
+            | Scope::AccountRead
+            | Scope::AccountWrite => false,
         }
     }
 }

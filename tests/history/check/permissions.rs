@@ -18,7 +18,7 @@ pub fn check(history: &History, judge: &mut Judge) {
     for (at, op) in history.ops.iter().enumerate() {
         match (need(op), op.role) {
             (None, _) => odd_path(judge, &made, at, op),
-            (Some(Need::Scope(scope)), Some(role)) => of_role(judge, at, op, role, scope),
+            (Some(need), Some(role)) => of_role(judge, at, op, role, need),
             _ => {}
         }
     }
@@ -43,7 +43,11 @@ fn need(op: &Op) -> Option<Need> {
     METHODS.iter().find(|(name, _)| is_it(name)).map(|(_, need)| *need)
 }
 
-fn of_role(judge: &mut Judge, at: usize, op: &Op, role: Role, scope: Scope) {
+fn of_role(judge: &mut Judge, at: usize, op: &Op, role: Role, need: Need) {
+    let Some(scope) = need.scope() else { return };
+    // With a narrower scope it depends on the request; an empty one keeps within none.
+    let is_narrow = need.narrower().iter().any(|scope| role.scopes().has(*scope));
+    let is_empty = matches!(op.what, What::Probe { .. });
     let (code, reason) = match &op.outcome {
         Outcome::Unknown(_) => return,
         Outcome::No(code, reason) => (*code, &**reason),
@@ -52,7 +56,7 @@ fn of_role(judge: &mut Judge, at: usize, op: &Op, role: Role, scope: Scope) {
     if role.scopes().has(scope) {
         let refused = code == Code::PermissionDenied || reason == "CALLER_UNAUTHENTICATED";
         judge.holds("I15 permitted", !refused, || (format!("{} may do it", role.name()), vec![at]));
-    } else {
+    } else if !is_narrow || is_empty {
         let denied = code == Code::PermissionDenied && op.is_denied();
         judge.holds("I15 denied", denied, || (format!("{} may not do it", role.name()), vec![at]));
     }
@@ -71,16 +75,18 @@ fn scopes(of: i16) -> Option<&'static [Scope]> {
         kind::CREATED => &[Scope::SessionCreate],
         kind::REFRESHED => &[Scope::SessionRefresh],
         kind::REAUTHENTICATED => &[Scope::SessionReauthenticate],
-        kind::SESSION_UPDATED => &[Scope::SessionUpdate],
-        kind::DEVICE_UPDATED | kind::DEVICE_REVOKED => &[Scope::DeviceWrite],
-        kind::POLICY_UPDATED => &[Scope::PolicyWrite],
+        kind::SESSION_UPDATED => &[Scope::SessionUpdate, Scope::AccountWrite],
+        kind::DEVICE_UPDATED | kind::DEVICE_REVOKED => &[Scope::DeviceWrite, Scope::AccountWrite],
+        kind::POLICY_UPDATED => &[Scope::PolicyWrite, Scope::DetectionWrite],
         kind::ALERT_ACKNOWLEDGED | kind::ALERT_RESOLVED | kind::ALERT_REOPENED => {
             &[Scope::AlertWrite]
         }
         // Whoever creates a session may choose others to end for it.
         kind::TERMINATED => &[
             Scope::SessionTerminate,
+            Scope::SessionTerminateHeld,
             Scope::SessionTerminateMany,
+            Scope::AccountWrite,
             Scope::DeviceWrite,
             Scope::AlertWrite,
             Scope::SessionCreate,

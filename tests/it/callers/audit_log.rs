@@ -5,8 +5,8 @@ use serde_json::Value;
 use sessiond::caller::manage::Manage;
 use sessiond::caller::permissions::Role;
 use sessiond::clock::Clock;
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::session_service_client::SessionServiceClient;
 use sessiond::store::pool::Database;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
@@ -63,6 +63,9 @@ async fn administrative_calls_are_logged_with_who_called_and_others_are_not() {
     assert_eq!(odd.expect_err("a refusal").code(), Code::InvalidArgument);
     let denied = as_(&login).get_session(named(get("", &session_id), "call-4")).await;
     assert_eq!(denied.expect_err("a refusal").code(), Code::PermissionDenied);
+    // What a narrower scope permits is no administrative call.
+    let own = pb::GetSessionRequest { user_id: "ada".to_owned(), ..get("", &session_id) };
+    as_(&login).get_session(named(own, "call-6")).await.expect("a session");
     let refresh = pb::RefreshSessionRequest { refresh_token: refresh, client: None };
     as_(&login).refresh_session(named(refresh, "call-5")).await.expect("a successor");
 
@@ -78,14 +81,14 @@ async fn administrative_calls_are_logged_with_who_called_and_others_are_not() {
                 .map(|field| line[field].as_str().expect("text"))
         })
         .collect();
-    let method = "/session.v1.SessionService/GetSession";
+    let method = "/sessiond.v1.SessionService/GetSession";
     assert_eq!(
         said,
         [
             ["call-1", "support", method, "default", "Ok"],
             ["call-2", "support", method, "other", "NotFound"],
             ["call-3", "support", method, r#"a\u{1b}[31m\n\"b"#, "InvalidArgument"],
-            ["call-4", "login", method, "", "PermissionDenied"],
+            ["call-4", "login", method, "default", "PermissionDenied"],
         ]
     );
     for secret in [&access, &support[21..].to_owned(), &login[21..].to_owned()] {

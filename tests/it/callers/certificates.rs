@@ -3,12 +3,12 @@
 use rcgen::SanType;
 use rustls::version::{TLS12, TLS13};
 use sessiond::caller::permissions::{Need, Role};
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-use super::{bodies, changes, denied, methods, need};
+use super::{bodies, changes, denied, methods, need, permits, well_formed};
 use crate::harness::callers::{authenticated, grant};
 use crate::harness::calls::reason;
 use crate::harness::pki::{Authority, Files, Leaf, channel, client_config, dns, uri};
@@ -45,18 +45,16 @@ async fn a_certificate_opens_what_its_principal_may_and_a_nameless_one_nothing()
     for role in Role::ALL {
         let leaf = clients.client(&[uri(&name(*role))]);
         show(&mut server, &authority, Some(&leaf));
-        let open = methods().into_iter().find(|method| match need(method) {
-            Need::Scope(scope) => role.scopes().has(scope),
-            Need::Nothing => false,
-        });
-        let open = open.expect("a role is for something");
-        wait::until(async || denied(server.call(&open, Vec::new(), None).await).is_none()).await;
+        let may = |method: &String| permits(role.scopes(), method, false) == Some(true);
+        let open = methods().into_iter().find(may).expect("a role is for something");
+        let body = || well_formed(&open);
+        wait::until(async || denied(server.call(&open, body(), None).await).is_none()).await;
         for method in methods() {
-            let Need::Scope(scope) = need(&method) else { continue };
             for body in bodies(&method) {
+                let Some(may) = permits(role.scopes(), &method, body.is_empty()) else { continue };
                 let refused = denied(server.call(&method, body, None).await);
-                let expected = (!role.scopes().has(scope))
-                    .then(|| (Code::PermissionDenied, "CALLER_NOT_PERMITTED".to_owned()));
+                let expected =
+                    (!may).then(|| (Code::PermissionDenied, "CALLER_NOT_PERMITTED".to_owned()));
                 assert_eq!(refused, expected, "{role:?} {method}");
             }
         }
@@ -105,7 +103,7 @@ async fn what_nobody_vouches_for_calls_nothing() {
         .expect("a principal");
     let good = clients.client(&admin);
     show(&mut server, &authority, Some(&good));
-    let ping = "session.v1.SessionService/GetJsonWebKeySet";
+    let ping = "sessiond.v1.SessionService/GetJsonWebKeySet";
     wait::until(async || server.call(ping, Vec::new(), None).await.is_ok()).await;
     for (what, leaf) in [
         ("another authority", Authority::new("clients").client(&admin)),
@@ -130,7 +128,7 @@ async fn a_certificate_and_a_key_name_the_same_principal() {
     let of_gateway = server.key(&gateway, &grant(Role::Gateway, &["*"])).await.text;
     let of_login = server.key(&login, &grant(Role::Login, &["*"])).await.text;
     show(&mut server, &authority, Some(&clients.client(&[uri(&gateway)])));
-    let method = "session.v1.SessionService/ValidateSession";
+    let method = "sessiond.v1.SessionService/ValidateSession";
     assert_eq!(denied(server.call(method, Vec::new(), Some(&of_gateway)).await), None);
     let refused = denied(server.call(method, Vec::new(), Some(&of_login)).await);
     assert_eq!(refused, Some((Code::Unauthenticated, "CALLER_UNAUTHENTICATED".to_owned())));

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use prost::Message;
 use sessiond::caller::permissions::Role;
-use sessiond::grpc::pb::{alert, session as pb};
+use sessiond::grpc::pb;
 use tonic::{Code, Status};
 
 use super::well_formed::{About, NOTHING, of};
@@ -50,14 +50,14 @@ async fn world() -> World {
         ..Default::default()
     };
     sessions.erase_user(erase).await.expect("nobody left");
-    let raise = alert::RaiseAlertRequest {
+    let raise = pb::RaiseAlertRequest {
         tenant_id: "b".to_owned(),
         user_id: "ada".to_owned(),
         rule_id: "found_elsewhere".to_owned(),
         title: "Found elsewhere".to_owned(),
         dedup_key: "1".to_owned(),
-        category: alert::Category::Other.into(),
-        severity: alert::Severity::Low.into(),
+        category: pb::Category::Other.into(),
+        severity: pb::Severity::Low.into(),
         ..Default::default()
     };
     let raised = alerts.raise_alert(raise).await.expect("an alert").into_inner();

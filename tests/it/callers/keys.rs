@@ -18,7 +18,7 @@ use crate::secrets::dump;
 const DAY: Duration = Duration::from_secs(86_400);
 /// Long enough for a machine that is busy with other tests.
 const BOUND: Duration = Duration::from_secs(3);
-const KEYS: &str = "session.v1.SessionService/GetJsonWebKeySet";
+const KEYS: &str = "sessiond.v1.SessionService/GetJsonWebKeySet";
 /// Ends the connections on which revocations are followed.
 const KILL_FEEDS: &str =
     "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity

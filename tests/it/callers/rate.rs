@@ -9,8 +9,8 @@ use crate::harness::callers::{authenticated, grant};
 use crate::harness::calls::reason;
 use crate::harness::{start_with, wait};
 
-const LIST: &str = "session.v1.SessionService/ListSessions";
-const STATS: &str = "session.v1.SessionService/GetSessionStats";
+const LIST: &str = "sessiond.v1.SessionService/ListSessions";
+const STATS: &str = "sessiond.v1.SessionService/GetSessionStats";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_principal_that_calls_too_often_waits_and_others_do_not() {

@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use sessiond::caller::manage::Grant;
 use sessiond::caller::permissions::Role;
-use sessiond::grpc::pb::{alert, session as pb};
+use sessiond::grpc::pb;
 use sessiond::server::Settings;
 use tonic::{Code, Status, Streaming};
 
@@ -26,7 +26,7 @@ fn bounded(settings: &mut Settings) {
 /// One stream of each kind.
 struct Open {
     sessions: Streaming<pb::WatchSessionsResponse>,
-    alerts: Streaming<alert::WatchAlertsResponse>,
+    alerts: Streaming<pb::WatchAlertsResponse>,
     revocations: Streaming<pb::WatchRevocationsResponse>,
     answers: Streaming<pb::ValidateSessionsResponse>,
     /// Keeps the questions open.
@@ -47,7 +47,7 @@ async fn open(server: &TestServer, key: &str) -> Open {
             .expect("a watch")
             .into_inner(),
         alerts: alerts
-            .watch_alerts(alert::WatchAlertsRequest::default())
+            .watch_alerts(pb::WatchAlertsRequest::default())
             .await
             .expect("a watch")
             .into_inner(),

@@ -2,7 +2,7 @@
 
 use sessiond::caller::manage::Grant;
 use sessiond::caller::permissions::{Need, Role};
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tonic::Code;
 
 use super::well_formed::{About, NOTHING, of};

@@ -1,7 +1,7 @@
 //! A request in order for every method, about things that are not there.
 
 use prost::Message;
-use sessiond::grpc::pb::{alert, session as pb};
+use sessiond::grpc::pb;
 
 use crate::harness::requests::NOBODY;
 
@@ -132,21 +132,19 @@ pub fn of(method: &str, about: About) -> Vec<u8> {
         "WatchRevocations" => {
             pb::WatchRevocationsRequest { tenant_id, ..Default::default() }.encode_to_vec()
         }
-        "ListAlerts" => {
-            alert::ListAlertsRequest { tenant_id, ..Default::default() }.encode_to_vec()
-        }
-        "GetAlert" => alert::GetAlertRequest { tenant_id, alert_id }.encode_to_vec(),
+        "ListAlerts" => pb::ListAlertsRequest { tenant_id, ..Default::default() }.encode_to_vec(),
+        "GetAlert" => pb::GetAlertRequest { tenant_id, alert_id }.encode_to_vec(),
         "GetAlertStats" => {
-            alert::GetAlertStatsRequest { tenant_id, ..Default::default() }.encode_to_vec()
+            pb::GetAlertStatsRequest { tenant_id, ..Default::default() }.encode_to_vec()
         }
-        "ListRules" => alert::ListRulesRequest { tenant_id }.encode_to_vec(),
+        "ListRules" => pb::ListRulesRequest { tenant_id }.encode_to_vec(),
         "EvaluateRules" => {
             let new_device =
                 Some(pb::PlainRule { mode: pb::RuleMode::Alert.into(), ..Default::default() });
             let detection = Some(pb::DetectionPolicy { new_device, ..Default::default() });
             let start_time = Some(prost_types::Timestamp { seconds: 1_773_400_000, nanos: 0 });
             let end_time = Some(prost_types::Timestamp { seconds: 1_773_480_000, nanos: 0 });
-            alert::EvaluateRulesRequest {
+            pb::EvaluateRulesRequest {
                 tenant_id,
                 detection,
                 start_time,
@@ -155,31 +153,29 @@ pub fn of(method: &str, about: About) -> Vec<u8> {
             }
             .encode_to_vec()
         }
-        "WatchAlerts" => {
-            alert::WatchAlertsRequest { tenant_id, ..Default::default() }.encode_to_vec()
-        }
-        "RaiseAlert" => alert::RaiseAlertRequest {
+        "WatchAlerts" => pb::WatchAlertsRequest { tenant_id, ..Default::default() }.encode_to_vec(),
+        "RaiseAlert" => pb::RaiseAlertRequest {
             tenant_id,
             user_id,
             rule_id: "found_elsewhere".to_owned(),
             title: "Found elsewhere".to_owned(),
             dedup_key: "1".to_owned(),
-            category: alert::Category::Other.into(),
-            severity: alert::Severity::Low.into(),
+            category: pb::Category::Other.into(),
+            severity: pb::Severity::Low.into(),
             ..Default::default()
         }
         .encode_to_vec(),
         "AcknowledgeAlert" => {
-            alert::AcknowledgeAlertRequest { tenant_id, alert_id, ..Default::default() }
+            pb::AcknowledgeAlertRequest { tenant_id, alert_id, ..Default::default() }
                 .encode_to_vec()
         }
         "ResolveAlert" => {
-            let resolution = alert::Resolution::Benign.into();
-            alert::ResolveAlertRequest { tenant_id, alert_id, resolution, ..Default::default() }
+            let resolution = pb::Resolution::Benign.into();
+            pb::ResolveAlertRequest { tenant_id, alert_id, resolution, ..Default::default() }
                 .encode_to_vec()
         }
         "ReopenAlert" => {
-            alert::ReopenAlertRequest { tenant_id, alert_id, ..Default::default() }.encode_to_vec()
+            pb::ReopenAlertRequest { tenant_id, alert_id, ..Default::default() }.encode_to_vec()
         }
         "Check" | "Watch" | "ServerReflectionInfo" => Vec::new(),
         _ => panic!("no request for {method}"),

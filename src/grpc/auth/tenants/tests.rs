@@ -18,8 +18,7 @@ fn caller(tenants: &[&str]) -> Principal {
 
 /// What becomes of a tenant that is stated: the field, or the fields that a refusal names.
 fn settled(caller: &Principal, stated: &str) -> Result<String, String> {
-    let mut request =
-        session::GetSessionRequest { tenant_id: stated.to_owned(), ..Default::default() };
+    let mut request = pb::GetSessionRequest { tenant_id: stated.to_owned(), ..Default::default() };
     match settle(caller, &mut request) {
         Ok(()) => Ok(request.tenant_id),
         Err(Error::Invalid(violations)) => Err(violations[0].field.clone()),
@@ -55,13 +54,13 @@ fn a_tenant_is_the_one_that_is_named_or_the_callers_own() {
 #[test]
 fn a_policy_names_its_tenant_itself_and_a_token_does_too() {
     let others = caller(&["a", "b"]);
-    let mut update = session::UpdatePolicyRequest::default();
+    let mut update = pb::UpdatePolicyRequest::default();
     assert!(settle(&others, &mut update).is_ok(), "what is missing is for others to say");
-    update.policy = Some(session::Policy::default());
+    update.policy = Some(pb::Policy::default());
     let Err(Error::Invalid(violations)) = settle(&others, &mut update) else { panic!("passed") };
     assert_eq!(violations[0].field, "policy.tenant_id");
     let target = Some(Target::AccessToken("x".to_owned()));
-    let mut logout = session::TerminateSessionRequest { target, ..Default::default() };
+    let mut logout = pb::TerminateSessionRequest { target, ..Default::default() };
     settle(&others, &mut logout).unwrap();
     assert_eq!(logout.tenant_id, "a");
 }
@@ -102,9 +101,10 @@ fn every_request_with_a_tenant_is_listed() {
         let names_a_tenant = messages().any(|(name, message)| {
             inside.contains(&name) && message.field.iter().any(|f| f.name() == "tenant_id")
         });
-        let (package, name) = input[1..].split_once(".v1.").unwrap();
-        let listed = format!("{package}::{name}");
+        let (_, name) = input[1..].split_once(".v1.").unwrap();
+        let listed = format!("pb::{name}");
         let is_listed = LISTED.contains(&format!("    {listed},\n"))
+            || LISTED.contains(&format!("    {listed}: |request| "))
             || LISTED.contains(&format!("impl Tenanted for {listed} "));
         assert_eq!(is_listed, names_a_tenant, "{input}");
         found += usize::from(names_a_tenant);
