@@ -120,6 +120,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         detection: DetectionSettings::default(),
         locator,
         key_rotation: config.key_rotation,
+        key_algorithm: config.key_algorithm.into(),
         key_publish_ahead: config.key_publish_ahead,
         activity_retention: config.activity_retention,
         staleness_bound: config.staleness_bound,

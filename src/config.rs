@@ -3,6 +3,7 @@
 pub mod access;
 pub mod edge;
 pub mod file;
+mod flags;
 mod parse;
 pub mod restore;
 pub mod tls;
@@ -12,16 +13,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::model::policy::ranges::{self, Range};
-use crate::model::policy::{Limit, Limits, OnLimit, Policy};
+use crate::model::policy::{Limit, Limits, Policy};
 use access::Access;
 use edge::Limits as EdgeLimits;
 use parse::{acr_levels, http_listen, issuer, listen};
 use restore::Restore;
 use tls::Tls;
 
+pub use flags::{AcrLevels, AlgorithmFlag, HttpListen, LogFormat, OnLimitFlag};
 pub use parse::within;
 
 const RETENTION: Range = Range::new("31d to 3650d", 31 * 86_400, 3650 * 86_400, false);
@@ -102,10 +104,10 @@ pub struct Config {
     #[arg(value_parser = within(&ranges::ABSOLUTE_TIMEOUT), value_name = "DURATION")]
     pub absolute_timeout: Duration,
 
-    /// Life of an access token, 1s to 24h
-    #[arg(long, env = "SESSIOND_ACCESS_TOKEN_TTL", global = true, default_value = "5m")]
+    /// Life of an access token, 1s to 24h, at most the idle timeout [default: 5m, or the idle timeout]
+    #[arg(long, env = "SESSIOND_ACCESS_TOKEN_TTL", global = true)]
     #[arg(value_parser = within(&ranges::ACCESS_TOKEN_TTL), value_name = "DURATION")]
-    pub access_token_ttl: Duration,
+    pub access_token_ttl: Option<Duration>,
 
     /// How long a used refresh token still gets the same successor, 0s to 5m
     #[arg(long, env = "SESSIOND_REFRESH_GRACE", global = true, default_value = "10s")]
@@ -146,6 +148,16 @@ pub struct Config {
     #[arg(value_parser = within(&KEY_ROTATION), value_name = "DURATION")]
     pub key_rotation: Duration,
 
+    /// Algorithm of the first key of access tokens; a successor has that of the key before it
+    #[arg(
+        long,
+        env = "SESSIOND_KEY_ALGORITHM",
+        global = true,
+        default_value = "eddsa",
+        value_enum
+    )]
+    pub key_algorithm: AlgorithmFlag,
+
     /// How long a key is published before it signs, 6m to 30d: for verifiers that keep the key set
     #[arg(long, env = "SESSIOND_KEY_PUBLISH_AHEAD", global = true, default_value = "10m")]
     #[arg(value_parser = within(&KEY_PUBLISH_AHEAD), value_name = "DURATION")]
@@ -165,7 +177,7 @@ pub struct Config {
     #[command(flatten)]
     pub restore: Restore,
 
-    /// Memory for sessions and tokens that validation knows by heart, in MiB, 8 to 1048576
+    /// Memory for cached sessions and tokens, in MiB, 8 to 1048576
     #[arg(long, env = "SESSIOND_CACHE_MEMORY", global = true, default_value_t = 256)]
     #[arg(value_parser = clap::value_parser!(u32).range(8..=1_048_576), value_name = "MIB")]
     pub cache_memory: u32,
@@ -198,42 +210,8 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
-/// `--http-listen`; `None` = off
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HttpListen(pub Option<SocketAddr>);
-
-/// `--acr-levels`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AcrLevels(pub Vec<String>);
-
-/// `--on-limit`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OnLimitFlag {
-    /// Refuse the new session
-    Reject,
-    /// End the session that was created first
-    TerminateOldest,
-    /// End the session whose last activity is longest ago
-    TerminateLeastRecentlyUsed,
-}
-
-impl From<OnLimitFlag> for OnLimit {
-    fn from(flag: OnLimitFlag) -> OnLimit {
-        match flag {
-            OnLimitFlag::Reject => OnLimit::Reject,
-            OnLimitFlag::TerminateOldest => OnLimit::TerminateOldest,
-            OnLimitFlag::TerminateLeastRecentlyUsed => OnLimit::TerminateLeastRecentlyUsed,
-        }
-    }
-}
-
-/// `--log-format`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    Auto,
-    Json,
-    Text,
-}
+/// Life of an access token where nothing is set.
+const ACCESS_TOKEN_TTL: Duration = Duration::from_secs(300);
 
 impl Config {
     /// The built-in policy.
@@ -248,11 +226,16 @@ impl Config {
         if self.idle_timeout > self.absolute_timeout {
             anyhow::bail!("--idle-timeout must not be longer than --absolute-timeout");
         }
-        let idle = chrono(self.idle_timeout)?;
+        let idle = Some(self.idle_timeout).filter(|idle| !idle.is_zero());
+        if self.access_token_ttl.zip(idle).is_some_and(|(ttl, idle)| ttl > idle) {
+            anyhow::bail!("--access-token-ttl must not be longer than --idle-timeout");
+        }
+        let ttl = self.access_token_ttl.unwrap_or(ACCESS_TOKEN_TTL);
+        let ttl = idle.map_or(ttl, |idle| ttl.min(idle));
         Ok(Policy {
-            idle_timeout: Some(idle).filter(|idle| !idle.is_zero()),
+            idle_timeout: idle.map(chrono).transpose()?,
             absolute_timeout: chrono(self.absolute_timeout)?,
-            access_token_ttl: chrono(self.access_token_ttl)?,
+            access_token_ttl: chrono(ttl)?,
             refresh_grace: chrono(self.refresh_grace)?,
             lost_response_window: chrono(self.lost_response_window)?,
             limits: Limits {

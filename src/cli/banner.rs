@@ -46,9 +46,9 @@ fn text(
         text,
         "  grpcurl {how} {addr} list\n  \
          grpcurl {how} -d '{{\"user_id\": \"ada\", \"client_id\": \"web\"}}' {addr} \
-         session.v1.SessionService/CreateSession\n  \
+         sessiond.v1.SessionService/CreateSession\n  \
          grpcurl {how} -d '{{\"filter\": {{\"user_id\": \"ada\"}}}}' {addr} \
-         session.v1.SessionService/ListSessions\n"
+         sessiond.v1.SessionService/ListSessions\n"
     );
     text
 }

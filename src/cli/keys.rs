@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::{data_dir, database, master_key, output};
 use crate::clock::{Clock, Time};
-use crate::config::Config;
+use crate::config::{AlgorithmFlag, Config};
 use crate::server::{refuse, synchronise};
 use crate::store::listener;
 use crate::store::migrations;
@@ -65,16 +65,6 @@ enum PurposeFlag {
     Access,
     /// Makes refresh tokens
     Refresh,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum AlgorithmFlag {
-    /// EdDSA with Ed25519
-    Eddsa,
-    /// ECDSA with P-256
-    Es256,
-    /// RSA with 2048 bits
-    Rs256,
 }
 
 impl From<PurposeFlag> for Purpose {

@@ -9,7 +9,7 @@ pub struct Access {
     #[arg(long, env = "SESSIOND_CALLERS", global = true, default_value = "open", value_enum)]
     pub callers: CallersFlag,
 
-    /// Whether gRPC reflection tells the protocol to whoever asks
+    /// Whether gRPC reflection serves the description of the protocol
     #[arg(long, env = "SESSIOND_REFLECTION", global = true, default_value = "auto", value_enum)]
     pub reflection: ReflectionFlag,
 
@@ -27,7 +27,7 @@ pub struct Access {
 /// `--callers`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum CallersFlag {
-    /// Whoever reaches the port may do everything
+    /// Every client that reaches the port may do everything
     Open,
     /// Only principals, with an API key or a certificate, and what they are granted
     Authenticated,

@@ -25,7 +25,7 @@ pub struct Tls {
     #[arg(long, env = "SESSIOND_TLS_CLIENT_REQUIRED", global = true)]
     pub tls_client_required: bool,
 
-    /// Serve on any address without TLS and for callers that nobody knows. Whoever reaches the port
+    /// Serve on any address without TLS and for unknown callers. Every client that reaches the port
     /// may read and end all sessions [default: false]
     #[arg(long, env = "SESSIOND_DANGEROUSLY_INSECURE", global = true)]
     pub dangerously_insecure: bool,

@@ -13,6 +13,7 @@ use crate::model::lineage::OnRestore;
 use crate::model::policy::Policy;
 use crate::session::location::Locator;
 use crate::store::timeouts::Timeouts;
+use crate::token::jwk::SigningAlgorithm;
 use crate::token::seal::MasterKey;
 
 /// What a server needs to know.
@@ -48,6 +49,8 @@ pub struct Settings {
     pub locator: Locator,
     /// How long a key signs until a successor is published; zero = until somebody rotates it.
     pub key_rotation: Duration,
+    /// Of the first key of access tokens.
+    pub key_algorithm: SigningAlgorithm,
     /// How long a key is published before it signs.
     pub key_publish_ahead: Duration,
     /// How long the audit trail is kept: by whole months, so up to a month longer.

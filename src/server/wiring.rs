@@ -99,7 +99,7 @@ impl Wired {
         let (seen, changes) = (Seen::default(), Changes::default());
         let (master, ahead) = (&settings.master_key, settings.key_publish_ahead);
         let key_work = KeyWork::new(db.clone(), master.clone(), clock.clone(), ahead, SYSTEM);
-        key_work.begin().await?;
+        key_work.begin(settings.key_algorithm).await?;
         let keys = Keys::open(db, master, seen.clone(), bound, &changes).await?;
         let issuer = Issuer::new(&settings.issuer, keys.clone(), for_tokens);
         let reader = SessionReader::new(db.clone(), seen.clone(), bound, for_sessions, metrics);

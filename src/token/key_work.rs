@@ -65,11 +65,11 @@ impl KeyWork {
         KeyWork { db, master, clock, ahead, by: by.to_owned() }
     }
 
-    /// Makes the first keys, which sign at once, unless there are keys.
+    /// Makes the first keys, that of access tokens with this algorithm. They sign at once. Does nothing if there are keys.
     ///
     /// # Errors
     /// An outage, or keys that the master key does not open.
-    pub async fn begin(&self) -> Result<()> {
+    pub async fn begin(&self, algorithm: SigningAlgorithm) -> Result<()> {
         let now = self.clock.now();
         let keys = list(&self.db, now).await?;
         if Purpose::ALL.into_iter().all(|purpose| keys.iter().any(|key| key.signs(purpose))) {
@@ -81,7 +81,7 @@ impl KeyWork {
             for purpose in Purpose::ALL {
                 if signing(&rows.lives(purpose)?, now).is_none() {
                     let number = rows.next_number(purpose);
-                    let key = new_key(purpose, SigningAlgorithm::EdDsa, number, now, &self.master)?;
+                    let key = new_key(purpose, algorithm, number, now, &self.master)?;
                     self.place(&mut rows, purpose, key, None)?;
                 }
             }

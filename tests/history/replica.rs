@@ -14,6 +14,7 @@ use sessiond::model::policy::{Limits, Policy};
 use sessiond::server::{Intervals, Server, Settings};
 use sessiond::session::location::Locator;
 use sessiond::store::timeouts::Timeouts;
+use sessiond::token::jwk::SigningAlgorithm;
 use sessiond::token::seal::MasterKey;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -162,6 +163,7 @@ impl Replica {
             detection: DetectionSettings::off(),
             locator: Locator::default(),
             key_rotation: Duration::ZERO,
+            key_algorithm: SigningAlgorithm::EdDsa,
             key_publish_ahead: Duration::from_secs(600),
             activity_retention: Duration::from_secs(400 * 86_400),
             staleness_bound: BOUND,

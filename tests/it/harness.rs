@@ -36,14 +36,15 @@ use sessiond::cache::feed::WatchSettings;
 use sessiond::caller::admission::Callers;
 use sessiond::clock::Clock;
 use sessiond::config::edge;
-use sessiond::grpc::pb::alert::alert_service_client::AlertServiceClient;
-use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use sessiond::grpc::pb::alert_service_client::AlertServiceClient;
+use sessiond::grpc::pb::session_service_client::SessionServiceClient;
 use sessiond::model::detection::DetectionSettings;
 use sessiond::model::lineage::OnRestore;
 use sessiond::model::policy::{Limits, Policy};
 use sessiond::server::{Intervals, Server, Settings};
 use sessiond::session::location::Locator;
 use sessiond::store::timeouts::Timeouts;
+use sessiond::token::jwk::SigningAlgorithm;
 use sessiond::token::seal::MasterKey;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -144,6 +145,7 @@ pub fn settings(database_url: String) -> Settings {
         detection: DetectionSettings::off(),
         locator: Locator::default(),
         key_rotation: Duration::ZERO,
+        key_algorithm: SigningAlgorithm::EdDsa,
         key_publish_ahead: Duration::from_secs(600),
         activity_retention: Duration::from_secs(400 * 86_400),
         staleness_bound: Duration::from_secs(1),

@@ -8,7 +8,7 @@ use futures_util::future::join;
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{DecodingKey, Validation};
 use serde_json::Value;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::server::Settings;
 use sessiond::token::jwk::SigningAlgorithm;
 use sessiond::token::key_life::{Purpose, State};
@@ -228,4 +228,15 @@ async fn replicas_rotate_by_themselves_and_forget_what_is_gone() {
     one.advance(Length::days(8) + Length::hours(1));
     wait::until(async || !one.keys().await.iter().any(|key| key.kid == first)).await;
     assert_eq!(one.keys().await.len(), 3, "the MAC keys stay");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_key_has_the_algorithm_that_is_set() {
+    for algorithm in SigningAlgorithm::ALL {
+        let server = start_with(|settings| settings.key_algorithm = algorithm).await;
+        let (_, access, refresh) = parts(&server.create("ada").await);
+        assert_eq!(header(&access)["alg"], algorithm.name());
+        assert_eq!(server.validate(&access).await.outcome(), pb::Outcome::Active);
+        successor(server.refresh(&refresh).await);
+    }
 }

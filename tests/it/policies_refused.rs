@@ -1,7 +1,7 @@
 //! What UpdatePolicy refuses, and what it says of what it allows.
 
 use chrono::Duration;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tonic::Code;
 
 use crate::harness::calls::{reason, violations};
@@ -92,6 +92,16 @@ async fn rules_between_values_hold_across_levels() {
         ..level("acme")
     };
     assert_eq!(refused(&server, grace).await.0, ["policy.refresh_grace"]);
+    let ttl = pb::Policy {
+        access_token_ttl: length(Duration::minutes(10) + Duration::seconds(1)),
+        ..idle("acme", Duration::minutes(10))
+    };
+    let (fields, message) = refused(&server, ttl).await;
+    assert_eq!(fields, ["policy.access_token_ttl"]);
+    assert!(message.contains("600s"), "{message}");
+    server.update(idle("acme", Duration::minutes(2))).await;
+    let applies = server.effective("acme", "app").await.policy.expect("a policy");
+    assert_eq!(applies.access_token_ttl, length(Duration::minutes(2)), "inherited, so cut");
 }
 
 #[tokio::test(flavor = "multi_thread")]

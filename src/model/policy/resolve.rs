@@ -32,14 +32,18 @@ pub struct Effective {
 }
 
 /// What applies under these levels. A timeout without activity that is longer than the absolute one
-/// is cut to it, and a refresh grace to the lost-response window: what a level inherits must not stand
-/// in the way of what it shortens.
+/// is cut to it, the life of access tokens to the timeout without activity, which verifiers of their own do not see, and
+/// a refresh grace to the lost-response window: what a level inherits must not stand in the way of what it shortens.
 pub fn resolve(builtin: &Policy, tenant: &Overrides, client: &Overrides) -> Effective {
     let mut effective = stack(builtin, tenant, client);
     let Effective { policy, origins, .. } = &mut effective;
     if policy.idle_timeout.is_some_and(|idle| idle > policy.absolute_timeout) {
         policy.idle_timeout = Some(policy.absolute_timeout);
         origins.insert(Field::IdleTimeout, origins[&Field::AbsoluteTimeout]);
+    }
+    if let Some(idle) = policy.idle_timeout.filter(|idle| policy.access_token_ttl > *idle) {
+        policy.access_token_ttl = idle;
+        origins.insert(Field::AccessTokenTtl, origins[&Field::IdleTimeout]);
     }
     if policy.refresh_grace > policy.lost_response_window {
         policy.refresh_grace = policy.lost_response_window;
@@ -68,6 +72,13 @@ pub fn check(
     if stated.idle_timeout.is_some() && given.policy.idle_timeout.is_some_and(|i| i > absolute) {
         let text = format!("must be at most the absolute timeout of {}s", absolute.num_seconds());
         rule("idle_timeout", text);
+    }
+    let idle = given.policy.idle_timeout.map(|idle| idle.min(absolute));
+    if let (Some(ttl), Some(idle)) = (stated.access_token_ttl, idle)
+        && ttl > idle
+    {
+        let text = format!("must be at most the idle timeout of {}s", idle.num_seconds());
+        rule("access_token_ttl", text);
     }
     let window = given.policy.lost_response_window;
     if stated.refresh_grace.is_some_and(|grace| grace > window) {

@@ -44,6 +44,7 @@ proptest! {
     fn whatever_comes_out_can_be_lived_by(tenant in overrides(), client in overrides()) {
         let Effective { policy: got, origins, preset } = resolve(&policy(), &tenant, &client);
         prop_assert!(got.idle_timeout.is_none_or(|idle| idle <= got.absolute_timeout));
+        prop_assert!(got.idle_timeout.is_none_or(|idle| got.access_token_ttl <= idle));
         prop_assert!(got.refresh_grace <= got.lost_response_window);
         prop_assert_eq!(origins.len(), Field::ALL.len());
         prop_assert_eq!(preset, client.preset.or(tenant.preset));
@@ -120,6 +121,15 @@ fn what_is_inherited_is_cut_and_what_is_stated_is_refused() {
     assert_eq!(fields(&both, None), ["policy.idle_timeout"]);
     assert_eq!(fields(&absolute(60), Some(&idle(61))), ["policy.idle_timeout"]);
     assert_eq!(check(&policy(), &both, Some(&none)), Ok(()), "it is not the client's fault");
+    let ttl = |ttl| Overrides { access_token_ttl: seconds(ttl), ..Overrides::default() };
+    let got = resolve(&policy(), &ttl(120), &idle(60));
+    assert_eq!(got.policy.access_token_ttl, Duration::minutes(1));
+    assert_eq!(got.origins[&Field::AccessTokenTtl], Origin::Client);
+    assert_eq!(check(&policy(), &ttl(60), Some(&idle(60))), Ok(()));
+    assert_eq!(check(&policy(), &ttl(120), Some(&idle(60))), Ok(()), "it is inherited");
+    assert_eq!(fields(&idle(60), Some(&ttl(61))), ["policy.access_token_ttl"]);
+    let never = Overrides { idle_timeout: seconds(0), ..ttl(86_400) };
+    assert_eq!(check(&policy(), &never, None), Ok(()));
     let grace = Overrides { lost_response_window: seconds(5), ..Overrides::default() };
     assert_eq!(resolve(&policy(), &grace, &none).policy.refresh_grace, Duration::seconds(5));
     let grace = Overrides { refresh_grace: seconds(6), ..grace };
