@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use chrono::Duration;
 
 use crate::clock::Time;
+use crate::model::claims::CustomClaims;
 use crate::model::device::{ClientContext, Device, DeviceType, Location};
 use crate::model::ids::{ClientId, DeviceKey, SessionKey, UserId};
 use uuid::Uuid;
@@ -25,6 +26,10 @@ pub struct Session {
     pub authentication: Authentication,
     /// `aud` of its access tokens: 1 to 16 values.
     pub audiences: Vec<String>,
+    /// `scope` of its access tokens, as RFC 6749 writes it, at most 1024 characters.
+    pub scope: Option<String>,
+    /// What else is in its access tokens.
+    pub claims: Option<CustomClaims>,
     /// The caller's own: up to 32 entries and 4096 bytes.
     pub metadata: BTreeMap<String, String>,
     pub created_at: Time,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::cache::policies::Policies;
 use crate::clock::{Clock, Time};
 use crate::error::{Result, Violation};
+use crate::model::claims::CustomClaims;
 use crate::model::device::ClientContext;
 use crate::model::ids::{ClientId, TenantId, UserId};
 use crate::model::policy::{Policy, Timeouts};
@@ -56,6 +57,8 @@ pub struct NewSession {
     pub timeouts: Result<Timeouts, Vec<Violation>>,
     /// Empty = the issuer.
     pub audiences: Vec<String>,
+    pub scope: Option<String>,
+    pub claims: Option<CustomClaims>,
     pub metadata: BTreeMap<String, String>,
     /// As it came.
     pub conflict_token: Option<String>,

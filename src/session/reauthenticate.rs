@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::cache::policies::Policies;
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Result};
+use crate::model::claims::CustomClaims;
 use crate::model::device::ClientContext;
 use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::policy::Policy;
@@ -47,6 +48,10 @@ pub struct Reauthentication {
     pub amr: Vec<String>,
     /// `None` = now.
     pub auth_time: Option<Time>,
+    /// The new one, or none; the outer `None` leaves it as it is.
+    pub scope: Option<Option<String>>,
+    /// The same.
+    pub claims: Option<Option<CustomClaims>>,
     /// What it states replaces what the session knew of its client.
     pub client: Option<ClientContext>,
     pub request: Option<RequestId>,
@@ -196,6 +201,12 @@ fn renew(session: &mut Session, wish: &Reauthentication, policy: &Policy, now: T
         amr: wish.amr.clone(),
         auth_time: wish.auth_time.unwrap_or(now),
     });
+    if let Some(scope) = &wish.scope {
+        session.scope.clone_from(scope);
+    }
+    if let Some(claims) = &wish.claims {
+        session.claims.clone_from(claims);
+    }
     let chain = &mut session.chain;
     chain.generation += 1;
     chain.min_generation = chain.generation;

@@ -35,6 +35,8 @@ diesel::table! {
         renewed_at -> Nullable<Timestamptz>,
         min_generation -> Integer,
         step_up_at -> Nullable<Timestamptz>,
+        scope -> Nullable<Text>,
+        claims -> Nullable<Jsonb>,
     }
 }
 

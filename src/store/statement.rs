@@ -87,7 +87,7 @@ macro_rules! session_columns {
          user_agent, location, acr, amr, auth_time, audiences, metadata, created_at, \
          last_active_at, idle_timeout, absolute_expires_at, sweep_at, state, end_reason, \
          ended_at, ended_by, end_note, generation, generation_key_id, rotated_at, \
-         confirmed_generation, nonce, renewed_at, min_generation, step_up_at"
+         confirmed_generation, nonce, renewed_at, min_generation, step_up_at, scope, claims"
     };
 }
 

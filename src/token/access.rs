@@ -10,14 +10,15 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::clock::Time;
+use crate::model::claims::CustomClaims;
 use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::session::Session;
 use crate::model::token::{AccessClaims, InactiveReason};
 use crate::token::jwk::VerifyingKey;
 use crate::token::keyring::AccessKey;
 
-/// Longer texts are no tokens of ours.
-pub(super) const MAX_LEN: usize = 8192;
+/// Longer texts are no tokens of ours: every claim at its limit, and a signature of 1024 bytes.
+pub(super) const MAX_LEN: usize = 12_288;
 /// The value of the `typ` header (RFC 9068, section 2.1).
 const TYPE: &str = "at+jwt";
 /// How far another replica's clock may run ahead of ours, in seconds. Only `nbf` needs it: an
@@ -29,6 +30,7 @@ const LEEWAY: i64 = 5;
 struct Wire {
     iss: String,
     sub: String,
+    client_id: String,
     aud: Vec<String>,
     exp: i64,
     nbf: i64,
@@ -44,6 +46,8 @@ struct Wire {
     amr: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     auth_time: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
 }
 
 /// When a token of `session` that is issued at `from` expires: after `ttl` at most, in whole seconds as `exp` counts
@@ -80,6 +84,7 @@ pub(super) fn sign(
     let wire = Wire {
         iss: issuer.to_owned(),
         sub: session.key.user.to_string(),
+        client_id: session.client.to_string(),
         aud: session.audiences.clone(),
         exp: expires_at.timestamp(),
         nbf: now.timestamp(),
@@ -92,6 +97,7 @@ pub(super) fn sign(
         acr: authentication.acr.clone(),
         amr: authentication.amr.clone(),
         auth_time: Some(authentication.auth_time.timestamp()),
+        scope: session.scope.clone(),
     };
     let header = Header {
         typ: Some(TYPE.to_owned()),
@@ -99,7 +105,7 @@ pub(super) fn sign(
         ..Header::new(key.verifying.algorithm)
     };
     // Written here, since the library parses the private key for each token.
-    let (header, payload) = (part(&header), part(&wire));
+    let (header, payload) = (part(&header), payload(&wire, session.claims.as_ref()));
     let message = format!("{header}.{payload}");
     let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(key.pair.sign(message.as_bytes())));
     let claims = AccessClaims {
@@ -115,6 +121,17 @@ pub(super) fn sign(
 
 fn part(part: &impl Serialize) -> String {
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(part).expect("plain data"))
+}
+
+/// The claims with the caller's own behind them, none of which has the name of one of ours.
+fn payload(wire: &Wire, custom: Option<&CustomClaims>) -> String {
+    let mut json = serde_json::to_vec(wire).expect("plain data");
+    if let Some(members) = custom.and_then(|custom| custom.as_json().strip_prefix('{')) {
+        json.pop();
+        json.push(b',');
+        json.extend_from_slice(members.as_bytes());
+    }
+    URL_SAFE_NO_PAD.encode(json)
 }
 
 /// Unique per session, generation and time, and derived from them: a repeated answer repeats it.

@@ -3,16 +3,16 @@
 
 use chrono::Duration;
 use serde_json::{Value, json};
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::InactiveReason as Why;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::InactiveReason as Why;
 
 use crate::harness::TestServer;
 use crate::harness::calls::{new_session, parts};
 use crate::harness::forge::{Forge, claims, message, start_with_forge};
 use crate::harness::requests::NOBODY;
 
-const REQUIRED: [&str; 11] =
-    ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "sid", "tid", "did", "rg"];
+const REQUIRED: [&str; 12] =
+    ["iss", "sub", "client_id", "aud", "exp", "nbf", "iat", "jti", "sid", "tid", "did", "rg"];
 /// What is said of the authentication decides nothing, and is absent where it is not known.
 const OPTIONAL: [&str; 3] = ["acr", "amr", "auth_time"];
 

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Duration};
-use sessiond::grpc::pb::session as pb;
+use prost_types::value::Kind;
+use prost_types::{Struct, Value};
+use sessiond::grpc::pb;
 
 use crate::harness::calls::{parts, reason, violations};
 use crate::harness::creates::{UNPRINTABLE, assert_refused, create, kept, text};
@@ -220,17 +222,21 @@ async fn a_request_id_is_a_uuid() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_largest_session_has_tokens_within_their_limits() {
     let server = start().await;
+    let longest = Value { kind: Some(Kind::StringValue("c".repeat(2048 - r#"{"k":""}"#.len()))) };
+    let fullest = Struct { fields: [("k".to_owned(), longest)].into() };
     let request = pb::CreateSessionRequest {
         tenant_id: "t".repeat(64),
         user_id: "😀".repeat(128),
         client_id: "😀".repeat(128),
         audiences: (0..16).map(|i| format!("{i:0128}")).collect(),
+        scope: "s".repeat(1024),
+        claims: Some(fullest),
         ..authentication(|a| {
             (a.acr, a.amr) = ("a".repeat(128), (0..16).map(|i| format!("{i:064}")).collect());
         })
     };
     let (_, access, refresh) = parts(&server.try_create(request).await.expect("a session"));
-    assert!(access.len() <= 8192, "{}", access.len());
+    assert!(access.len() <= 12_288, "{}", access.len());
     assert!(refresh.len() <= 2048, "{}", refresh.len());
     assert_eq!(server.validate(&access).await.outcome(), pb::Outcome::Active);
     server.refresh(&refresh).await.expect("a successor");

@@ -2,7 +2,7 @@
 
 use chrono::Duration;
 use futures_util::future::join_all;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tonic::Code;
 
 use crate::harness::calls::{new_session, parts, reason, successor, violations};
@@ -32,6 +32,8 @@ async fn all_violations_are_told_at_once() {
         }),
         client: Some(pb::ClientContext { ip_address: "x".to_owned(), ..Default::default() }),
         request_id: "x".to_owned(),
+        scope: Some(" ".to_owned()),
+        claims: None,
     };
     let refusal = server.reauthenticate(request).await.expect_err("a refusal");
     assert_eq!(reason(&refusal), "INVALID_FIELD");
@@ -43,6 +45,7 @@ async fn all_violations_are_told_at_once() {
         "authentication.acr",
         "authentication.amr",
         "authentication.auth_time",
+        "scope",
         "client.ip_address",
     ];
     assert_eq!(violations(&refusal), fields);

@@ -5,11 +5,14 @@
 Prints a line a step. The first step that fails ends the tour, for the later ones build on it.
 """
 
+import json
 import sys
 import uuid
 
 import grpc
 import jwt
+from authlib.oauth2.rfc9068 import JWTBearerTokenValidator
+from joserfc.jws import default_registry
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message_factory import GetMessageClass
@@ -20,8 +23,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 from grpc_status import rpc_status
 
-SESSIONS = "session.v1.SessionService"
-ALERTS = "alert.v1.AlertService"
+SESSIONS = "sessiond.v1.SessionService"
+ALERTS = "sessiond.v1.AlertService"
 AUDIENCE = "https://api.example.com"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 TIMEOUT = 10
@@ -97,6 +100,7 @@ def tour(server):
         answer = server.call(
             SESSIONS, "CreateSession", user_id=user, client_id="tour", client=client,
             authentication={"amr": ["pwd"]}, audiences=[AUDIENCE], request_id=str(uuid.uuid4()),
+            scope="openid tour", claims={"plan": {"seats": 3}},
         )
         same("state of a new session", answer["session"]["state"], "SESSION_STATE_ACTIVE")
         return answer
@@ -148,12 +152,24 @@ def tour(server):
         options={"require": ["exp", "nbf", "iss", "aud", "sub", "sid"]},
     )
     same("subject and session", (claims["sub"], claims["sid"]), (user, phone_id))
+    same("the platform's own claims", (claims["scope"], claims["plan"]), ("openid tour", {"seats": 3}))
+
+    class Validator(JWTBearerTokenValidator):
+        """As RFC 9068, section 4, says."""
+
+        def get_jwks(self):
+            return json.loads(keys["jwks_json"])
+
+    # The library decodes with its default algorithms, to which EdDSA belongs only if it is said so.
+    default_registry.recommended.append("EdDSA")
+    validator = Validator(issuer=issuer, resource_server=AUDIENCE)
+    validator.validate_token(validator.authenticate_token(latest), ["openid"], None)
     yield "the access token verifies with PyJWT and the key set alone"
 
     def replay():
         return server.refusal(SESSIONS, "RefreshSession", refresh_token=first)
 
-    same("refusal", replay(), ("UNAUTHENTICATED", "REFRESH_TOKEN_REUSED", "sessiond"))
+    same("refusal", replay(), ("FAILED_PRECONDITION", "REFRESH_TOKEN_REUSED", "sessiond"))
     yield "a replay of the first refresh token is refused as reuse"
 
     same("judgement", judge(latest), ended)
@@ -162,11 +178,11 @@ def tour(server):
          ("SESSION_STATE_TERMINATED", "END_REASON_REFRESH_REUSE"))
     last = third["tokens"]["refresh_token"]
     refused = server.refusal(SESSIONS, "RefreshSession", refresh_token=last)
-    same("refusal of its last refresh token", refused[0], "UNAUTHENTICATED")
+    same("refusal of its last refresh token", refused[0], "FAILED_PRECONDITION")
     same("the other session", judge(laptop["tokens"]["access_token"]), active)
     yield "that session is dead, the other one lives"
 
-    same("a second replay", replay()[0], "UNAUTHENTICATED")
+    same("a second replay", replay()[0], "FAILED_PRECONDITION")
     alerts = server.call(ALERTS, "ListAlerts", filter={"user_id": user})["alerts"]
     same("alerts", [(one["category"], one["severity"], one["state"]) for one in alerts],
          [("CATEGORY_TOKEN_THEFT", "SEVERITY_CRITICAL", "ALERT_STATE_OPEN")])

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::clock::Time;
+use crate::model::claims::CustomClaims;
 use crate::model::device::{Device, DeviceDetails, DeviceType, Location};
 use crate::model::ids::{ClientId, SessionKey, TenantId, UserId};
 use crate::model::session::{Authentication, Chain, End, EndReason, Session, State};
@@ -33,6 +34,11 @@ struct Packed<'a> {
     amr: Vec<&'a str>,
     #[serde(borrow)]
     audiences: Vec<&'a str>,
+    #[serde(borrow)]
+    scope: Option<&'a str>,
+    /// As JSON.
+    #[serde(borrow)]
+    claims: Option<&'a str>,
     #[serde(borrow)]
     metadata: Vec<(&'a str, &'a str)>,
     created_at: Micros,
@@ -83,6 +89,8 @@ pub(super) fn pack(session: &Session) -> Box<[u8]> {
         acr: session.authentication.acr.as_deref(),
         amr: session.authentication.amr.iter().map(String::as_str).collect(),
         audiences: session.audiences.iter().map(String::as_str).collect(),
+        scope: session.scope.as_deref(),
+        claims: session.claims.as_ref().map(CustomClaims::as_json),
         metadata: session.metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect(),
         created_at,
         later: [
@@ -160,6 +168,8 @@ pub(super) fn unpack(bytes: &[u8]) -> Option<Session> {
             auth_time: at(0)?,
         },
         audiences: all(packed.audiences),
+        scope: owned(packed.scope),
+        claims: packed.claims.map(CustomClaims::parse).transpose().ok()?,
         metadata: pairs(packed.metadata),
         created_at: time(packed.created_at)?,
         renewed_at: at(1)?,
@@ -222,6 +232,8 @@ mod tests {
         full.authentication.amr = vec!["pwd".to_owned(), "otp".to_owned()];
         full.metadata = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
         full.step_up_at = Some(full.created_at);
+        full.scope = text("openid read:orders");
+        full.claims = Some(CustomClaims::parse(r#"{"role":"admin"}"#).expect("claims"));
         let end = |by: Option<&str>| End {
             reason: EndReason::Admin,
             at: full.created_at,

@@ -26,6 +26,8 @@ pub(crate) fn session() -> Session {
         location: None,
         authentication: Authentication { acr: None, amr: vec![], auth_time: at },
         audiences: vec![],
+        scope: None,
+        claims: None,
         metadata: Default::default(),
         created_at: at,
         renewed_at: at,

@@ -42,6 +42,8 @@ pub(super) fn session(
             auth_time: new.auth_time.unwrap_or(now),
         },
         audiences: new.audiences.clone(),
+        scope: new.scope.clone(),
+        claims: new.claims.clone(),
         metadata: new.metadata.clone(),
         created_at: now,
         renewed_at: now,

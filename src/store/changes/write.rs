@@ -77,7 +77,7 @@ statement! {
             generation = r.generation, generation_key_id = r.generation_key_id,
             rotated_at = r.rotated_at, confirmed_generation = r.confirmed_generation,
             renewed_at = r.renewed_at, min_generation = r.min_generation,
-            step_up_at = r.step_up_at
+            step_up_at = r.step_up_at, scope = r.scope, claims = r.claims
         FROM json_populate_recordset(NULL::user_sessions, $updated::json) r
         WHERE s.tenant_id = r.tenant_id AND s.user_id = r.user_id
             AND s.session_id = r.session_id AND s.state = 1

@@ -8,9 +8,10 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{corrupt, from_generation, hex, interval, json};
+use super::{are_possible, corrupt, from_generation, hex, interval, is_possible, json};
 use crate::clock::Time;
 use crate::error::Error;
+use crate::model::claims::CustomClaims;
 use crate::model::device::{Device, DeviceType};
 use crate::model::ids::{ClientId, SessionKey, TenantId, UserId};
 use crate::model::session::{Authentication, Chain, End, EndReason, Session, State};
@@ -54,6 +55,8 @@ pub(in crate::store) struct SessionRow {
     renewed_at: Option<Time>,
     min_generation: i32,
     step_up_at: Option<Time>,
+    scope: Option<String>,
+    claims: Option<Value>,
 }
 
 stored!(SessionRow as user_sessions::SqlType: "user_sessions" by "session_id");
@@ -98,6 +101,8 @@ impl From<&Session> for SessionRow {
             renewed_at: Some(session.renewed_at),
             min_generation: from_generation(session.chain.min_generation),
             step_up_at: session.step_up_at,
+            scope: session.scope.clone(),
+            claims: session.claims.as_ref().map(|claims| Value::Object(claims.members())),
         }
     }
 }
@@ -108,6 +113,15 @@ impl TryFrom<SessionRow> for Session {
     fn try_from(row: SessionRow) -> Result<Session, Error> {
         let id = row.session_id;
         let bad = |column| move || corrupt("user_sessions", column, id);
+        let times = [row.auth_time, row.created_at, row.last_active_at, row.absolute_expires_at];
+        let more = [row.ended_at, row.renewed_at, row.step_up_at];
+        let rest = [row.sweep_at, row.rotated_at];
+        if !are_possible(times.into_iter().chain(rest).map(Some).chain(more)) {
+            return Err(bad("times")());
+        }
+        if !is_possible(row.idle_timeout) {
+            return Err(bad("idle_timeout")());
+        }
         let state = match (row.state, row.end_reason, row.ended_at) {
             (1, None, None) => State::Active,
             (2 | 3, Some(reason), Some(at)) => State::Ended(End {
@@ -140,6 +154,14 @@ impl TryFrom<SessionRow> for Session {
                 .map_err(|_| bad("location")())?,
             authentication: Authentication { acr: row.acr, amr: row.amr, auth_time: row.auth_time },
             audiences: row.audiences,
+            scope: row.scope,
+            claims: match row.claims {
+                None => None,
+                Some(Value::Object(claims)) => {
+                    CustomClaims::new(claims).map_err(|_| bad("claims")())?
+                }
+                Some(_) => return Err(bad("claims")()),
+            },
             metadata: serde_json::from_value(row.metadata).map_err(|_| bad("metadata")())?,
             created_at: row.created_at,
             renewed_at: row.renewed_at.unwrap_or(row.created_at),

@@ -5,7 +5,7 @@ use chrono::Duration;
 use crate::clock::Time;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::time::time;
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 
 /// How far the clock of the service that authenticated the user may run ahead.
 const LEEWAY: Duration = Duration::seconds(5);

@@ -4,7 +4,7 @@ use prost::Message;
 
 use crate::grpc::convert::client;
 use crate::grpc::convert::time::to_pb;
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::model::conflict::Conflict;
 use crate::model::session::Session;
 

@@ -9,8 +9,9 @@ use crate::grpc::convert::check::Check;
 use crate::grpc::convert::client;
 use crate::grpc::convert::request::request_id;
 use crate::grpc::convert::session::authentication::authentication;
+use crate::grpc::convert::session::claims;
 use crate::grpc::convert::time::duration;
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::model::ids::{ClientId, TenantId, UserId};
 use crate::model::policy::Policy;
 use crate::session::create::NewSession;
@@ -48,6 +49,8 @@ pub fn new_session(
     let timeouts = policy.timeouts(idle, absolute);
     let (acr, amr, auth_time) = authentication(&mut check, request.authentication, now);
     audiences(&mut check, &request.audiences);
+    let scope = claims::scope(&mut check, request.scope);
+    let claims = request.claims.and_then(|object| claims::claims(&mut check, object));
     check.entries("metadata", &request.metadata);
     let conflict_token = Some(request.conflict_token).filter(|token| !token.is_empty());
     let victims = victims(&mut check, conflict_token.is_some(), &request.terminate_session_ids);
@@ -70,6 +73,8 @@ pub fn new_session(
         policy,
         timeouts,
         audiences: request.audiences,
+        scope,
+        claims,
         metadata: request.metadata,
         conflict_token,
         victims,

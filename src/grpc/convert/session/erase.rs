@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::request::request_id;
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::model::ids::{TenantId, UserId};
 use crate::session::erase::{Erased, Erasure};
 

@@ -7,7 +7,7 @@ use crate::grpc::convert::check::Check;
 use crate::grpc::convert::client;
 use crate::grpc::convert::lists::page_size;
 use crate::grpc::convert::time::time;
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::model::device::DeviceType;
 use crate::model::ids::{ClientId, TenantId, UserId};
 use crate::model::session::{SessionFilter, StateFilter};

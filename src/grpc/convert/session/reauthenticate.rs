@@ -6,8 +6,9 @@ use crate::grpc::convert::check::Check;
 use crate::grpc::convert::client;
 use crate::grpc::convert::request::request_id;
 use crate::grpc::convert::session::authentication::authentication;
+use crate::grpc::convert::session::claims;
 use crate::grpc::convert::session::{optional_user, to_pb_session, to_pb_tokens};
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::model::ids::TenantId;
 use crate::session::reauthenticate::{Reauthenticated, Reauthentication};
 
@@ -30,12 +31,25 @@ pub fn reauthentication(
         check.broken("authentication", "is required");
     }
     let (acr, amr, auth_time) = authentication(&mut check, request.authentication, now);
+    let scope = request.scope.map(|scope| claims::scope(&mut check, scope));
+    let claims = request.claims.map(|object| claims::claims(&mut check, object));
     let stated = request.client.is_some();
     let client = Some(client::context(&mut check, request.client)).filter(|_| stated);
     let (Some(tenant), Some(session)) = (tenant, session) else { return Err(check.failed()) };
     check.done()?;
-    let request = remember;
-    Ok(Reauthentication { tenant, user, session, acr, amr, auth_time, client, request, principal })
+    Ok(Reauthentication {
+        tenant,
+        user,
+        session,
+        acr,
+        amr,
+        auth_time,
+        scope,
+        claims,
+        client,
+        request: remember,
+        principal,
+    })
 }
 
 /// The answer as the protocol writes it.

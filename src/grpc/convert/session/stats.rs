@@ -6,7 +6,7 @@ use crate::grpc::convert::check::Check;
 use crate::grpc::convert::session::optional_user;
 use crate::grpc::convert::time::to_pb;
 use crate::grpc::convert::window::{Asked, IN_A_BUCKET, most_frequent, window};
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::model::ids::TenantId;
 use crate::model::session::EndReason;
 use crate::model::statistics::window::{Bucket, Figures, Window};

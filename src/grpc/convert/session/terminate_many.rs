@@ -5,7 +5,7 @@ use crate::grpc::convert::check::Check;
 use crate::grpc::convert::request::request_id;
 use crate::grpc::convert::session::filter::session_filter;
 use crate::grpc::convert::session::terminate::end_reason;
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::model::ids::TenantId;
 use crate::model::session::StateFilter;
 use crate::session::terminate_many::MassTermination;

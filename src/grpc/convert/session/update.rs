@@ -5,7 +5,7 @@ use crate::grpc::convert::check::Check;
 use crate::grpc::convert::mask;
 use crate::grpc::convert::request::request_id;
 use crate::grpc::convert::session::optional_user;
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::model::ids::TenantId;
 use crate::session::devices::update::Setting;
 use crate::session::update::SessionUpdate;

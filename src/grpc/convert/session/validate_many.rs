@@ -6,7 +6,7 @@ use tonic_types::StatusExt;
 use crate::error::{Error, Result};
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::session::validation;
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::model::caller::principal::Caller;
 use crate::model::ids::text_of;
 use crate::session::validate::Validation;

@@ -7,7 +7,7 @@ use crate::grpc::convert::check::Check;
 use crate::grpc::convert::client;
 use crate::grpc::convert::time::to_pb;
 use crate::grpc::convert::watch::{Wish, wish};
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::model::activity::{Activity, ActivityKind};
 use crate::model::ids::{TenantId, UserId};
 use crate::session::watch::EventFilter;

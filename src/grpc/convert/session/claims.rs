@@ -1,0 +1,76 @@
+//! What a caller adds to access tokens: a scope, and claims of its own.
+
+use prost_types::value::Kind;
+use prost_types::{ListValue, Struct, Value as PbValue};
+use serde_json::{Map, Number, Value};
+
+use crate::grpc::convert::check::Check;
+use crate::model::claims::{CustomClaims, is_scope};
+
+/// Beyond, a whole number is no longer exact in a `double`.
+const EXACT: f64 = 9_007_199_254_740_991.0;
+
+/// Checks a scope; empty = none.
+pub fn scope(check: &mut Check, text: String) -> Option<String> {
+    if !text.is_empty() && !is_scope(&text) {
+        let rule = "must be scope tokens with one space between each two, at most 1024 characters";
+        check.broken("scope", rule);
+    }
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// Checks claims; an empty object is none.
+pub fn claims(check: &mut Check, object: Struct) -> Option<CustomClaims> {
+    let finite = "must have finite numbers only".to_owned();
+    let object = map(object).ok_or(finite);
+    check.take("claims", object.and_then(CustomClaims::new)).flatten()
+}
+
+/// Claims as the protocol writes them.
+pub fn to_pb_claims(claims: &CustomClaims) -> Struct {
+    to_struct(claims.members())
+}
+
+/// `None` if a number is none.
+fn map(object: Struct) -> Option<Map<String, Value>> {
+    object.fields.into_iter().map(|(name, member)| Some((name, value(member)?))).collect()
+}
+
+fn value(value: PbValue) -> Option<Value> {
+    Some(match value.kind {
+        None | Some(Kind::NullValue(_)) => Value::Null,
+        Some(Kind::NumberValue(number)) => Value::Number(self::number(number)?),
+        Some(Kind::StringValue(text)) => Value::String(text),
+        Some(Kind::BoolValue(truth)) => Value::Bool(truth),
+        Some(Kind::StructValue(object)) => Value::Object(map(object)?),
+        Some(Kind::ListValue(list)) => {
+            Value::Array(list.values.into_iter().map(self::value).collect::<Option<_>>()?)
+        }
+    })
+}
+
+/// Whole ones without a fraction, as the caller will have meant them.
+fn number(number: f64) -> Option<Number> {
+    match number.fract() == 0.0 && number.abs() <= EXACT {
+        true => Some(Number::from(number as i64)),
+        false => Number::from_f64(number),
+    }
+}
+
+fn to_struct(members: Map<String, Value>) -> Struct {
+    Struct { fields: members.into_iter().map(|(name, member)| (name, to_value(member))).collect() }
+}
+
+fn to_value(value: Value) -> PbValue {
+    let kind = match value {
+        Value::Null => Kind::NullValue(0),
+        Value::Bool(truth) => Kind::BoolValue(truth),
+        Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
+        Value::String(text) => Kind::StringValue(text),
+        Value::Array(elements) => {
+            Kind::ListValue(ListValue { values: elements.into_iter().map(to_value).collect() })
+        }
+        Value::Object(members) => Kind::StructValue(to_struct(members)),
+    };
+    PbValue { kind: Some(kind) }
+}

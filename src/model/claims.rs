@@ -1,0 +1,154 @@
+//! What a platform adds to the access tokens of a session.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+/// Claims of the caller's own: a JSON object with at least one member, none of them of a reserved name.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CustomClaims(String);
+
+/// The most bytes of the object, as JSON without white space.
+pub const MAX_BYTES: usize = 2048;
+/// How deep it may be nested; the object itself is the first level.
+pub const MAX_DEPTH: usize = 8;
+
+/// What the service writes itself, or keeps for what a standard means by it: RFC 7519 (section 4.1), RFC 7800, RFC
+/// 8693, RFC 9068 and OpenID Connect Core.
+pub const RESERVED: [&str; 24] = [
+    "iss",
+    "sub",
+    "aud",
+    "exp",
+    "nbf",
+    "iat",
+    "jti",
+    "sid",
+    "tid",
+    "did",
+    "rg",
+    "acr",
+    "amr",
+    "auth_time",
+    "client_id",
+    "scope",
+    "cnf",
+    "act",
+    "may_act",
+    "azp",
+    "at_hash",
+    "c_hash",
+    "nonce",
+    "events",
+];
+
+impl CustomClaims {
+    /// Takes an object; an empty one is none.
+    ///
+    /// # Errors
+    /// The rule that it breaks, reading on after the field's name.
+    pub fn new(object: Map<String, Value>) -> Result<Option<CustomClaims>, String> {
+        if object.is_empty() {
+            return Ok(None);
+        }
+        if let Some(name) = RESERVED.iter().find(|name| object.contains_key(**name)) {
+            return Err(format!("must not have the reserved member `{name}`"));
+        }
+        let object = Value::Object(object);
+        if is_deeper(&object, MAX_DEPTH) {
+            return Err(format!("must be at most {MAX_DEPTH} levels deep"));
+        }
+        let text = object.to_string();
+        if text.len() > MAX_BYTES {
+            return Err(format!("must be at most {MAX_BYTES} bytes as JSON"));
+        }
+        Ok(Some(CustomClaims(text)))
+    }
+
+    /// What [`CustomClaims::as_json`] gave.
+    ///
+    /// # Errors
+    /// It did not, by a rule as of [`CustomClaims::new`].
+    pub fn parse(json: &str) -> Result<CustomClaims, String> {
+        let object = serde_json::from_str(json).map_err(|_| "must be a JSON object".to_owned())?;
+        CustomClaims::new(object)?.ok_or_else(|| "must not be empty".to_owned())
+    }
+
+    /// The object, without white space; the same claims give the same text.
+    pub fn as_json(&self) -> &str {
+        &self.0
+    }
+
+    /// The members.
+    pub fn members(&self) -> Map<String, Value> {
+        serde_json::from_str(&self.0).expect("made from an object")
+    }
+}
+
+/// Their names alone: what they say is the platform's.
+impl fmt::Debug for CustomClaims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.members().keys()).finish()
+    }
+}
+
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    let mut members: Box<dyn Iterator<Item = &Value>> = match value {
+        Value::Object(members) => Box::new(members.values()),
+        Value::Array(elements) => Box::new(elements.iter()),
+        _ => return false,
+    };
+    levels == 0 || members.any(|member| is_deeper(member, levels - 1))
+}
+
+/// Whether this is a scope: 1 to 1024 characters, scope tokens with a space between each two (RFC 6749, section 3.3).
+pub fn is_scope(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
+    let mut tokens = text.split(' ');
+    text.len() <= 1024 && tokens.all(|token| !token.is_empty() && token.bytes().all(plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn new(value: Value) -> Result<Option<CustomClaims>, String> {
+        CustomClaims::new(value.as_object().expect("an object").clone())
+    }
+
+    #[test]
+    fn claims_keep_their_limits_at_the_edge() {
+        let sized = |bytes: usize| json!({ "k": "x".repeat(bytes - r#"{"k":""}"#.len()) });
+        assert_eq!(new(sized(2048)).unwrap().unwrap().as_json().len(), 2048);
+        assert_eq!(new(sized(2049)), Err("must be at most 2048 bytes as JSON".to_owned()));
+        let nested = |levels| (1..levels).fold(json!({}), |inner, _| json!({ "k": inner }));
+        assert!(new(nested(8)).is_ok());
+        assert_eq!(new(nested(9)), Err("must be at most 8 levels deep".to_owned()));
+        assert_eq!(new(json!({})), Ok(None));
+        for name in RESERVED {
+            let rule = new(json!({ name: 1, "fine": 2 })).expect_err(name);
+            assert_eq!(rule, format!("must not have the reserved member `{name}`"));
+        }
+        assert!(new(json!({ "fine": { "sub": 1 } })).is_ok(), "reserved at the top alone");
+    }
+
+    #[test]
+    fn claims_come_back_as_they_went_in() {
+        let claims =
+            new(json!({ "z": [1, 2.5, null], "a": { "ü": "\u{1F600}" } })).unwrap().unwrap();
+        assert_eq!(CustomClaims::parse(claims.as_json()).unwrap(), claims);
+        assert_eq!(format!("{claims:?}"), r#"{"a", "z"}"#);
+    }
+
+    #[test]
+    fn a_scope_is_tokens_with_single_spaces() {
+        for good in ["a", "a b", "openid https://api/x:read", &"a".repeat(1024)] {
+            assert!(is_scope(good), "{good}");
+        }
+        for bad in ["", " ", " a", "a ", "a  b", "a\tb", "a\"b", "a\\b", "ü", &"a".repeat(1025)] {
+            assert!(!is_scope(bad), "{bad}");
+        }
+    }
+}
