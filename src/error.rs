@@ -3,7 +3,7 @@
 use crate::model::conflict::Conflict;
 use crate::model::session::EndReason;
 
-/// What went wrong, in the terms of the contract (`proto/session/v1/error_reason.proto`).
+/// What went wrong, in the terms of the contract (`proto/sessiond/v1/error_reason.proto`).
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The request breaks a rule of the contract. Holds every violation found, never none.
@@ -25,8 +25,8 @@ pub enum Error {
     #[error("stopping")]
     Stopping,
     /// A refresh token that cannot be honoured; how its session ended, where that is the cause.
-    #[error("unauthenticated: {reason:?}")]
-    Unauthenticated { reason: Reason, ended: Option<EndReason> },
+    #[error("refresh refused: {reason:?}")]
+    RefreshRefused { reason: Reason, ended: Option<EndReason> },
     /// The caller shows no credentials, or none that are good; never why not.
     #[error("unknown caller")]
     UnknownCaller,

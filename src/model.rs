@@ -20,6 +20,7 @@ macro_rules! numbered {
 pub mod activity;
 pub mod alert;
 pub mod caller;
+pub mod claims;
 pub mod conflict;
 pub mod detection;
 pub mod device;

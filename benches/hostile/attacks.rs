@@ -11,8 +11,8 @@ use hyper_util::rt::TokioIo;
 use prost::Message;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::session_service_client::SessionServiceClient;
 use tokio::io::AsyncWriteExt;
 use tokio_rustls::TlsConnector;
 use tonic::transport::Channel;
@@ -293,7 +293,7 @@ async fn spoilt(way: Way, count: u32, seed: u64) -> anyhow::Result<u64> {
         (state >> 33) as usize % end
     };
     let (mut done, mut wire) = (0, Wire::open_from(way.from, way.to).await);
-    let path = "/session.v1.SessionService/CreateSession";
+    let path = "/sessiond.v1.SessionService/CreateSession";
     for number in 0..count {
         let n = number % CALLS;
         if n == 0 {

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 use sessiond::dev_postgres::{DevPostgres, MAX_CONNECTIONS, Options};
-use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use sessiond::grpc::pb::session_service_client::SessionServiceClient;
 use sessiond::token::seal::MasterKey;
 use tempfile::TempDir;
 use tonic::transport::Channel;

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::session_service_client::SessionServiceClient;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 

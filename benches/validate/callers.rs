@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use futures_util::{StreamExt, stream};
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
-use sessiond::grpc::pb::session::validate_sessions_response::Result as PbResult;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::session_service_client::SessionServiceClient;
+use sessiond::grpc::pb::validate_sessions_response::Result as PbResult;
 use tonic::transport::Channel;
 
 use crate::Args;

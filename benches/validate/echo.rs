@@ -6,7 +6,7 @@ use std::task::{Context as TaskContext, Poll};
 
 use anyhow::Context;
 use prost::Message;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tokio::net::TcpListener;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, http};
@@ -62,7 +62,7 @@ pub async fn serve(judgement: &str) -> anyhow::Result<()> {
 struct Echo(pb::ValidateSessionResponse);
 
 impl tonic::server::NamedService for Echo {
-    const NAME: &'static str = "session.v1.SessionService";
+    const NAME: &'static str = "sessiond.v1.SessionService";
 }
 
 impl tonic::server::UnaryService<pb::ValidateSessionRequest> for Echo {

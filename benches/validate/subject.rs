@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use sessiond::dev_postgres::{DevPostgres, MAX_CONNECTIONS, Options};
 use sessiond::gateway::{Gateway, Options as GatewayOptions, Verdict};
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 use tonic::transport::Channel;

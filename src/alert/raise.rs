@@ -83,7 +83,7 @@ impl Raise {
         };
         let unknown = || Error::NotFound {
             reason: Reason::SessionNotFound,
-            kind: "session.v1.Session",
+            kind: "sessiond.v1.Session",
             name: id.to_string(),
         };
         let named = sessions::find_by_id(tx, tenant, id).await?.ok_or_else(unknown)?;

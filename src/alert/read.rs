@@ -53,7 +53,7 @@ impl Read {
 pub(super) fn not_found(id: Uuid) -> Error {
     Error::NotFound {
         reason: Reason::AlertNotFound,
-        kind: "alert.v1.SecurityAlert",
+        kind: "sessiond.v1.SecurityAlert",
         name: id.to_string(),
     }
 }

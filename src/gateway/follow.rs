@@ -11,8 +11,8 @@ use tonic::{Code, Status, Streaming};
 use super::Shared;
 use super::credentials::Credentials;
 use super::revoked::{Revoked, time};
-use crate::grpc::pb::session as pb;
-use crate::grpc::pb::session::session_service_client::SessionServiceClient;
+use crate::grpc::pb;
+use crate::grpc::pb::session_service_client::SessionServiceClient;
 
 /// Between two attempts to reach the service: from the first to the last.
 const RETRY: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::model::token::{AccessClaims, InactiveReason};
 use crate::token::access;
 use crate::token::jwk::{PublicKey, VerifyingKey};

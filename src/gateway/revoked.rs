@@ -6,7 +6,7 @@ use chrono::Duration;
 use uuid::Uuid;
 
 use crate::clock::Time;
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::model::revocation::digest;
 use crate::model::token::AccessClaims;
 

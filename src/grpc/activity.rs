@@ -1,4 +1,4 @@
-//! The audit trail, as `session.v1.SessionService` serves it.
+//! The audit trail, as `sessiond.v1.SessionService` serves it.
 
 use tonic::{Request, Response, Status};
 
@@ -6,7 +6,7 @@ use crate::grpc::auth::principal;
 use crate::grpc::auth::tenants::tenanted;
 use crate::grpc::convert::activity as convert;
 use crate::grpc::convert::lists::Listing;
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::grpc::session::SessionApi;
 use crate::session::list_activities::ListActivities;
 use crate::session::record_activities::RecordActivities;

@@ -1,4 +1,4 @@
-//! `alert.v1.AlertService`.
+//! `sessiond.v1.AlertService`.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::grpc::convert::evaluation;
 use crate::grpc::convert::lists::{Listing, scope};
 use crate::grpc::convert::rules;
 use crate::grpc::deadline;
-use crate::grpc::pb::alert as pb;
+use crate::grpc::pb;
 use crate::grpc::watch::{Events, Streams, Terms};
 use crate::session::evaluate::Evaluate;
 use crate::token::keys::Keys;

@@ -1,4 +1,4 @@
-//! Devices, as `session.v1.SessionService` serves them.
+//! Devices, as `sessiond.v1.SessionService` serves them.
 
 use tonic::{Request, Response, Status};
 
@@ -7,7 +7,7 @@ use crate::grpc::auth::tenants::tenanted;
 use crate::grpc::convert::device as convert;
 use crate::grpc::convert::lists::Listing;
 use crate::grpc::deadline;
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::grpc::session::SessionApi;
 use crate::session::devices::{read::Read, revoke::Revoke, update::Update};
 use crate::token::page::PageTokens;

@@ -54,9 +54,9 @@ impl From<Error> for Status {
                 let text = "this server stops; resume at the last cursor, nothing is lost";
                 status(Code::Unavailable, text, details)
             }
-            Error::Unauthenticated { reason, ended } => {
+            Error::RefreshRefused { reason, ended } => {
                 let ended = ended.map(|reason| ("end_reason", end_reason_name(reason)));
-                status(Code::Unauthenticated, session_text(reason), self::info(reason, ended))
+                status(Code::FailedPrecondition, session_text(reason), self::info(reason, ended))
             }
             Error::SessionEnded(end) => {
                 let reason = Reason::of_end(end);
@@ -151,7 +151,7 @@ fn conflict_status(conflict: Conflict) -> Status {
     let plain = status(Code::FailedPrecondition, text, info(Reason::SessionConflict, metadata));
     let mut details = RpcStatus::decode(plain.details()).expect("details that were just encoded");
     details.details.push(prost_types::Any {
-        type_url: "type.googleapis.com/session.v1.SessionConflict".to_owned(),
+        type_url: "type.googleapis.com/sessiond.v1.SessionConflict".to_owned(),
         value: to_pb_conflict(conflict).encode_to_vec(),
     });
     Status::with_details(plain.code(), plain.message(), details.encode_to_vec().into())
@@ -183,7 +183,7 @@ fn session_text(reason: Reason) -> &'static str {
 
 /// The name of the proto's enum value without its prefix.
 fn reason_name(reason: Reason) -> &'static str {
-    use crate::grpc::pb::session::ErrorReason as Pb;
+    use crate::grpc::pb::ErrorReason as Pb;
     let name = match reason {
         Reason::InvalidField => Pb::InvalidField,
         Reason::PageTokenInvalid => Pb::PageTokenInvalid,
@@ -222,6 +222,6 @@ fn reason_name(reason: Reason) -> &'static str {
 }
 
 fn end_reason_name(reason: crate::model::session::EndReason) -> String {
-    let name = crate::grpc::pb::session::EndReason::try_from(i32::from(reason as i16));
+    let name = crate::grpc::pb::EndReason::try_from(i32::from(reason as i16));
     name.unwrap_or_default().as_str_name().trim_start_matches("END_REASON_").to_owned()
 }

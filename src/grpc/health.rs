@@ -5,7 +5,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 /// What health answers for; empty = the server.
-const SERVICES: [&str; 3] = ["", "session.v1.SessionService", "alert.v1.AlertService"];
+const SERVICES: [&str; 3] = ["", "sessiond.v1.SessionService", "sessiond.v1.AlertService"];
 
 /// Reports the health of all services as one.
 #[derive(Clone)]

@@ -21,7 +21,7 @@ const REQUEST_ID: &str = "x-request-id";
 /// Reason and details of a refusal.
 const DETAILS: &str = "grpc-status-details-bin";
 /// Called on every request of a platform: it gets a span only where there is something to tell.
-const VALIDATE: &str = "/session.v1.SessionService/ValidateSession";
+const VALIDATE: &str = "/sessiond.v1.SessionService/ValidateSession";
 
 /// The request id of a call, in its extensions.
 #[derive(Clone)]

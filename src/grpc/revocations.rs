@@ -1,4 +1,4 @@
-//! WatchRevocations, as `session.v1.SessionService` serves it.
+//! WatchRevocations, as `sessiond.v1.SessionService` serves it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::grpc::auth::standing;
 use crate::grpc::auth::tenants::tenanted;
 use crate::grpc::convert::revocations as convert;
 use crate::grpc::deadline;
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::grpc::session::SessionApi;
 use crate::grpc::watch::{Events, Streams};
 use crate::model::feed::Position;

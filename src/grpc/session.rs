@@ -1,4 +1,4 @@
-//! `session.v1.SessionService`.
+//! `sessiond.v1.SessionService`.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::grpc::auth::{self, principal, standing};
 use crate::grpc::convert::lists::{Listing, scope};
 use crate::grpc::convert::{keys, policy, session as convert};
 use crate::grpc::device::{self, Devices};
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::grpc::validate::Answers;
 use crate::grpc::watch::{Events, Streams, Terms};
 use crate::grpc::{deadline, revocations, validate};

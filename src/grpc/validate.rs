@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::grpc::auth::{self, standing};
 use crate::grpc::convert::session as convert;
 use crate::grpc::deadline;
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::grpc::session::SessionApi;
 use crate::model::caller::principal::Caller;
 use crate::session::validate::Validate;
@@ -43,7 +43,7 @@ pub(super) async fn answer_one(
 ) -> Result<Response<pb::ValidateSessionResponse>, Status> {
     let caller = auth::caller(&request);
     let wish = convert::validation(request.into_inner(), caller)?;
-    Ok(Response::new(convert::to_pb_validated(api.validate.validate(&wish).await?)))
+    Ok(Response::new(convert::to_pb_validated(api.validate.validate(&wish).await?, &wish.caller)))
 }
 
 /// ValidateSessions. Answers what is asked until the caller closes its side, or the stream is to end; what was taken is
@@ -104,12 +104,14 @@ async fn answer(
 ) -> pb::ValidateSessionsResponse {
     use pb::validate_sessions_response::Result as PbResult;
     let pb::ValidateSessionsRequest { correlation_id, request } = question;
-    let judging = async {
+    let judging: Result<_> = async {
         let wish = convert::correlated_validation(&correlation_id, request, caller)?;
-        validate.validate(&wish).await
-    };
-    let result = match judging.await {
-        Ok(judged) => PbResult::Response(convert::to_pb_validated(judged)),
+        let judged = validate.validate(&wish).await?;
+        Ok(convert::to_pb_validated(judged, &wish.caller))
+    }
+    .await;
+    let result = match judging {
+        Ok(judged) => PbResult::Response(judged),
         Err(error) => PbResult::Failure(convert::to_pb_failure(&error.into())),
     };
     pb::ValidateSessionsResponse { correlation_id, result: Some(result) }

@@ -11,7 +11,7 @@ use crate::model::ids::DeviceKey;
 fn not_found(key: &DeviceKey) -> Error {
     Error::NotFound {
         reason: Reason::DeviceNotFound,
-        kind: "session.v1.UserDevice",
+        kind: "sessiond.v1.UserDevice",
         name: key.device.to_string(),
     }
 }

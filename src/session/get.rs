@@ -54,7 +54,7 @@ impl Get {
 pub(super) fn not_found(id: Uuid) -> Error {
     Error::NotFound {
         reason: Reason::SessionNotFound,
-        kind: "session.v1.Session",
+        kind: "sessiond.v1.Session",
         name: id.to_string(),
     }
 }

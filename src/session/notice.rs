@@ -16,11 +16,12 @@ use crate::clock::{Clock, Time};
 use crate::error::{Error, Outage, Result};
 use crate::model::activity::{Activity, ActivityKind, Report, SYSTEM};
 use crate::model::device::ClientContext;
-use crate::model::ids::{DEFAULT_TENANT, SessionKey, TenantId, UserId};
+use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::session::Session;
 use crate::model::token::InactiveReason;
 use crate::session::batch_size::{Aside, BatchSize, is_about_rows};
 use crate::session::location::Locator;
+use crate::session::validate::Validation;
 use crate::store::pool::Database;
 use buffer::Buffer;
 
@@ -50,7 +51,7 @@ enum Key {
     /// Entered once, whatever happens.
     Context(Uuid, Place),
     Expired(Uuid),
-    Forged(IpNet),
+    Forged(TenantId, IpNet),
     Limit(TenantId, UserId),
 }
 
@@ -104,16 +105,19 @@ impl Notices {
     }
 
     /// What looks like a token and is none of ours was presented. Nothing that it says is to be believed, so it is
-    /// about nobody; without an address there is nothing to tell.
-    pub fn forged(&self, token: &str, reason: InactiveReason, client: &ClientContext, now: Time) {
+    /// about no user, but about the tenant of the caller that presented it; without an address there is nothing to tell.
+    pub fn forged(&self, reason: InactiveReason, presented: &Validation, now: Time) {
+        let Validation { token, client, caller, .. } = presented;
         let code = match reason {
             InactiveReason::SignatureInvalid => "SIGNATURE_INVALID",
             InactiveReason::Malformed if token.matches('.').count() == 2 => "MALFORMED",
             _ => return,
         };
-        let (Some(ip), Ok(tenant)) = (client.ip, TenantId::parse(DEFAULT_TENANT)) else { return };
+        let (Some(ip), Ok(tenant)) = (client.ip, TenantId::parse(caller.any_tenant())) else {
+            return;
+        };
         let (id, kind) = (self.clock.new_id(), ActivityKind::TokenRefused);
-        self.note(Key::Forged(network(ip)), now, || {
+        self.note(Key::Forged(tenant.clone(), network(ip)), now, || {
             let activity = Activity::new(id, now, kind, SYSTEM, &tenant, None);
             refused(self.from(activity, client), code)
         });

@@ -66,7 +66,7 @@ impl Refresh {
     /// what the session knew of its client.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] for a token that cannot be honoured, [`Error::RateLimited`], [`Error::Overloaded`],
+    /// [`Error::RefreshRefused`] for a token that cannot be honoured, [`Error::RateLimited`], [`Error::Overloaded`],
     /// [`Error::Unavailable`]: try again with the same token.
     pub async fn refresh(
         &self,
@@ -93,5 +93,5 @@ impl Refresh {
 
 /// Not a token of ours, or not of this session: nothing more is said.
 fn invalid() -> Error {
-    Error::Unauthenticated { reason: Reason::RefreshTokenInvalid, ended: None }
+    Error::RefreshRefused { reason: Reason::RefreshTokenInvalid, ended: None }
 }

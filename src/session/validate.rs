@@ -98,7 +98,7 @@ impl Validate {
         let claims = match verified {
             Ok(claims) => claims,
             Err(reason) => {
-                self.notices.forged(&wish.token, reason, &wish.client, now);
+                self.notices.forged(reason, wish, now);
                 return Ok(Validated::of_token(reason, now));
             }
         };

@@ -4,8 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use sessiond::grpc::pb::alert as alerts;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use uuid::Uuid;
 
 use crate::record::{Answer, Epoch, Seen, Tokens, Verdict};
@@ -26,8 +25,8 @@ pub enum Raw {
     Terminate(pb::TerminateSessionResponse),
     TerminateMany(pb::TerminateSessionsResponse),
     Policy(pb::UpdatePolicyResponse),
-    Alert(Option<alerts::SecurityAlert>),
-    Resolve(alerts::ResolveAlertResponse),
+    Alert(Option<pb::SecurityAlert>),
+    Resolve(pb::ResolveAlertResponse),
     List(Vec<pb::Session>),
 }
 
@@ -108,7 +107,7 @@ impl Raw {
     }
 }
 
-fn subject(alert: &alerts::SecurityAlert) -> (Uuid, u64, i32) {
+fn subject(alert: &pb::SecurityAlert) -> (Uuid, u64, i32) {
     (id(&alert.alert_id), revision(&alert.etag), alert.state)
 }
 

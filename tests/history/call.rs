@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use prost::Message;
 use sessiond::caller::permissions::Role;
-use sessiond::grpc::pb::alert as alerts;
-use sessiond::grpc::pb::alert::alert_service_client::AlertServiceClient;
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::alert_service_client::AlertServiceClient;
+use sessiond::grpc::pb::session_service_client::SessionServiceClient;
 use tonic::client::Grpc;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
@@ -48,10 +47,10 @@ pub enum Body {
     UpdatePolicy(Box<pb::UpdatePolicyRequest>),
     Record(pb::RecordActivitiesRequest),
     Erase(pb::EraseUserRequest),
-    Raise(alerts::RaiseAlertRequest),
-    Acknowledge(alerts::AcknowledgeAlertRequest),
-    Resolve(alerts::ResolveAlertRequest),
-    Reopen(alerts::ReopenAlertRequest),
+    Raise(pb::RaiseAlertRequest),
+    Acknowledge(pb::AcknowledgeAlertRequest),
+    Resolve(pb::ResolveAlertRequest),
+    Reopen(pb::ReopenAlertRequest),
     Get(pb::GetSessionRequest),
     List(pb::ListSessionsRequest),
     /// By this path. An empty create is an empty message of any kind.

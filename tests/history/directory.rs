@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard};
 
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use uuid::Uuid;
 
 use crate::call::Call;

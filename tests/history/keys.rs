@@ -21,12 +21,12 @@ const LIFE: Duration = Duration::from_secs(7 * 86_400);
 
 /// What is no method, but looks like the one that creates.
 const ODD_PATHS: [&str; 7] = [
-    "//session.v1.SessionService/CreateSession",
-    "/session.v1.SessionService//CreateSession",
-    "/session.v1.SessionService/CreateSession/",
-    "/session.v1.SessionService/./CreateSession",
-    "/session.v1.SessionService/%43reateSession",
-    "/session.v1.SessionService/createSession",
+    "//sessiond.v1.SessionService/CreateSession",
+    "/sessiond.v1.SessionService//CreateSession",
+    "/sessiond.v1.SessionService/CreateSession/",
+    "/sessiond.v1.SessionService/./CreateSession",
+    "/sessiond.v1.SessionService/%43reateSession",
+    "/sessiond.v1.SessionService/createSession",
     "/Session.v1.SessionService/CreateSession",
 ];
 

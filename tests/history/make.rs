@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::terminate_session_request::Target;
-use sessiond::grpc::pb::session::validate_session_request::Freshness;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::terminate_session_request::Target;
+use sessiond::grpc::pb::validate_session_request::Freshness;
 
 use crate::answer::TAG;
 use crate::call::{Body, Call};

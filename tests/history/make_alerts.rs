@@ -1,6 +1,6 @@
 //! Calls about alerts.
 
-use sessiond::grpc::pb::alert as pb;
+use sessiond::grpc::pb;
 
 use crate::call::{Body, Call};
 use crate::directory::Directory;

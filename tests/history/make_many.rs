@@ -1,6 +1,6 @@
 //! Calls about users, devices and clients as a whole.
 
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use uuid::Uuid;
 
 use crate::call::{Body, Call};

@@ -1,6 +1,6 @@
 //! The few users that all callers share, so that their calls collide.
 
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 
 /// The tenants. Both have an `ann` and a `bob`, so that a mix-up of tenants shows.
 pub const TENANTS: [&str; 2] = ["default", "other"];

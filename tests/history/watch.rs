@@ -4,10 +4,9 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sessiond::grpc::pb::alert as alerts;
-use sessiond::grpc::pb::alert::alert_service_client::AlertServiceClient;
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::alert_service_client::AlertServiceClient;
+use sessiond::grpc::pb::session_service_client::SessionServiceClient;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 use uuid::Uuid;
@@ -134,7 +133,7 @@ async fn follow(
             }
         }
         Stream::Alerts => {
-            let asked = alerts::WatchAlertsRequest {
+            let asked = pb::WatchAlertsRequest {
                 tenant_id,
                 cursor: from,
                 heartbeat_interval,

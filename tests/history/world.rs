@@ -9,8 +9,8 @@ use chrono::Duration as Span;
 use futures_util::future::join_all;
 use prost::Message;
 use sessiond::dev_postgres::{DevPostgres, MAX_CONNECTIONS, Options};
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::session_service_client::SessionServiceClient;
 use sessiond::token::seal::MasterKey;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -208,7 +208,7 @@ impl World {
             return;
         }
         let Ok(details) = tonic_types::pb::Status::decode(status.details()) else { return };
-        let url = "type.googleapis.com/session.v1.SessionConflict";
+        let url = "type.googleapis.com/sessiond.v1.SessionConflict";
         let detail = details.details.iter().find(|detail| detail.type_url == url);
         if let Some(Ok(conflict)) = detail.map(|it| pb::SessionConflict::decode(&it.value[..])) {
             self.directory.learn_conflict(call.who, conflict);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::Duration;
-use sessiond::grpc::pb::alert as pb;
+use sessiond::grpc::pb;
 use tokio::task::JoinSet;
 
 use crate::harness::calls::{parts, reason, violations};

@@ -1,8 +1,7 @@
 //! What follows from a verdict: sessions that end, findings that are suppressed, and the way back.
 
 use chrono::Duration;
-use sessiond::grpc::pb::alert as pb;
-use sessiond::grpc::pb::session;
+use sessiond::grpc::pb;
 
 use crate::alert_raise::report;
 use crate::harness::calls::{parts, reason, violations};
@@ -45,12 +44,12 @@ async fn a_true_positive_ends_the_users_sessions_in_the_same_call() {
     let resolved = answer.alert.expect("the alert");
     assert_eq!(resolved.state(), pb::AlertState::Resolved);
     let validated = server.validate(&token).await;
-    assert_eq!(validated.inactive_reason(), session::InactiveReason::SessionTerminated);
+    assert_eq!(validated.inactive_reason(), pb::InactiveReason::SessionTerminated);
     let ended = validated.session.expect("the session");
-    assert_eq!(ended.end_reason(), session::EndReason::SuspiciousActivity);
+    assert_eq!(ended.end_reason(), pb::EndReason::SuspiciousActivity);
     assert_eq!(ended.end_note, format!("alert {}", alert.alert_id));
     let bob = server.get(&bystander).await.expect("a session");
-    assert_eq!(bob.state(), session::SessionState::Active);
+    assert_eq!(bob.state(), pb::SessionState::Active);
     // A retry logs nobody out who came back.
     server.advance(Duration::seconds(1));
     let (back, _, _) = parts(&server.create("ada").await);
@@ -58,7 +57,7 @@ async fn a_true_positive_ends_the_users_sessions_in_the_same_call() {
     assert_eq!((again.terminated_count, again.complete), (0, true));
     assert_eq!(again.alert, Some(resolved));
     let back = server.get(&back).await.expect("a session");
-    assert_eq!(back.state(), session::SessionState::Active);
+    assert_eq!(back.state(), pb::SessionState::Active);
     audit::check(&server.db).await;
 }
 
@@ -81,9 +80,7 @@ async fn a_repetition_ends_what_was_left_over_also_after_a_clock_was_set_back() 
     let (back, ..) = parts(&server.create("ada").await);
     let done = server.alerts().resolve_alert(request).await.expect("ok").into_inner();
     assert_eq!((done.terminated_count, done.complete), (1, true));
-    for (id, state) in
-        [(left, session::SessionState::Terminated), (back, session::SessionState::Active)]
-    {
+    for (id, state) in [(left, pb::SessionState::Terminated), (back, pb::SessionState::Active)] {
         assert_eq!(server.get(&id).await.expect("a session").state(), state);
     }
 }
@@ -106,9 +103,7 @@ async fn who_came_back_since_an_alert_was_resolved_is_spared_by_every_later_call
         let done = server.alerts().resolve_alert(ending.clone()).await.expect("ok").into_inner();
         assert_eq!((done.terminated_count, done.complete), (count, true));
     }
-    for (id, state) in
-        [(before, session::SessionState::Terminated), (back, session::SessionState::Active)]
-    {
+    for (id, state) in [(before, pb::SessionState::Terminated), (back, pb::SessionState::Active)] {
         assert_eq!(server.get(&id).await.expect("a session").state(), state);
     }
 }

@@ -1,8 +1,8 @@
 //! The workflow of an alert: open, acknowledged, resolved, each step with who, when and a note.
 
 use chrono::Duration;
-use sessiond::grpc::pb::alert as pb;
-use sessiond::grpc::pb::session::{ClientContext, CreateSessionRequest, RefreshSessionRequest};
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::{ClientContext, CreateSessionRequest, RefreshSessionRequest};
 
 use crate::harness::calls::{new_session, parts, reason, violations};
 use crate::harness::requests::stamp;

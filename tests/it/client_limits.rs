@@ -1,8 +1,8 @@
 //! What a create says of the user's client, at both edges of every limit: what is within comes back
 //! unchanged, what is beyond is refused by the name of its field.
 
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::device_context::Identity;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::device_context::Identity;
 
 use crate::harness::creates::{UNPRINTABLE, assert_refused, create, kept, text};
 use crate::harness::requests::NOBODY;

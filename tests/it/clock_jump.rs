@@ -2,7 +2,7 @@
 
 use chrono::Duration;
 use sessiond::clock::Clock;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::model::policy::OnLimit;
 use sessiond::token::key_life::Purpose;
 

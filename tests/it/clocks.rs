@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Duration, Utc};
 use sessiond::clock::Clock;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 
 use crate::harness::calls::{new_session, parts, successor};
 use crate::harness::cluster::Db;

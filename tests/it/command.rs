@@ -6,7 +6,7 @@ use crate::harness::cluster::{Db, connect, own_cluster};
 use crate::harness::process::{Place, client, outcome};
 use futures_util::future::join;
 use rustix::process::Signal;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::token::seal::MasterKey;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use chrono::Duration;
 use futures_util::future::join_all;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::model::conflict::Scope;
 use sessiond::model::policy::OnLimit;
 

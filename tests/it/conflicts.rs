@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use chrono::Duration;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::model::conflict::Scope;
 use sessiond::model::policy::OnLimit;
 use sessiond::server::Settings;
@@ -244,7 +244,7 @@ async fn grpcurl_shows_a_conflict_in_words() {
     let addr = server.addr.to_string();
     let run = move || {
         let body = r#"{"user_id": "ada", "client_id": "web"}"#;
-        let method = "session.v1.SessionService/CreateSession";
+        let method = "sessiond.v1.SessionService/CreateSession";
         let mut shell = Command::new("env");
         shell.args(["grpcurl", "-plaintext", "-d", body, &addr, method]);
         shell.env("PATH", grpcurl::path()).output().expect("grpcurl runs")

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
 use rustix::process::{Signal, kill_process, test_kill_process};
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::session_service_client::SessionServiceClient;
 use tokio::sync::watch;
 use tonic::Code;
 use tonic::transport::Channel;

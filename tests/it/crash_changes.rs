@@ -1,10 +1,9 @@
 //! The real binary, killed right after it acknowledged a change: the change is there after the restart.
 
 use rustix::process::Signal;
-use sessiond::grpc::pb::alert;
-use sessiond::grpc::pb::alert::alert_service_client::AlertServiceClient;
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::alert_service_client::AlertServiceClient;
+use sessiond::grpc::pb::session_service_client::SessionServiceClient;
 use tonic::transport::Channel;
 
 use crate::harness::calls::reason;
@@ -73,10 +72,10 @@ async fn assert_kept(channel: &Channel, change: Mutation, of: &Subject, answer: 
         }
         Mutation::ResolveAlert => {
             let alert_id = of.alert.clone();
-            let request = alert::GetAlertRequest { alert_id, ..Default::default() };
+            let request = pb::GetAlertRequest { alert_id, ..Default::default() };
             let found = AlertServiceClient::new(channel.clone()).get_alert(request).await;
             let found = found.expect("an alert").into_inner().alert.expect("an alert");
-            assert_eq!(found.state(), alert::AlertState::Resolved);
+            assert_eq!(found.state(), pb::AlertState::Resolved);
         }
         _ => {}
     }

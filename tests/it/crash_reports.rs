@@ -2,8 +2,8 @@
 
 use futures_util::future::join_all;
 use rustix::process::Signal;
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::session_service_client::SessionServiceClient;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 

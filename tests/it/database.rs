@@ -2,7 +2,7 @@
 
 use chrono::Duration;
 use futures_util::future::{join, join_all};
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::model::detection::DetectionSettings;
 use tonic::Code;
 use tonic_health::pb::health_check_response::ServingStatus::Serving;

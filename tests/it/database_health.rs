@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
 use sessiond::dev_postgres::DevPostgres;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tokio_stream::StreamExt;
 use tonic::Status;
 use tonic_health::pb::HealthCheckRequest;

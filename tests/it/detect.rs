@@ -1,6 +1,6 @@
 //! Detection from the activity to the alert: each activity once, one alert an incident.
 
-use sessiond::grpc::pb::{alert as pb, session};
+use sessiond::grpc::pb;
 use sessiond::model::detection::DetectionSettings;
 
 use crate::harness::calls::new_session;
@@ -105,7 +105,7 @@ async fn an_erased_user_is_forgotten_by_detection_too() {
 }
 
 async fn create_in(server: &TestServer, country: &str, latitude: f64, longitude: f64) {
-    let place = session::Location {
+    let place = pb::Location {
         country_code: country.to_owned(),
         latitude: Some(latitude),
         longitude: Some(longitude),
@@ -113,12 +113,12 @@ async fn create_in(server: &TestServer, country: &str, latitude: f64, longitude:
     };
     // One device all the time.
     let agent = "Mozilla/5.0 (X11; Linux x86_64; rv:142.0) Gecko/20100101 Firefox/142.0";
-    let client = session::ClientContext {
+    let client = pb::ClientContext {
         location: Some(place),
         user_agent: agent.to_owned(),
         ..Default::default()
     };
-    let request = session::CreateSessionRequest { client: Some(client), ..new_session("ada") };
+    let request = pb::CreateSessionRequest { client: Some(client), ..new_session("ada") };
     server.try_create(request).await.expect("a session");
 }
 
@@ -148,7 +148,7 @@ async fn who_is_in_tokyo_an_hour_after_berlin_is_told_of_unless_the_device_is_tr
 
     let [device] = &server.devices("ada").await[..] else { panic!("not one device") };
     let trusted = Some(true);
-    let trust = session::UpdateDeviceRequest { trusted, ..update("ada", &device.device_id) };
+    let trust = pb::UpdateDeviceRequest { trusted, ..update("ada", &device.device_id) };
     server.update_device(trust).await.expect("a device");
     server.advance(chrono::Duration::hours(2));
     create_in(&server, "DE", 52.52, 13.405).await;

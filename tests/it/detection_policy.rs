@@ -1,7 +1,7 @@
 //! How a tenant sets detection: what it states, what applies, and what is refused.
 
 use chrono::Duration;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 
 use crate::detect::{alerts, settled, watching};
 use crate::harness::calls::{new_session, reason, violations};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 
 use crate::harness::calls::{new_session, reason, violations};
 use crate::harness::devices::on;
@@ -170,6 +170,6 @@ async fn not_found(server: &TestServer, device: &str) -> String {
     let refusal = server.get_device("ada", device).await.expect_err("a refusal");
     let details = refusal.get_error_details();
     let resource = details.resource_info().expect("a ResourceInfo");
-    assert_eq!(resource.resource_type, "session.v1.UserDevice");
+    assert_eq!(resource.resource_type, "sessiond.v1.UserDevice");
     format!("{:?} {} {} {resource:?}", refusal.code(), reason(&refusal), refusal.message())
 }

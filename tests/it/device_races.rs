@@ -1,7 +1,7 @@
 //! Everything that writes a device at once, and a device with more sessions than are read or written in passing.
 
 use chrono::Duration;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tokio::task::JoinSet;
 
 use crate::harness::calls::parts;

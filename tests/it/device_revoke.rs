@@ -1,7 +1,7 @@
 //! RevokeDevice: exactly the sessions on the device end, and nothing of its trust is left.
 
 use chrono::Duration;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tonic::Code;
 
 use crate::harness::calls::{parts, reason, violations};

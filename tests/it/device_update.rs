@@ -1,7 +1,7 @@
 //! UpdateDevice: what it sets, where it shows, and what leaves it alone.
 
 use chrono::Duration;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tonic::Code;
 
 use crate::harness::calls::{parts, reason, violations};

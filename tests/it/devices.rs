@@ -1,6 +1,6 @@
 //! What a session says of its device: as the caller states it, else as the user agent tells.
 
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 
 use crate::harness::creates::{create, kept};
 use crate::harness::start;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use rustix::process::Signal;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tokio::time::timeout;
 use tonic::Code;
 

@@ -10,8 +10,8 @@ use rcgen::{ExtendedKeyUsagePurpose, date_time_ymd};
 use rustls::pki_types::CertificateDer;
 use rustls::version::{TLS12, TLS13};
 use sessiond::caller::permissions::Role;
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::session_service_client::SessionServiceClient;
 use tokio::io::AsyncReadExt;
 use tonic::transport::Channel;
 

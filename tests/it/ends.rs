@@ -8,7 +8,7 @@ use chrono::Duration as Length;
 use futures_util::future::join_all;
 use sessiond::clock::Clock;
 use sessiond::gateway::{Gateway, Options, Verdict};
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::model::conflict::Scope;
 use sessiond::model::policy::OnLimit;
 use sessiond::server::Settings;

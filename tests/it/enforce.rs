@@ -1,7 +1,7 @@
 //! Rules that act: a session ends or waits for a re-authentication, in the commit of the alert.
 
 use chrono::Duration;
-use sessiond::grpc::pb::{alert as alerts_pb, session as pb};
+use sessiond::grpc::pb;
 
 use crate::detect::{alerts, settled, watching};
 use crate::harness::calls::{new_session, parts, refusal};
@@ -70,7 +70,7 @@ async fn a_session_that_is_damaged_is_told_of_although_nothing_can_be_done_to_it
     settled(&server).await;
     let [alert] = &alerts(&server, "ada").await[..] else { panic!("not one alert") };
     assert_eq!((alert.rule_id.as_str(), &alert.session_id), ("session_hijack", &id));
-    assert_eq!(alert.action_taken(), alerts_pb::ActionTaken::None);
+    assert_eq!(alert.action_taken(), pb::ActionTaken::None);
     assert_eq!(server.activities(TERMINATED).await, 0);
 }
 
@@ -90,7 +90,7 @@ async fn a_hijacked_session_ends_at_once_with_one_alert_that_says_so() {
     assert_eq!(ended.end_reason(), pb::EndReason::SuspiciousActivity);
     let [alert] = &alerts(&server, "ada").await[..] else { panic!("not one alert") };
     assert_eq!((alert.rule_id.as_str(), &alert.session_id), ("session_hijack", &id));
-    assert_eq!(alert.action_taken(), alerts_pb::ActionTaken::SessionTerminated);
+    assert_eq!(alert.action_taken(), pb::ActionTaken::SessionTerminated);
     assert_eq!(server.activities(TERMINATED).await, 1);
     audit::check(&server.db).await;
 }
@@ -106,7 +106,7 @@ async fn a_step_up_is_demanded_once_and_not_of_who_has_done_it() {
     let outcome = async |token: &str| server.validate(token).await.outcome();
     assert_eq!(outcome(&tokens.access_token).await, pb::Outcome::StepUpRequired);
     let [alert] = &alerts(&server, "ada").await[..] else { panic!("not one alert") };
-    assert_eq!(alert.action_taken(), alerts_pb::ActionTaken::StepUpRequired);
+    assert_eq!(alert.action_taken(), pb::ActionTaken::StepUpRequired);
     // Found again: it waits already.
     server.advance(Duration::seconds(1));
     let request = pb::RefreshSessionRequest {
@@ -178,7 +178,7 @@ async fn what_is_suppressed_or_about_no_session_is_not_acted_on() {
     settled(&server).await;
     let [alert] = &alerts(&server, "ada").await[..] else { panic!("not one alert") };
     assert_eq!(alert.rule_id, "failed_logins");
-    assert_eq!(alert.action_taken(), alerts_pb::ActionTaken::None);
+    assert_eq!(alert.action_taken(), pb::ActionTaken::None);
     let kept = "SELECT count(*) FROM security_alerts WHERE suppression = 3 AND action_taken = 1";
     assert_eq!(server.db.count(kept).await, 1);
     assert_eq!(server.validate(&tokens.access_token).await.outcome(), pb::Outcome::Active);

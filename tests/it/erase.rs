@@ -1,7 +1,7 @@
 //! EraseUser: nothing of the user is left, and nobody else is touched.
 
 use chrono::Duration;
-use sessiond::grpc::pb::{alert, session as pb};
+use sessiond::grpc::pb;
 use tonic::Code;
 
 use crate::harness::calls::{new_session, parts, reason, refusal, violations};
@@ -73,11 +73,11 @@ async fn leave_traces(server: &TestServer) -> (Vec<String>, pb::TokenPair) {
     };
     server.terminate_as(request).await.expect("an end");
     server.replay(&stolen).await;
-    let filter = alert::AlertFilter { user_id: USER.to_owned(), ..Default::default() };
-    let request = alert::ListAlertsRequest { filter: Some(filter), ..Default::default() };
+    let filter = pb::AlertFilter { user_id: USER.to_owned(), ..Default::default() };
+    let request = pb::ListAlertsRequest { filter: Some(filter), ..Default::default() };
     let alert_id = server.list_alerts(request).await.expect("a list").alerts.remove(0).alert_id;
     ids.push(alert_id.clone());
-    let request = alert::AcknowledgeAlertRequest {
+    let request = pb::AcknowledgeAlertRequest {
         alert_id,
         note: "asked her".to_owned(),
         request_id: server.ids(1).remove(0),

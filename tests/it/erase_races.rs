@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
-use sessiond::grpc::pb::{alert, session as pb};
+use sessiond::grpc::pb;
 
 use crate::harness::calls::parts;
 use crate::harness::{TestServer, audit, start, wait};
@@ -21,7 +21,7 @@ async fn live(server: &TestServer, token: String, alert_id: String, request_id: 
         let _ = server.refresh(&tokens.refresh_token).await;
         let _ = server.refresh(&token).await;
     }
-    let step = alert::AcknowledgeAlertRequest { alert_id, request_id, ..Default::default() };
+    let step = pb::AcknowledgeAlertRequest { alert_id, request_id, ..Default::default() };
     let _ = server.alerts().acknowledge_alert(step).await;
     let (id, ..) = parts(&server.create("ada").await);
     let _ = server.terminate(&id).await;

@@ -3,8 +3,7 @@
 
 use std::collections::HashMap;
 
-use sessiond::grpc::pb::alert as alerts;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::model::policy::OnLimit;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -121,7 +120,7 @@ async fn session_not_found_and_alert_not_found_name_what_is_missing() {
     let server = start().await;
     let refusal = server.get(NOBODY).await.expect_err("a refusal");
     assert_refused(&refusal, Code::NotFound, "SESSION_NOT_FOUND", &[]);
-    assert_names(&refusal, "session.v1.Session", NOBODY);
+    assert_names(&refusal, "sessiond.v1.Session", NOBODY);
 
     let (id, ..) = parts(&server.create("ada").await);
     let request = pb::GetSessionRequest {
@@ -131,12 +130,12 @@ async fn session_not_found_and_alert_not_found_name_what_is_missing() {
     };
     let refusal = server.sessions().get_session(request).await.expect_err("of another user");
     assert_refused(&refusal, Code::NotFound, "SESSION_NOT_FOUND", &[]);
-    assert_names(&refusal, "session.v1.Session", &id);
+    assert_names(&refusal, "sessiond.v1.Session", &id);
 
     let alert_id = NOBODY.to_owned();
     let acknowledge =
-        alerts::AcknowledgeAlertRequest { alert_id: alert_id.clone(), ..Default::default() };
-    let resolve = alerts::ResolveAlertRequest { alert_id, resolution: 1, ..Default::default() };
+        pb::AcknowledgeAlertRequest { alert_id: alert_id.clone(), ..Default::default() };
+    let resolve = pb::ResolveAlertRequest { alert_id, resolution: 1, ..Default::default() };
     let refusals = [
         server.get_alert(NOBODY).await.expect_err("a refusal"),
         server.acknowledge(acknowledge).await.expect_err("a refusal"),
@@ -144,7 +143,7 @@ async fn session_not_found_and_alert_not_found_name_what_is_missing() {
     ];
     for refusal in refusals {
         assert_refused(&refusal, Code::NotFound, "ALERT_NOT_FOUND", &[]);
-        assert_names(&refusal, "alert.v1.SecurityAlert", NOBODY);
+        assert_names(&refusal, "sessiond.v1.SecurityAlert", NOBODY);
     }
 }
 
@@ -179,20 +178,20 @@ async fn session_conflict_says_how_many_must_end_and_a_spoilt_token_is_invalid()
 async fn a_refresh_token_is_invalid_reused_or_of_an_ended_session() {
     let server = start().await;
     let refusal = server.refresh("").await.expect_err("a refusal");
-    assert_refused(&refusal, Code::Unauthenticated, "REFRESH_TOKEN_INVALID", &[]);
+    assert_refused(&refusal, Code::FailedPrecondition, "REFRESH_TOKEN_INVALID", &[]);
 
     let (_, _, first) = parts(&server.create("ada").await);
     let refusal = server.replay(&first).await;
     let reuse = [("end_reason", "REFRESH_REUSE")];
-    assert_refused(&refusal, Code::Unauthenticated, "REFRESH_TOKEN_REUSED", &reuse);
+    assert_refused(&refusal, Code::FailedPrecondition, "REFRESH_TOKEN_REUSED", &reuse);
     let refusal = server.refresh(&first).await.expect_err("a refusal");
-    assert_refused(&refusal, Code::Unauthenticated, "SESSION_TERMINATED", &reuse);
+    assert_refused(&refusal, Code::FailedPrecondition, "SESSION_TERMINATED", &reuse);
 
     let (id, _, refresh) = parts(&server.create("ada").await);
     server.terminate(&id).await.expect("ok");
     let refusal = server.refresh(&refresh).await.expect_err("a refusal");
     let logout = [("end_reason", "LOGOUT")];
-    assert_refused(&refusal, Code::Unauthenticated, "SESSION_TERMINATED", &logout);
+    assert_refused(&refusal, Code::FailedPrecondition, "SESSION_TERMINATED", &logout);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -208,7 +207,7 @@ async fn a_refresh_token_of_an_expired_session_says_which_deadline_passed() {
     for (refresh, end) in [(absolute, "ABSOLUTE_TIMEOUT"), (idle, "IDLE_TIMEOUT")] {
         let refusal = server.refresh(&refresh).await.expect_err("a refusal");
         let metadata = [("end_reason", end)];
-        assert_refused(&refusal, Code::Unauthenticated, "SESSION_EXPIRED", &metadata);
+        assert_refused(&refusal, Code::FailedPrecondition, "SESSION_EXPIRED", &metadata);
     }
 }
 
@@ -220,14 +219,14 @@ async fn session_data_regression_ends_the_session_and_raises_an_alert() {
     server.meddle("UPDATE user_sessions SET generation = 1").await;
     let refusal = server.refresh(&next.refresh_token).await.expect_err("a refusal");
     let metadata = [("end_reason", "DATA_REGRESSION")];
-    assert_refused(&refusal, Code::Unauthenticated, "SESSION_DATA_REGRESSION", &metadata);
+    assert_refused(&refusal, Code::FailedPrecondition, "SESSION_DATA_REGRESSION", &metadata);
 
     let session = server.get(&id).await.expect("a session");
     assert_eq!(session.end_reason(), pb::EndReason::DataRegression);
-    let request = alerts::ListAlertsRequest::default();
+    let request = pb::ListAlertsRequest::default();
     let raised = server.list_alerts(request).await.expect("a list").alerts;
     assert_eq!(raised.len(), 1);
-    assert_eq!(raised[0].category(), alerts::Category::DataIntegrity);
+    assert_eq!(raised[0].category(), pb::Category::DataIntegrity);
     assert_eq!(raised[0].session_id, id);
 }
 
@@ -235,17 +234,17 @@ async fn session_data_regression_ends_the_session_and_raises_an_alert() {
 async fn alert_state_invalid_and_etag_mismatch_refuse_a_step() {
     let server = start().await;
     let alert = server.steal_from("ada").await;
-    let step = alerts::ResolveAlertRequest {
+    let step = pb::ResolveAlertRequest {
         alert_id: alert.alert_id.clone(),
         resolution: 1,
         ..Default::default()
     };
-    let stale = alerts::ResolveAlertRequest { etag: "stale".to_owned(), ..step.clone() };
+    let stale = pb::ResolveAlertRequest { etag: "stale".to_owned(), ..step.clone() };
     let refusal = server.resolve(stale).await.expect_err("a refusal");
     assert_refused(&refusal, Code::Aborted, "ETAG_MISMATCH", &[]);
     server.resolve(step.clone()).await.expect("an alert");
     let refusal = server
-        .resolve(alerts::ResolveAlertRequest { resolution: 2, ..step })
+        .resolve(pb::ResolveAlertRequest { resolution: 2, ..step })
         .await
         .expect_err("a refusal");
     let metadata = [("state", "RESOLVED")];
@@ -274,7 +273,7 @@ async fn a_damaged_row_is_internal_and_the_answer_is_a_fixed_sentence() {
     // Where there are others, it is left out.
     let sessions = server.list_sessions(pb::ListSessionsRequest::default()).await.expect("a page");
     assert_eq!(sessions.sessions, []);
-    let alerts = server.list_alerts(alerts::ListAlertsRequest::default()).await.expect("a page");
+    let alerts = server.list_alerts(pb::ListAlertsRequest::default()).await.expect("a page");
     assert_eq!(alerts.alerts, []);
     still_serves(&server).await;
 }

@@ -2,7 +2,7 @@
 
 use chrono::Duration;
 use prost_types::Timestamp;
-use sessiond::grpc::pb::{alert as pb, session};
+use sessiond::grpc::pb;
 use tonic::Status;
 
 use crate::detect::{alerts, settled, watching};
@@ -11,7 +11,7 @@ use crate::harness::requests::length;
 use crate::harness::{TestServer, wait};
 
 /// Evaluates the last day, with half an hour from now on.
-fn request(server: &TestServer, change: session::DetectionPolicy) -> pb::EvaluateRulesRequest {
+fn request(server: &TestServer, change: pb::DetectionPolicy) -> pb::EvaluateRulesRequest {
     let at = |after: Duration| {
         let time = server.clock.now() + after;
         Some(Timestamp { seconds: time.timestamp(), nanos: 0 })
@@ -24,9 +24,9 @@ fn request(server: &TestServer, change: session::DetectionPolicy) -> pb::Evaluat
     }
 }
 
-fn failed_logins(count: u32) -> session::DetectionPolicy {
-    session::DetectionPolicy {
-        failed_logins: Some(session::BurstRule { count: Some(count), ..Default::default() }),
+fn failed_logins(count: u32) -> pb::DetectionPolicy {
+    pb::DetectionPolicy {
+        failed_logins: Some(pb::BurstRule { count: Some(count), ..Default::default() }),
         ..Default::default()
     }
 }
@@ -103,8 +103,8 @@ async fn a_lower_threshold_shows_what_it_adds_and_writes_nothing() {
     assert_eq!(answer.samples[0].change(), pb::EvaluationChange::Removed);
     assert_eq!(answer.activity_count, 12 + 3 + 2);
     // A rule that is switched off.
-    let off = session::BurstRule { mode: session::RuleMode::Off.into(), ..Default::default() };
-    let off = session::DetectionPolicy { failed_logins: Some(off), ..Default::default() };
+    let off = pb::BurstRule { mode: pb::RuleMode::Off.into(), ..Default::default() };
+    let off = pb::DetectionPolicy { failed_logins: Some(off), ..Default::default() };
     let answer = evaluate(&server, request(&server, off)).await.expect("an answer");
     assert_eq!(counts(&answer, "failed_logins"), ((3, 0), (0, 0)));
 }
@@ -115,16 +115,16 @@ async fn many_pages_find_exactly_what_was_raised() {
     fail_logins(&server, 120, 15).await;
     for n in 0..12 {
         // The device and the country change; the learning period has not passed.
-        let place = session::Location {
+        let place = pb::Location {
             country_code: if n % 2 == 0 { "DE" } else { "FR" }.to_owned(),
             ..Default::default()
         };
-        let client = session::ClientContext {
+        let client = pb::ClientContext {
             location: Some(place),
             user_agent: if n % 3 == 0 { "curl/8" } else { "Firefox/140.0" }.to_owned(),
             ..Default::default()
         };
-        let request = session::CreateSessionRequest { client: Some(client), ..new_session("ada") };
+        let request = pb::CreateSessionRequest { client: Some(client), ..new_session("ada") };
         server.try_create(request).await.expect("a session");
         server.advance(Duration::seconds(10));
     }
@@ -159,9 +159,9 @@ async fn the_warm_up_teaches_and_who_was_seen_long_ago_is_not_learnt_anew() {
     let server = watching().await;
     let create = async |country: &str| {
         let country_code = country.to_owned();
-        let place = session::Location { country_code, ..Default::default() };
-        let client = session::ClientContext { location: Some(place), ..Default::default() };
-        let request = session::CreateSessionRequest { client: Some(client), ..new_session("ada") };
+        let place = pb::Location { country_code, ..Default::default() };
+        let client = pb::ClientContext { location: Some(place), ..Default::default() };
+        let request = pb::CreateSessionRequest { client: Some(client), ..new_session("ada") };
         server.try_create(request).await.expect("a session");
     };
     create("DE").await;
@@ -203,7 +203,7 @@ async fn every_limit_holds_at_its_edge() {
         "sample_size",
     ];
     assert_eq!(violations(&refusal), fields);
-    let empty = request(&server, session::DetectionPolicy::default());
+    let empty = request(&server, pb::DetectionPolicy::default());
     let refusal = evaluate(&server, empty).await.expect_err("no change");
     assert_eq!(violations(&refusal), ["detection"]);
     let longest = |beyond: i64| {

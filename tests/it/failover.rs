@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use sessiond::clock::Clock;
 use sessiond::dev_postgres::{DevPostgres, MAX_CONNECTIONS, Options};
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tempfile::TempDir;
 use tonic_health::pb::health_check_response::ServingStatus::Serving;
 

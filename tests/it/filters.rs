@@ -1,8 +1,7 @@
 //! Every field of a filter, at its edge: what it selects, and what it refuses.
 
 use chrono::Duration;
-use sessiond::grpc::pb::alert as alerts;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 
 use crate::harness::calls::{new_session, parts, violations};
 use crate::harness::requests::{NOBODY, stamp};
@@ -190,37 +189,36 @@ async fn every_field_of_an_alert_filter_selects() {
             WHERE user_id = 'bob'",
         )
         .await;
-    let request = alerts::AcknowledgeAlertRequest { alert_id: bob.alert_id, ..Default::default() };
+    let request = pb::AcknowledgeAlertRequest { alert_id: bob.alert_id, ..Default::default() };
     server.acknowledge(request).await.expect("an alert");
 
-    let filter = alerts::AlertFilter::default;
+    let filter = pb::AlertFilter::default;
     let instant = Duration::microseconds(1);
     let cases = [
         (filter(), vec!["bob", "ada"]),
-        (alerts::AlertFilter { user_id: "ada".to_owned(), ..filter() }, vec!["ada"]),
-        (alerts::AlertFilter { session_id: ada.session_id, ..filter() }, vec!["ada"]),
-        (alerts::AlertFilter { session_id: NOBODY.to_owned(), ..filter() }, vec![]),
-        (alerts::AlertFilter { category: 1, ..filter() }, vec!["ada"]),
-        (alerts::AlertFilter { category: 10, ..filter() }, vec!["bob"]),
-        (alerts::AlertFilter { minimum_severity: 1, ..filter() }, vec!["bob", "ada"]),
-        (alerts::AlertFilter { minimum_severity: 3, ..filter() }, vec!["bob", "ada"]),
-        (alerts::AlertFilter { minimum_severity: 4, ..filter() }, vec!["ada"]),
-        (alerts::AlertFilter { minimum_severity: 5, ..filter() }, vec!["ada"]),
-        (alerts::AlertFilter { state: 1, ..filter() }, vec!["ada"]),
-        (alerts::AlertFilter { state: 2, ..filter() }, vec!["bob"]),
-        (alerts::AlertFilter { state: 3, ..filter() }, vec![]),
-        (alerts::AlertFilter { rule_id: "refresh_reuse".to_owned(), ..filter() }, vec!["ada"]),
-        (alerts::AlertFilter { last_seen_after_time: stamp(now), ..filter() }, vec!["bob"]),
-        (alerts::AlertFilter { last_seen_after_time: stamp(now + instant), ..filter() }, vec![]),
-        (alerts::AlertFilter { last_seen_before_time: stamp(now), ..filter() }, vec!["ada"]),
+        (pb::AlertFilter { user_id: "ada".to_owned(), ..filter() }, vec!["ada"]),
+        (pb::AlertFilter { session_id: ada.session_id, ..filter() }, vec!["ada"]),
+        (pb::AlertFilter { session_id: NOBODY.to_owned(), ..filter() }, vec![]),
+        (pb::AlertFilter { category: 1, ..filter() }, vec!["ada"]),
+        (pb::AlertFilter { category: 10, ..filter() }, vec!["bob"]),
+        (pb::AlertFilter { minimum_severity: 1, ..filter() }, vec!["bob", "ada"]),
+        (pb::AlertFilter { minimum_severity: 3, ..filter() }, vec!["bob", "ada"]),
+        (pb::AlertFilter { minimum_severity: 4, ..filter() }, vec!["ada"]),
+        (pb::AlertFilter { minimum_severity: 5, ..filter() }, vec!["ada"]),
+        (pb::AlertFilter { state: 1, ..filter() }, vec!["ada"]),
+        (pb::AlertFilter { state: 2, ..filter() }, vec!["bob"]),
+        (pb::AlertFilter { state: 3, ..filter() }, vec![]),
+        (pb::AlertFilter { rule_id: "refresh_reuse".to_owned(), ..filter() }, vec!["ada"]),
+        (pb::AlertFilter { last_seen_after_time: stamp(now), ..filter() }, vec!["bob"]),
+        (pb::AlertFilter { last_seen_after_time: stamp(now + instant), ..filter() }, vec![]),
+        (pb::AlertFilter { last_seen_before_time: stamp(now), ..filter() }, vec!["ada"]),
         (
-            alerts::AlertFilter { last_seen_before_time: stamp(now + instant), ..filter() },
+            pb::AlertFilter { last_seen_before_time: stamp(now + instant), ..filter() },
             vec!["bob", "ada"],
         ),
     ];
     for (filter, users) in cases {
-        let request =
-            alerts::ListAlertsRequest { filter: Some(filter.clone()), ..Default::default() };
+        let request = pb::ListAlertsRequest { filter: Some(filter.clone()), ..Default::default() };
         let listed = server.list_alerts(request).await.expect("a page").alerts;
         let listed: Vec<&str> = listed.iter().map(|alert| alert.user_id.as_str()).collect();
         assert_eq!(listed, users, "{filter:?}");
@@ -231,7 +229,7 @@ async fn every_field_of_an_alert_filter_selects() {
 async fn an_alert_filter_that_breaks_its_limits_hears_of_all_of_them() {
     let server = start().await;
     let never = Some(prost_types::Timestamp { seconds: 0, nanos: -1 });
-    let filter = alerts::AlertFilter {
+    let filter = pb::AlertFilter {
         user_id: "a\nb".to_owned(),
         session_id: "x".to_owned(),
         category: 12,
@@ -242,7 +240,7 @@ async fn an_alert_filter_that_breaks_its_limits_hears_of_all_of_them() {
         last_seen_before_time: never,
         suppressed: false,
     };
-    let request = alerts::ListAlertsRequest { filter: Some(filter), ..Default::default() };
+    let request = pb::ListAlertsRequest { filter: Some(filter), ..Default::default() };
     let mut broken = violations(&server.list_alerts(request).await.expect_err("a refusal"));
     broken.sort();
     let fields = [

@@ -3,8 +3,8 @@
 use std::time::Duration as StdDuration;
 
 use chrono::{DateTime, Duration, Utc};
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::validate_session_request::Freshness;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::validate_session_request::Freshness;
 use sessiond::server::Settings;
 
 use crate::harness::calls::parts;

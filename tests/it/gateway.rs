@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sessiond::clock::Clock;
 use sessiond::gateway::{Gateway, Mode, Options, Verdict};
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::model::token::InactiveReason;
 use sessiond::server::Settings;
 use tonic::transport::Channel;

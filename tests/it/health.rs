@@ -12,7 +12,7 @@ use tonic_reflection::pb;
 
 use crate::harness::start;
 
-const SERVICES: [&str; 3] = ["", "session.v1.SessionService", "alert.v1.AlertService"];
+const SERVICES: [&str; 3] = ["", "sessiond.v1.SessionService", "sessiond.v1.AlertService"];
 const SOON: Duration = Duration::from_secs(5);
 
 /// The two versions of the protocol have the same shape and different types.
@@ -43,7 +43,7 @@ async fn each_service_has_its_health() {
     for service in SERVICES {
         assert_eq!(server.health(service).await.expect("an answer"), Serving, "{service:?}");
     }
-    let unknown = server.health("session.v1.NoSuchService").await.expect_err("unknown");
+    let unknown = server.health("sessiond.v1.NoSuchService").await.expect_err("unknown");
     assert_eq!(unknown.code(), Code::NotFound);
 }
 
@@ -75,7 +75,8 @@ async fn a_watch_tells_of_the_drain_and_ends() {
 }
 
 fn assert_listed(services: BTreeSet<String>) {
-    let expected = ["alert.v1.AlertService", "grpc.health.v1.Health", "session.v1.SessionService"];
+    let expected =
+        ["sessiond.v1.AlertService", "grpc.health.v1.Health", "sessiond.v1.SessionService"];
     for service in expected {
         assert!(services.contains(service), "{service} is not among {services:?}");
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tokio_postgres::Client;
 
 use crate::harness::calls::parts;

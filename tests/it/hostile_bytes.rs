@@ -7,8 +7,7 @@ use futures_util::future::join_all;
 use h2::client::SendRequest;
 use http::Request;
 use prost::Message;
-use sessiond::grpc::pb::alert as alert_pb;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tokio::net::TcpStream;
 
 use crate::harness::bystander::Bystander;
@@ -77,7 +76,7 @@ async fn ten_thousand_spoilt_messages_are_all_answered() {
     let server = start_with(with_port).await;
     let bystander = Bystander::before(&server).await;
     let (session_id, access_token, refresh_token) = parts(&server.create("ada").await);
-    let session = "session.v1.SessionService";
+    let session = "sessiond.v1.SessionService";
     let filter = pb::SessionFilter { user_id: "ada".to_owned(), ..Default::default() };
     let report = pb::ReportedActivity {
         session_id: session_id.clone(),
@@ -128,13 +127,9 @@ async fn ten_thousand_spoilt_messages_are_all_answered() {
     .map(|(method, bytes)| (format!("{session}/{method}"), bytes))
     .into_iter()
     .chain([(
-        "alert.v1.AlertService/ListAlerts".to_owned(),
-        alert_pb::ListAlertsRequest {
-            page_size: 2,
-            page_token: "x".to_owned(),
-            ..Default::default()
-        }
-        .encode_to_vec(),
+        "sessiond.v1.AlertService/ListAlerts".to_owned(),
+        pb::ListAlertsRequest { page_size: 2, page_token: "x".to_owned(), ..Default::default() }
+            .encode_to_vec(),
     )])
     .collect();
 

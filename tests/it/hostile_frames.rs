@@ -144,25 +144,25 @@ async fn who_reads_none_is_cut_off_over_tls_too() {
 async fn odd_paths_never_reach_a_handler() {
     let server = start_with(with_port).await;
     let bystander = Bystander::before(&server).await;
-    let known = calls("session.v1.SessionService/CreateSession", "OK");
+    let known = calls("sessiond.v1.SessionService/CreateSession", "OK");
     let before = scrape(&server).await[&known];
     let request = message(b"\x12\x03ada\x1a\x03web");
     for path in [
-        "session.v1.SessionService/CreateSession",
-        "//session.v1.SessionService/CreateSession",
-        "/session.v1.SessionService//CreateSession",
-        "/session.v1.SessionService/CreateSession/",
-        "/session.v1.SessionService/./CreateSession",
-        "/x/../session.v1.SessionService/CreateSession",
-        "/session.v1.SessionService%2FCreateSession",
-        "/session.v1.SessionService/Create%53ession",
+        "sessiond.v1.SessionService/CreateSession",
+        "//sessiond.v1.SessionService/CreateSession",
+        "/sessiond.v1.SessionService//CreateSession",
+        "/sessiond.v1.SessionService/CreateSession/",
+        "/sessiond.v1.SessionService/./CreateSession",
+        "/x/../sessiond.v1.SessionService/CreateSession",
+        "/sessiond.v1.SessionService%2FCreateSession",
+        "/sessiond.v1.SessionService/Create%53ession",
         "/%73ession.v1.SessionService/CreateSession",
-        "/session.v1.sessionservice/CreateSession",
-        "/session.v1.SessionService/createSession",
-        "/session.v1.SessionService/CreateSession;x=1",
-        "/session.v1.SessionService\\CreateSession",
+        "/sessiond.v1.sessionservice/CreateSession",
+        "/sessiond.v1.SessionService/createSession",
+        "/sessiond.v1.SessionService/CreateSession;x=1",
+        "/sessiond.v1.SessionService\\CreateSession",
         "/SESSION.V1.SESSIONSERVICE/CREATESESSION",
-        "http://sessiond/session.v1.SessionService/CreateSession",
+        "http://sessiond/sessiond.v1.SessionService/CreateSession",
         "*",
         "",
         "/",
@@ -180,7 +180,7 @@ async fn odd_paths_never_reach_a_handler() {
     assert!(server.list("ada").await.is_empty());
     // The same bytes under the right path are a call.
     let mut wire = Wire::open(server.addr).await;
-    let path = "/session.v1.SessionService/CreateSession";
+    let path = "/sessiond.v1.SessionService/CreateSession";
     wire.send(HEADERS, END_HEADERS, 1, &call(path, &[])).await;
     wire.send(DATA, END_STREAM, 1, &request).await;
     assert_eq!(wire.until(DATA).await.stream, 1);

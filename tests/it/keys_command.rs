@@ -1,7 +1,7 @@
 //! `sessiond keys` from outside: alone, beside a running server, and what it refuses.
 
 use rustix::process::Signal;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::token::seal::MasterKey;
 
 use crate::harness::MASTER_KEY;

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::validate_session_request::Freshness;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::validate_session_request::Freshness;
 use tokio::sync::SetOnce;
 use tonic::Code;
 

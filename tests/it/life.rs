@@ -1,6 +1,6 @@
 //! The whole life of a session, and what is left of it after a restart.
 
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 
 use crate::harness::calls::parts;
 use crate::harness::{audit, start, start_on};

@@ -1,7 +1,7 @@
 //! The limit of concurrent sessions: who is refused, who ends, and what counts.
 
 use chrono::Duration;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::model::policy::OnLimit;
 use sessiond::server::Settings;
 

@@ -1,7 +1,7 @@
 //! Limits per user, client and device type: what each counts, and which sessions end for a new one.
 
 use chrono::Duration;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::model::conflict::Scope;
 use sessiond::model::policy::OnLimit;
 use sessiond::server::Settings;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::model::conflict::Scope;
 use sessiond::model::policy::OnLimit;
 use sessiond::server::Settings;

@@ -1,7 +1,7 @@
 //! ListRules: every rule as it is set, and what became of what it found.
 
 use chrono::Duration;
-use sessiond::grpc::pb::{alert as pb, session};
+use sessiond::grpc::pb;
 use tonic::Status;
 
 use crate::detect::{settled, watching};
@@ -50,16 +50,16 @@ async fn insert(
 #[tokio::test(flavor = "multi_thread")]
 async fn every_rule_says_what_it_is_and_how_it_is_set() {
     let server = watching().await;
-    let stated = session::DetectionPolicy {
-        impossible_travel: Some(session::ImpossibleTravelRule {
-            mode: session::RuleMode::Enforce.into(),
+    let stated = pb::DetectionPolicy {
+        impossible_travel: Some(pb::ImpossibleTravelRule {
+            mode: pb::RuleMode::Enforce.into(),
             speed_kmh: Some(500),
             ..Default::default()
         }),
         learning_period: length(Duration::zero()),
         ..Default::default()
     };
-    server.update(session::Policy { detection: Some(stated), ..level("acme") }).await;
+    server.update(pb::Policy { detection: Some(stated), ..level("acme") }).await;
     let rules = list(&server, "acme").await.expect("a list").rules;
     assert_eq!(rules.len(), 11);
     for rule in &rules {
@@ -73,13 +73,13 @@ async fn every_rule_says_what_it_is_and_how_it_is_set() {
         }
     }
     let travel = rule(&server, "acme", "impossible_travel").await;
-    assert_eq!(travel.mode(), session::RuleMode::Enforce);
-    assert_eq!(travel.action(), session::RuleAction::StepUp);
+    assert_eq!(travel.mode(), pb::RuleMode::Enforce);
+    assert_eq!(travel.action(), pb::RuleAction::StepUp);
     let set: Vec<(&str, i64)> =
         travel.thresholds.iter().map(|one| (one.name.as_str(), one.value)).collect();
     assert_eq!(set, [("speed_kmh", 500), ("distance_km", 100), ("accuracy_km", 50)]);
     let elsewhere = rule(&server, "", "impossible_travel").await;
-    assert_eq!((elsewhere.mode(), elsewhere.thresholds[0].value), (session::RuleMode::Alert, 900));
+    assert_eq!((elsewhere.mode(), elsewhere.thresholds[0].value), (pb::RuleMode::Alert, 900));
     let refusal = list(&server, "a b").await.expect_err("no tenant");
     assert_eq!(violations(&refusal), ["tenant_id"]);
 }
@@ -87,11 +87,11 @@ async fn every_rule_says_what_it_is_and_how_it_is_set() {
 #[tokio::test(flavor = "multi_thread")]
 async fn incidents_count_once_by_what_became_of_them() {
     let server = watching().await;
-    let raise = session::DetectionPolicy {
-        rapid_creation: Some(session::BurstRule { count: Some(2), ..Default::default() }),
+    let raise = pb::DetectionPolicy {
+        rapid_creation: Some(pb::BurstRule { count: Some(2), ..Default::default() }),
         ..Default::default()
     };
-    server.update(session::Policy { detection: Some(raise), ..level("") }).await;
+    server.update(pb::Policy { detection: Some(raise), ..level("") }).await;
     for user in ["ada", "bob", "carol"] {
         for _ in 0..4 {
             server.create(user).await;

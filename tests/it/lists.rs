@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sessiond::grpc::pb::alert as alerts;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 
 use crate::harness::calls::{new_session, parts, reason, violations};
 use crate::harness::requests::NOBODY;
@@ -19,9 +18,9 @@ fn of_user(user: &str, size: i32, token: &str) -> pb::ListSessionsRequest {
     pb::ListSessionsRequest { filter: Some(filter), ..page(size, token) }
 }
 
-fn alert_page(size: i32, token: &str) -> alerts::ListAlertsRequest {
+fn alert_page(size: i32, token: &str) -> pb::ListAlertsRequest {
     let page_token = token.to_owned();
-    alerts::ListAlertsRequest { page_size: size, page_token, ..Default::default() }
+    pb::ListAlertsRequest { page_size: size, page_token, ..Default::default() }
 }
 
 fn ids(sessions: &[pb::Session]) -> Vec<String> {
@@ -225,7 +224,7 @@ async fn another_tenants_alert_answers_exactly_like_an_absent_one() {
     let alert = server.steal_from("ada").await;
     let get = async |alert_id: &str| {
         let (tenant_id, alert_id) = ("acme".to_owned(), alert_id.to_owned());
-        let request = alerts::GetAlertRequest { tenant_id, alert_id };
+        let request = pb::GetAlertRequest { tenant_id, alert_id };
         server.alerts().get_alert(request).await.expect_err("not of this tenant")
     };
     let (foreign, absent) = (get(&alert.alert_id).await, get(NOBODY).await);
@@ -233,14 +232,14 @@ async fn another_tenants_alert_answers_exactly_like_an_absent_one() {
     assert_eq!(foreign.message().replace(&alert.alert_id, NOBODY), absent.message());
 
     let tenant_id = "acme".to_owned();
-    let request = alerts::AcknowledgeAlertRequest {
+    let request = pb::AcknowledgeAlertRequest {
         tenant_id: tenant_id.clone(),
         alert_id: alert.alert_id.clone(),
         ..Default::default()
     };
     let refusal = server.acknowledge(request).await.expect_err("not of this tenant");
     assert_eq!(reason(&refusal), "ALERT_NOT_FOUND");
-    let request = alerts::ListAlertsRequest { tenant_id, ..alert_page(0, "") };
+    let request = pb::ListAlertsRequest { tenant_id, ..alert_page(0, "") };
     assert_eq!(server.list_alerts(request).await.expect("a page").alerts, []);
     assert_eq!(server.get_alert(&alert.alert_id).await.expect("an alert"), alert);
 }

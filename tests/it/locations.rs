@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::session::location::Locator;
 
 use crate::harness::creates::{create, kept};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 
 use crate::harness::calls::{assert_unavailable, refusal, successor};
 use crate::harness::cluster::Db;

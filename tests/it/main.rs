@@ -18,6 +18,7 @@ mod crash;
 mod crash_changes;
 mod crash_reports;
 mod create_limits;
+mod custom_claims;
 mod damaged;
 mod database;
 mod database_health;

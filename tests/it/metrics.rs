@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::token::jwk::SigningAlgorithm;
 use sessiond::token::key_life::Purpose;
 
@@ -23,7 +23,7 @@ async fn calls_are_counted_by_method_and_code_and_made_up_names_together() {
     }
     server.get("nonsense").await.expect_err("refused");
     server.get(&id).await.expect("a session");
-    for path in ["/session.v1.SessionService/Nothing", "/made/up"] {
+    for path in ["/sessiond.v1.SessionService/Nothing", "/made/up"] {
         let mut client = tonic::client::Grpc::new(server.channel());
         client.ready().await.expect("a connection");
         let path = path.parse().expect("a path");
@@ -32,7 +32,7 @@ async fn calls_are_counted_by_method_and_code_and_made_up_names_together() {
     }
     let after = scrape(&server).await;
     let grown = |name: &str| after[name] - before[name];
-    let service = "session.v1.SessionService";
+    let service = "sessiond.v1.SessionService";
     for (method, code, count) in [
         (format!("{service}/CreateSession"), "OK", 1.0),
         (format!("{service}/ValidateSession"), "OK", 3.0),

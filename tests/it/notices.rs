@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::model::policy::OnLimit;
 
 use crate::harness::calls::{new_session, parts, reason};

@@ -36,7 +36,7 @@ async fn a_database_that_goes_away_under_load_is_an_outage_and_nothing_else() {
         load.until_served().await;
         halt(&postgres);
         server.until_health(NotServing).await;
-        for service in ["session.v1.SessionService", "alert.v1.AlertService"] {
+        for service in ["sessiond.v1.SessionService", "sessiond.v1.AlertService"] {
             assert_eq!(server.health(service).await.expect("an answer"), NotServing);
         }
         load.until_unavailable().await;

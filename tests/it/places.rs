@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use chrono::Duration;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::model::detection::{Action, DetectionSettings, Mode, rule::Rule};
 use sessiond::session::location::Locator;
 

@@ -4,7 +4,7 @@ use std::time::Duration as StdDuration;
 
 use chrono::Duration;
 use futures_util::future::join_all;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::model::policy::OnLimit;
 use sessiond::server::Settings;
 use tonic::Code;

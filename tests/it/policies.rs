@@ -1,7 +1,7 @@
 //! GetPolicy and UpdatePolicy: levels, what comes of them, and what new sessions get.
 
 use chrono::Duration;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tonic::Code;
 
 use crate::harness::calls::{new_session, parts, reason, successor, violations};

@@ -5,7 +5,7 @@ use std::time::{Duration as StdDuration, Instant};
 
 use chrono::Duration;
 use futures_util::future::{join, join_all};
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::server::Settings;
 
 use crate::harness::calls::{assert_too_late, assert_unavailable, new_session};

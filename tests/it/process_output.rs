@@ -14,7 +14,7 @@ use crate::harness::calls::{new_session, parts};
 use crate::harness::cluster::Db;
 use crate::harness::process::{Ended, Place, client, outcome};
 use crate::harness::{scrape, wait};
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 
 /// A pipe that nobody will ever read.
 fn closed() -> Option<Stdio> {

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use rustix::process::Signal;
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::session_service_client::SessionServiceClient;
 use tonic::transport::Channel;
 
 use crate::harness::MASTER_KEY;

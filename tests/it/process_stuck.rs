@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 use sessiond::clock::Time;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tokio::net::TcpListener;
 
 use crate::harness::MASTER_KEY;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::{join, join_all};
 use futures_util::{StreamExt, stream};
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::model::policy::OnLimit;
 use sessiond::server::Settings;
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use futures_util::future::join;
 use futures_util::{StreamExt, stream};
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::model::policy::OnLimit;
 use sessiond::server::Settings;
 use tonic::Status;

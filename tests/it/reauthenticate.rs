@@ -1,7 +1,7 @@
 //! ReauthenticateSession: what it changes, and what it leaves of the session from before.
 
 use chrono::{DateTime, Duration, Utc};
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::server::Settings;
 use tonic::Code;
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use chrono::Duration;
 use futures_util::future::join_all;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tonic::Code;
 use tonic_types::StatusExt;
 

@@ -1,9 +1,8 @@
 //! `request_id`: a repeated request has one effect and one answer; another request may not use it.
 
 use chrono::Duration;
-use sessiond::grpc::pb::alert as alerts;
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::terminate_session_request::Target;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::terminate_session_request::Target;
 use sessiond::model::policy::OnLimit;
 use tonic::Code;
 
@@ -26,8 +25,8 @@ fn terminate(session_id: &str) -> pb::TerminateSessionRequest {
     }
 }
 
-fn acknowledge(alert_id: &str) -> alerts::AcknowledgeAlertRequest {
-    alerts::AcknowledgeAlertRequest {
+fn acknowledge(alert_id: &str) -> pb::AcknowledgeAlertRequest {
+    pb::AcknowledgeAlertRequest {
         alert_id: alert_id.to_owned(),
         note: "looking".to_owned(),
         request_id: ID.to_owned(),
@@ -35,10 +34,10 @@ fn acknowledge(alert_id: &str) -> alerts::AcknowledgeAlertRequest {
     }
 }
 
-fn resolve(alert_id: &str) -> alerts::ResolveAlertRequest {
-    alerts::ResolveAlertRequest {
+fn resolve(alert_id: &str) -> pb::ResolveAlertRequest {
+    pb::ResolveAlertRequest {
         alert_id: alert_id.to_owned(),
-        resolution: alerts::Resolution::Benign.into(),
+        resolution: pb::Resolution::Benign.into(),
         note: "a test".to_owned(),
         request_id: ID.to_owned(),
         ..Default::default()
@@ -140,7 +139,7 @@ async fn another_body_user_or_method_may_not_use_the_id() {
 
     assert_eq!(server.get(&id).await.expect("a session").state(), pb::SessionState::Active);
     let alert = server.get_alert(&alert).await.expect("an alert");
-    assert_eq!(alert.state(), alerts::AlertState::Open);
+    assert_eq!(alert.state(), pb::AlertState::Open);
     assert_eq!(server.list("bob").await, []);
 }
 
@@ -194,21 +193,21 @@ async fn a_repeated_step_with_an_alert_is_one_step() {
     let alert = server.steal_from("ada").await;
     let (before, request) = (alert.etag, acknowledge(&alert.alert_id));
     // The etag is that of the alert as read: the first call makes it stale.
-    let request = alerts::AcknowledgeAlertRequest { etag: before, ..request };
+    let request = pb::AcknowledgeAlertRequest { etag: before, ..request };
     let first = server.acknowledge(request.clone()).await.expect("an alert");
     server.advance(Duration::seconds(1));
     assert_eq!(server.acknowledge(request.clone()).await.expect("the same"), first);
     let note = "other".to_owned();
-    let body = alerts::AcknowledgeAlertRequest { note, ..request };
+    let body = pb::AcknowledgeAlertRequest { note, ..request };
     assert_reused(server.acknowledge(body).await, "another note");
     assert_reused(server.resolve(resolve(&alert.alert_id)).await, "ResolveAlert");
 
     let request_id = "0195f8a0-0000-7000-8000-000000000002".to_owned();
-    let request = alerts::ResolveAlertRequest { request_id, ..resolve(&alert.alert_id) };
+    let request = pb::ResolveAlertRequest { request_id, ..resolve(&alert.alert_id) };
     let first = server.resolve(request.clone()).await.expect("an alert");
     server.advance(Duration::seconds(1));
     assert_eq!(server.resolve(request).await.expect("the same"), first);
-    assert_eq!((first.notes.len(), first.state()), (2, alerts::AlertState::Resolved));
+    assert_eq!((first.notes.len(), first.state()), (2, pb::AlertState::Resolved));
     assert_eq!((server.activities(5).await, server.activities(6).await), (1, 1));
 }
 

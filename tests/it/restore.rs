@@ -8,8 +8,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 use sessiond::dev_postgres::DevPostgres;
-use sessiond::grpc::pb::alert as alerts;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::model::lineage::OnRestore;
 
 use crate::harness::calls::{new_session, parts, reason};
@@ -58,11 +57,11 @@ async fn spend(cluster: &DevPostgres, count: u32) {
 
 /// Holds the server to exactly one alert, of no user.
 async fn assert_one_alert(server: &TestServer) {
-    let request = alerts::ListAlertsRequest::default();
+    let request = pb::ListAlertsRequest::default();
     let found = server.list_alerts(request).await.expect("a list").alerts;
     let [alert] = &found[..] else { panic!("{found:?}") };
-    assert_eq!(alert.category(), alerts::Category::DataIntegrity);
-    assert_eq!(alert.severity(), alerts::Severity::Critical);
+    assert_eq!(alert.category(), pb::Category::DataIntegrity);
+    assert_eq!(alert.severity(), pb::Severity::Critical);
     assert_eq!((alert.user_id.as_str(), alert.rule_id.as_str()), ("", "data_regression"));
     assert_eq!(alert.occurrence_count, 1, "{alert:?}");
 }

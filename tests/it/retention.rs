@@ -4,7 +4,7 @@ use std::time::Duration as StdDuration;
 
 use chrono::Duration;
 
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 
 use crate::detect::settled;
 use crate::harness::scrape::{scrape, with_port};

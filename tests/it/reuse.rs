@@ -2,14 +2,13 @@
 
 use chrono::Duration;
 use futures_util::future::join_all;
-use sessiond::grpc::pb::alert as alerts;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 
 use crate::harness::calls::{metadata, parts, reason, refusal, successor};
 use crate::harness::{TestServer, audit, start, start_with};
 
-async fn all_alerts(server: &TestServer) -> Vec<alerts::SecurityAlert> {
-    let request = alerts::ListAlertsRequest::default();
+async fn all_alerts(server: &TestServer) -> Vec<pb::SecurityAlert> {
+    let request = pb::ListAlertsRequest::default();
     server.alerts().list_alerts(request).await.expect("a list").into_inner().alerts
 }
 
@@ -19,9 +18,9 @@ async fn assert_stolen(server: &TestServer, id: &str, tokens: &[&str]) {
     assert_eq!(session.state(), pb::SessionState::Terminated);
     assert_eq!(session.end_reason(), pb::EndReason::RefreshReuse);
     let [alert] = &all_alerts(server).await[..] else { panic!("not one alert") };
-    assert_eq!(alert.severity(), alerts::Severity::Critical);
-    assert_eq!(alert.category(), alerts::Category::TokenTheft);
-    assert_eq!(alert.action_taken(), alerts::ActionTaken::SessionTerminated);
+    assert_eq!(alert.severity(), pb::Severity::Critical);
+    assert_eq!(alert.category(), pb::Category::TokenTheft);
+    assert_eq!(alert.action_taken(), pb::ActionTaken::SessionTerminated);
     assert_eq!((alert.rule_id.as_str(), alert.session_id.as_str()), ("refresh_reuse", id));
     assert_eq!(alert.occurrence_count, 1);
     for token in tokens {
@@ -124,8 +123,8 @@ async fn a_token_newer_than_its_row_shows_that_writes_were_lost() {
     let session = server.get(&id).await.expect("a session");
     assert_eq!(session.end_reason(), pb::EndReason::DataRegression);
     let [alert] = &all_alerts(&server).await[..] else { panic!("not one alert") };
-    assert_eq!(alert.category(), alerts::Category::DataIntegrity);
-    assert_eq!(alert.severity(), alerts::Severity::Critical);
+    assert_eq!(alert.category(), pb::Category::DataIntegrity);
+    assert_eq!(alert.severity(), pb::Severity::Critical);
     assert_eq!(alert.rule_id, "data_regression");
     for token in [&first, &second] {
         let status = server.refresh(token).await.expect_err("the session is dead");

@@ -1,8 +1,8 @@
 //! What the rules find, through the real server. What gateways report lies in the database at once.
 
 use chrono::Duration;
-use sessiond::grpc::pb::alert::evidence::Typed;
-use sessiond::grpc::pb::{alert as pb, session};
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::evidence::Typed;
 use sessiond::model::detection::DetectionSettings;
 
 use crate::detect::{alerts, settled, watching};
@@ -38,10 +38,10 @@ async fn report(server: &TestServer, line: &Line, times: i32) {
     client.execute(sql, &[user, &now, kind, session, ip, user_agent, &times]).await.expect("rows");
 }
 
-fn client(user_agent: &str, ip: &str, country: &str) -> Option<session::ClientContext> {
+fn client(user_agent: &str, ip: &str, country: &str) -> Option<pb::ClientContext> {
     let country_code = country.to_owned();
-    let place = session::Location { country_code, ..Default::default() };
-    Some(session::ClientContext {
+    let place = pb::Location { country_code, ..Default::default() };
+    Some(pb::ClientContext {
         user_agent: user_agent.to_owned(),
         ip_address: ip.to_owned(),
         location: Some(place).filter(|_| !country.is_empty()),
@@ -54,9 +54,9 @@ async fn create(
     user_agent: &str,
     ip: &str,
     country: &str,
-) -> session::CreateSessionResponse {
+) -> pb::CreateSessionResponse {
     let client = client(user_agent, ip, country);
-    let request = session::CreateSessionRequest { client, ..new_session("ada") };
+    let request = pb::CreateSessionRequest { client, ..new_session("ada") };
     server.try_create(request).await.expect("a session")
 }
 
@@ -95,7 +95,7 @@ async fn a_session_in_other_hands_is_told_of_once_and_a_move_or_an_update_is_not
     let server = watching().await;
     let (id, _, token) = parts(&create(&server, FIREFOX, "192.0.2.1", "").await);
     let refresh = async |token: String, client| {
-        let request = session::RefreshSessionRequest { refresh_token: token, client };
+        let request = pb::RefreshSessionRequest { refresh_token: token, client };
         let answer = server.sessions().refresh_session(request).await.expect("a refresh");
         answer.into_inner().tokens.expect("tokens").refresh_token
     };
@@ -208,7 +208,7 @@ async fn forged_tokens_and_refused_creates_are_told_of_as_the_service_sees_them(
     let (_, access, _) = parts(&created);
     let (message, _) = access.rsplit_once('.').expect("a signature");
     for n in 0..20 {
-        let forged = session::ValidateSessionRequest {
+        let forged = pb::ValidateSessionRequest {
             access_token: format!("{message}.{n}AAA"),
             client: client(CURL, "198.51.100.7", ""),
             ..Default::default()

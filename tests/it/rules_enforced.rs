@@ -1,8 +1,8 @@
 //! Every rule of detection, set to enforce and driven by calls alone: what it is about, and what it does.
 
 use chrono::Duration;
-use sessiond::grpc::pb::alert::{ActionTaken, Category, SecurityAlert, Severity, Suppression};
-use sessiond::grpc::pb::{alert, session as pb};
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::{ActionTaken, Category, SecurityAlert, Severity, Suppression};
 use sessiond::model::detection::DetectionSettings;
 
 use crate::detect::{alerts, settled, watching};
@@ -97,8 +97,8 @@ fn reported(kind: pb::ActivityKind, user: &str, ip: &str) -> pb::ReportedActivit
 
 /// The alerts of this rule, about whomever, once there are some; never more than one.
 async fn found(server: &TestServer, rule: &str) -> SecurityAlert {
-    let filter = alert::AlertFilter { rule_id: rule.to_owned(), ..Default::default() };
-    let request = alert::ListAlertsRequest { filter: Some(filter), ..Default::default() };
+    let filter = pb::AlertFilter { rule_id: rule.to_owned(), ..Default::default() };
+    let request = pb::ListAlertsRequest { filter: Some(filter), ..Default::default() };
     let mut found = Vec::new();
     wait::until(async || {
         found = server.list_alerts(request.clone()).await.expect("a list").alerts;
@@ -239,8 +239,8 @@ async fn a_device_that_its_user_trusts_is_spared_until_it_is_not() {
     let (spared, _) = create("FR").await;
     settled(&server).await;
     assert_eq!(alerts(&server, "ada").await, [], "nobody is told");
-    let filter = alert::AlertFilter { suppressed: true, ..Default::default() };
-    let request = alert::ListAlertsRequest { filter: Some(filter), ..Default::default() };
+    let filter = pb::AlertFilter { suppressed: true, ..Default::default() };
+    let request = pb::ListAlertsRequest { filter: Some(filter), ..Default::default() };
     let [kept] = &server.list_alerts(request).await.expect("a list").alerts[..] else {
         panic!("not one finding")
     };

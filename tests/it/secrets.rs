@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustix::process::Signal;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tonic::{Request, Response, Status};
 
 use crate::harness::MASTER_KEY;
@@ -105,7 +105,7 @@ async fn logs_are_json_with_request_ids_and_neither_they_nor_a_dump_hold_a_token
         let refused = lines.iter().any(|line| {
             line["span"]["request_id"] == id
                 && line["message"] == "refused"
-                && line["span"]["method"] == "/session.v1.SessionService/RefreshSession"
+                && line["span"]["method"] == "/sessiond.v1.SessionService/RefreshSession"
         });
         assert!(refused, "no line about the refusal of {id}");
     }

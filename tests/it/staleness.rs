@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::{join, join_all};
 use rustix::process::{Pid, Signal, kill_process};
 use sessiond::clock::Clock;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::server::Settings;
 
 use crate::harness::calls::{assert_unavailable, new_session, parts};

@@ -5,8 +5,8 @@ use std::time::Instant;
 use futures_util::future::join_all;
 use rustix::process::Signal;
 use sessiond::clock::Clock;
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::session_service_client::SessionServiceClient;
 use tonic::Code;
 use tonic::transport::Channel;
 

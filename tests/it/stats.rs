@@ -1,7 +1,7 @@
 //! GetSessionStats: what was counted is what the tables hold, whoever counted and whatever happened.
 
 use chrono::Duration;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 
 use crate::harness::calls::{new_session, parts};
 use crate::harness::requests::{length, stamp};

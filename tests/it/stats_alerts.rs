@@ -1,7 +1,7 @@
 //! GetAlertStats: what was counted is what the table holds.
 
 use chrono::Duration;
-use sessiond::grpc::pb::alert as pb;
+use sessiond::grpc::pb;
 use sessiond::model::detection::DetectionSettings;
 
 use crate::harness::calls::violations;

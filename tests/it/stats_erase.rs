@@ -1,7 +1,7 @@
 //! Statistics and EraseUser: those of the user go, those of the tenant stay and stay right.
 
 use chrono::Duration;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 
 use crate::harness::calls::{new_session, parts};
 use crate::harness::requests::stamp;

@@ -1,7 +1,7 @@
 //! What GetSessionStats refuses, and how long figures are kept.
 
 use chrono::Duration;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tonic::Status;
 
 use crate::harness::calls::{new_session, violations};

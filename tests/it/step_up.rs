@@ -1,8 +1,8 @@
 //! ValidateSession with requirements: which class is enough, how long an authentication counts.
 
 use chrono::Duration;
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::StepUpReason;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::StepUpReason;
 
 use crate::harness::calls::{new_session, parts, reason, violations};
 use crate::harness::requests::{length, stamp};

@@ -1,8 +1,8 @@
 //! A session of which a rule demanded a re-authentication: what it opens until then, and what answers it.
 
 use chrono::{DateTime, Duration, Utc};
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::StepUpReason;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::StepUpReason;
 
 use crate::harness::calls::{parts, successor};
 use crate::harness::requests::{length, stamp};

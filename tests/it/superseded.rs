@@ -2,9 +2,8 @@
 
 use chrono::Duration;
 use futures_util::future::{join, join_all};
-use sessiond::grpc::pb::alert as alerts;
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::terminate_session_request::Target;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::terminate_session_request::Target;
 
 use crate::harness::calls::{parts, reason, refusal, successor};
 use crate::harness::forge::claims;
@@ -72,8 +71,8 @@ async fn an_older_refresh_token_is_refused_in_its_windows_and_reuse_beyond() {
 async fn assert_stolen(server: &TestServer, id: &str) {
     let session = server.get(id).await.expect("a session");
     assert_eq!(session.end_reason(), pb::EndReason::RefreshReuse);
-    let filter = alerts::AlertFilter { session_id: id.to_owned(), ..Default::default() };
-    let request = alerts::ListAlertsRequest { filter: Some(filter), ..Default::default() };
+    let filter = pb::AlertFilter { session_id: id.to_owned(), ..Default::default() };
+    let request = pb::ListAlertsRequest { filter: Some(filter), ..Default::default() };
     assert_eq!(server.list_alerts(request).await.expect("a list").alerts.len(), 1);
     audit::check(&server.db).await;
 }

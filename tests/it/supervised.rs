@@ -1,7 +1,7 @@
 //! Tasks that panic: the server says so, starts them again, and goes on.
 
 use chrono::Duration;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 
 use crate::harness::calls::parts;
 use crate::harness::scrape::{get, scrape, with_port};

@@ -1,7 +1,7 @@
 //! The sweeper writes down what time has decided: late enough, once, and with one activity each.
 
 use chrono::Duration;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 
 use crate::harness::calls::parts;
 use crate::harness::scrape::{scrape, with_port};

@@ -3,7 +3,7 @@
 use std::time::Duration as StdDuration;
 
 use chrono::Duration;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 
 use crate::harness::calls::{new_session, parts};
 use crate::harness::requests::stamp;

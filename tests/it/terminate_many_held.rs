@@ -1,6 +1,6 @@
 //! TerminateSessions where others hold sessions, or have ended or moved them meanwhile.
 
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tonic::Code;
 
 use crate::harness::calls::{new_session, parts};

@@ -1,6 +1,6 @@
 //! TerminateSessions: what it refuses, with nothing done.
 
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tonic::Code;
 
 use crate::harness::calls::{metadata, reason, violations};

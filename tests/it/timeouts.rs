@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Duration, Utc};
 use sessiond::clock::Clock;
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::InactiveReason as Why;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::InactiveReason as Why;
 use sessiond::server::Settings;
 use tonic_types::StatusExt;
 

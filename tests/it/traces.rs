@@ -2,7 +2,7 @@
 
 use opentelemetry_proto::tonic::trace::v1::Span;
 use rustix::process::Signal;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tonic::Request;
 
 use crate::harness::MASTER_KEY;
@@ -50,7 +50,7 @@ async fn each_call_is_a_span_of_its_callers_trace_and_tells_no_credential() {
     let spans = collector.spans();
     let of = |name: &str| {
         let named =
-            |span: &&Span| method(span).contains(&format!("/session.v1.SessionService/{name}\""));
+            |span: &&Span| method(span).contains(&format!("/sessiond.v1.SessionService/{name}\""));
         spans.iter().filter(named).collect::<Vec<_>>()
     };
     for name in ["CreateSession", "ValidateSession", "RefreshSession"] {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::Duration;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tonic::Code;
 
 use crate::harness::calls::{metadata, parts, reason, violations};

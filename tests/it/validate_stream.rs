@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
-use sessiond::grpc::pb::session::validate_session_request::Freshness;
-use sessiond::grpc::pb::session::validate_sessions_response::Result as PbResult;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::session_service_client::SessionServiceClient;
+use sessiond::grpc::pb::validate_session_request::Freshness;
+use sessiond::grpc::pb::validate_sessions_response::Result as PbResult;
 use sessiond::grpc::validate::AT_ONCE;
 use sessiond::server::Settings;
 use tonic::{Code, Streaming};

@@ -1,7 +1,7 @@
 //! WatchAlerts: what is found and what becomes of it, as it is committed.
 
 use chrono::Duration;
-use sessiond::grpc::pb::alert as pb;
+use sessiond::grpc::pb;
 
 use crate::harness::calls::{parts, reason, refusal, successor, violations};
 use crate::harness::{TestServer, start};

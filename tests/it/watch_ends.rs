@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
 

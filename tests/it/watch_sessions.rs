@@ -2,7 +2,7 @@
 
 use chrono::Duration;
 use sessiond::cache::{seen::Seen, whole::Changes};
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::model::feed::Position;
 use sessiond::store::pool::Database;
 use sessiond::token::cursor::Cursors;
@@ -218,10 +218,8 @@ async fn a_cursor_that_is_foreign_forged_old_or_ahead_is_refused() {
         assert_eq!(violations(&status), ["cursor"]);
         assert_eq!(reason(&status), "CURSOR_INVALID");
     }
-    let alerts = sessiond::grpc::pb::alert::WatchAlertsRequest {
-        cursor: cursor.clone(),
-        ..Default::default()
-    };
+    let alerts =
+        sessiond::grpc::pb::WatchAlertsRequest { cursor: cursor.clone(), ..Default::default() };
     let status = server.watch_alerts(alerts).await.err().expect("a refusal");
     assert_eq!(reason(&status), "CURSOR_INVALID");
     assert_eq!(reason(&refused(from(&"A".repeat(20_481))).await), "INVALID_FIELD");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tonic_health::pb::health_check_response::ServingStatus::{NotServing, Serving};
 
 use crate::harness::calls::{new_session, parts, successor};

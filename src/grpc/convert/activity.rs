@@ -9,7 +9,7 @@ use crate::grpc::convert::check::Check;
 use crate::grpc::convert::client;
 use crate::grpc::convert::lists::page_size;
 use crate::grpc::convert::time::{duration_to_pb, time, to_pb};
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::model::activity::{Activity, ActivityFilter, ActivityKind, Report};
 use crate::model::ids::{TenantId, UserId};
 

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::lists::page_size;
 use crate::grpc::convert::time::{time, to_pb};
-use crate::grpc::pb::alert as pb;
+use crate::grpc::pb;
 use crate::model::alert::{Alert, AlertFilter, AlertState, Category, Severity};
 use crate::model::ids::{TenantId, UserId};
 

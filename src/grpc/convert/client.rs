@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::grpc::convert::check::Check;
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::model::device::{
     ClientContext, Device, DeviceDetails, DeviceIdentity, DeviceType, Location,
 };

@@ -7,7 +7,7 @@ use crate::grpc::convert::lists::page_size;
 use crate::grpc::convert::mask;
 use crate::grpc::convert::request::request_id;
 use crate::grpc::convert::time::to_pb;
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::model::device::{DeviceDetails, DeviceType};
 use crate::model::ids::{DeviceKey, TenantId, UserId};
 use crate::session::devices::read::Seen;

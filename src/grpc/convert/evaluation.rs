@@ -8,7 +8,7 @@ use crate::grpc::convert::alert::evidence;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::policy::detection;
 use crate::grpc::convert::time::{duration, time, to_pb as to_pb_time};
-use crate::grpc::pb::alert as pb;
+use crate::grpc::pb;
 use crate::model::detection::overrides::DetectionOverrides;
 use crate::model::ids::{TenantId, UserId};
 use crate::session::evaluate::replay::{Difference, Tally};

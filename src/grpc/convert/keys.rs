@@ -1,6 +1,6 @@
 //! Keys, typed and as JWKS text.
 
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::token::jwk::{Jwk, jwks};
 
 /// The set as RFC 7517 writes it.

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::session::to_pb_session;
 use crate::grpc::convert::time::{duration_to_pb, to_pb};
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::model::detection::overrides::DetectionOverrides;
 use crate::model::ids::{ClientId, TenantId};
 use crate::model::policy::Limit;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::time::{duration, to_pb};
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::model::ids::TenantId;
 use crate::model::revocation::{ALL, Revocation, Subject};
 use crate::session::watch_revocations::Told;

@@ -5,7 +5,7 @@ use crate::clock::Time;
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::time::to_pb as time;
-use crate::grpc::pb::alert as pb;
+use crate::grpc::pb;
 use crate::model::alert::RuleCounts;
 use crate::model::detection::threshold::Kind;
 use crate::model::ids::TenantId;

@@ -1,6 +1,7 @@
 //! Sessions and their tokens.
 
 mod authentication;
+mod claims;
 mod conflict;
 mod create;
 mod erase;
@@ -18,7 +19,7 @@ use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::client;
 use crate::grpc::convert::time::to_pb;
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::model::activity::SYSTEM;
 use crate::model::device::ClientContext;
 use crate::model::ids::{TenantId, UserId};
@@ -83,6 +84,8 @@ pub fn to_pb_session(session: Session) -> pb::Session {
         audiences: session.audiences,
         etag,
         step_up_required_time: session.step_up_at.map(to_pb),
+        scope: session.scope.unwrap_or_default(),
+        claims: session.claims.as_ref().map(claims::to_pb_claims),
     }
 }
 

@@ -100,8 +100,8 @@ impl Buffer {
     fn has_room(&mut self, key: &Key) -> bool {
         let fits = match key {
             Key::Context(session, _) => self.contexts(*session) < CONTEXTS,
-            Key::Forged(_) => {
-                let forged = self.keys.keys().filter(|key| matches!(key, Key::Forged(_)));
+            Key::Forged(..) => {
+                let forged = self.keys.keys().filter(|key| matches!(key, Key::Forged(..)));
                 forged.count() < FORGED
             }
             Key::Expired(_) | Key::Limit(..) => true,

@@ -201,7 +201,7 @@ impl Decisions<'_> {
         }
         self.changes.raise_alert(alert);
         self.changes.end_session(session, end_reason, None, None);
-        Err(Error::Unauthenticated { reason, ended: Some(end_reason) })
+        Err(Error::RefreshRefused { reason, ended: Some(end_reason) })
     }
 
     fn rotate(&self, session: &mut Session) {
@@ -226,9 +226,9 @@ impl Decisions<'_> {
 
 /// A re-authentication made tokens in its place; the session is as it was.
 fn superseded() -> Error {
-    Error::Unauthenticated { reason: Reason::RefreshTokenSuperseded, ended: None }
+    Error::RefreshRefused { reason: Reason::RefreshTokenSuperseded, ended: None }
 }
 
 fn ended(reason: EndReason) -> Error {
-    Error::Unauthenticated { reason: Reason::of_end(reason), ended: Some(reason) }
+    Error::RefreshRefused { reason: Reason::of_end(reason), ended: Some(reason) }
 }

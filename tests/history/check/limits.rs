@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sessiond::grpc::pb::session::LimitStrategy;
+use sessiond::grpc::pb::LimitStrategy;
 use uuid::Uuid;
 
 use crate::history::History;

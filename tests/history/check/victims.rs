@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sessiond::grpc::pb::session::LimitStrategy;
+use sessiond::grpc::pb::LimitStrategy;
 use uuid::Uuid;
 
 use crate::check::limits::{Step, counts, parts, steps};

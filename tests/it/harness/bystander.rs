@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::session_service_client::SessionServiceClient;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 

@@ -6,8 +6,8 @@ use prost::bytes::{Buf, BufMut};
 use sessiond::caller::admission::Callers;
 use sessiond::caller::manage::{Grant, Manage, NewKey};
 use sessiond::caller::permissions::Role;
-use sessiond::grpc::pb::alert::alert_service_client::AlertServiceClient;
-use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
+use sessiond::grpc::pb::alert_service_client::AlertServiceClient;
+use sessiond::grpc::pb::session_service_client::SessionServiceClient;
 use sessiond::server::Settings;
 use sessiond::store::pool::Database;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -67,7 +67,7 @@ impl TestServer {
 
     /// Waits until a key counts here.
     pub async fn until_known(&self, key: &NewKey) {
-        let method = "session.v1.SessionService/GetJsonWebKeySet";
+        let method = "sessiond.v1.SessionService/GetJsonWebKeySet";
         super::wait::until(async || {
             let refused = self.call(method, Vec::new(), Some(&key.text)).await.err();
             refused.is_none_or(|status| status.code() != tonic::Code::Unauthenticated)

@@ -1,6 +1,6 @@
 //! The calls that most tests make, and what they look at in an answer.
 
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tonic::Status;
 use tonic_types::StatusExt;
 
@@ -109,10 +109,10 @@ pub fn successor(answer: Result<pb::RefreshSessionResponse, Status>) -> pb::Toke
     answer.expect("a successor").tokens.expect("tokens")
 }
 
-/// The reason for which a refresh must have been refused, as `UNAUTHENTICATED`.
+/// The reason for which a refresh must have been refused, as `FAILED_PRECONDITION`.
 pub fn refusal(answer: Result<pb::RefreshSessionResponse, Status>) -> String {
     let status = answer.expect_err("a refusal");
-    assert_eq!(status.code(), tonic::Code::Unauthenticated, "{status:?}");
+    assert_eq!(status.code(), tonic::Code::FailedPrecondition, "{status:?}");
     reason(&status)
 }
 

@@ -1,7 +1,7 @@
 //! Limits of each kind, and the conflicts that a limit raises which asks.
 
 use prost::Message;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::model::conflict::Scope;
 use sessiond::model::device::DeviceType;
 use sessiond::model::policy::{Limit, OnLimit};
@@ -37,7 +37,7 @@ pub fn conflict<T: std::fmt::Debug>(answer: Result<T, Status>) -> pb::SessionCon
     assert_eq!(reason(&status), "SESSION_CONFLICT", "{status:?}");
     let details = tonic_types::pb::Status::decode(status.details()).expect("a google.rpc.Status");
     assert_eq!((details.code, details.message.as_str()), (9, status.message()));
-    let url = "type.googleapis.com/session.v1.SessionConflict";
+    let url = "type.googleapis.com/sessiond.v1.SessionConflict";
     let detail = details.details.iter().find(|detail| detail.type_url == url);
     pb::SessionConflict::decode(&detail.expect("a conflict").value[..]).expect("a conflict")
 }

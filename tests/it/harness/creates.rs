@@ -1,6 +1,6 @@
 //! Creates at the edges of their limits, and what must come of them.
 
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 
 use super::TestServer;
 use super::calls::{new_session, reason, violations};

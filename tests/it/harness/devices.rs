@@ -1,6 +1,6 @@
 //! Calls about devices.
 
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tonic::Status;
 
 use super::TestServer;

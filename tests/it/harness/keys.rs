@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use sessiond::store::pool::Database;
 use sessiond::token::key_life::{Purpose, State};
 use sessiond::token::key_work::{KeyWork, Shown, list};

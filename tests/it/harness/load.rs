@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tonic::Status;
 
 use super::TestServer;

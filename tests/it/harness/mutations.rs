@@ -1,10 +1,9 @@
 //! Every change that a caller can make of a session, its user or its device, as one kind of thing.
 
-use sessiond::grpc::pb::alert as alerts;
-use sessiond::grpc::pb::alert::alert_service_client::AlertServiceClient;
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::session_service_client::SessionServiceClient;
-use sessiond::grpc::pb::session::terminate_session_request::Target;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::alert_service_client::AlertServiceClient;
+use sessiond::grpc::pb::session_service_client::SessionServiceClient;
+use sessiond::grpc::pb::terminate_session_request::Target;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -241,9 +240,9 @@ impl Mutation {
                 answer(0, None, done)
             }
             Mutation::ResolveAlert => {
-                let request = alerts::ResolveAlertRequest {
+                let request = pb::ResolveAlertRequest {
                     alert_id: of.alert.clone(),
-                    resolution: alerts::Resolution::TruePositive.into(),
+                    resolution: pb::Resolution::TruePositive.into(),
                     terminate_sessions: true,
                     request_id,
                     ..Default::default()

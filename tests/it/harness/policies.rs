@@ -1,7 +1,7 @@
 //! Calls about policies.
 
 use chrono::Duration;
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tonic::Status;
 
 use super::TestServer;

@@ -1,7 +1,7 @@
 //! Calls in full, for tests that look at more than the usual fields.
 
 use chrono::{DateTime, Utc};
-use sessiond::grpc::pb::{alert, session as pb};
+use sessiond::grpc::pb;
 use tonic::Status;
 
 use super::TestServer;
@@ -20,8 +20,8 @@ impl TestServer {
 
     pub async fn list_alerts(
         &self,
-        request: alert::ListAlertsRequest,
-    ) -> Result<alert::ListAlertsResponse, Status> {
+        request: pb::ListAlertsRequest,
+    ) -> Result<pb::ListAlertsResponse, Status> {
         Ok(self.alerts().list_alerts(request).await?.into_inner())
     }
 
@@ -47,54 +47,51 @@ impl TestServer {
         Ok(self.sessions().erase_user(request).await?.into_inner())
     }
 
-    pub async fn get_alert(&self, alert_id: &str) -> Result<alert::SecurityAlert, Status> {
+    pub async fn get_alert(&self, alert_id: &str) -> Result<pb::SecurityAlert, Status> {
         let alert_id = alert_id.to_owned();
-        let request = alert::GetAlertRequest { alert_id, ..Default::default() };
+        let request = pb::GetAlertRequest { alert_id, ..Default::default() };
         let answer = self.alerts().get_alert(request).await?.into_inner();
         Ok(answer.alert.expect("an alert"))
     }
 
     pub async fn acknowledge(
         &self,
-        request: alert::AcknowledgeAlertRequest,
-    ) -> Result<alert::SecurityAlert, Status> {
+        request: pb::AcknowledgeAlertRequest,
+    ) -> Result<pb::SecurityAlert, Status> {
         let answer = self.alerts().acknowledge_alert(request).await?.into_inner();
         Ok(answer.alert.expect("an alert"))
     }
 
     pub async fn resolve(
         &self,
-        request: alert::ResolveAlertRequest,
-    ) -> Result<alert::SecurityAlert, Status> {
+        request: pb::ResolveAlertRequest,
+    ) -> Result<pb::SecurityAlert, Status> {
         let answer = self.alerts().resolve_alert(request).await?.into_inner();
         Ok(answer.alert.expect("an alert"))
     }
 
     pub async fn reopen(
         &self,
-        request: alert::ReopenAlertRequest,
-    ) -> Result<alert::SecurityAlert, Status> {
+        request: pb::ReopenAlertRequest,
+    ) -> Result<pb::SecurityAlert, Status> {
         let answer = self.alerts().reopen_alert(request).await?.into_inner();
         Ok(answer.alert.expect("an alert"))
     }
 
-    pub async fn raise(
-        &self,
-        request: alert::RaiseAlertRequest,
-    ) -> Result<alert::SecurityAlert, Status> {
+    pub async fn raise(&self, request: pb::RaiseAlertRequest) -> Result<pb::SecurityAlert, Status> {
         let answer = self.alerts().raise_alert(request).await?.into_inner();
         Ok(answer.alert.expect("an alert"))
     }
 
     /// The alerts of a user that people are told of, newest first.
-    pub async fn alerts_of(&self, user: &str) -> Vec<alert::SecurityAlert> {
-        let filter = alert::AlertFilter { user_id: user.to_owned(), ..Default::default() };
-        let request = alert::ListAlertsRequest { filter: Some(filter), ..Default::default() };
+    pub async fn alerts_of(&self, user: &str) -> Vec<pb::SecurityAlert> {
+        let filter = pb::AlertFilter { user_id: user.to_owned(), ..Default::default() };
+        let request = pb::ListAlertsRequest { filter: Some(filter), ..Default::default() };
         self.list_alerts(request).await.expect("a list").alerts
     }
 
     /// Replays the first refresh token of a new session after two refreshes; returns the alert.
-    pub async fn steal_from(&self, user: &str) -> alert::SecurityAlert {
+    pub async fn steal_from(&self, user: &str) -> pb::SecurityAlert {
         let (_, _, first) = parts(&self.create(user).await);
         self.replay(&first).await;
         self.alerts_of(user).await.into_iter().next().expect("the alert of the replay")

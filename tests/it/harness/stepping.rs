@@ -1,6 +1,6 @@
 //! Re-authentications, and validations that ask for one.
 
-use sessiond::grpc::pb::session as pb;
+use sessiond::grpc::pb;
 use tonic::Status;
 
 use super::{TestServer, wait};

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
-use sessiond::grpc::pb::session as pb;
-use sessiond::grpc::pb::session::validate_session_request::Freshness;
+use sessiond::grpc::pb;
+use sessiond::grpc::pb::validate_session_request::Freshness;
 use tonic::Status;
 
 use super::TestServer;

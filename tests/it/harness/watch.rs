@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sessiond::grpc::pb::{alert, session};
+use sessiond::grpc::pb;
 use tokio_postgres::Client;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
@@ -15,15 +15,15 @@ pub trait Message {
     fn parts(self) -> (Option<Self::Event>, String);
 }
 
-impl Message for session::WatchSessionsResponse {
-    type Event = session::SessionEvent;
+impl Message for pb::WatchSessionsResponse {
+    type Event = pb::SessionEvent;
     fn parts(self) -> (Option<Self::Event>, String) {
         (self.event, self.cursor)
     }
 }
 
-impl Message for alert::WatchAlertsResponse {
-    type Event = alert::AlertEvent;
+impl Message for pb::WatchAlertsResponse {
+    type Event = pb::AlertEvent;
     fn parts(self) -> (Option<Self::Event>, String) {
         (self.event, self.cursor)
     }
@@ -36,14 +36,14 @@ pub struct Watcher<M> {
     pub cursor: String,
 }
 
-pub type SessionWatcher = Watcher<session::WatchSessionsResponse>;
+pub type SessionWatcher = Watcher<pb::WatchSessionsResponse>;
 
-type SessionClient = session::session_service_client::SessionServiceClient<Channel>;
+type SessionClient = pb::session_service_client::SessionServiceClient<Channel>;
 
 impl SessionWatcher {
     pub async fn open(
         mut client: SessionClient,
-        request: impl tonic::IntoRequest<session::WatchSessionsRequest>,
+        request: impl tonic::IntoRequest<pb::WatchSessionsRequest>,
     ) -> Result<SessionWatcher, Status> {
         Watcher::of(client.watch_sessions(request).await?.into_inner()).await
     }
@@ -116,14 +116,13 @@ impl<M: Message> Watcher<M> {
 impl TestServer {
     /// Watches all sessions of the default tenant; an empty cursor is now.
     pub async fn watch(&self, cursor: &str) -> SessionWatcher {
-        let request =
-            session::WatchSessionsRequest { cursor: cursor.to_owned(), ..Default::default() };
+        let request = pb::WatchSessionsRequest { cursor: cursor.to_owned(), ..Default::default() };
         self.watch_sessions(request).await.expect("a watch")
     }
 
     pub async fn watch_sessions(
         &self,
-        request: impl tonic::IntoRequest<session::WatchSessionsRequest>,
+        request: impl tonic::IntoRequest<pb::WatchSessionsRequest>,
     ) -> Result<SessionWatcher, Status> {
         SessionWatcher::open(self.sessions(), request).await
     }
@@ -133,7 +132,7 @@ impl TestServer {
         let line = self.line(|endpoint| {
             endpoint.initial_stream_window_size(65_535).initial_connection_window_size(65_535)
         });
-        let all = session::WatchSessionsRequest::default();
+        let all = pb::WatchSessionsRequest::default();
         SessionWatcher::open(line.await, all).await.expect("a watch")
     }
 
@@ -149,8 +148,8 @@ impl TestServer {
 
     pub async fn watch_alerts(
         &self,
-        request: alert::WatchAlertsRequest,
-    ) -> Result<Watcher<alert::WatchAlertsResponse>, Status> {
+        request: pb::WatchAlertsRequest,
+    ) -> Result<Watcher<pb::WatchAlertsResponse>, Status> {
         Watcher::of(self.alerts().watch_alerts(request).await?.into_inner()).await
     }
 }

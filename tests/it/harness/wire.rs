@@ -29,7 +29,7 @@ pub const NO_ERROR: u32 = 0;
 pub const REFUSED_STREAM: u32 = 7;
 pub const ENHANCE_YOUR_CALM: u32 = 11;
 
-pub const VALIDATE: &str = "/session.v1.SessionService/ValidateSession";
+pub const VALIDATE: &str = "/sessiond.v1.SessionService/ValidateSession";
 
 /// One frame.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 use clap::{Arg, CommandFactory};
 use sessiond::cli::Cli;
 
-use super::README;
+const CONFIGURATION: &str = include_str!("../../../docs/CONFIGURATION.md");
 
 #[test]
 fn the_configuration_table_is_that_of_the_command_line() {
@@ -13,7 +13,7 @@ fn the_configuration_table_is_that_of_the_command_line() {
         table += &row(arg);
     }
     assert!(table.lines().count() > 10, "found few flags:\n{table}");
-    assert!(README.contains(&table), "the README must hold this table:\n{table}");
+    assert!(CONFIGURATION.contains(&table), "docs/CONFIGURATION.md must hold this table:\n{table}");
 }
 
 fn row(arg: &Arg) -> String {

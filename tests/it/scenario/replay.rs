@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use chrono::{DateTime, Duration, Utc};
 use futures_util::future::join_all;
 use sessiond::clock::Clock;
-use sessiond::grpc::pb::{alert, session as pb};
+use sessiond::grpc::pb;
 use sessiond::model::policy::OnLimit;
 
 use super::month::{LIFE, Step};
@@ -193,8 +193,7 @@ fn client(step: &Step) -> pb::ClientContext {
 async fn alerts(server: &TestServer) -> Vec<Found> {
     let (mut found, mut page_token) = (Vec::new(), String::new());
     loop {
-        let request =
-            alert::ListAlertsRequest { page_token, page_size: 1000, ..Default::default() };
+        let request = pb::ListAlertsRequest { page_token, page_size: 1000, ..Default::default() };
         let page = server.list_alerts(request).await.expect("a list");
         found.extend(page.alerts.into_iter().map(|alert| {
             let at = alert.first_seen_time.expect("a time");

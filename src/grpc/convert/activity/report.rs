@@ -8,7 +8,7 @@ use crate::grpc::convert::check::Check;
 use crate::grpc::convert::client;
 use crate::grpc::convert::request::request_id;
 use crate::grpc::convert::time::{duration, time};
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::model::activity::{ActivityKind, Report};
 use crate::model::ids::{TenantId, UserId, text_of};
 use crate::session::record_activities::{Recorded, Reported, Reports};

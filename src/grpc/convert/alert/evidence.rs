@@ -3,8 +3,8 @@
 use chrono::Duration;
 
 use crate::grpc::convert::time::{duration_to_pb, to_pb as time};
-use crate::grpc::pb::alert as pb;
-use crate::grpc::pb::alert::evidence::Typed;
+use crate::grpc::pb;
+use crate::grpc::pb::evidence::Typed;
 use crate::model::evidence::{Burst, Evidence, Place, RefreshReuse, SeenClient, TypedEvidence};
 
 /// Evidence as the protocol writes it.

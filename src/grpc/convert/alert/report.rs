@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::request::request_id;
 use crate::grpc::convert::time::duration;
-use crate::grpc::pb::alert as pb;
+use crate::grpc::pb;
 use crate::model::alert::{Category, INVARIANTS, Severity};
 use crate::model::detection::rule::Rule;
 use crate::model::ids::{TenantId, UserId, text_of};

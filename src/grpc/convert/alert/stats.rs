@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::time::{duration_to_pb, to_pb};
 use crate::grpc::convert::window::{Asked, IN_A_BUCKET, most_frequent, window};
-use crate::grpc::pb::alert as pb;
+use crate::grpc::pb;
 use crate::model::ids::{TenantId, UserId};
 use crate::model::statistics::alerts::AlertCounts;
 use crate::model::statistics::window::{Bucket, Figures, Window};

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::request::request_id;
 use crate::grpc::convert::time::duration;
-use crate::grpc::pb::alert as pb;
+use crate::grpc::pb;
 use crate::model::alert::Resolution;
 use crate::model::ids::TenantId;
 

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::time::to_pb;
 use crate::grpc::convert::watch::{Wish, wish};
-use crate::grpc::pb::alert as pb;
+use crate::grpc::pb;
 use crate::model::alert::AlertFilter;
 use crate::model::ids::TenantId;
 

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::session::network;
 use crate::grpc::convert::time::{duration, duration_to_pb};
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::model::detection::overrides::{DetectionOverrides, RuleOverrides};
 use crate::model::detection::rule::Rule;
 use crate::model::detection::threshold::{Kind, Threshold};

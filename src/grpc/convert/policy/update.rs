@@ -8,7 +8,7 @@ use crate::grpc::convert::mask;
 use crate::grpc::convert::policy::{detection, level};
 use crate::grpc::convert::request::request_id;
 use crate::grpc::convert::time::duration;
-use crate::grpc::pb::session as pb;
+use crate::grpc::pb;
 use crate::model::detection::overrides::DetectionOverrides;
 use crate::model::device::DeviceType;
 use crate::model::policy::overrides::{Field, Overrides};

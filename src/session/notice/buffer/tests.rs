@@ -14,7 +14,7 @@ fn note(buffer: &mut Buffer, key: Key, now: Time) {
 
 fn forged(n: u16) -> Key {
     let [a, b] = n.to_be_bytes();
-    Key::Forged(ipnet::IpNet::new([10, a, b, 0].into(), 24).unwrap())
+    Key::Forged(TenantId::parse("").unwrap(), ipnet::IpNet::new([10, a, b, 0].into(), 24).unwrap())
 }
 
 fn context(session: u128, agent: u32) -> Key {
