@@ -4,6 +4,7 @@ mod api_key;
 mod banner;
 mod database;
 mod descriptors;
+mod environment;
 mod keys;
 mod master_key;
 mod output;
@@ -64,7 +65,8 @@ enum Command {
 ///
 /// # Errors
 /// A sentence that says what to do.
-pub async fn run(cli: Cli) -> anyhow::Result<()> {
+pub async fn run(mut cli: Cli) -> anyhow::Result<()> {
+    environment::take(&mut cli.config, &environment::variables())?;
     let telemetry = telemetry::start(&cli.config)?;
     let done = match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(cli.config).await,

@@ -20,6 +20,22 @@ async fn a_bad_setting_is_refused_by_name_and_with_its_rule() {
         (&["--refresh-grace", "2m", "--lost-response-window", "1m"], &[], &["--refresh-grace"]),
         (&["--idle-timeout", "2d"], &[], &["--idle-timeout", "--absolute-timeout"]),
         (&["--log", "=[="], &[], &["--log", "sessiond=debug"]),
+        (
+            &["--access-token-ttl", "2m", "--idle-timeout", "1m"],
+            &[],
+            &["--access-token-ttl", "--idle-timeout"],
+        ),
+        (&[], &[("SESSIOND_CALLER", "authenticated")], &["SESSIOND_CALLER ", "no setting"]),
+        (&[], &[("SESSIOND_CALLERS", "")], &["--callers"]),
+        (&[], &[("SESSIOND_DATA_DIR", "")], &["--data-dir"]),
+        (&[], &[("DATABASE_URL", "")], &["DATABASE_URL", "empty"]),
+        (&[], &[("SESSIOND_DATABASE_URL", "")], &["SESSIOND_DATABASE_URL", "empty"]),
+        (&[], &[("SESSIOND_DATABASE_URL", "nonsense")], &["the database URL"]),
+        (
+            &[],
+            &[("SESSIOND_DATABASE_URL", "postgres:///a"), ("DATABASE_URL", "postgres:///b")],
+            &["SESSIOND_DATABASE_URL", "twice"],
+        ),
         (&["--geoip-database", "/nowhere"], &[], &["--geoip-database /nowhere", "cannot be read"]),
         (
             &[],

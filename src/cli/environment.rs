@@ -1,0 +1,52 @@
+//! The environment: what is set there and means nothing is refused by name, so that a misspelt setting is no surprise.
+
+use std::collections::BTreeMap;
+
+use anyhow::bail;
+use clap::CommandFactory;
+
+use super::Cli;
+use crate::config::Config;
+
+/// What begins so is meant for this program.
+const OURS: &str = "SESSIOND_";
+/// Another name of `DATABASE_URL`, as one would guess it.
+const DATABASE_URL: &str = "SESSIOND_DATABASE_URL";
+
+/// Checks the variables, and takes over the database from its other name, unless a flag states one.
+///
+/// # Errors
+/// A variable that is unknown or empty, or a database that is named twice, by name.
+pub fn take(config: &mut Config, variables: &BTreeMap<String, String>) -> anyhow::Result<()> {
+    let command = Cli::command();
+    let of_flags = command.get_arguments().filter_map(|arg| arg.get_env()?.to_str());
+    let known: Vec<&str> = of_flags.chain([DATABASE_URL]).collect();
+    for (name, value) in variables {
+        if known.contains(&name.as_str()) {
+            if value.is_empty() {
+                bail!("{name} is set and empty: give it a value, or unset it");
+            }
+        } else if name.starts_with(OURS) && !is_fault(name) {
+            bail!("{name} is no setting of sessiond: see `sessiond --help`");
+        }
+    }
+    let Some(url) = variables.get(DATABASE_URL) else { return Ok(()) };
+    if ["DATABASE_URL", "DATABASE_URL_FILE"].iter().any(|name| variables.contains_key(*name)) {
+        bail!("{DATABASE_URL} and DATABASE_URL name the database twice: unset one of them");
+    }
+    if config.database_url_file.is_none() {
+        config.database_url.get_or_insert_with(|| url.clone());
+    }
+    Ok(())
+}
+
+/// Names a fault of tests; a release has none.
+fn is_fault(name: &str) -> bool {
+    cfg!(debug_assertions) && name == "SESSIOND_BROKEN"
+}
+
+/// The variables that can concern settings.
+pub fn variables() -> BTreeMap<String, String> {
+    let text = |value: std::ffi::OsString| value.to_string_lossy().into_owned();
+    std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
+}
