@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::history::History;
 use crate::judge::Judge;
-use crate::record::{Answer, How, Micros, Op, Outcome, Seen, What};
+use crate::record::{Answer, How, Micros, Op, Outcome, Seen, Verdict, What};
 use crate::tables::reason;
 use crate::users::USERS;
 
@@ -85,7 +85,15 @@ fn erased(history: &History, judge: &mut Judge) {
 /// I22: what an answer is about that was not asked.
 fn stray(op: &Op, answer: &Answer) -> Option<String> {
     let user = &USERS[op.who];
-    let own = |seen: &Seen| seen.tenant == user.tenant && seen.user == user.name;
+    // Of a token that opens nothing here the id alone is shown.
+    let bare = [
+        "INACTIVE_REASON_SUPERSEDED",
+        "INACTIVE_REASON_TOKEN_EXPIRED",
+        "INACTIVE_REASON_WRONG_AUDIENCE",
+    ];
+    let is_bare = matches!(answer.verdict, Some(Verdict::Inactive(why)) if bare.contains(&why));
+    let (tenant, name) = if is_bare { ("", "") } else { (&*user.tenant, &*user.name) };
+    let own = |seen: &Seen| seen.tenant == tenant && seen.user == name;
     let mut shown = answer.session.iter().chain(&answer.sessions);
     if let Some(seen) = shown.find(|seen| !own(seen)) {
         return Some(format!("shows session {} of {}/{}", seen.id, seen.tenant, seen.user));
