@@ -12,9 +12,12 @@ use crate::store::feed::horizon;
 use crate::store::rows::revocation::{self, Columns};
 use crate::store::{Connection, writer};
 
+/// Times that the driver cannot take are NULL, which is damage.
 macro_rules! columns {
     () => {
-        "r.tenant_id, r.level, r.subject, r.below_generation, r.revoked_at, r.evict_at"
+        "r.tenant_id, r.level, r.subject, r.below_generation,
+        CASE WHEN isfinite(r.revoked_at) AND r.revoked_at < '10000-01-01' THEN r.revoked_at END AS revoked_at,
+        CASE WHEN isfinite(r.evict_at) AND r.evict_at < '10000-01-01' THEN r.evict_at END AS evict_at"
     };
 }
 
@@ -229,8 +232,10 @@ fn news(mut rows: Vec<Found>, limit: usize) -> Result<News> {
     let too_many = rows.len() > limit;
     rows.truncate(limit);
     let (mut revocations, mut damaged) = (Vec::with_capacity(rows.len()), 0_u64);
-    for row in rows.into_iter().filter_map(columns) {
-        match revocation::read(row) {
+    // Without a tenant it is the row of the snapshot alone.
+    for row in rows.into_iter().filter(|row| row.2.is_some()) {
+        let columns = columns(row).ok_or_else(|| anyhow::anyhow!("a column has no value").into());
+        match columns.and_then(revocation::read) {
             Ok(revocation) => revocations.push(revocation),
             Err(error) => {
                 if damaged == 0 {
@@ -243,7 +248,7 @@ fn news(mut rows: Vec<Found>, limit: usize) -> Result<News> {
     Ok(News { to, revocations, too_many: too_many || damaged > 0, at })
 }
 
-/// `None` is the row of the snapshot alone.
+/// `None` if one has no value.
 fn columns(row: Found) -> Option<Columns> {
     Some((row.2?, row.3?, row.4?, row.5?, row.6?, row.7?))
 }

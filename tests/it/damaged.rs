@@ -7,12 +7,13 @@ use sessiond::server::Settings;
 use tonic::Code;
 
 use crate::harness::calls::{new_session, parts};
-use crate::harness::devices::update;
+use crate::harness::devices::{revocation, update};
 use crate::harness::policies::{level, set};
 use crate::harness::requests::length;
 use crate::harness::scrape::with_port;
 use crate::harness::{TestServer, start, start_with, wait};
 use crate::poison::users_of;
+use crate::watch_revocations::Gateway;
 
 /// What is set in `user_sessions`.
 const DAMAGES: [&str; 12] = [
@@ -212,4 +213,47 @@ async fn other_activities_and_alerts_and_devices_are_listed() {
 
     server.meddle("UPDATE devices SET last_seen_at = 'infinity' WHERE user_id = 'ada'").await;
     assert_eq!(server.devices("ada").await.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_device_keeps_its_sessions_no_longer() {
+    let server = start().await;
+    for (n, set) in
+        ["last_seen_at = 'infinity'", "details = '3'", "revision = 2147483647"].iter().enumerate()
+    {
+        let user = format!("user-{n}");
+        let (_, device) = server.create_on(new_session(&user)).await;
+        server.create_on(new_session(&user)).await;
+        server.meddle(&format!("UPDATE devices SET {set} WHERE user_id = '{user}'")).await;
+        let failed = server.revoke_device(revocation(&user, &device)).await.expect_err(set);
+        assert_eq!(failed.code(), Code::Internal, "{set}");
+        let active = format!("state = 1 AND user_id = '{user}'");
+        assert_eq!(users_of(&server, &active).await, Vec::<String>::new(), "{set}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_figures_keep_no_user_from_being_erased() {
+    let server = start().await;
+    server.create("ada").await;
+    let figures = "SELECT count(*) FROM roll_ups WHERE user_id = ''";
+    wait::until(async || server.db.count(figures).await > 0).await;
+    server.meddle("UPDATE roll_ups SET counts = '3' WHERE user_id = ''").await;
+    let erased = server.erase("ada").await.expect("an erasure");
+    assert_eq!((erased.sessions_deleted, erased.complete), (1, true));
+    assert_eq!(users_of(&server, "true").await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_revocation_ends_no_watch() {
+    let server = start().await;
+    for set in ["revoked_at = 'infinity'", "evict_at = 'infinity'"] {
+        let (id, ..) = parts(&server.create("ada").await);
+        server.terminate(&id).await.expect("an end");
+        server.meddle(&format!("UPDATE revocations SET {set}")).await;
+        let mut gateway = Gateway::open(&server, "").await;
+        let (later, ..) = parts(&server.create("ada").await);
+        server.terminate(&later).await.expect("an end");
+        gateway.until_ended(&later).await;
+    }
 }

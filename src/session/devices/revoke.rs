@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::clock::{Clock, Time};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::ids::{DeviceKey, TenantId};
 use crate::model::request::{Remembered, RequestId};
 use crate::model::session::{EndReason, SessionFilter};
@@ -44,10 +44,20 @@ impl Revoke {
     /// earlier call left over, no session that began later.
     ///
     /// # Errors
-    /// `NotFound`, `RequestIdReused`, and `Unavailable`: the trust may be gone then, and some sessions ended.
+    /// `NotFound`, `RequestIdReused`, and `Unavailable`: the trust may be gone then, and some sessions ended. `Internal`
+    /// if the device or a session cannot be read: then all other sessions are ended.
     pub async fn revoke(&self, wish: &Revocation, time: Duration) -> Result<Terminated> {
         let begun = Instant::now();
-        let begin = mutation::run(&self.db, &self.clock, self, wish).await?.answer;
+        let begin = match mutation::run(&self.db, &self.clock, self, wish).await {
+            Ok(done) => done.answer,
+            Err(error @ Error::Internal(_)) => {
+                // A damaged device keeps its sessions no longer.
+                let now = Begin { at: self.clock.now(), newest: None, is_repetition: true };
+                self.terminate.terminate(&wish.ending(&now), time).await?;
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        };
         let time = time.saturating_sub(begun.elapsed());
         let mut done = self.terminate.terminate(&wish.ending(&begin), time).await?;
         if wish.request.is_some() {
