@@ -16,8 +16,10 @@ use crate::model::conflict::Conflict;
 const DOMAIN: &str = "sessiond";
 /// When a retry is worth it: long enough for a queue to drain or a connection to come back.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// How many violations the message tells; the details tell all.
-const SHOWN: usize = 5;
+/// How much the message and the details tell of violations, in bytes. Both travel in trailers, where spaces of the message
+/// take three bytes and the details are base64: together at most 6 KiB, as many clients take 8 KiB of headers in all.
+const MESSAGE: usize = 500;
+const DETAILS: usize = 2_700;
 
 impl From<Error> for Status {
     fn from(error: Error) -> Status {
@@ -125,17 +127,33 @@ impl From<Error> for Status {
 }
 
 fn invalid(violations: Vec<Violation>, reason: Reason) -> Status {
-    // Text and details travel in headers, which clients limit, many to 16 KiB.
-    let shown = violations.iter().take(SHOWN);
+    let size = |violation: &Violation| violation.field.len() + violation.rule.len();
+    let in_message = fitting(&violations, MESSAGE, |violation| size(violation) + 3);
+    let shown = violations.iter().take(in_message);
     let mut list: Vec<String> = shown.map(|v| format!("{} {}", v.field, v.rule)).collect();
-    if let Some(more @ 1..) = violations.len().checked_sub(SHOWN) {
+    if let Some(more @ 1..) = violations.len().checked_sub(in_message) {
         list.push(format!("{more} more in the details"));
     }
+    let in_details = fitting(&violations, DETAILS, |violation| size(violation) + 8);
+    let cut = violations.len() - in_details;
+    let shown = violations.into_iter().take(in_details);
+    let mut fields: Vec<FieldViolation> =
+        shown.map(|v| FieldViolation::new(v.field, v.rule)).collect();
+    if cut > 0 {
+        fields.push(FieldViolation::new("", format!("{cut} more rules are broken")));
+    }
     let mut details = info(reason, []);
-    let fields: Vec<FieldViolation> =
-        violations.into_iter().map(|v| FieldViolation::new(v.field, v.rule)).collect();
     details.set_bad_request(fields);
     status(Code::InvalidArgument, list.join("; "), details)
+}
+
+/// How many of them fit into so many bytes, at least one.
+fn fitting<T>(of: &[T], bytes: usize, size: impl Fn(&T) -> usize) -> usize {
+    let ends = of.iter().scan(0, |end, one| {
+        *end += size(one);
+        Some(*end)
+    });
+    ends.take_while(|end| *end <= bytes).count().max(1)
 }
 
 /// With the sessions to choose from, for which `ErrorDetails` has no place.

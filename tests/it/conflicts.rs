@@ -8,6 +8,7 @@ use sessiond::model::conflict::Scope;
 use sessiond::model::policy::OnLimit;
 use sessiond::server::Settings;
 
+use crate::create_limits::assert_fits;
 use crate::harness::calls::{metadata, new_session, parts, reason};
 use crate::harness::conflicts::{SCOPES, conflict, limit, settling, start_asking};
 use crate::harness::requests::NOBODY;
@@ -215,7 +216,7 @@ async fn the_limit_of_a_client_or_device_type_asks_for_its_own_sessions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conflict_fits_into_headers_of_eight_kibibytes() {
+async fn a_conflict_fits_into_six_kibibytes_of_trailers() {
     let server = start_asking(25).await;
     some(&server, 25).await;
     assert_eq!(ask(&server).await.sessions.len(), 20, "small ones");
@@ -230,8 +231,7 @@ async fn a_conflict_fits_into_headers_of_eight_kibibytes() {
         server.try_create(large.clone()).await.expect("a session");
     }
     let status = server.try_create(large).await.expect_err("a conflict");
-    let bytes = status.details().len().div_ceil(3) * 4 + status.message().len();
-    assert!(bytes < 8192 - 500, "{bytes} bytes of headers");
+    assert_fits(&status);
     let conflict = conflict(Err::<(), _>(status));
     assert!((4..20).contains(&conflict.sessions.len()), "{}", conflict.sessions.len());
     assert_eq!(conflict.must_end_count, 1);

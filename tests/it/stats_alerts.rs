@@ -147,7 +147,7 @@ async fn the_limits_are_those_of_the_statistics_of_sessions() {
         ..Default::default()
     };
     let refused = server.alerts().get_alert_stats(request.clone()).await.expect_err("all of it");
-    assert_eq!(violations(&refused), ["end_time", "bucket", "tenant_id", "user_id"]);
+    assert_eq!(violations(&refused), ["start_time", "bucket", "tenant_id", "user_id"]);
     let request = pb::GetAlertStatsRequest {
         start_time: stamp(now - Duration::days(92)),
         bucket: length(Duration::days(1)),

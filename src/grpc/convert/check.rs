@@ -29,6 +29,11 @@ impl Check {
         self.violations.is_empty()
     }
 
+    /// How many violations were noted so far.
+    pub fn count(&self) -> usize {
+        self.violations.len()
+    }
+
     /// Notes that `field` breaks `rule`.
     pub fn broken(&mut self, field: &str, rule: impl Into<String>) {
         self.violations.push(Violation { field: field.to_owned(), rule: rule.into() });

@@ -35,16 +35,27 @@ pub fn window(check: &mut Check, asked: Asked, now: Time) -> Option<Window> {
     };
     let bucket = bucket.unwrap_or(hour);
     let window = Window::new(start, end, bucket);
-    if end <= start {
-        check.broken("end_time", "must be after start_time");
-    } else if window.end - window.start > LONGEST {
-        let rule = format!("must be at most {} days after start_time", LONGEST.num_days());
-        check.broken("end_time", rule);
-    }
+    let before = check.count();
     for (field, at) in [("start_time", window.start), ("end_time", window.end)] {
         if !(1..=9999).contains(&at.year()) {
             check.broken(field, "must lie in the years 1 to 9999, moved to the full hour");
         }
+    }
+    if check.count() > before {
+        return None;
+    }
+    let days = LONGEST.num_days();
+    let too_long = window.end - window.start > LONGEST;
+    match asked.end {
+        Some(_) if end <= start => check.broken("end_time", "must be after start_time"),
+        Some(_) if too_long => {
+            check.broken("end_time", format!("must be at most {days} days after start_time"));
+        }
+        None if end <= start => check.broken("start_time", "must be in the past"),
+        None if too_long => {
+            check.broken("start_time", format!("must be at most {days} days ago"));
+        }
+        _ => {}
     }
     if bucket < hour || Duration::hours(bucket.num_hours()) != bucket {
         check.broken("bucket", "must be a multiple of one hour");

@@ -92,7 +92,7 @@ fn stray(op: &Op, answer: &Answer) -> Option<String> {
         "INACTIVE_REASON_WRONG_AUDIENCE",
     ];
     let is_bare = matches!(answer.verdict, Some(Verdict::Inactive(why)) if bare.contains(&why));
-    let (tenant, name) = if is_bare { ("", "") } else { (&*user.tenant, &*user.name) };
+    let (tenant, name) = if is_bare { ("", "") } else { (user.tenant, user.name) };
     let own = |seen: &Seen| seen.tenant == tenant && seen.user == name;
     let mut shown = answer.session.iter().chain(&answer.sessions);
     if let Some(seen) = shown.find(|seen| !own(seen)) {

@@ -28,6 +28,7 @@ pub fn update(mut request: pb::UpdatePolicyRequest, principal: String) -> Result
     let mut check = Check::default();
     let id = std::mem::take(&mut request.request_id);
     let remember = request_id(&mut check, "UpdatePolicy", &id, &request);
+    let before = check.count();
     if request.policy.is_none() {
         check.broken("policy", "is required");
     }
@@ -45,7 +46,12 @@ pub fn update(mut request: pb::UpdatePolicyRequest, principal: String) -> Result
         Field::ALL.iter().map(|field| (field.name(), stated.contains(field))).collect();
     // Stands for all that is in it.
     populated.push((DETECTION, false));
-    let named = mask::chosen(&mut check, request.update_mask, &populated);
+    // What is broken is populated all the same.
+    let is_populated = request.update_mask.is_none() && check.count() > before;
+    let named = match is_populated {
+        true => Vec::new(),
+        false => mask::chosen(&mut check, request.update_mask, &populated),
+    };
     let is_named = |field: &Field| {
         named.contains(&field.name())
             || (matches!(field, Field::Detection(_)) && named.contains(&DETECTION))

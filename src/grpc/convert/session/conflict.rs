@@ -8,9 +8,9 @@ use crate::grpc::pb;
 use crate::model::conflict::Conflict;
 use crate::model::session::Session;
 
-/// What the sessions may take together. Details travel in headers as base64, a third longer, and
-/// some clients take no more than 8 KiB of headers.
-const MAX_BYTES: usize = 5 * 1024;
+/// What the sessions may take together. Details travel in trailers as base64, a third longer, and a refusal has at most
+/// 6 KiB of trailers: some clients take no more than 8 KiB of headers in all.
+const MAX_BYTES: usize = 3_700;
 
 /// A conflict as the protocol writes it, with as many sessions as a status can carry.
 pub fn to_pb_conflict(conflict: Conflict) -> pb::SessionConflict {
