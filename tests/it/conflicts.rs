@@ -8,8 +8,7 @@ use sessiond::model::conflict::Scope;
 use sessiond::model::policy::OnLimit;
 use sessiond::server::Settings;
 
-use crate::create_limits::assert_fits;
-use crate::harness::calls::{metadata, new_session, parts, reason};
+use crate::harness::calls::{assert_fits, metadata, new_session, parts, reason};
 use crate::harness::conflicts::{SCOPES, conflict, limit, settling, start_asking};
 use crate::harness::requests::NOBODY;
 use crate::harness::{TestServer, audit, start_on, start_with};

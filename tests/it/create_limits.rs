@@ -8,7 +8,7 @@ use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 use sessiond::grpc::pb;
 
-use crate::harness::calls::{parts, reason, violations};
+use crate::harness::calls::{assert_fits, parts, reason, violations};
 use crate::harness::creates::{UNPRINTABLE, assert_refused, create, kept, text};
 use crate::harness::requests::{NOBODY, length, stamp};
 use crate::harness::start;
@@ -240,15 +240,6 @@ async fn the_largest_session_has_tokens_within_their_limits() {
     assert!(refresh.len() <= 2048, "{}", refresh.len());
     assert_eq!(server.validate(&access).await.outcome(), pb::Outcome::Active);
     server.refresh(&refresh).await.expect("a successor");
-}
-
-/// At most 6 KiB, as HTTP/2 counts headers (RFC 9113, section 6.5.2).
-pub fn assert_fits(status: &tonic::Status) {
-    let mut trailers = http::HeaderMap::new();
-    status.add_header(&mut trailers).expect("trailers");
-    let sizes = trailers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
-    let bytes = sizes.sum::<usize>();
-    assert!(bytes <= 6144, "{bytes} bytes of trailers");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -149,3 +149,12 @@ pub fn parts(created: &pb::CreateSessionResponse) -> (String, String, String) {
     let id = created.session.as_ref().expect("a session").session_id.clone();
     (id, tokens.access_token, tokens.refresh_token)
 }
+
+/// Asserts that the trailers of a refusal have at most 6 KiB, as HTTP/2 counts headers (RFC 9113, section 6.5.2).
+pub fn assert_fits(status: &Status) {
+    let mut trailers = http::HeaderMap::new();
+    status.add_header(&mut trailers).expect("trailers");
+    let sizes = trailers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
+    let bytes = sizes.sum::<usize>();
+    assert!(bytes <= 6144, "{bytes} bytes of trailers");
+}
