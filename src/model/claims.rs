@@ -58,6 +58,9 @@ impl CustomClaims {
         if is_deeper(&object, MAX_DEPTH) {
             return Err(format!("must be at most {MAX_DEPTH} levels deep"));
         }
+        if has_nul(&object) {
+            return Err("must not contain U+0000, which the database cannot keep".to_owned());
+        }
         let text = object.to_string();
         if text.len() > MAX_BYTES {
             return Err(format!("must be at most {MAX_BYTES} bytes as JSON"));
@@ -101,6 +104,17 @@ fn is_deeper(value: &Value, levels: usize) -> bool {
     levels == 0 || members.any(|member| is_deeper(member, levels - 1))
 }
 
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(elements) => elements.iter().any(has_nul),
+        Value::Object(members) => {
+            members.iter().any(|(name, member)| name.contains('\0') || has_nul(member))
+        }
+        _ => false,
+    }
+}
+
 /// Whether this is a scope: 1 to 1024 characters, scope tokens with a space between each two (RFC 6749, section 3.3).
 pub fn is_scope(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
@@ -132,6 +146,10 @@ mod tests {
             assert_eq!(rule, format!("must not have the reserved member `{name}`"));
         }
         assert!(new(json!({ "fine": { "sub": 1 } })).is_ok(), "reserved at the top alone");
+        for bad in [json!({ "a": "\0" }), json!({ "a\0": 1 }), json!({ "a": [{ "b\0": {} }] })] {
+            assert!(new(bad.clone()).is_err_and(|rule| rule.contains("U+0000")), "{bad}");
+        }
+        assert!(new(json!({ "a": "\\u0000\u{1}" })).is_ok());
     }
 
     #[test]
