@@ -165,8 +165,14 @@ impl Tenanted for pb::TerminateSessionRequest {
     }
 
     fn keeps_within(&self, narrower: Scope) -> bool {
-        let held = narrower == Scope::SessionTerminateHeld && !self.needs_tenant();
-        held || is_of_user(narrower, &self.user_id)
+        match self.target {
+            Some(Target::AccessToken(_) | Target::RefreshToken(_)) => {
+                narrower == Scope::SessionTerminateHeld
+            }
+            // With a token the user is not read.
+            Some(Target::SessionId(_)) => is_of_user(narrower, &self.user_id),
+            None => false,
+        }
     }
 
     fn needs_tenant(&self) -> bool {

@@ -84,6 +84,12 @@ async fn an_account_page_sees_and_ends_what_is_one_users_and_nothing_else() {
     // Of another user it is as one that is not there.
     assert_eq!(code(account.terminate_session(terminate(by_id(&of_bob), "ada")).await), Code::Ok);
     assert_eq!(changes(&server).await, before);
+    // With a token the user is not read, so naming one is no way around it.
+    for token in [Target::AccessToken(parts(&bob).1), Target::RefreshToken(parts(&bob).2)] {
+        let refused = code(account.terminate_session(terminate(token, "ada")).await);
+        assert_eq!(refused, Code::PermissionDenied);
+    }
+    assert_eq!(changes(&server).await, before);
     let revoke = pb::RevokeDeviceRequest {
         user_id: "ada".to_owned(),
         device_id: device,
