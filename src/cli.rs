@@ -14,7 +14,8 @@ mod signals;
 use std::net::SocketAddr;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cache::feed::WatchSettings;
 use crate::caller::admission::Callers;
@@ -59,6 +60,19 @@ enum Command {
     },
     /// Make, show, rotate and retire the keys that sign tokens
     Keys(keys::Keys),
+}
+
+/// Reads the command line and the environment; ends the program where they are wrong, or ask for help.
+pub fn parse() -> Cli {
+    Cli::try_parse().unwrap_or_else(|error| {
+        // A variable that is empty is named as such, not only by its flag.
+        match environment::check(&environment::variables()) {
+            Err(why) if error.use_stderr() => {
+                Cli::command().error(ErrorKind::InvalidValue, why).exit()
+            }
+            _ => error.exit(),
+        }
+    })
 }
 
 /// Does what the command line says.

@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use sessiond::cli::{Cli, run};
+use sessiond::cli::{parse, run};
 use sessiond::supervise::caught;
 use sessiond::telemetry;
 
@@ -11,7 +10,7 @@ use sessiond::telemetry;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let done = runtime.map_err(Into::into).and_then(|runtime| {
         let done = runtime.block_on(caught(run(cli)));

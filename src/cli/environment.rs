@@ -18,6 +18,20 @@ const DATABASE_URL: &str = "SESSIOND_DATABASE_URL";
 /// # Errors
 /// A variable that is unknown or empty, or a database that is named twice, by name.
 pub fn take(config: &mut Config, variables: &BTreeMap<String, String>) -> anyhow::Result<()> {
+    check(variables)?;
+    let Some(url) = variables.get(DATABASE_URL) else { return Ok(()) };
+    if ["DATABASE_URL", "DATABASE_URL_FILE"].iter().any(|name| variables.contains_key(*name)) {
+        bail!("{DATABASE_URL} and DATABASE_URL name the database twice: unset one of them");
+    }
+    if config.database_url_file.is_none() {
+        config.database_url.get_or_insert_with(|| url.clone());
+    }
+    Ok(())
+}
+
+/// # Errors
+/// A variable that is unknown or empty, by name.
+pub fn check(variables: &BTreeMap<String, String>) -> anyhow::Result<()> {
     let command = Cli::command();
     let of_flags = command.get_arguments().filter_map(|arg| arg.get_env()?.to_str());
     let known: Vec<&str> = of_flags.chain([DATABASE_URL]).collect();
@@ -29,13 +43,6 @@ pub fn take(config: &mut Config, variables: &BTreeMap<String, String>) -> anyhow
         } else if name.starts_with(OURS) && !is_fault(name) {
             bail!("{name} is no setting of sessiond: see `sessiond --help`");
         }
-    }
-    let Some(url) = variables.get(DATABASE_URL) else { return Ok(()) };
-    if ["DATABASE_URL", "DATABASE_URL_FILE"].iter().any(|name| variables.contains_key(*name)) {
-        bail!("{DATABASE_URL} and DATABASE_URL name the database twice: unset one of them");
-    }
-    if config.database_url_file.is_none() {
-        config.database_url.get_or_insert_with(|| url.clone());
     }
     Ok(())
 }

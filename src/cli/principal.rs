@@ -34,7 +34,7 @@ pub enum Command {
 /// What a principal may do, as flags.
 #[derive(Args)]
 pub struct GrantArgs {
-    /// A role: gateway, login, support, security or admin. May be repeated
+    /// A role: gateway, login, account, support, security or admin. May be repeated
     #[arg(long = "role", value_parser = role, value_name = "ROLE")]
     roles: Vec<Role>,
     /// A scope besides those of the roles, such as session.terminate. May be repeated

@@ -26,8 +26,8 @@ async fn a_bad_setting_is_refused_by_name_and_with_its_rule() {
             &["--access-token-ttl", "--idle-timeout"],
         ),
         (&[], &[("SESSIOND_CALLER", "authenticated")], &["SESSIOND_CALLER ", "no setting"]),
-        (&[], &[("SESSIOND_CALLERS", "")], &["--callers"]),
-        (&[], &[("SESSIOND_DATA_DIR", "")], &["--data-dir"]),
+        (&[], &[("SESSIOND_CALLERS", "")], &["SESSIOND_CALLERS", "empty"]),
+        (&[], &[("SESSIOND_DATA_DIR", "")], &["SESSIOND_DATA_DIR", "empty"]),
         (&[], &[("DATABASE_URL", "")], &["DATABASE_URL", "empty"]),
         (&[], &[("SESSIOND_DATABASE_URL", "")], &["SESSIOND_DATABASE_URL", "empty"]),
         (
