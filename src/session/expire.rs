@@ -85,8 +85,9 @@ impl Expire {
                 }
             }
             changes.write(tx).await?;
-            sessions::postpone(tx, &damaged, before, before + ASIDE_FOR).await?;
-            Ok((found, damaged.len()))
+            let kept = sessions::postpone(tx, &damaged, before, before + ASIDE_FOR).await?;
+            // What stays would be found again at once: it waits for the next turn.
+            Ok((if kept { found } else { 0 }, damaged.len()))
         });
         Ok(sweeping.await?.answer)
     }

@@ -33,7 +33,8 @@ pub trait Tenanted {
 /// The message of a request, its tenant settled.
 ///
 /// # Errors
-/// `PERMISSION_DENIED` for another's tenant, or for what does not keep within a narrower scope, `INVALID_ARGUMENT` if none is named and it could be several.
+/// `PERMISSION_DENIED` for another's tenant, or for what does not keep within a narrower scope, `INVALID_ARGUMENT` if none
+/// is named and it could be several.
 pub fn tenanted<T: Tenanted>(request: Request<T>) -> Result<T, Status> {
     let (standing, entry) = (super::standing(&request), request.extensions().get().cloned());
     let mut message = request.into_inner();

@@ -203,16 +203,17 @@ pub async fn lock_due(
     Ok(sound(LockDue::new(now, without, limit).load::<Found<SessionRow>>(conn).await?))
 }
 
-/// Has the sweeper look at these sessions at `until`, which are due now and locked. At most 1000 that are due are looked
-/// through.
+/// Has the sweeper look at these sessions at `until`, which are due now and locked; false if not at all of them, since at
+/// most 1000 that are due are looked through.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn postpone(conn: &mut Connection, ids: &[Uuid], now: Time, until: Time) -> Result<()> {
-    if !ids.is_empty() {
-        Postpone::new(until, now, ids).get_result::<i64>(conn).await?;
+pub async fn postpone(conn: &mut Connection, ids: &[Uuid], now: Time, until: Time) -> Result<bool> {
+    if ids.is_empty() {
+        return Ok(true);
     }
-    Ok(())
+    let postponed: i64 = Postpone::new(until, now, ids).get_result(conn).await?;
+    Ok(usize::try_from(postponed).is_ok_and(|postponed| postponed >= ids.len()))
 }
 
 /// Locks the sessions of these users that are not ended. `users` holds each at most once.
