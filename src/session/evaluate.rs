@@ -106,7 +106,8 @@ impl Evaluate {
             let Page { activities, full, trusted, first_seen } =
                 self.db.within(self.page(wish, last.as_ref())).await?;
             // With none to go on behind, what follows cannot be reached.
-            complete = !full || activities.is_empty();
+            let is_last = !full || activities.is_empty();
+            complete = !full;
             shown += activities.len();
             for activity in activities {
                 if last.as_ref().is_none_or(|last| last.user != activity.user) {
@@ -121,7 +122,7 @@ impl Evaluate {
                 of_networks.extend(of_network(&activity));
                 last = Some(activity);
             }
-            if complete {
+            if is_last {
                 break;
             }
         }
