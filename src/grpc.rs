@@ -17,4 +17,5 @@ pub mod watch;
 mod convert;
 mod deadline;
 mod error;
+mod policy;
 mod revocations;

@@ -37,7 +37,7 @@ pub async fn call(
 /// The same content as the control's rows.
 fn request(user_id: String) -> pb::CreateSessionRequest {
     let device = pb::DeviceContext {
-        name: "Firefox on Linux".to_owned(),
+        display_name: "Firefox on Linux".to_owned(),
         r#type: pb::DeviceType::Web.into(),
         platform: "Linux".to_owned(),
         ..Default::default()

@@ -93,6 +93,7 @@ pub const METHODS: &[(&str, Need)] = &[
     ("sessiond.v1.SessionService/GetDevice", Need::AnyOf(Scope::DeviceRead, ACCOUNT_READ)),
     ("sessiond.v1.SessionService/UpdateDevice", Need::AnyOf(Scope::DeviceWrite, ACCOUNT_WRITE)),
     ("sessiond.v1.SessionService/RevokeDevice", Need::AnyOf(Scope::DeviceWrite, ACCOUNT_WRITE)),
+    ("sessiond.v1.SessionService/ForgetDevice", Need::AnyOf(Scope::DeviceWrite, ACCOUNT_WRITE)),
     ("sessiond.v1.SessionService/GetPolicy", Need::Scope(Scope::PolicyRead)),
     ("sessiond.v1.SessionService/UpdatePolicy", Need::AnyOf(Scope::PolicyWrite, DETECTION)),
     ("sessiond.v1.SessionService/GetSessionStats", Need::Scope(Scope::StatsRead)),

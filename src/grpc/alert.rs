@@ -18,6 +18,7 @@ use crate::grpc::convert::alert as convert;
 use crate::grpc::convert::evaluation;
 use crate::grpc::convert::lists::{Listing, scope};
 use crate::grpc::convert::rules;
+use crate::grpc::convert::session::to_pb_watermark;
 use crate::grpc::deadline;
 use crate::grpc::pb;
 use crate::grpc::watch::{Events, Streams, Terms};
@@ -89,6 +90,7 @@ impl pb::alert_service_server::AlertService for AlertApi {
             alert: Some(convert::to_pb_alert(alert)),
             terminated_count: ended.count,
             complete: ended.complete,
+            watermark: to_pb_watermark(ended.watermark),
         }))
     }
 

@@ -1,22 +1,26 @@
 //! Devices, as `sessiond.v1.SessionService` serves them.
 
+use std::sync::Arc;
+
 use tonic::{Request, Response, Status};
 
 use crate::grpc::auth::principal;
 use crate::grpc::auth::tenants::tenanted;
 use crate::grpc::convert::device as convert;
 use crate::grpc::convert::lists::Listing;
+use crate::grpc::convert::session::to_pb_watermark;
 use crate::grpc::deadline;
 use crate::grpc::pb;
 use crate::grpc::session::SessionApi;
-use crate::session::devices::{read::Read, revoke::Revoke, update::Update};
+use crate::session::devices::{forget::Forget, read::Read, revoke::Revoke, update::Update};
 use crate::token::page::PageTokens;
 
 /// The verbs.
 pub struct Devices {
     pub read: Read,
     pub update: Update,
-    pub revoke: Revoke,
+    pub revoke: Arc<Revoke>,
+    pub forget: Forget,
 }
 
 /// ListDevices.
@@ -70,5 +74,21 @@ pub(super) async fn revoke(
     Ok(Response::new(pb::RevokeDeviceResponse {
         terminated_count: done.count,
         complete: done.complete,
+        watermark: to_pb_watermark(done.watermark),
+    }))
+}
+
+/// ForgetDevice.
+pub(super) async fn forget(
+    api: &SessionApi,
+    request: Request<pb::ForgetDeviceRequest>,
+) -> Result<Response<pb::ForgetDeviceResponse>, Status> {
+    let (caller, budget) = (principal(&request), deadline::budget(request.metadata()));
+    let wish = convert::forgetting(tenanted(request)?, caller)?;
+    let done = api.devices.forget.forget(&wish, budget).await?;
+    Ok(Response::new(pb::ForgetDeviceResponse {
+        terminated_count: done.count,
+        complete: done.complete,
+        watermark: to_pb_watermark(done.watermark),
     }))
 }

@@ -9,12 +9,12 @@ use crate::grpc::activity::{self, Activities};
 use crate::grpc::auth::tenants::tenanted;
 use crate::grpc::auth::{self, principal, standing};
 use crate::grpc::convert::lists::{Listing, scope};
-use crate::grpc::convert::{keys, policy, session as convert};
+use crate::grpc::convert::{keys, session as convert};
 use crate::grpc::device::{self, Devices};
 use crate::grpc::pb;
 use crate::grpc::validate::Answers;
 use crate::grpc::watch::{Events, Streams, Terms};
-use crate::grpc::{deadline, revocations, validate};
+use crate::grpc::{deadline, policy, revocations, validate};
 use crate::session::{
     create::Create, erase::Erase, get::Get, get_policy::GetPolicy, list::List,
     reauthenticate::Reauthenticate, refresh::Refresh, stats::Stats, terminate::Terminate,
@@ -70,6 +70,7 @@ impl pb::session_service_server::SessionService for SessionApi {
                 .into_iter()
                 .map(convert::to_pb_session)
                 .collect(),
+            watermark: convert::to_pb_watermark(created.watermark),
         }))
     }
 
@@ -82,7 +83,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         let client = convert::optional_context(request.client)?;
         let refreshed = self.refresh.refresh(&request.refresh_token, client, &caller).await?;
         Ok(Response::new(pb::RefreshSessionResponse {
-            session: Some(convert::to_pb_session(refreshed.session)),
+            session: Some(convert::to_caller(convert::to_pb_session(refreshed.session), &caller)),
             tokens: Some(convert::to_pb_tokens(refreshed.tokens)),
         }))
     }
@@ -111,7 +112,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         let caller = auth::caller(&request);
         let wish = convert::termination(tenanted(request)?, caller)?;
         let done = self.terminate.terminate(&wish).await?;
-        Ok(Response::new(convert::to_pb_terminated(done)))
+        Ok(Response::new(convert::to_pb_terminated(done, &wish.caller)))
     }
 
     async fn terminate_sessions(
@@ -125,7 +126,7 @@ impl pb::session_service_server::SessionService for SessionApi {
             terminated_count: done.count,
             sample: done.sample.into_iter().map(convert::to_pb_session).collect(),
             complete: done.complete,
-            watermark: done.watermark.to_string(),
+            watermark: convert::to_pb_watermark(done.watermark),
         }))
     }
 
@@ -202,6 +203,13 @@ impl pb::session_service_server::SessionService for SessionApi {
         device::revoke(self, request).await
     }
 
+    async fn forget_device(
+        &self,
+        request: Request<pb::ForgetDeviceRequest>,
+    ) -> Result<Response<pb::ForgetDeviceResponse>, Status> {
+        device::forget(self, request).await
+    }
+
     async fn update_session(
         &self,
         request: Request<pb::UpdateSessionRequest>,
@@ -216,26 +224,14 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         request: Request<pb::GetPolicyRequest>,
     ) -> Result<Response<pb::GetPolicyResponse>, Status> {
-        let request = tenanted(request)?;
-        let scope = policy::scope(&request)?;
-        let (level, effective, detection) = self.get_policy.get(&scope).await?;
-        Ok(Response::new(match request.effective {
-            true => policy::to_pb_effective(level, effective, detection),
-            false => pb::GetPolicyResponse {
-                policy: Some(policy::to_pb_policy(level)),
-                ..Default::default()
-            },
-        }))
+        policy::get(self, request).await
     }
 
     async fn update_policy(
         &self,
         request: Request<pb::UpdatePolicyRequest>,
     ) -> Result<Response<pb::UpdatePolicyResponse>, Status> {
-        let (caller, budget) = (principal(&request), deadline::budget(request.metadata()));
-        let wish = policy::update(tenanted(request)?, caller)?;
-        let updated = self.update_policy.update(&wish, budget).await?;
-        Ok(Response::new(policy::to_pb_updated(updated)))
+        policy::update(self, request).await
     }
 
     type WatchSessionsStream = Events<pb::WatchSessionsResponse>;

@@ -87,7 +87,7 @@ numbered! {
         Created = 1, Refreshed = 2, Terminated = 3, Expired = 4, AlertAcknowledged = 5,
         AlertResolved = 6, Reauthenticated = 7, SessionUpdated = 8, DeviceUpdated = 9,
         DeviceRevoked = 10, PolicyUpdated = 11, UserErased = 12,
-        AlertRaised = 13, AlertReopened = 14, StepUpRequired = 15,
+        AlertRaised = 13, AlertReopened = 14, StepUpRequired = 15, DeviceForgotten = 16,
         ApiRequest = 20, LoginSucceeded = 21, LoginFailed = 22, StepUp = 23, TokenRefused = 24,
         Custom = 25, ContextChanged = 26, LimitConflict = 27,
     }

@@ -27,7 +27,7 @@ pub struct UserDevice {
     pub last_seen: Sighting,
     /// The last time; `None` = never.
     pub revoked_at: Option<Time>,
-    /// Counts what was chosen and revoked; the etag.
+    /// Counts what was chosen and revoked.
     pub revision: i32,
 }
 
@@ -64,6 +64,11 @@ impl UserDevice {
             revoked_at: None,
             revision: 1,
         }
+    }
+
+    /// Its version. A device that is forgotten and seen again counts anew, so the count alone does not name one.
+    pub fn etag(&self) -> String {
+        format!("{:x}.{}", self.first_seen.at.timestamp_micros(), self.revision)
     }
 
     /// Adds what `other` knows better of the same device.

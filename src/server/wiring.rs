@@ -173,6 +173,8 @@ impl Wired {
             on_restore: settings.on_restore,
             file: settings.position_file.clone(),
         };
+        let revoke =
+            Arc::new(devices::revoke::Revoke::new(db.clone(), clock.clone(), terminate_many()));
         let sessions = SessionApi {
             create,
             refresh,
@@ -187,7 +189,8 @@ impl Wired {
             devices: Devices {
                 read: devices::read::Read::new(db.clone(), clock.clone(), touches.clone()),
                 update: devices::update::Update::new(db.clone(), clock.clone(), touches.clone()),
-                revoke: devices::revoke::Revoke::new(db.clone(), clock.clone(), terminate_many()),
+                forget: devices::forget::Forget::new(db.clone(), clock.clone(), revoke.clone()),
+                revoke,
             },
             get_policy: GetPolicy::new(db.clone(), policies.clone()),
             update_policy: UpdatePolicy::new(

@@ -18,6 +18,7 @@ use crate::model::policy::{Policy, Timeouts};
 use crate::model::request::RequestId;
 use crate::model::session::Session;
 use crate::model::token::TokenPair;
+use crate::model::watermark::Watermark;
 use crate::session::create::batch::Admitted;
 use crate::session::lanes::Lanes;
 use crate::supervise::Tasks;
@@ -77,6 +78,8 @@ pub struct Created {
     pub tokens: Option<TokenPair>,
     /// The sessions that ended to make room.
     pub terminated: Vec<Session>,
+    /// What includes their ends; `None` if there are none.
+    pub watermark: Option<Watermark>,
 }
 
 impl NewSession {
@@ -111,7 +114,7 @@ impl Create {
             new.audiences.push(self.issuer.name().to_owned());
         }
         let ttl = new.policy.access_token_ttl;
-        let (Admitted { session, terminated }, keys) = self.lanes.submit(new).await?;
+        let (Admitted { session, terminated, watermark }, keys) = self.lanes.submit(new).await?;
         // The first tokens are those of creation, also when a repeated request asks again: they
         // are derived, so they are the same. What a re-authentication proved is not for them.
         let tokens = match session.first_generation() {
@@ -121,6 +124,6 @@ impl Create {
             }
             None => None,
         };
-        Ok(Created { session, tokens, terminated })
+        Ok(Created { session, tokens, terminated, watermark })
     }
 }

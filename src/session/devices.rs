@@ -1,5 +1,6 @@
 //! A user's devices as a resource, one verb a file. Which device a session is on is decided in `device`.
 
+pub mod forget;
 pub mod read;
 pub mod revoke;
 pub mod update;

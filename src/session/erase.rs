@@ -16,12 +16,13 @@ use crate::error::{Error, Outage, Result};
 use crate::model::ids::{TenantId, UserId};
 use crate::model::request::RequestId;
 use crate::model::revocation::{Revocation, Subject, digest};
+use crate::model::watermark::Watermark;
 use crate::session::roll_up::{self, RollUp};
 use crate::session::terminate_many::budget::Budget;
 use crate::store::changes::Changes;
 use crate::store::erase::{self, Gone, TABLES, Table};
 use crate::store::pool::{Database, Transaction};
-use crate::store::{feed, requests, revocations};
+use crate::store::{feed, requests, revocations, watermark};
 
 /// Rows per transaction: short locks, and little lost if one fails.
 const SLICE: u64 = 1000;
@@ -52,6 +53,8 @@ pub struct Erased {
     pub activities: u64,
     /// Nothing is left.
     pub complete: bool,
+    /// What includes the deletions.
+    pub watermark: Option<Watermark>,
 }
 
 impl Erase {
@@ -97,6 +100,7 @@ impl Erase {
             }
             done.add(&slice?);
         }
+        done.watermark = Some(watermark::including(&self.db, done.watermark).await?);
         Ok(done)
     }
 
@@ -138,7 +142,8 @@ impl Erase {
             tx.invalidate(Revocation::new(tenant.clone(), subject, now));
             Ok(erased)
         });
-        Ok(self.db.within(erasing).await?.answer)
+        let done = self.db.within(erasing).await?;
+        Ok(Erased { watermark: done.watermark, ..done.answer })
     }
 }
 
@@ -149,6 +154,7 @@ impl Erased {
         self.alerts += slice.alerts;
         self.activities += slice.activities;
         self.complete = slice.complete;
+        self.watermark = self.watermark.max(slice.watermark);
     }
 
     fn count(&mut self, table: Table, gone: &Gone) {

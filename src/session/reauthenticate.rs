@@ -17,6 +17,7 @@ use crate::model::revocation::Revocation;
 use crate::model::session::{Authentication, Session, State};
 use crate::model::token::TokenPair;
 use crate::model::user_device::UserDevice;
+use crate::model::watermark::Watermark;
 use crate::session::get::not_found;
 use crate::session::location::Locator;
 use crate::session::mutation::{self, Mutation};
@@ -24,7 +25,7 @@ use crate::session::restore::Cutoff;
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
-use crate::store::sessions;
+use crate::store::{sessions, watermark};
 use crate::token::issuer::Issuer;
 
 /// Re-authenticates sessions.
@@ -64,6 +65,8 @@ pub struct Reauthenticated {
     pub session: Session,
     /// `None` where a repeated request comes after they were exchanged, superseded or ended, or their key was removed.
     pub tokens: Option<TokenPair>,
+    /// What includes that the tokens from before are superseded.
+    pub watermark: Watermark,
 }
 
 impl Reauthenticate {
@@ -89,6 +92,7 @@ impl Reauthenticate {
         let keys = self.issuer.ready().await?;
         let wish = Keyed { wish, mac: keys.current_mac(self.clock.now())? };
         let done = mutation::run(&self.db, &self.clock, self, &wish).await?;
+        let watermark = watermark::including(&self.db, done.watermark).await?;
         let Renewed { session, policy, current } = done.answer;
         // As of the rotation, so that a repetition gets the same tokens.
         let (at, ttl) = (session.chain.rotated_at, policy.access_token_ttl);
@@ -96,7 +100,7 @@ impl Reauthenticate {
             true => self.issuer.pair(&keys, &session, at, ttl, self.clock.now()).await?,
             false => None,
         };
-        Ok(Reauthenticated { session, tokens })
+        Ok(Reauthenticated { session, tokens, watermark })
     }
 }
 

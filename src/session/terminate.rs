@@ -115,11 +115,7 @@ impl Terminate {
         };
         let wish = Resolved { wish, tenant, named, keys };
         let done = mutation::run(&self.db, &self.clock, self, &wish).await?;
-        let watermark = match done.watermark {
-            Some(watermark) => watermark,
-            // Another transaction ended it before, and has committed.
-            None => watermark::now(&self.db).await?,
-        };
+        let watermark = watermark::including(&self.db, done.watermark).await?;
         Ok(Terminated { session: done.answer, watermark })
     }
 

@@ -73,8 +73,8 @@ pub struct Terminated {
     pub complete: bool,
     /// All that is left is what other transactions hold, or what cannot be ended.
     pub held_up: bool,
-    /// What includes these ends.
-    pub watermark: Watermark,
+    /// What includes these ends, where any was asked for.
+    pub watermark: Option<Watermark>,
 }
 
 /// A batch: what became of it.
@@ -139,10 +139,7 @@ impl TerminateMany {
         if let Some(failure) = failure {
             return Err(failure);
         }
-        if done.watermark == Watermark::default() {
-            // What has ended was so before.
-            done.watermark = watermark::now(&self.db).await?;
-        }
+        done.watermark = Some(watermark::including(&self.db, done.watermark).await?);
         Ok(done)
     }
 
@@ -180,7 +177,7 @@ impl TerminateMany {
             let step = self.db.within(self.attempt(wish, &part, walk.subject(), &mut tried)).await;
             match step {
                 Ok(step) => {
-                    done.watermark = done.watermark.max(step.watermark.unwrap_or_default());
+                    done.watermark = done.watermark.max(step.watermark);
                     done.count += step.ended.len() as u64;
                     let room = SAMPLE - done.sample.len();
                     done.sample.extend(step.ended.iter().take(room).cloned());

@@ -17,7 +17,7 @@ use crate::session::terminate_many::Terminated;
 use crate::session::terminate_many::budget::Budget;
 use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
-use crate::store::{Connection, policies};
+use crate::store::{Connection, policies, watermark};
 
 /// How many clients a refusal names.
 const NAMED: usize = 5;
@@ -97,6 +97,7 @@ impl UpdatePolicy {
             // The change itself is committed, and a job does the rest.
             tracing::warn!(%error, "a policy could not be applied to the end; it will be");
         }
+        ended.watermark = Some(watermark::now(&self.db).await?);
         Ok(self.updated(level, &levels, ended))
     }
 

@@ -30,6 +30,7 @@ pub struct Changes {
     at: Time,
     sessions: BTreeMap<SessionKey, SessionChange>,
     devices: BTreeMap<DeviceKey, UserDevice>,
+    forgotten: Vec<DeviceKey>,
     raised: Vec<Alert>,
     updated_alerts: Vec<Alert>,
     activities: Vec<Activity>,
@@ -63,6 +64,7 @@ impl Changes {
             at,
             sessions: BTreeMap::new(),
             devices: BTreeMap::new(),
+            forgotten: Vec::new(),
             raised: Vec::new(),
             updated_alerts: Vec::new(),
             activities: Vec::new(),
@@ -87,6 +89,7 @@ impl Changes {
     pub fn is_empty(&self) -> bool {
         self.sessions.is_empty()
             && self.devices.is_empty()
+            && self.forgotten.is_empty()
             && self.raised.is_empty()
             && self.updated_alerts.is_empty()
             && self.activities.is_empty()

@@ -49,6 +49,16 @@ pub async fn lock(conn: &mut Connection, key: &DeviceKey) -> Result<Option<UserD
         .transpose()
 }
 
+/// Deletes a locked device; only [`crate::store::changes::Changes::forget_device`] asks for it.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub(super) async fn delete(conn: &mut Connection, key: &DeviceKey) -> Result<()> {
+    let device = d::table.find((key.tenant.as_str(), key.user.as_str(), key.device));
+    diesel::delete(device).execute(conn).await?;
+    Ok(())
+}
+
 statement! {
     /// By primary key, several at once.
     Trusted {

@@ -5,6 +5,18 @@ use crate::model::watermark::Watermark;
 use crate::store::feed;
 use crate::store::pool::Database;
 
+/// What includes the change of a call: the mark of its transaction, or, where another one made it before, everything
+/// that has committed by now.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn including(db: &Database, written: Option<Watermark>) -> Result<Watermark> {
+    match written {
+        Some(watermark) => Ok(watermark),
+        None => now(db).await,
+    }
+}
+
 /// What includes everything that has committed by now.
 ///
 /// # Errors

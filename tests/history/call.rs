@@ -39,8 +39,8 @@ pub enum Body {
     Refresh(pb::RefreshSessionRequest),
     Reauthenticate(pb::ReauthenticateSessionRequest),
     Validate(pb::ValidateSessionRequest),
-    UpdateSession(pb::UpdateSessionRequest),
-    UpdateDevice(pb::UpdateDeviceRequest),
+    UpdateSession(Box<pb::UpdateSessionRequest>),
+    UpdateDevice(Box<pb::UpdateDeviceRequest>),
     RevokeDevice(pb::RevokeDeviceRequest),
     Terminate(pb::TerminateSessionRequest),
     TerminateMany(pb::TerminateSessionsRequest),
@@ -150,10 +150,10 @@ impl Body {
                 Raw::Validate(sessions.validate_session(within(m)).await?.into_inner())
             }
             Body::UpdateSession(m) => {
-                Raw::Session(sessions.update_session(within(m)).await?.into_inner().session)
+                Raw::Session(sessions.update_session(within(*m)).await?.into_inner().session)
             }
             Body::UpdateDevice(m) => {
-                Raw::Device(sessions.update_device(within(m)).await?.into_inner().device)
+                Raw::Device(sessions.update_device(within(*m)).await?.into_inner().device)
             }
             Body::RevokeDevice(m) => {
                 let done = sessions.revoke_device(within(m)).await?.into_inner();

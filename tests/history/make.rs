@@ -114,13 +114,16 @@ fn of_session(kind: Kind, who: usize, known: &Known, rng: &mut Rng) -> Call {
         }
         Kind::UpdateSession => {
             let tag = format!("{:016x}", rng.next());
-            let body = Body::UpdateSession(pb::UpdateSessionRequest {
-                tenant_id: USERS[who].tenant.to_owned(),
-                session_id: known.id.to_string(),
-                user_id: named(&USERS[who], rng),
-                device_display_name: tag.clone(),
+            let body = Body::UpdateSession(Box::new(pb::UpdateSessionRequest {
+                session: Some(pb::Session {
+                    tenant_id: USERS[who].tenant.to_owned(),
+                    session_id: known.id.to_string(),
+                    user_id: named(&USERS[who], rng),
+                    device: Some(pb::Device { display_name: tag.clone(), ..Default::default() }),
+                    ..Default::default()
+                }),
                 ..Default::default()
-            });
+            }));
             Call::new(who, What::UpdateSession { session: known.id, tag }, body)
         }
         Kind::UpdateDevice => many::update_device(who, known.device, rng),

@@ -53,14 +53,17 @@ pub fn list(who: usize) -> Call {
 }
 
 pub fn update_device(who: usize, device: Uuid, rng: &mut Rng) -> Call {
-    let body = Body::UpdateDevice(pb::UpdateDeviceRequest {
-        tenant_id: USERS[who].tenant.to_owned(),
-        user_id: USERS[who].name.to_owned(),
-        device_id: device.to_string(),
-        display_name: format!("{:08x}", rng.next() as u32),
-        trusted: Some(rng.chance(50)),
+    let body = Body::UpdateDevice(Box::new(pb::UpdateDeviceRequest {
+        device: Some(pb::UserDevice {
+            tenant_id: USERS[who].tenant.to_owned(),
+            user_id: USERS[who].name.to_owned(),
+            device_id: device.to_string(),
+            display_name: format!("{:08x}", rng.next() as u32),
+            trusted: Some(rng.chance(50)),
+            ..Default::default()
+        }),
         ..Default::default()
-    });
+    }));
     Call::new(who, What::UpdateDevice { device }, body)
 }
 

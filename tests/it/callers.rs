@@ -71,8 +71,14 @@ async fn changes(server: &TestServer) -> i64 {
 fn permits(scopes: Scopes, method: &str, is_empty: bool) -> Option<bool> {
     let need = need(method);
     let general = need.scope()?;
-    let names_user =
-        ["TerminateSessions", "ListDevices", "GetDevice", "UpdateDevice", "RevokeDevice"];
+    let names_user = [
+        "TerminateSessions",
+        "ListDevices",
+        "GetDevice",
+        "UpdateDevice",
+        "RevokeDevice",
+        "ForgetDevice",
+    ];
     let of_user = !is_empty && names_user.iter().any(|name| method.ends_with(&format!("/{name}")));
     let within = |scope: &Scope| match scope {
         Scope::AccountRead | Scope::AccountWrite => of_user,

@@ -34,9 +34,10 @@ async fn texts_about_the_client_are_kept_up_to_their_limit() {
     let request = place(|l| (l.region, l.city) = (text(128), text(128)));
     let place_kept = kept(&server, request).await.location.expect("a place");
     assert_eq!((place_kept.region, place_kept.city), (text(128), text(128)));
-    let request = device(|d| (d.name, d.platform, d.app_version) = (text(128), text(64), text(64)));
+    let request =
+        device(|d| (d.display_name, d.platform, d.app_version) = (text(128), text(64), text(64)));
     let device_kept = kept(&server, request).await.device.expect("a device");
-    assert_eq!((device_kept.name, device_kept.platform), (text(128), text(64)));
+    assert_eq!((device_kept.display_name, device_kept.platform), (text(128), text(64)));
     assert_eq!((device_kept.app_version, device_kept.os), (text(64), text(64)));
 
     let long = |length: usize| UNPRINTABLE.into_iter().map(str::to_owned).chain([text(length)]);
@@ -47,7 +48,8 @@ async fn texts_about_the_client_are_kept_up_to_their_limit() {
         let region = place(|l| l.region = bad.clone());
         assert_refused(&server, region, "client.location.region").await;
         assert_refused(&server, place(|l| l.city = bad.clone()), "client.location.city").await;
-        assert_refused(&server, device(|d| d.name = bad), "client.device.name").await;
+        assert_refused(&server, device(|d| d.display_name = bad), "client.device.display_name")
+            .await;
     }
     for bad in long(65) {
         let platform = device(|d| d.platform = bad.clone());

@@ -39,7 +39,7 @@ async fn a_conflict_tells_the_sessions_least_recently_used_first_and_changes_not
     let server = start_asking(3).await;
     let location = pb::Location { country_code: "DE".to_owned(), ..Default::default() };
     let device = pb::DeviceContext {
-        name: "phone".to_owned(),
+        display_name: "phone".to_owned(),
         platform: "ios".to_owned(),
         r#type: pb::DeviceType::Mobile.into(),
         ..Default::default()
@@ -74,7 +74,7 @@ async fn a_conflict_tells_the_sessions_least_recently_used_first_and_changes_not
     let (shown, mut device) = (shown.device.clone().expect("it"), whole.device.expect("it"));
     device.platform.clear();
     assert_eq!(shown, device, "but for the platform as stated");
-    assert_eq!([&*shown.name, &*shown.os, &*shown.browser], ["phone", "ios", "curl 8"]);
+    assert_eq!([&*shown.display_name, &*shown.os, &*shown.browser], ["phone", "ios", "curl 8"]);
 
     assert_eq!(server.activities(1).await, 3);
     assert_eq!(server.activities(3).await, 0);
@@ -222,7 +222,7 @@ async fn a_conflict_fits_into_six_kibibytes_of_trailers() {
 
     let server = start_asking(25).await;
     let name = "語".repeat(128);
-    let device = pb::DeviceContext { name: name.clone(), ..Default::default() };
+    let device = pb::DeviceContext { display_name: name.clone(), ..Default::default() };
     let client = pb::ClientContext { device: Some(device), ..Default::default() };
     let large =
         pb::CreateSessionRequest { client_id: name, client: Some(client), ..new_session("ada") };

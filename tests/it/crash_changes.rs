@@ -55,7 +55,7 @@ async fn assert_kept(channel: &Channel, change: Mutation, of: &Subject, answer: 
     match change {
         Mutation::StepUp => assert_eq!(session.authentication.expect("one").acr, "aal2"),
         Mutation::UpdateSession => assert_eq!(session.metadata["cart"], "7"),
-        Mutation::UpdateDevice => assert!(device.trusted),
+        Mutation::UpdateDevice => assert!(device.trusted()),
         Mutation::RevokeDevice => assert!(device.revoke_time.is_some()),
         Mutation::ShortenPolicy => {
             let [begin, end] = [session.create_time, session.absolute_expire_time]

@@ -262,7 +262,7 @@ async fn the_worst_request_still_gets_an_answer_that_fits_into_headers() {
                 ..Default::default()
             }),
             device: Some(pb::DeviceContext {
-                name: long(),
+                display_name: long(),
                 platform: long(),
                 app_version: long(),
                 ..Default::default()

@@ -7,7 +7,7 @@ use sessiond::server::Settings;
 use tonic::Code;
 
 use crate::harness::calls::{new_session, parts};
-use crate::harness::devices::{revocation, update};
+use crate::harness::devices::{revocation, set_device, update};
 use crate::harness::policies::{level, set};
 use crate::harness::requests::length;
 use crate::harness::scrape::with_port;
@@ -137,12 +137,14 @@ async fn devices_of_a_user_with_a_damaged_session_are_shown_and_named() {
         damage(&server, "ada", set).await;
         server.create_on(new_session("ada")).await;
         assert_eq!(server.devices("ada").await.len(), 1, "{set}");
-        let request =
-            pb::UpdateDeviceRequest { display_name: "Desk".to_owned(), ..update("ada", &device) };
+        let request = set_device(pb::UserDevice {
+            display_name: "Desk".to_owned(),
+            ..update("ada", &device)
+        });
         server.update_device(request).await.expect("a device");
         let shown = server.list("ada").await;
         assert_eq!(shown.len(), 1, "{set}");
-        assert_eq!(shown[0].device.as_ref().expect("a device").name, "Desk", "{set}");
+        assert_eq!(shown[0].device.as_ref().expect("a device").display_name, "Desk", "{set}");
     }
 }
 

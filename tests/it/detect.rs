@@ -4,7 +4,7 @@ use sessiond::grpc::pb;
 use sessiond::model::detection::DetectionSettings;
 
 use crate::harness::calls::new_session;
-use crate::harness::devices::update;
+use crate::harness::devices::{set_device, update};
 use crate::harness::scrape::{scrape, with_port};
 use crate::harness::{TestServer, audit, start_with, wait};
 
@@ -148,7 +148,7 @@ async fn who_is_in_tokyo_an_hour_after_berlin_is_told_of_unless_the_device_is_tr
 
     let [device] = &server.devices("ada").await[..] else { panic!("not one device") };
     let trusted = Some(true);
-    let trust = pb::UpdateDeviceRequest { trusted, ..update("ada", &device.device_id) };
+    let trust = set_device(pb::UserDevice { trusted, ..update("ada", &device.device_id) });
     server.update_device(trust).await.expect("a device");
     server.advance(chrono::Duration::hours(2));
     create_in(&server, "DE", 52.52, 13.405).await;

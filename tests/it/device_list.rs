@@ -58,8 +58,8 @@ async fn sessions_of_which_nothing_is_known_share_a_device() {
     assert_ne!(first, of_bob);
     let device = server.device("ada", &first).await;
     assert_eq!(device.r#type(), pb::DeviceType::Unspecified);
-    assert_eq!((&*device.os, &*device.browser, &*device.name), ("", "", ""));
-    assert_eq!((device.active_session_count, device.trusted), (2, false));
+    assert_eq!((&*device.os, &*device.browser, &*device.display_name), ("", "", ""));
+    assert_eq!((device.active_session_count, device.trusted()), (2, false));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use crate::harness::calls::parts;
 use crate::harness::creates::text;
-use crate::harness::devices::{on, revocation, update};
+use crate::harness::devices::{on, revocation, set_device, set_session, update};
 use crate::harness::{audit, start, start_with};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,13 +30,16 @@ async fn creates_refreshes_ends_and_updates_on_one_device_all_succeed() {
 
         let mut client = clients();
         let display_name = format!("name {number}");
-        let request = pb::UpdateDeviceRequest { display_name, ..update("ada", &device_id) };
+        let request = set_device(pb::UserDevice { display_name, ..update("ada", &device_id) });
         calls.spawn(async move { client.update_device(request).await.map(drop) });
 
         let mut client = clients();
         let device_display_name = format!("other {number}");
-        let request =
-            pb::UpdateSessionRequest { session_id, device_display_name, ..Default::default() };
+        let request = set_session(pb::Session {
+            session_id,
+            device: Some(pb::Device { display_name: device_display_name, ..Default::default() }),
+            ..Default::default()
+        });
         calls.spawn(async move { client.update_session(request).await.map(drop) });
 
         let (mut client, address) = (clients(), format!("198.51.100.{number}"));
@@ -87,21 +90,21 @@ async fn a_device_with_many_sessions_is_read_named_and_revoked_whole() {
     let count = async || server.device("ada", &id).await.active_session_count as usize;
     assert_eq!(count().await, MANY);
 
-    let request = pb::UpdateDeviceRequest { display_name: text(128), ..update("ada", &id) };
+    let request = set_device(pb::UserDevice { display_name: text(128), ..update("ada", &id) });
     server.update_device(request).await.expect("a device");
     let named = server.list("ada").await;
     assert_eq!(named.len(), 1000);
     for session in named {
-        assert_eq!(session.device.expect("a device").name, text(128), "the newest show it");
+        assert_eq!(session.device.expect("a device").display_name, text(128), "the newest show it");
     }
     // The one that is asked for shows it too, old as it is.
-    let request = pb::UpdateSessionRequest {
+    let request = set_session(pb::Session {
         session_id: first.clone(),
-        device_display_name: "Kitchen".to_owned(),
+        device: Some(pb::Device { display_name: "Kitchen".to_owned(), ..Default::default() }),
         ..Default::default()
-    };
+    });
     let updated = server.update_session(request).await.expect("a session");
-    assert_eq!(updated.device.expect("a device").name, "Kitchen");
+    assert_eq!(updated.device.expect("a device").display_name, "Kitchen");
 
     let done = server.revoke_device(revocation("ada", &id)).await.expect("an end");
     assert_eq!((done.terminated_count as usize, done.complete), (MANY, true));

@@ -16,6 +16,7 @@ use sessiond::server::Settings;
 use crate::harness::calls::{new_session, parts, reason, refusal, successor};
 use crate::harness::cluster::Db;
 use crate::harness::conflicts::{SCOPES, conflict, limit, settling};
+use crate::harness::devices::set_device;
 use crate::harness::requests::{NOBODY, length};
 use crate::harness::{TestServer, audit, start_on, start_with, wait};
 
@@ -250,12 +251,12 @@ async fn tokens_from_before_a_clock_was_set_back_are_judged_by_their_session() {
 async fn a_refused_mutation_costs_no_connection() {
     let server = start_with(|settings| settings.database_connections = 2).await;
     let refused = async || {
-        let request = pb::UpdateDeviceRequest {
+        let request = set_device(pb::UserDevice {
             user_id: "ada".to_owned(),
             device_id: NOBODY.to_owned(),
             display_name: "none".to_owned(),
             ..Default::default()
-        };
+        });
         server.sessions().update_device(request).await.expect_err("there is no such device");
     };
     // The pool fills up.

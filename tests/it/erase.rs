@@ -33,7 +33,7 @@ fn zoe(request_id: String) -> pb::CreateSessionRequest {
             user_agent: "ZoesBrowser/1".to_owned(),
             location: Some(pb::Location { city: "Zoetermeer".to_owned(), ..Default::default() }),
             device: Some(pb::DeviceContext {
-                name: "her phone".to_owned(),
+                display_name: "her phone".to_owned(),
                 identity: Some(pb::device_context::Identity::Fingerprint("her print".to_owned())),
                 ..Default::default()
             }),

@@ -142,10 +142,10 @@ async fn a_mask_names_what_changes_and_clears_what_is_not_set() {
 async fn an_etag_guards_a_level_also_one_never_written() {
     let server = start().await;
     let none = server.policy("acme", "app").await.etag;
-    let change = |minutes, etag: &str| pb::UpdatePolicyRequest {
-        etag: etag.to_owned(),
-        ..set(pb::Policy {
+    let change = |minutes, etag: &str| {
+        set(pb::Policy {
             client_id: "app".to_owned(),
+            etag: etag.to_owned(),
             ..idle("acme", Duration::minutes(minutes))
         })
     };

@@ -148,11 +148,8 @@ async fn a_dry_run_refuses_what_a_change_would() {
     };
     let status = server.try_update(dry(set(above))).await.expect_err("a refusal");
     assert_eq!(violations(&status), ["policy.absolute_timeout"]);
-    let stale = pb::UpdatePolicyRequest {
-        etag: "7".to_owned(),
-        ..set(preset("acme", pb::PolicyPreset::Aal3))
-    };
-    let status = server.try_update(dry(stale)).await.expect_err("a refusal");
+    let stale = pb::Policy { etag: "7".to_owned(), ..preset("acme", pb::PolicyPreset::Aal3) };
+    let status = server.try_update(dry(set(stale))).await.expect_err("a refusal");
     assert_eq!(status.code(), Code::Aborted);
 }
 

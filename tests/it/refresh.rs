@@ -102,7 +102,10 @@ async fn what_a_refresh_says_of_the_client_replaces_only_that() {
         ip_address: ip.to_owned(),
         user_agent: agent.to_owned(),
         location,
-        device: Some(pb::DeviceContext { name: "renamed".to_owned(), ..Default::default() }),
+        device: Some(pb::DeviceContext {
+            display_name: "renamed".to_owned(),
+            ..Default::default()
+        }),
     };
     let mut request = new_session("ada");
     request.client = Some(context("192.0.2.1", "first/1", Some(place("Graz"))));

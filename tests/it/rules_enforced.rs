@@ -7,7 +7,7 @@ use sessiond::model::detection::DetectionSettings;
 
 use crate::detect::{alerts, settled, watching};
 use crate::harness::calls::{new_session, parts};
-use crate::harness::devices::{device_of, on, update};
+use crate::harness::devices::{device_of, on, set_device, update};
 use crate::harness::policies::level;
 use crate::harness::{TestServer, audit, start_with, wait};
 
@@ -229,7 +229,8 @@ async fn a_device_that_its_user_trusts_is_spared_until_it_is_not() {
         (parts(&created).0, device_of(&created.session))
     };
     let trust = async |device: &str, trusted: bool| {
-        let request = pb::UpdateDeviceRequest { trusted: Some(trusted), ..update("ada", device) };
+        let request =
+            set_device(pb::UserDevice { trusted: Some(trusted), ..update("ada", device) });
         server.update_device(request).await.expect("a device");
     };
     let (_, device) = create("DE").await;

@@ -8,12 +8,12 @@ use tonic::Code;
 
 use crate::harness::calls::{metadata, parts, reason, violations};
 use crate::harness::creates::text;
-use crate::harness::devices::{mask, on};
+use crate::harness::devices::{mask, on, set_session};
 use crate::harness::requests::NOBODY;
 use crate::harness::{TestServer, audit, start};
 
-fn of(session: &str) -> pb::UpdateSessionRequest {
-    pb::UpdateSessionRequest { session_id: session.to_owned(), ..Default::default() }
+fn of(session: &str) -> pb::Session {
+    pb::Session { session_id: session.to_owned(), ..Default::default() }
 }
 
 fn data(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -30,10 +30,12 @@ async fn metadata_is_replaced_as_a_whole() {
     let server = start().await;
     let (created, _) = server.create_on(on("ada", "print", "192.0.2.1")).await;
     let session = created.session.clone().expect("a session");
-    let request = |pairs: &[(&str, &str)]| pb::UpdateSessionRequest {
-        metadata: data(pairs),
-        user_id: "ada".to_owned(),
-        ..of(&session.session_id)
+    let request = |pairs: &[(&str, &str)]| {
+        set_session(pb::Session {
+            metadata: data(pairs),
+            user_id: "ada".to_owned(),
+            ..of(&session.session_id)
+        })
     };
     for pairs in [&[("a", "1"), ("b", "2")][..], &[("b", "3")]] {
         let updated = server.update_session(request(pairs)).await.expect("a session");
@@ -58,12 +60,14 @@ async fn a_device_name_is_set_on_the_device_and_shows_in_all_its_sessions() {
     let (first, id) = server.create_on(on("ada", "print", "192.0.2.1")).await;
     let (second, _) = server.create_on(on("ada", "print", "192.0.2.1")).await;
     let (first, second) = (parts(&first).0, parts(&second).0);
-    let name = |session: &pb::Session| session.device.clone().expect("a device").name;
+    let name = |session: &pb::Session| session.device.clone().expect("a device").display_name;
     let request = pb::UpdateSessionRequest {
-        device_display_name: text(128),
-        metadata: data(&[("a", "1")]),
-        update_mask: mask(["device_display_name"]),
-        ..of(&first)
+        update_mask: mask(["device.display_name"]),
+        ..set_session(pb::Session {
+            device: Some(pb::Device { display_name: text(128), ..Default::default() }),
+            metadata: data(&[("a", "1")]),
+            ..of(&first)
+        })
     };
     let before = server.get(&second).await.expect("a session");
     let updated = server.update_session(request.clone()).await.expect("a session");
@@ -77,11 +81,10 @@ async fn a_device_name_is_set_on_the_device_and_shows_in_all_its_sessions() {
     server.update_session(request).await.expect("the same again");
     assert_eq!(updates(&server).await, (1, 1));
 
-    let clear =
-        pb::UpdateSessionRequest { update_mask: mask(["device_display_name"]), ..of(&second) };
-    let both = pb::UpdateSessionRequest { metadata: data(&[("b", "2")]), ..clear };
-    let paths = mask(["metadata", "device_display_name"]);
-    let both = pb::UpdateSessionRequest { update_mask: paths, ..both };
+    let both = pb::UpdateSessionRequest {
+        update_mask: mask(["metadata", "device.display_name"]),
+        ..set_session(pb::Session { metadata: data(&[("b", "2")]), ..of(&second) })
+    };
     let updated = server.update_session(both).await.expect("a session");
     assert_eq!((name(&updated), updated.metadata), (String::new(), data(&[("b", "2")])));
     assert_eq!(name(&server.get(&first).await.expect("a session")), "");
@@ -101,11 +104,11 @@ async fn only_an_active_session_can_be_updated() {
     let expected =
         [(&ended, "SESSION_TERMINATED", "LOGOUT"), (&late, "SESSION_EXPIRED", "IDLE_TIMEOUT")];
     for (session, code, end) in expected {
-        let request = pb::UpdateSessionRequest {
+        let request = set_session(pb::Session {
             metadata: data(&[("a", "1")]),
-            device_display_name: "x".to_owned(),
+            device: Some(pb::Device { display_name: "x".to_owned(), ..Default::default() }),
             ..of(session)
-        };
+        });
         let refusal = server.update_session(request).await.expect_err("a refusal");
         assert_eq!((refusal.code(), reason(&refusal).as_str()), (Code::FailedPrecondition, code));
         assert_eq!(metadata(&refusal, "end_reason").as_deref(), Some(end));
@@ -122,29 +125,40 @@ async fn what_breaks_a_limit_is_told_at_once() {
     let session = parts(&created).0;
     let full: BTreeMap<String, String> =
         (0..32).map(|at| (format!("k{at}"), "v".to_owned())).collect();
-    let request = |metadata| pb::UpdateSessionRequest { metadata, ..of(&session) };
+    let request = |metadata| set_session(pb::Session { metadata, ..of(&session) });
     let kept = server.update_session(request(full.clone())).await.expect("32 entries");
     assert_eq!(kept.metadata, full);
     let mut over = full;
     over.insert("one more".replace(' ', "-"), String::new());
     let cases = [
-        (request(over), vec!["metadata"]),
-        (request(data(&[("no key", "")])), vec!["metadata"]),
-        (request(data(&[("key", &text(513))])), vec!["metadata[key]"]),
-        (of(&session), vec!["update_mask"]),
+        (request(over), vec!["session.metadata"]),
+        (request(data(&[("no key", "")])), vec!["session.metadata"]),
+        (request(data(&[("key", &text(513))])), vec!["session.metadata[key]"]),
+        (set_session(of(&session)), vec!["update_mask"]),
         (
-            pb::UpdateSessionRequest { update_mask: mask(["session_id"]), ..of(&session) },
+            pb::UpdateSessionRequest {
+                update_mask: mask(["session_id"]),
+                ..set_session(of(&session))
+            },
             vec!["update_mask"],
         ),
         (
             pb::UpdateSessionRequest {
-                tenant_id: "a b".to_owned(),
-                user_id: text(129),
-                device_display_name: text(129),
                 request_id: "x".to_owned(),
-                ..of("x")
+                ..set_session(pb::Session {
+                    tenant_id: "a b".to_owned(),
+                    user_id: text(129),
+                    device: Some(pb::Device { display_name: text(129), ..Default::default() }),
+                    ..of("x")
+                })
             },
-            vec!["request_id", "tenant_id", "user_id", "session_id", "device_display_name"],
+            vec![
+                "request_id",
+                "session.tenant_id",
+                "session.user_id",
+                "session.session_id",
+                "session.device.display_name",
+            ],
         ),
     ];
     for (request, fields) in cases {
@@ -160,10 +174,12 @@ async fn etag_request_id_and_tenant_are_respected() {
     let (created, _) = server.create_on(on("ada", "print", "192.0.2.1")).await;
     let session = created.session.expect("a session");
     let request = |value: &str, request_id: &str| pb::UpdateSessionRequest {
-        metadata: data(&[("a", value)]),
-        etag: session.etag.clone(),
         request_id: request_id.to_owned(),
-        ..of(&session.session_id)
+        ..set_session(pb::Session {
+            metadata: data(&[("a", value)]),
+            etag: session.etag.clone(),
+            ..of(&session.session_id)
+        })
     };
     let first = server.update_session(request("1", NOBODY)).await.expect("a session");
     let stale = server.update_session(request("2", "")).await.expect_err("a refusal");
@@ -172,15 +188,14 @@ async fn etag_request_id_and_tenant_are_respected() {
     let other = server.update_session(request("2", NOBODY)).await.expect_err("another body");
     assert_eq!((other.code(), reason(&other).as_str()), (Code::AlreadyExists, "REQUEST_ID_REUSED"));
 
-    let plain =
-        pb::UpdateSessionRequest { metadata: data(&[("a", "3")]), ..of(&session.session_id) };
+    let plain = pb::Session { metadata: data(&[("a", "3")]), ..of(&session.session_id) };
     let foreign = [
-        pb::UpdateSessionRequest { tenant_id: "acme".to_owned(), ..plain.clone() },
-        pb::UpdateSessionRequest { user_id: "bob".to_owned(), ..plain.clone() },
-        pb::UpdateSessionRequest { session_id: NOBODY.to_owned(), ..plain },
+        pb::Session { tenant_id: "acme".to_owned(), ..plain.clone() },
+        pb::Session { user_id: "bob".to_owned(), ..plain.clone() },
+        pb::Session { session_id: NOBODY.to_owned(), ..plain },
     ];
-    for request in foreign {
-        let refusal = server.update_session(request).await.expect_err("a refusal");
+    for session in foreign {
+        let refusal = server.update_session(set_session(session)).await.expect_err("a refusal");
         assert_eq!(
             (refusal.code(), reason(&refusal).as_str()),
             (Code::NotFound, "SESSION_NOT_FOUND")

@@ -11,6 +11,7 @@ use sessiond::token::seal::MasterKey;
 use tonic::Code;
 
 use crate::harness::calls::{new_session, parts, reason, successor, violations};
+use crate::harness::devices::set_session;
 use crate::harness::stepping::second_factor;
 use crate::harness::watch::{INSERT, insert};
 use crate::harness::{MASTER_KEY, TestServer, audit, start, start_with};
@@ -26,11 +27,11 @@ fn from(cursor: &str) -> pb::WatchSessionsRequest {
 }
 
 async fn rename(server: &TestServer, session_id: &str) {
-    let update = pb::UpdateSessionRequest {
+    let update = set_session(pb::Session {
         session_id: session_id.to_owned(),
-        device_display_name: "Kitchen".to_owned(),
+        device: Some(pb::Device { display_name: "Kitchen".to_owned(), ..Default::default() }),
         ..Default::default()
-    };
+    });
     server.sessions().update_session(update).await.expect("ok");
 }
 

@@ -95,7 +95,7 @@ def tour(server):
         client = {
             "ip_address": ip_address,
             "user_agent": f"tour/1.0 ({device})",
-            "device": {"fingerprint": f"{user}-{device}", "name": device, "type": kind},
+            "device": {"fingerprint": f"{user}-{device}", "display_name": device, "type": kind},
         }
         answer = server.call(
             SESSIONS, "CreateSession", user_id=user, client_id="tour", client=client,

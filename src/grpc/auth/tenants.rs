@@ -125,12 +125,34 @@ fn filtered(filter: Option<&pb::SessionFilter>) -> &str {
 of_user! {
     pb::GetSessionRequest: |request| &request.user_id,
     pb::ListSessionsRequest: |request| filtered(request.filter.as_ref()),
-    pb::UpdateSessionRequest: |request| &request.user_id,
     pb::TerminateSessionsRequest: |request| filtered(request.filter.as_ref()),
     pb::GetDeviceRequest: |request| &request.user_id,
     pb::ListDevicesRequest: |request| &request.user_id,
-    pb::UpdateDeviceRequest: |request| &request.user_id,
     pb::RevokeDeviceRequest: |request| &request.user_id,
+    pb::ForgetDeviceRequest: |request| &request.user_id,
+}
+
+/// Lists the updates of a resource that is one user's, with the path of its tenant.
+macro_rules! of_users_resource {
+    ($($message:ty: $resource:ident, $field:literal),+ $(,)?) => {
+        $(impl Tenanted for $message {
+            const FIELD: &'static str = $field;
+
+            fn tenant(&mut self) -> Option<&mut String> {
+                self.$resource.as_mut().map(|resource| &mut resource.tenant_id)
+            }
+
+            fn keeps_within(&self, narrower: Scope) -> bool {
+                let user = self.$resource.as_ref().map_or("", |resource| &resource.user_id);
+                is_of_user(narrower, user)
+            }
+        })+
+    };
+}
+
+of_users_resource! {
+    pb::UpdateSessionRequest: session, "session.tenant_id",
+    pb::UpdateDeviceRequest: device, "device.tenant_id",
 }
 
 impl Tenanted for pb::UpdatePolicyRequest {

@@ -122,6 +122,12 @@ impl Check {
         if self.violations.is_empty() { Ok(()) } else { Err(Error::Invalid(self.violations)) }
     }
 
+    /// Ends a check in which the required message `field` is missing.
+    pub fn missing(mut self, field: &str) -> Error {
+        self.broken(field, "is required");
+        self.failed()
+    }
+
     /// Ends a check in which a required value was missing, which is noted.
     pub fn failed(self) -> Error {
         debug_assert!(!self.violations.is_empty(), "a missing value was noted");

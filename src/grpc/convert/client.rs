@@ -24,7 +24,7 @@ pub fn context(check: &mut Check, client: Option<pb::ClientContext>) -> ClientCo
             .value("client.device.type", device.r#type, DeviceType::from_number)
             .unwrap_or(DeviceType::Unspecified),
         device: DeviceDetails {
-            name: check.text("client.device.name", &device.name, 128),
+            name: check.text("client.device.display_name", &device.display_name, 128),
             platform: check.text("client.device.platform", &device.platform, 64),
             app_version: check.text("client.device.app_version", &device.app_version, 64),
             ..DeviceDetails::default()
@@ -110,7 +110,7 @@ pub fn device_to_pb(device: Device) -> pb::Device {
     let DeviceDetails { name, platform, app_version, os, browser, model } = device.details;
     pb::Device {
         device_id: device.id.to_string(),
-        name: name.unwrap_or_default(),
+        display_name: name.unwrap_or_default(),
         r#type: i32::from(device.kind as i16),
         os: platform.clone().or(os).unwrap_or_default(),
         browser: browser.unwrap_or_default(),

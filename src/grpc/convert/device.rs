@@ -10,6 +10,7 @@ use crate::grpc::convert::time::to_pb;
 use crate::grpc::pb;
 use crate::model::device::{DeviceDetails, DeviceType};
 use crate::model::ids::{DeviceKey, TenantId, UserId};
+use crate::model::request::RequestId;
 use crate::session::devices::read::Seen;
 use crate::session::devices::revoke::Revocation;
 use crate::session::devices::update::{DeviceUpdate, Setting};
@@ -17,16 +18,15 @@ use crate::session::devices::update::{DeviceUpdate, Setting};
 /// A device as the protocol writes it.
 pub fn to_pb_device(seen: Seen) -> pb::UserDevice {
     let Seen { device, active } = seen;
-    let kind = device.shown_kind();
+    let (kind, etag) = (device.shown_kind(), device.etag());
     let DeviceDetails { name, platform, app_version, os, browser, model } = device.details;
     let address = |ip: Option<std::net::IpAddr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
     pb::UserDevice {
         device_id: device.key.device.to_string(),
         tenant_id: device.key.tenant.to_string(),
         user_id: device.key.user.to_string(),
-        display_name: device.choice.display_name.unwrap_or_default(),
-        name: name.unwrap_or_default(),
-        trusted: device.choice.trusted,
+        display_name: device.choice.display_name.or(name).unwrap_or_default(),
+        trusted: Some(device.choice.trusted),
         r#type: i32::from(kind as i16),
         os: platform.clone().or(os).unwrap_or_default(),
         browser: browser.unwrap_or_default(),
@@ -41,7 +41,7 @@ pub fn to_pb_device(seen: Seen) -> pb::UserDevice {
         last_seen_location: device.last_seen.location.map(location_to_pb),
         active_session_count: active,
         revoke_time: device.revoked_at.map(to_pb),
-        etag: device.revision.to_string(),
+        etag,
     }
 }
 
@@ -79,13 +79,16 @@ pub fn update(mut request: pb::UpdateDeviceRequest, principal: String) -> Result
     let mut check = Check::default();
     let id = std::mem::take(&mut request.request_id);
     let remember = request_id(&mut check, "UpdateDevice", &id, &request);
-    let key = key(&mut check, &request.tenant_id, &request.user_id, &request.device_id);
-    let name = check.text("display_name", &request.display_name, 128);
-    let kind = check.value("type", request.r#type, DeviceType::from_number);
+    let Some(device) = request.device else { return Err(check.missing("device")) };
+    let mut given = Check::default();
+    let key = key(&mut given, &device.tenant_id, &device.user_id, &device.device_id);
+    let name = given.text("display_name", &device.display_name, 128);
+    let kind = given.value("type", device.r#type, DeviceType::from_number);
+    check.within("device", given);
     let fields = [
-        ("display_name", !request.display_name.is_empty()),
-        ("trusted", request.trusted.is_some()),
-        ("type", request.r#type != 0),
+        ("display_name", !device.display_name.is_empty()),
+        ("trusted", device.trusted.is_some()),
+        ("type", device.r#type != 0),
     ];
     let chosen = mask::chosen(&mut check, request.update_mask, &fields);
     let Some(key) = key else { return Err(check.failed()) };
@@ -96,9 +99,9 @@ pub fn update(mut request: pb::UpdateDeviceRequest, principal: String) -> Result
         set: Setting {
             display_name: sets("display_name").then_some(name),
             kind: sets("type").then_some(kind),
-            trusted: sets("trusted").then_some(request.trusted.unwrap_or_default()),
+            trusted: sets("trusted").then_some(device.trusted.unwrap_or_default()),
         },
-        etag: Some(request.etag).filter(|etag| !etag.is_empty()),
+        etag: Some(device.etag).filter(|etag| !etag.is_empty()),
         request: remember,
         principal,
     })
@@ -113,10 +116,32 @@ pub fn revocation(mut request: pb::RevokeDeviceRequest, principal: String) -> Re
     let id = std::mem::take(&mut request.request_id);
     let remember = request_id(&mut check, "RevokeDevice", &id, &request);
     let key = key(&mut check, &request.tenant_id, &request.user_id, &request.device_id);
-    let note = check.note("note", request.note, 512);
+    revoking(check, key, request.note, remember, principal)
+}
+
+/// Checks a request to forget a device.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`].
+pub fn forgetting(mut request: pb::ForgetDeviceRequest, principal: String) -> Result<Revocation> {
+    let mut check = Check::default();
+    let id = std::mem::take(&mut request.request_id);
+    let remember = request_id(&mut check, "ForgetDevice", &id, &request);
+    let key = key(&mut check, &request.tenant_id, &request.user_id, &request.device_id);
+    revoking(check, key, request.note, remember, principal)
+}
+
+fn revoking(
+    mut check: Check,
+    key: Option<DeviceKey>,
+    note: String,
+    request: Option<RequestId>,
+    principal: String,
+) -> Result<Revocation> {
+    let note = check.note("note", note, 512);
     let Some(key) = key else { return Err(check.failed()) };
     check.done()?;
-    Ok(Revocation { key, note, request: remember, principal })
+    Ok(Revocation { key, note, request, principal })
 }
 
 fn key(check: &mut Check, tenant: &str, user: &str, device: &str) -> Option<DeviceKey> {

@@ -7,7 +7,7 @@ use chrono::Duration;
 
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
-use crate::grpc::convert::session::to_pb_session;
+use crate::grpc::convert::session::{to_pb_session, to_pb_watermark};
 use crate::grpc::convert::time::{duration_to_pb, to_pb};
 use crate::grpc::pb;
 use crate::model::detection::overrides::DetectionOverrides;
@@ -122,6 +122,7 @@ pub fn to_pb_updated(updated: Updated) -> pb::UpdatePolicyResponse {
         terminated_count: ended.count,
         sample: ended.sample.into_iter().map(to_pb_session).collect(),
         complete: ended.complete,
+        watermark: to_pb_watermark(ended.watermark),
         advice: advice(exceeded),
     }
 }

@@ -13,6 +13,7 @@ mod terminate_many;
 mod update;
 mod validate;
 mod validate_many;
+mod visible;
 mod watch;
 
 use crate::error::Result;
@@ -25,6 +26,7 @@ use crate::model::device::ClientContext;
 use crate::model::ids::{TenantId, UserId};
 use crate::model::session::{Session, State};
 use crate::model::token::TokenPair;
+use crate::model::watermark::Watermark;
 use crate::session::etag;
 use uuid::Uuid;
 
@@ -39,6 +41,7 @@ pub use terminate_many::mass_termination;
 pub use update::session_update;
 pub use validate::{to_pb_validated, validation};
 pub use validate_many::{correlated_validation, to_pb_failure};
+pub use visible::to_caller;
 pub use watch::{to_pb_watched, watch};
 
 /// A session as the protocol writes it. Its state must be judged already.
@@ -124,6 +127,11 @@ pub fn name(request: pb::GetSessionRequest) -> Result<(TenantId, Option<UserId>,
     let (Some(tenant), Some(session)) = (tenant, session) else { return Err(check.failed()) };
     check.done()?;
     Ok((tenant, user, session))
+}
+
+/// What includes a withdrawal; empty where nothing was withdrawn.
+pub fn to_pb_watermark(watermark: Option<Watermark>) -> String {
+    watermark.map(|mark| mark.to_string()).unwrap_or_default()
 }
 
 fn optional_user(check: &mut Check, text: &str) -> Option<UserId> {

@@ -12,6 +12,7 @@ use crate::model::policy::ranges::MAX_SESSIONS;
 use crate::model::request::Remembered;
 use crate::model::revocation::Revocation;
 use crate::model::session::{Session, State};
+use crate::model::watermark::Watermark;
 use crate::session::create::plan::{Limited, Live, Outcome, Plan};
 use crate::session::create::{NewSession, birth};
 use crate::session::lanes::Work;
@@ -21,7 +22,7 @@ use crate::session::notice::Notices;
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
-use crate::store::{requests, sessions, users};
+use crate::store::{feed, requests, sessions, users};
 use crate::token::conflict::ConflictTokens;
 use crate::token::issuer::{Issuer, Ready};
 
@@ -30,6 +31,8 @@ use crate::token::issuer::{Issuer, Ready};
 pub struct Admitted {
     pub session: Session,
     pub terminated: Vec<Session>,
+    /// What includes their ends, once these are committed; `None` if there are none.
+    pub watermark: Option<Watermark>,
 }
 
 /// Everything a transaction of creates needs.
@@ -100,7 +103,13 @@ impl Work for Batch {
         for (session, other, code) in &limited {
             self.notices.limited(session, other, code, now);
         }
-        Ok(answers.into_iter().map(|answer| Ok((answer?, keys.clone()))).collect())
+        let admitted = |answer: Result<Admitted>| {
+            let answer = answer?;
+            let watermark = answer.watermark.or(done.watermark);
+            let watermark = watermark.filter(|_| !answer.terminated.is_empty());
+            Ok((Admitted { watermark, ..answer }, keys.clone()))
+        };
+        Ok(answers.into_iter().map(admitted).collect())
     }
 }
 
@@ -220,7 +229,12 @@ impl Batch {
         for ended in &terminated {
             tx.invalidate(Revocation::of_all_tokens(ended, now));
         }
-        Ok(Ok(Admitted { session: session.seen_at(now), terminated }))
+        // What is read as ended has committed.
+        let watermark = match terminated.is_empty() {
+            true => None,
+            false => Some(feed::now(tx).await?.watermark_of_all()),
+        };
+        Ok(Ok(Admitted { session: session.seen_at(now), terminated, watermark }))
     }
 }
 

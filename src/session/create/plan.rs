@@ -159,7 +159,7 @@ impl<'a> Plan<'a> {
         if let Some(token) = settling {
             self.remember(token, &session, Vec::new());
         }
-        Outcome::Admitted(Box::new(Admitted { session, terminated }))
+        Outcome::Admitted(Box::new(Admitted { session, terminated, watermark: None }))
     }
 
     /// What the create's conflict token, if it has one, leaves behind once it is used.

@@ -24,7 +24,7 @@ pub struct Revoke {
     terminate: TerminateMany,
 }
 
-/// What a caller asks for.
+/// What a caller asks for, of a device to revoke or to forget.
 pub struct Revocation {
     pub key: DeviceKey,
     /// At most 512 characters.
@@ -47,6 +47,15 @@ impl Revoke {
     /// `NotFound`, `RequestIdReused`, and `Unavailable`: the trust may be gone then, and some sessions ended. `Internal`
     /// if the device or a session cannot be read: then all other sessions are ended.
     pub async fn revoke(&self, wish: &Revocation, time: Duration) -> Result<Terminated> {
+        Ok(self.revoke_at(wish, time).await?.1)
+    }
+
+    /// The same, with the time of the revocation.
+    pub(super) async fn revoke_at(
+        &self,
+        wish: &Revocation,
+        time: Duration,
+    ) -> Result<(Time, Terminated)> {
         let begun = Instant::now();
         let begin = match mutation::run(&self.db, &self.clock, self, wish).await {
             Ok(done) => done.answer,
@@ -69,7 +78,7 @@ impl Revoke {
             });
             done.count = ended.await?;
         }
-        Ok(done)
+        Ok((begin.at, done))
     }
 }
 
@@ -83,22 +92,22 @@ pub(crate) struct Begin {
 
 /// Forgets the trust.
 impl Mutation<Revocation> for Revoke {
-    type Locked = UserDevice;
+    type Locked = Option<UserDevice>;
     type Answer = Begin;
 
     fn request(wish: &Revocation) -> Option<(&TenantId, RequestId)> {
         Some((&wish.key.tenant, wish.request?))
     }
 
-    async fn lock(&self, tx: &mut Transaction, wish: &Revocation) -> Result<UserDevice> {
-        devices::lock(tx, &wish.key).await?.ok_or_else(|| not_found(&wish.key))
+    async fn lock(&self, tx: &mut Transaction, wish: &Revocation) -> Result<Self::Locked> {
+        devices::lock(tx, &wish.key).await
     }
 
     async fn repeat(
         &self,
         _: &mut Transaction,
         _: &Revocation,
-        _: UserDevice,
+        _: Option<UserDevice>,
         known: Remembered,
         _: Time,
     ) -> Result<Begin> {
@@ -109,9 +118,10 @@ impl Mutation<Revocation> for Revoke {
         &self,
         tx: &mut Transaction,
         wish: &Revocation,
-        mut device: UserDevice,
+        device: Option<UserDevice>,
         changes: &mut Changes,
     ) -> Result<Begin> {
+        let mut device = device.ok_or_else(|| not_found(&wish.key))?;
         let newest = sessions::newest_live(tx, &wish.key.tenant, &wish.key.user).await?;
         device.choice.trusted = false;
         device.revoked_at = Some(changes.at());

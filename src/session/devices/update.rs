@@ -97,7 +97,7 @@ impl Mutation<DeviceUpdate> for Update {
         (mut device, live): Self::Locked,
         changes: &mut Changes,
     ) -> Result<()> {
-        if wish.etag.as_ref().is_some_and(|seen| *seen != device.revision.to_string()) {
+        if wish.etag.as_ref().is_some_and(|seen| *seen != device.etag()) {
             return Err(Error::EtagMismatch);
         }
         let differs = wish.set.apply(&mut device);

@@ -30,6 +30,12 @@ impl Changes {
         self.see_device(device);
     }
 
+    /// Deletes a locked device. What sees it later in the transaction makes it anew.
+    pub fn forget_device(&mut self, device: &UserDevice, by: &str) {
+        self.record_device(ActivityKind::DeviceForgotten, by, device);
+        self.forgotten.push(device.key.clone());
+    }
+
     fn record_device(&mut self, kind: ActivityKind, by: &str, device: &UserDevice) {
         let id = self.clock.new_id();
         self.activities.push(Activity::of_device(id, self.at, kind, by, device));

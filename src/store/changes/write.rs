@@ -19,7 +19,7 @@ use crate::store::rows::device::DeviceRow;
 use crate::store::rows::request::RequestRow;
 use crate::store::rows::revocation::RevocationRow;
 use crate::store::rows::session::SessionRow;
-use crate::store::{policies, requests};
+use crate::store::{devices, policies, requests};
 
 // Columns are named, not `*`: a replica of an older version must leave a newer column its default.
 macro_rules! device_columns {
@@ -153,6 +153,9 @@ impl Changes {
     pub async fn write(&self, tx: &mut Transaction) -> Result<()> {
         if self.is_empty() {
             return Ok(());
+        }
+        for key in &self.forgotten {
+            devices::delete(tx, key).await?;
         }
         let (new, locked): (Vec<_>, Vec<_>) =
             self.sessions.values().partition(|change| change.is_new);

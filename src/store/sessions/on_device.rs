@@ -51,10 +51,11 @@ statement! {
         device: Uuid as SqlUuid,
     } -> BigInt,
     "SELECT count(*)
-    FROM (SELECT ?::timestamptz AS at, ?::uuid AS newest) r, devices d JOIN user_sessions s USING (tenant_id, user_id, device_id)
-    WHERE d.tenant_id = ? AND d.user_id = ? AND d.device_id = ?
+    FROM (SELECT ?::timestamptz AS at, ?::uuid AS newest) r,
+        user_sessions s LEFT JOIN devices d USING (tenant_id, user_id, device_id)
+    WHERE s.tenant_id = ? AND s.user_id = ? AND s.device_id = ?
         AND s.state = 2 AND s.end_reason = 4 AND s.ended_at >= r.at
-        AND (s.session_id <= r.newest OR d.revoked_at <= r.at)"
+        AND (s.session_id <= r.newest OR coalesce(d.revoked_at, r.at) <= r.at)"
 }
 
 /// Locks the live sessions on a device, the newest 1000 of them, and `also` the one of the same user with this id.

@@ -19,7 +19,10 @@ async fn full(server: &TestServer) -> (String, String) {
             ip_address: "192.0.2.1".to_owned(),
             user_agent: "curl/8.5".to_owned(),
             location: Some(pb::Location { country_code: "AT".to_owned(), ..Default::default() }),
-            device: Some(pb::DeviceContext { name: "Pixel".to_owned(), ..Default::default() }),
+            device: Some(pb::DeviceContext {
+                display_name: "Pixel".to_owned(),
+                ..Default::default()
+            }),
         }),
         authentication: Some(pb::Authentication { acr: "aal1".to_owned(), ..Default::default() }),
         metadata: [("k".to_owned(), "secret".to_owned())].into(),
@@ -43,7 +46,7 @@ fn fields(session: &pb::Session) -> BTreeSet<&'static str> {
         ("client_id", !session.client_id.is_empty()),
         ("state", session.state != 0),
         ("device_id", !device.device_id.is_empty()),
-        ("device_name", !device.name.is_empty()),
+        ("device_name", !device.display_name.is_empty()),
         ("ip_address", !session.ip_address.is_empty()),
         ("user_agent", !session.user_agent.is_empty()),
         ("location", session.location.is_some()),
@@ -127,10 +130,29 @@ async fn a_gateway_sees_what_it_needs_and_who_may_read_sessions_all() {
         target: Some(pb::terminate_session_request::Target::AccessToken(next.clone())),
         ..Default::default()
     };
-    server.sessions_as(&gateway).terminate_session(end).await.expect("an end");
+    let ended = server.sessions_as(&gateway).terminate_session(end).await.expect("an end");
+    let ended = ended.into_inner().session.expect("a session");
+    assert_eq!(fields(&ended), with(&NEEDED, &["end_time", "end_reason"]));
     let (why, seen) = judge(&gateway, &next, "api").await;
     assert_eq!(why, pb::InactiveReason::SessionTerminated);
-    assert_eq!(fields(&seen), with(&NEEDED, &["end_time", "end_reason"]));
+    assert_eq!(fields(&seen), with(&["session_id", "state", "end_reason"], &[]));
+    let all = judge(&reader, &next, "api").await.1;
+    assert!(fields(&all).contains("ip_address"), "who may read sessions");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_shows_a_gateway_what_it_needs_and_a_login_service_all() {
+    let server = start_with(authenticated).await;
+    let admin = server.key("admin", &grant(Role::Admin, &["default"])).await.text;
+    for (role, sees_all) in [(Role::Gateway, false), (Role::Login, true)] {
+        let created = server.sessions_as(&admin).create_session(new_session("ada")).await;
+        let refresh_token = parts(&created.expect("a session").into_inner()).2;
+        let key = server.key(role.name(), &grant(role, &["default"])).await.text;
+        let request = pb::RefreshSessionRequest { refresh_token, ..Default::default() };
+        let done = server.sessions_as(&key).refresh_session(request).await.expect("tokens");
+        let session = done.into_inner().session.expect("a session");
+        assert_eq!(fields(&session).contains("etag"), sees_all, "{role:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use prost::Message;
 use sessiond::grpc::pb;
 
+use crate::harness::devices::{set_device, set_session};
 use crate::harness::requests::NOBODY;
 
 /// What a request is about. Empty texts are left out.
@@ -79,13 +80,13 @@ pub fn of(method: &str, about: About) -> Vec<u8> {
         }
         "UpdateSession" => {
             let metadata = [("a".to_owned(), "b".to_owned())].into();
-            pb::UpdateSessionRequest {
+            set_session(pb::Session {
                 tenant_id,
                 session_id,
                 user_id: owner,
                 metadata,
                 ..Default::default()
-            }
+            })
             .encode_to_vec()
         }
         "WatchSessions" => {
@@ -98,7 +99,17 @@ pub fn of(method: &str, about: About) -> Vec<u8> {
         "GetDevice" => pb::GetDeviceRequest { tenant_id, user_id, device_id }.encode_to_vec(),
         "UpdateDevice" => {
             let trusted = Some(true);
-            pb::UpdateDeviceRequest { tenant_id, user_id, device_id, trusted, ..Default::default() }
+            set_device(pb::UserDevice {
+                tenant_id,
+                user_id,
+                device_id,
+                trusted,
+                ..Default::default()
+            })
+            .encode_to_vec()
+        }
+        "ForgetDevice" => {
+            pb::ForgetDeviceRequest { tenant_id, user_id, device_id, ..Default::default() }
                 .encode_to_vec()
         }
         "RevokeDevice" => {

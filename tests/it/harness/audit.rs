@@ -33,11 +33,16 @@ const BROKEN: &str = "
         AND coalesce(alerts, 0) = CASE WHEN s.end_reason IN (6, 12) THEN 1 ELSE 0 END
         AND coalesce(times, 1) = 1) IS NOT TRUE";
 
-/// A row for each device that was not changed as often as its trail says.
+/// A row for each device that was not changed as often as its trail says since it was forgotten last.
 const BROKEN_DEVICES: &str = "
     WITH trail AS (
         SELECT tenant_id, user_id, device_id, count(*) AS changes
-        FROM session_activities WHERE kind IN (9, 10) GROUP BY 1, 2, 3
+        FROM session_activities a
+        WHERE kind IN (9, 10) AND occurred_at > coalesce((
+            SELECT max(f.occurred_at) FROM session_activities f WHERE f.kind = 16
+                AND (f.tenant_id, f.user_id, f.device_id) = (a.tenant_id, a.user_id, a.device_id)
+        ), '-infinity')
+        GROUP BY 1, 2, 3
     )
     SELECT concat_ws(' ', 'device', device_id, 'of', user_id, 'revision', revision, 'changes', changes)
     FROM devices FULL JOIN trail USING (tenant_id, user_id, device_id)

@@ -62,15 +62,30 @@ impl TestServer {
     }
 }
 
-/// An update of a user's device that sets nothing yet.
-pub fn update(user: &str, device: &str) -> pb::UpdateDeviceRequest {
+/// A user's device, named for an update that sets nothing yet.
+pub fn update(user: &str, device: &str) -> pb::UserDevice {
     let (user_id, device_id) = (user.to_owned(), device.to_owned());
-    pb::UpdateDeviceRequest { user_id, device_id, ..Default::default() }
+    pb::UserDevice { user_id, device_id, ..Default::default() }
+}
+
+/// An update of what `device` sets.
+pub fn set_device(device: pb::UserDevice) -> pb::UpdateDeviceRequest {
+    pb::UpdateDeviceRequest { device: Some(device), ..Default::default() }
+}
+
+/// An update of what `session` sets.
+pub fn set_session(session: pb::Session) -> pb::UpdateSessionRequest {
+    pb::UpdateSessionRequest { session: Some(session), ..Default::default() }
 }
 
 pub fn revocation(user: &str, device: &str) -> pb::RevokeDeviceRequest {
     let (user_id, device_id) = (user.to_owned(), device.to_owned());
     pb::RevokeDeviceRequest { user_id, device_id, ..Default::default() }
+}
+
+pub fn forgetting(user: &str, device: &str) -> pb::ForgetDeviceRequest {
+    let (user_id, device_id) = (user.to_owned(), device.to_owned());
+    pb::ForgetDeviceRequest { user_id, device_id, ..Default::default() }
 }
 
 /// A mask of these paths.
@@ -92,6 +107,13 @@ impl TestServer {
         request: pb::RevokeDeviceRequest,
     ) -> Result<pb::RevokeDeviceResponse, Status> {
         Ok(self.sessions().revoke_device(request).await?.into_inner())
+    }
+
+    pub async fn forget_device(
+        &self,
+        request: pb::ForgetDeviceRequest,
+    ) -> Result<pb::ForgetDeviceResponse, Status> {
+        Ok(self.sessions().forget_device(request).await?.into_inner())
     }
 
     pub async fn update_session(

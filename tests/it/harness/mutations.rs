@@ -8,7 +8,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::calls::{parts, reason, successor};
-use super::devices::{device_of, on, revocation, update};
+use super::devices::{device_of, on, revocation, set_device, set_session, update};
 use super::policies::set;
 use super::requests::length;
 use super::stepping::second_factor;
@@ -168,25 +168,26 @@ impl Mutation {
                 let metadata = [("cart".to_owned(), "7".to_owned())].into();
                 let session_id = of.id.clone();
                 let request = pb::UpdateSessionRequest {
-                    session_id,
-                    metadata,
                     request_id,
-                    ..Default::default()
+                    ..set_session(pb::Session { session_id, metadata, ..Default::default() })
                 };
                 let done = sessions.update_session(request).await?.into_inner();
                 answer(0, None, done)
             }
             Mutation::UpdateDevice => {
                 let trusted = Some(true);
-                let request =
-                    pb::UpdateDeviceRequest { trusted, request_id, ..update(&of.user, &of.device) };
+                let request = pb::UpdateDeviceRequest {
+                    request_id,
+                    ..set_device(pb::UserDevice { trusted, ..update(&of.user, &of.device) })
+                };
                 answer(0, None, sessions.update_device(request).await?.into_inner())
             }
             Mutation::RevokeDevice => {
                 let request =
                     pb::RevokeDeviceRequest { request_id, ..revocation(&of.user, &of.device) };
-                let done = sessions.revoke_device(request).await?.into_inner();
+                let mut done = sessions.revoke_device(request).await?.into_inner();
                 assert!(done.complete);
+                done.watermark.clear();
                 answer(done.terminated_count, None, done)
             }
             Mutation::Terminate => {

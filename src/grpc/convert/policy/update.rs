@@ -29,10 +29,8 @@ pub fn update(mut request: pb::UpdatePolicyRequest, principal: String) -> Result
     let id = std::mem::take(&mut request.request_id);
     let remember = request_id(&mut check, "UpdatePolicy", &id, &request);
     let before = check.count();
-    if request.policy.is_none() {
-        check.broken("policy", "is required");
-    }
-    let policy = request.policy.unwrap_or_default();
+    let Some(mut policy) = request.policy else { return Err(check.missing("policy")) };
+    let etag = std::mem::take(&mut policy.etag);
     let scope = level(&mut check, "policy.", &policy.tenant_id, &policy.client_id);
     let is_clients = !policy.client_id.is_empty();
     let overrides = overrides(&mut check, policy);
@@ -62,7 +60,7 @@ pub fn update(mut request: pb::UpdatePolicyRequest, principal: String) -> Result
         scope,
         fields: Field::ALL.into_iter().filter(is_named).collect(),
         overrides,
-        etag: Some(request.etag).filter(|etag| !etag.is_empty()),
+        etag: Some(etag).filter(|etag| !etag.is_empty()),
         dry_run: request.dry_run,
         request: remember,
         principal,

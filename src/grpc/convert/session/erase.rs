@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::request::request_id;
+use crate::grpc::convert::session::to_pb_watermark;
 use crate::grpc::pb;
 use crate::model::ids::{TenantId, UserId};
 use crate::session::erase::{Erased, Erasure};
@@ -24,12 +25,13 @@ pub fn erasure(mut request: pb::EraseUserRequest, principal: String) -> Result<E
 
 /// What was deleted, as the protocol writes it.
 pub fn to_pb_erased(erased: Erased) -> pb::EraseUserResponse {
-    let Erased { ended, sessions, alerts, activities, complete } = erased;
+    let Erased { ended, sessions, alerts, activities, complete, watermark } = erased;
     pb::EraseUserResponse {
         sessions_ended: ended,
         sessions_deleted: sessions,
         activities_deleted: activities,
         alerts_deleted: alerts,
         complete,
+        watermark: to_pb_watermark(watermark),
     }
 }

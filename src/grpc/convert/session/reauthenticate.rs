@@ -57,5 +57,6 @@ pub fn to_pb_reauthenticated(done: Reauthenticated) -> pb::ReauthenticateSession
     pb::ReauthenticateSessionResponse {
         session: Some(to_pb_session(done.session)),
         tokens: done.tokens.map(to_pb_tokens),
+        watermark: done.watermark.to_string(),
     }
 }

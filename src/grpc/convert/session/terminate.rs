@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::request::request_id;
-use crate::grpc::convert::session::{optional_user, to_pb_session};
+use crate::grpc::convert::session::{optional_user, to_caller, to_pb_session};
 use crate::grpc::pb;
 use crate::grpc::pb::terminate_session_request::Target as PbTarget;
 use crate::model::caller::principal::Caller;
@@ -43,9 +43,9 @@ pub fn termination(
 }
 
 /// What became of it, as the protocol writes it.
-pub fn to_pb_terminated(done: Terminated) -> pb::TerminateSessionResponse {
+pub fn to_pb_terminated(done: Terminated, caller: &Caller) -> pb::TerminateSessionResponse {
     pb::TerminateSessionResponse {
-        session: done.session.map(to_pb_session),
+        session: done.session.map(|session| to_caller(to_pb_session(session), caller)),
         watermark: done.watermark.to_string(),
     }
 }

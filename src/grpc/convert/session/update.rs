@@ -10,6 +10,9 @@ use crate::model::ids::TenantId;
 use crate::session::devices::update::Setting;
 use crate::session::update::SessionUpdate;
 
+const METADATA: &str = "metadata";
+const DISPLAY_NAME: &str = "device.display_name";
+
 /// Checks an update of a session.
 ///
 /// # Errors
@@ -21,29 +24,28 @@ pub fn session_update(
     let mut check = Check::default();
     let id = std::mem::take(&mut request.request_id);
     let remember = request_id(&mut check, "UpdateSession", &id, &request);
-    let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
-    let user = optional_user(&mut check, &request.user_id);
-    let session = check.required_uuid("session_id", &request.session_id);
-    check.entries("metadata", &request.metadata);
-    let name = check.text("device_display_name", &request.device_display_name, 128);
-    let fields = [
-        ("metadata", !request.metadata.is_empty()),
-        ("device_display_name", !request.device_display_name.is_empty()),
-    ];
+    let Some(session) = request.session else { return Err(check.missing("session")) };
+    let device = session.device.unwrap_or_default();
+    let mut given = Check::default();
+    let tenant = given.take("tenant_id", TenantId::parse(&session.tenant_id));
+    let user = optional_user(&mut given, &session.user_id);
+    let id = given.required_uuid("session_id", &session.session_id);
+    given.entries(METADATA, &session.metadata);
+    let name = given.text(DISPLAY_NAME, &device.display_name, 128);
+    check.within("session", given);
+    let fields =
+        [(METADATA, !session.metadata.is_empty()), (DISPLAY_NAME, !device.display_name.is_empty())];
     let chosen = mask::chosen(&mut check, request.update_mask, &fields);
-    let (Some(tenant), Some(session)) = (tenant, session) else { return Err(check.failed()) };
+    let (Some(tenant), Some(id)) = (tenant, id) else { return Err(check.failed()) };
     check.done()?;
     let sets = |field| chosen.contains(&field);
     Ok(SessionUpdate {
         tenant,
         user,
-        session,
-        metadata: sets("metadata").then_some(request.metadata),
-        device: Setting {
-            display_name: sets("device_display_name").then_some(name),
-            ..Setting::default()
-        },
-        etag: Some(request.etag).filter(|etag| !etag.is_empty()),
+        session: id,
+        metadata: sets(METADATA).then_some(session.metadata),
+        device: Setting { display_name: sets(DISPLAY_NAME).then_some(name), ..Setting::default() },
+        etag: Some(session.etag).filter(|etag| !etag.is_empty()),
         request: remember,
         principal,
     })

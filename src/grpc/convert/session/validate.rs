@@ -5,12 +5,12 @@ use chrono::Duration;
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::client;
-use crate::grpc::convert::session::to_pb_session;
+use crate::grpc::convert::session::visible::to_judge;
+use crate::grpc::convert::session::{to_pb_session, to_pb_watermark};
 use crate::grpc::convert::time::{duration, to_pb};
 use crate::grpc::pb;
 use crate::grpc::pb::validate_session_request::Freshness as Wish;
 use crate::model::caller::principal::Caller;
-use crate::model::caller::scope::Scope;
 use crate::model::freshness::Freshness;
 use crate::model::token::{InactiveReason, StepUpReason};
 use crate::session::step_up::Requirements;
@@ -75,7 +75,7 @@ fn freshness(check: &mut Check, wish: Option<Wish>) -> Freshness {
 /// A judgement as the protocol writes it, with as much of the session as `caller` needs.
 pub fn to_pb_validated(validated: Validated, caller: &Caller) -> pb::ValidateSessionResponse {
     let session = validated.session.map(to_pb_session);
-    let session = session.map(|session| visible(session, &validated.outcome, caller));
+    let session = session.map(|session| to_judge(session, &validated.outcome, caller));
     let (outcome, inactive, step_up) = match validated.outcome {
         Outcome::Active => (pb::Outcome::Active, pb::InactiveReason::Unspecified, vec![]),
         Outcome::Inactive(reason) => (pb::Outcome::Inactive, inactive_reason(reason), vec![]),
@@ -90,44 +90,7 @@ pub fn to_pb_validated(validated: Validated, caller: &Caller) -> pb::ValidateSes
         checked_time: Some(to_pb(validated.checked_at)),
         step_up_reasons: step_up.into_iter().map(|reason| step_up_reason(reason).into()).collect(),
         cacheable_until_time: validated.cacheable_until.map(to_pb),
-        watermark: validated.watermark.map(|mark| mark.to_string()).unwrap_or_default(),
-    }
-}
-
-/// What a caller may see of the session of a token. One who may not read sessions gets what lets a user through. A token
-/// that is not good any more, or is meant for others, opens nothing: its holder may be a thief.
-fn visible(session: pb::Session, outcome: &Outcome, caller: &Caller) -> pb::Session {
-    use InactiveReason::{Superseded, TokenExpired, WrongAudience};
-    let least = pb::Session {
-        session_id: session.session_id.clone(),
-        state: session.state,
-        end_reason: session.end_reason,
-        ..pb::Session::default()
-    };
-    if matches!(outcome, Outcome::Inactive(WrongAudience | TokenExpired | Superseded)) {
-        return least;
-    }
-    if caller.scopes.has(Scope::SessionRead) {
-        return session;
-    }
-    let device = session.device.map(|device| pb::Device {
-        device_id: device.device_id,
-        r#type: device.r#type,
-        ..pb::Device::default()
-    });
-    pb::Session {
-        tenant_id: session.tenant_id,
-        user_id: session.user_id,
-        client_id: session.client_id,
-        device,
-        authentication: session.authentication,
-        idle_expire_time: session.idle_expire_time,
-        absolute_expire_time: session.absolute_expire_time,
-        end_time: session.end_time,
-        step_up_required_time: session.step_up_required_time,
-        scope: session.scope,
-        claims: session.claims,
-        ..least
+        watermark: to_pb_watermark(validated.watermark),
     }
 }
 

@@ -1,0 +1,66 @@
+//! ForgetDevice: revokes a device, then deletes what is known of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Clock, Time};
+use crate::error::Result;
+use crate::model::ids::DeviceKey;
+use crate::model::session::State;
+use crate::model::user_device::UserDevice;
+use crate::session::devices::revoke::{Revocation, Revoke};
+use crate::session::terminate_many::Terminated;
+use crate::store::changes::Changes;
+use crate::store::pool::{Database, Transaction};
+use crate::store::{devices, sessions};
+
+/// Forgets devices.
+pub struct Forget {
+    db: Database,
+    clock: Clock,
+    revoke: Arc<Revoke>,
+}
+
+impl Forget {
+    /// Forgets devices of `db`, which `revoke` revokes first.
+    pub fn new(db: Database, clock: Clock, revoke: Arc<Revoke>) -> Forget {
+        Forget { db, clock, revoke }
+    }
+
+    /// Revokes the device as [`Revoke::revoke`] does, and deletes it once all its sessions have ended.
+    ///
+    /// # Errors
+    /// As [`Revoke::revoke`].
+    pub async fn forget(&self, wish: &Revocation, time: Duration) -> Result<Terminated> {
+        let (at, done) = self.revoke.revoke_at(wish, time).await?;
+        if done.complete {
+            let deleting = self
+                .db
+                .transaction(async |tx| self.delete(tx, &wish.key, &wish.principal, at).await);
+            self.db.within(deleting).await?;
+        }
+        Ok(done)
+    }
+
+    /// Deletes the device that was revoked at `at`. A session that began since sees the device for the first time.
+    async fn delete(
+        &self,
+        tx: &mut Transaction,
+        key: &DeviceKey,
+        by: &str,
+        at: Time,
+    ) -> Result<()> {
+        let live = sessions::lock_on_device(tx, key, None).await?;
+        let device = devices::lock(tx, key).await?;
+        // Another one of the same id, or one that was revoked again, is not this call's to forget.
+        let Some(device) = device.filter(|device| device.revoked_at == Some(at)) else {
+            return Ok(());
+        };
+        let mut changes = Changes::new(&self.clock);
+        changes.forget_device(&device, by);
+        let now = changes.at();
+        let live = live.iter().filter(|session| session.state_at(now) == State::Active);
+        live.for_each(|session| changes.see_device(UserDevice::of_session(session)));
+        changes.write(tx).await
+    }
+}
