@@ -19,3 +19,4 @@ mod deadline;
 mod error;
 mod policy;
 mod revocations;
+mod tenant;

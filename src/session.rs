@@ -15,6 +15,7 @@ pub mod get_policy;
 pub mod incidents;
 pub mod list;
 pub mod list_activities;
+pub mod list_tenants;
 pub mod location;
 pub(crate) mod mutation;
 pub mod notice;

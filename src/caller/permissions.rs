@@ -95,6 +95,9 @@ pub const METHODS: &[(&str, Need)] = &[
     ("sessiond.v1.SessionService/RevokeDevice", Need::AnyOf(Scope::DeviceWrite, ACCOUNT_WRITE)),
     ("sessiond.v1.SessionService/ForgetDevice", Need::AnyOf(Scope::DeviceWrite, ACCOUNT_WRITE)),
     ("sessiond.v1.SessionService/GetPolicy", Need::Scope(Scope::PolicyRead)),
+    ("sessiond.v1.SessionService/ListPolicies", Need::Scope(Scope::PolicyRead)),
+    ("sessiond.v1.SessionService/ListTenants", Need::Scope(Scope::TenantRead)),
+    ("sessiond.v1.SessionService/ListUsers", Need::Scope(Scope::SessionRead)),
     ("sessiond.v1.SessionService/UpdatePolicy", Need::AnyOf(Scope::PolicyWrite, DETECTION)),
     ("sessiond.v1.SessionService/GetSessionStats", Need::Scope(Scope::StatsRead)),
     ("sessiond.v1.SessionService/RecordActivities", Need::Scope(Scope::ActivityWrite)),
@@ -161,12 +164,14 @@ roles! {
     /// Pages where users see their own sessions and devices.
     Account = "account": &[Scope::AccountRead, Scope::AccountWrite],
     /// Helps users with their sessions.
-    Support = "support": &[Scope::SessionRead, Scope::DeviceRead, Scope::SessionTerminate],
+    Support = "support": &[
+        Scope::SessionRead, Scope::DeviceRead, Scope::SessionTerminate, Scope::TenantRead,
+    ],
     /// Works on alerts: sees and ends what they name, and tunes the rules.
     Security = "security": &[
         Scope::AlertRead, Scope::AlertWatch, Scope::AlertWrite, Scope::ActivityRead,
         Scope::SessionRead, Scope::SessionTerminate, Scope::DeviceRead, Scope::AccountWrite,
-        Scope::PolicyRead, Scope::DetectionWrite,
+        Scope::PolicyRead, Scope::DetectionWrite, Scope::TenantRead,
     ],
     Admin = "admin": Scope::ALL,
 }

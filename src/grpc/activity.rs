@@ -41,8 +41,10 @@ pub(super) async fn list(
     let listing = Listing::new(pages, "ListActivities", &tenant, &scope);
     let page = listing.page(size, &request.page_token)?;
     let page = api.activities.list.list(&tenant, filter, page).await?;
-    Ok(Response::new(pb::ListActivitiesResponse {
-        next_page_token: listing.next(page.next),
-        activities: page.items.into_iter().map(convert::to_pb_activity).collect(),
-    }))
+    let (activities, next_page_token) = listing.answer(
+        page,
+        |activity| (activity.occurred_at, activity.id),
+        convert::to_pb_activity,
+    );
+    Ok(Response::new(pb::ListActivitiesResponse { activities, next_page_token }))
 }

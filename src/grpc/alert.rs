@@ -16,9 +16,10 @@ use crate::grpc::auth::tenants::tenanted;
 use crate::grpc::auth::{principal, standing};
 use crate::grpc::convert::alert as convert;
 use crate::grpc::convert::evaluation;
-use crate::grpc::convert::lists::{Listing, scope};
+use crate::grpc::convert::lists::{Listing, of_tenant, scope};
 use crate::grpc::convert::rules;
 use crate::grpc::convert::session::to_pb_watermark;
+use crate::grpc::convert::time::to_pb;
 use crate::grpc::deadline;
 use crate::grpc::pb;
 use crate::grpc::watch::{Events, Streams, Terms};
@@ -54,10 +55,9 @@ impl pb::alert_service_server::AlertService for AlertApi {
         let listing = Listing::new(pages, "ListAlerts", &tenant, &scope);
         let page = listing.page(size, &request.page_token)?;
         let page = self.read.list(&tenant, &filter, page).await?;
-        Ok(Response::new(pb::ListAlertsResponse {
-            next_page_token: listing.next(page.next),
-            alerts: page.items.into_iter().map(convert::to_pb_alert).collect(),
-        }))
+        let (alerts, next_page_token) =
+            listing.answer(page, |alert| alert.id, convert::to_pb_alert);
+        Ok(Response::new(pb::ListAlertsResponse { alerts, next_page_token }))
     }
 
     async fn get_alert(
@@ -118,8 +118,20 @@ impl pb::alert_service_server::AlertService for AlertApi {
         &self,
         request: Request<pb::ListRulesRequest>,
     ) -> Result<Response<pb::ListRulesResponse>, Status> {
-        let tenant = rules::tenant(&tenanted(request)?)?;
-        Ok(Response::new(rules::to_pb(self.rules.list(&tenant).await?)))
+        let request = tenanted(request)?;
+        let (tenant, size) = of_tenant(&request.tenant_id, request.page_size)?;
+        let pages = PageTokens::of(&self.keys, self.clock.now()).await?;
+        let scope = pb::ListRulesRequest::default();
+        let listing = Listing::new(pages, "ListRules", &tenant, &scope);
+        let page = listing.page(size, &request.page_token)?;
+        let (rules, since) = self.rules.list(&tenant).await?;
+        let (rules, next_page_token) =
+            listing.answer(rules::cut(rules, page), rules::position, rules::rule);
+        Ok(Response::new(pb::ListRulesResponse {
+            rules,
+            counted_since_time: Some(to_pb(since)),
+            next_page_token,
+        }))
     }
 
     type WatchAlertsStream = Events<pb::WatchAlertsResponse>;

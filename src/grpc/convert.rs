@@ -14,6 +14,7 @@ pub(super) mod request;
 pub(super) mod revocations;
 pub(super) mod rules;
 pub(super) mod session;
+pub(super) mod tenants;
 pub(super) mod time;
 pub(super) mod watch;
 pub(super) mod window;

@@ -35,10 +35,9 @@ pub(super) async fn list(
     let listing = Listing::new(pages, "ListDevices", &tenant, &scope);
     let page = listing.page(size, &request.page_token)?;
     let page = api.devices.read.list(&tenant, &user, page).await?;
-    Ok(Response::new(pb::ListDevicesResponse {
-        next_page_token: listing.next(page.next),
-        devices: page.items.into_iter().map(convert::to_pb_device).collect(),
-    }))
+    let (devices, next_page_token) =
+        listing.answer(page, |seen| seen.device.key.device, convert::to_pb_device);
+    Ok(Response::new(pb::ListDevicesResponse { devices, next_page_token }))
 }
 
 /// GetDevice.

@@ -1,52 +1,22 @@
 //! `sessiond.v1.SessionService`.
 
-use std::sync::Arc;
+mod api;
 
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::clock::Clock;
-use crate::grpc::activity::{self, Activities};
+use crate::grpc::activity;
 use crate::grpc::auth::tenants::tenanted;
 use crate::grpc::auth::{self, principal, standing};
 use crate::grpc::convert::lists::{Listing, scope};
 use crate::grpc::convert::{keys, session as convert};
-use crate::grpc::device::{self, Devices};
+use crate::grpc::device;
 use crate::grpc::pb;
 use crate::grpc::validate::Answers;
-use crate::grpc::watch::{Events, Streams, Terms};
-use crate::grpc::{deadline, policy, revocations, validate};
-use crate::session::{
-    create::Create, erase::Erase, get::Get, get_policy::GetPolicy, list::List,
-    reauthenticate::Reauthenticate, refresh::Refresh, stats::Stats, terminate::Terminate,
-    terminate_many::TerminateMany, update::Update, update_policy::UpdatePolicy, validate::Validate,
-    watch::Watch, watch_revocations::WatchRevocations,
-};
-use crate::token::keys::Keys;
+use crate::grpc::watch::{Events, Terms};
+use crate::grpc::{deadline, policy, revocations, tenant, validate};
 use crate::token::page::PageTokens;
 
-/// The service and the verbs behind it.
-pub struct SessionApi {
-    pub create: Create,
-    pub refresh: Refresh,
-    pub validate: Arc<Validate>,
-    pub reauthenticate: Reauthenticate,
-    pub terminate: Terminate,
-    pub terminate_many: TerminateMany,
-    pub erase: Erase,
-    pub get: Get,
-    pub list: List,
-    pub update: Update,
-    pub devices: Devices,
-    pub get_policy: GetPolicy,
-    pub update_policy: UpdatePolicy,
-    pub watch: Watch,
-    pub watch_revocations: WatchRevocations,
-    pub activities: Activities,
-    pub streams: Arc<Streams>,
-    pub stats: Stats,
-    pub keys: Keys,
-    pub clock: Clock,
-}
+pub use api::SessionApi;
 
 #[tonic::async_trait]
 impl pb::session_service_server::SessionService for SessionApi {
@@ -160,10 +130,9 @@ impl pb::session_service_server::SessionService for SessionApi {
         let listing = Listing::new(pages, "ListSessions", &tenant, &scope);
         let page = listing.page(size, &request.page_token)?;
         let page = self.list.list(&tenant, &filter, page).await?;
-        Ok(Response::new(pb::ListSessionsResponse {
-            next_page_token: listing.next(page.next),
-            sessions: page.items.into_iter().map(convert::to_pb_session).collect(),
-        }))
+        let (sessions, next_page_token) =
+            listing.answer(page, |session| session.key.session, convert::to_pb_session);
+        Ok(Response::new(pb::ListSessionsResponse { sessions, next_page_token }))
     }
 
     async fn get_json_web_key_set(
@@ -225,6 +194,27 @@ impl pb::session_service_server::SessionService for SessionApi {
         request: Request<pb::GetPolicyRequest>,
     ) -> Result<Response<pb::GetPolicyResponse>, Status> {
         policy::get(self, request).await
+    }
+
+    async fn list_policies(
+        &self,
+        request: Request<pb::ListPoliciesRequest>,
+    ) -> Result<Response<pb::ListPoliciesResponse>, Status> {
+        policy::list(self, request).await
+    }
+
+    async fn list_tenants(
+        &self,
+        request: Request<pb::ListTenantsRequest>,
+    ) -> Result<Response<pb::ListTenantsResponse>, Status> {
+        tenant::list(self, request).await
+    }
+
+    async fn list_users(
+        &self,
+        request: Request<pb::ListUsersRequest>,
+    ) -> Result<Response<pb::ListUsersResponse>, Status> {
+        tenant::users(self, request).await
     }
 
     async fn update_policy(

@@ -29,7 +29,7 @@ pub struct Page<T, P = Uuid> {
 }
 
 /// Where a row stands in its list: its id, or its time and id where ids do not tell the order.
-pub trait Position: Copy {
+pub trait Position: Clone {
     /// As it travels in a page token.
     fn to_bytes(self) -> Vec<u8>;
     /// `None` if it is none.
@@ -43,6 +43,17 @@ impl Position for Uuid {
 
     fn from_bytes(bytes: &[u8]) -> Option<Uuid> {
         Uuid::from_slice(bytes).ok()
+    }
+}
+
+/// The text by which a list is sorted.
+impl Position for String {
+    fn to_bytes(self) -> Vec<u8> {
+        self.into_bytes()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<String> {
+        String::from_utf8(bytes.to_vec()).ok()
     }
 }
 

@@ -34,6 +34,16 @@ pub struct Standing {
     pub acknowledged_alerts: i64,
 }
 
+/// What there is of a tenant or a user, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// Of the tenant, or of the user within it.
+    pub name: String,
+    pub standing: Standing,
+    /// Of a user; 0 for a tenant.
+    pub devices: i64,
+}
+
 /// What happened in some time. Maps from numbers have those of the enum named.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]

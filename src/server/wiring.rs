@@ -37,6 +37,7 @@ use crate::session::{
     get_policy::GetPolicy,
     list::List,
     list_activities::ListActivities,
+    list_tenants::ListTenants,
     notice::Notices,
     passed_over::PassedOver,
     reauthenticate::Reauthenticate,
@@ -192,6 +193,7 @@ impl Wired {
                 forget: devices::forget::Forget::new(db.clone(), clock.clone(), revoke.clone()),
                 revoke,
             },
+            list_tenants: ListTenants::new(db.clone()),
             get_policy: GetPolicy::new(db.clone(), policies.clone()),
             update_policy: UpdatePolicy::new(
                 db.clone(),

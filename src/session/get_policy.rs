@@ -1,9 +1,11 @@
-//! GetPolicy: what a level states, and what comes of all levels.
+//! GetPolicy and ListPolicies: what levels state, and what comes of all of them.
 
 use crate::cache::policies::Policies;
 use crate::error::Result;
 use crate::model::detection::DetectionSettings;
 use crate::model::detection::overrides::DetectionOverrides;
+use crate::model::ids::TenantId;
+use crate::model::page::{Page, PageRequest};
 use crate::model::policy::overrides::{Level, Scope};
 use crate::model::policy::resolve::{Effective, resolve};
 use crate::store::pool::Database;
@@ -66,6 +68,19 @@ impl GetPolicy {
     /// Reads from `db`; `policies` knows the built-in one.
     pub fn new(db: Database, policies: Policies) -> GetPolicy {
         GetPolicy { db, policies }
+    }
+
+    /// A page of what a tenant and its clients state.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Unavailable`].
+    pub async fn list(
+        &self,
+        tenant: &TenantId,
+        page: PageRequest<String>,
+    ) -> Result<Page<Level, String>> {
+        let reading = async { policies::list(&mut *self.db.acquire().await?, tenant, page).await };
+        self.db.within(reading).await
     }
 
     /// The level at `scope`, what applies there, and what the tenant states of detection, over what is built in.

@@ -1,12 +1,13 @@
 //! `policies`: the levels over the built-in policy, and what is still to be done for them. A change of
 //! what they say is written with the other `changes` of its transaction.
 
-use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
 
 use crate::clock::Time;
 use crate::error::Result;
-use crate::model::ids::{ClientId, TenantId};
+use crate::model::ids::TenantId;
+use crate::model::page::{Page, PageRequest};
 use crate::model::policy::overrides::{Level, Scope};
 use crate::store::Connection;
 use crate::store::changes::array;
@@ -29,6 +30,21 @@ statement! {
 statement! {
     OfTenant { tenant: &'a str as Text } -> policies::SqlType,
     concat!("SELECT ", policy_columns!(), " FROM policies p WHERE p.tenant_id = ?")
+}
+
+statement! {
+    /// The second parts make the first page begin with the level whose client is the empty text.
+    PageOfTenant {
+        tenant: &'a str as Text,
+        after: &'a str as Text,
+        follows: i32 as Integer,
+        limit: i64 as BigInt,
+    } -> policies::SqlType,
+    concat!(
+        "SELECT ", policy_columns!(), " FROM policies p
+        WHERE p.tenant_id = ? AND (p.client_id, 1) > (?, ?) AND p.revision > 0
+        ORDER BY p.client_id LIMIT ?"
+    )
 }
 
 statement! {
@@ -103,7 +119,7 @@ statement! {
 /// [`crate::error::Error::Unavailable`].
 pub async fn find(conn: &mut Connection, scopes: &[&Scope]) -> Result<Vec<Level>> {
     let tenants: Vec<&str> = scopes.iter().map(|scope| scope.tenant.as_str()).collect();
-    let clients: Vec<&str> = scopes.iter().map(|scope| client(scope)).collect();
+    let clients: Vec<&str> = scopes.iter().map(|scope| scope.client_name()).collect();
     levels(Find::new(&tenants, &clients).load(conn).await?)
 }
 
@@ -113,6 +129,25 @@ pub async fn find(conn: &mut Connection, scopes: &[&Scope]) -> Result<Vec<Level>
 /// [`crate::error::Error::Unavailable`].
 pub async fn of_tenant(conn: &mut Connection, tenant: &TenantId) -> Result<Vec<Level>> {
     levels(OfTenant::new(tenant.as_str()).load(conn).await?)
+}
+
+/// A page of the levels of a tenant: its own, then those of its clients by name.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`].
+pub async fn list(
+    conn: &mut Connection,
+    tenant: &TenantId,
+    page: PageRequest<String>,
+) -> Result<Page<Level, String>> {
+    let limit = i64::try_from(page.size + 1).unwrap_or(i64::MAX);
+    let (after, follows) = page.after.as_deref().map_or((NO_CLIENT, 0), |after| (after, 1));
+    let rows = PageOfTenant::new(tenant.as_str(), after, follows, limit).load(conn).await?;
+    let mut items = levels(rows)?;
+    let follows = items.len() > page.size;
+    items.truncate(page.size);
+    let next = items.last().filter(|_| follows).map(|last| last.scope.client_name().to_owned());
+    Ok(Page { items, next })
 }
 
 /// Locks the levels of a tenant, written or not, until the transaction ends.
@@ -152,13 +187,9 @@ pub async fn claim(conn: &mut Connection, now: Time, until: Time) -> Result<Opti
 /// [`crate::error::Error::Unavailable`].
 pub async fn settle(conn: &mut Connection, claimed: &Level, next: Option<Time>) -> Result<()> {
     let Level { scope, apply_at, .. } = claimed;
-    let settle = Settle::new(next, scope.tenant.as_str(), client(scope), *apply_at);
+    let settle = Settle::new(next, scope.tenant.as_str(), scope.client_name(), *apply_at);
     settle.get_result::<i64>(conn).await?;
     Ok(())
-}
-
-fn client(scope: &Scope) -> &str {
-    scope.client.as_ref().map_or(NO_CLIENT, ClientId::as_str)
 }
 
 fn levels(rows: Vec<PolicyRow>) -> Result<Vec<Level>> {

@@ -19,6 +19,7 @@ use crate::store::rows::user_or_none;
 use crate::store::{Connection, changes};
 
 pub mod figures;
+pub mod standings;
 
 statement! {
     Standings {

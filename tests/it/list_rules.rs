@@ -11,7 +11,7 @@ use crate::harness::requests::length;
 use crate::harness::{TestServer, start};
 
 async fn list(server: &TestServer, tenant: &str) -> Result<pb::ListRulesResponse, Status> {
-    let request = pb::ListRulesRequest { tenant_id: tenant.to_owned() };
+    let request = pb::ListRulesRequest { tenant_id: tenant.to_owned(), ..Default::default() };
     Ok(server.alerts().list_rules(request).await?.into_inner())
 }
 

@@ -82,6 +82,8 @@ tenanted! {
     pb::EraseUserRequest,
     pb::WatchSessionsRequest,
     pb::GetPolicyRequest,
+    pb::ListPoliciesRequest,
+    pb::ListUsersRequest,
     pb::GetSessionStatsRequest,
     pb::RecordActivitiesRequest,
     pb::ListActivitiesRequest,

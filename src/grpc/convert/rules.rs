@@ -1,34 +1,29 @@
 //! The rules of detection.
 
 use crate::alert::rules::RuleState;
-use crate::clock::Time;
-use crate::error::Result;
-use crate::grpc::convert::check::Check;
-use crate::grpc::convert::time::to_pb as time;
 use crate::grpc::pb;
 use crate::model::alert::RuleCounts;
 use crate::model::detection::threshold::Kind;
-use crate::model::ids::TenantId;
+use crate::model::page::{Page, PageRequest};
 
-/// Whose rules to list.
-///
-/// # Errors
-/// [`crate::error::Error::Invalid`].
-pub fn tenant(request: &pb::ListRulesRequest) -> Result<TenantId> {
-    let mut check = Check::default();
-    let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
-    tenant.ok_or_else(|| check.failed())
+/// The page of all rules.
+pub fn cut(rules: Vec<RuleState>, page: PageRequest<String>) -> Page<RuleState, String> {
+    let begin =
+        |after: &String| rules.iter().take_while(|rule| position(rule) != *after).count() + 1;
+    let begin = page.after.as_ref().map_or(0, begin);
+    let follows = rules.len() > begin.saturating_add(page.size);
+    let items: Vec<RuleState> = rules.into_iter().skip(begin).take(page.size).collect();
+    let next = items.last().filter(|_| follows).map(position);
+    Page { items, next }
 }
 
-/// The rules as the protocol writes them.
-pub fn to_pb((rules, since): (Vec<RuleState>, Time)) -> pb::ListRulesResponse {
-    pb::ListRulesResponse {
-        rules: rules.into_iter().map(rule).collect(),
-        counted_since_time: Some(time(since)),
-    }
+/// Where a rule stands in the list: its id.
+pub fn position(state: &RuleState) -> String {
+    state.rule.id().to_owned()
 }
 
-fn rule(state: RuleState) -> pb::Rule {
+/// A rule as the protocol writes it.
+pub fn rule(state: RuleState) -> pb::Rule {
     let RuleState { rule, settings, counts } = state;
     let about = rule.about();
     let RuleCounts { raised, suppressed, unresolved, true_positives, false_positives } = counts;

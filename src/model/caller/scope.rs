@@ -49,6 +49,8 @@ scopes! {
     PolicyRead = "policy.read",
     PolicyWrite = "policy.write",
     StatsRead = "stats.read",
+    /// Which tenants there are, of those that the caller may work for.
+    TenantRead = "tenant.read",
     KeyRead = "key.read",
     KeyAdmin = "key.admin",
     UserErase = "user.erase",
@@ -87,6 +89,7 @@ impl Scope {
             | Scope::ActivityWrite
             | Scope::PolicyRead
             | Scope::StatsRead
+            | Scope::TenantRead
             | Scope::KeyRead
             | Scope::RevocationWatch
             | Scope::SessionTerminateHeld

@@ -147,6 +147,13 @@ pub struct Scope {
     pub client: Option<ClientId>,
 }
 
+impl Scope {
+    /// The client; the empty text for the tenant's own.
+    pub fn client_name(&self) -> &str {
+        self.client.as_ref().map_or("", ClientId::as_str)
+    }
+}
+
 /// A level as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Level {

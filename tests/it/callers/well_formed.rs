@@ -116,6 +116,11 @@ pub fn of(method: &str, about: About) -> Vec<u8> {
             pb::RevokeDeviceRequest { tenant_id, user_id, device_id, ..Default::default() }
                 .encode_to_vec()
         }
+        "ListPolicies" => {
+            pb::ListPoliciesRequest { tenant_id, ..Default::default() }.encode_to_vec()
+        }
+        "ListTenants" => Vec::new(),
+        "ListUsers" => pb::ListUsersRequest { tenant_id, ..Default::default() }.encode_to_vec(),
         "GetPolicy" => pb::GetPolicyRequest { tenant_id, ..Default::default() }.encode_to_vec(),
         "UpdatePolicy" => {
             let idle_timeout = Some(prost_types::Duration { seconds: 600, nanos: 0 });
@@ -148,7 +153,7 @@ pub fn of(method: &str, about: About) -> Vec<u8> {
         "GetAlertStats" => {
             pb::GetAlertStatsRequest { tenant_id, ..Default::default() }.encode_to_vec()
         }
-        "ListRules" => pb::ListRulesRequest { tenant_id }.encode_to_vec(),
+        "ListRules" => pb::ListRulesRequest { tenant_id, ..Default::default() }.encode_to_vec(),
         "EvaluateRules" => {
             let new_device =
                 Some(pb::PlainRule { mode: pb::RuleMode::Alert.into(), ..Default::default() });

@@ -1,0 +1,41 @@
+//! What `sessiond.v1.SessionService` serves with.
+
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::grpc::activity::Activities;
+use crate::grpc::device::Devices;
+use crate::grpc::watch::Streams;
+use crate::session::{
+    create::Create, erase::Erase, get::Get, get_policy::GetPolicy, list::List,
+    list_tenants::ListTenants, reauthenticate::Reauthenticate, refresh::Refresh, stats::Stats,
+    terminate::Terminate, terminate_many::TerminateMany, update::Update,
+    update_policy::UpdatePolicy, validate::Validate, watch::Watch,
+    watch_revocations::WatchRevocations,
+};
+use crate::token::keys::Keys;
+
+/// The service and the verbs behind it.
+pub struct SessionApi {
+    pub create: Create,
+    pub refresh: Refresh,
+    pub validate: Arc<Validate>,
+    pub reauthenticate: Reauthenticate,
+    pub terminate: Terminate,
+    pub terminate_many: TerminateMany,
+    pub erase: Erase,
+    pub get: Get,
+    pub list: List,
+    pub update: Update,
+    pub devices: Devices,
+    pub list_tenants: ListTenants,
+    pub get_policy: GetPolicy,
+    pub update_policy: UpdatePolicy,
+    pub watch: Watch,
+    pub watch_revocations: WatchRevocations,
+    pub activities: Activities,
+    pub streams: Arc<Streams>,
+    pub stats: Stats,
+    pub keys: Keys,
+    pub clock: Clock,
+}
