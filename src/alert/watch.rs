@@ -36,6 +36,7 @@ pub enum AlertEventKind {
     Acknowledged,
     Resolved,
     Reopened,
+    Noted,
 }
 
 impl Watch {
@@ -44,19 +45,20 @@ impl Watch {
         Watch { hub }
     }
 
-    /// Watches a tenant's alerts from a position on; without one, from now on.
+    /// Watches a tenant's alerts, or those of all tenants, from a position on; without one, from now on.
     ///
     /// # Errors
     /// [`crate::error::Error::InvalidCursor`], [`crate::error::Error::Overloaded`],
     /// [`crate::error::Error::Unavailable`].
     pub async fn watch(
         &self,
-        tenant: TenantId,
+        tenant: Option<TenantId>,
         filter: AlertFilter,
         from: Option<Position>,
     ) -> Result<Feed<AlertEvent>> {
         let pick = Box::new(move |activity: &Activity, batch: &Batch| {
-            let alert = batch.alert_of(activity).filter(|_| activity.tenant == tenant)?;
+            let is_meant = tenant.as_ref().is_none_or(|tenant| activity.tenant == *tenant);
+            let alert = batch.alert_of(activity).filter(|_| is_meant)?;
             let kind = kind(activity, alert)?;
             filter.matches(alert).then(|| AlertEvent {
                 id: activity.id,
@@ -80,6 +82,7 @@ fn kind(activity: &Activity, alert: &Alert) -> Option<AlertEventKind> {
         ActivityKind::AlertAcknowledged => AlertEventKind::Acknowledged,
         ActivityKind::AlertResolved => AlertEventKind::Resolved,
         ActivityKind::AlertReopened => AlertEventKind::Reopened,
+        ActivityKind::AlertNoted => AlertEventKind::Noted,
         _ => return None,
     })
 }

@@ -1,4 +1,4 @@
-//! AcknowledgeAlert, ResolveAlert and ReopenAlert: steps of the workflow, each with who, when and a note.
+//! AcknowledgeAlert, ResolveAlert, ReopenAlert and AddAlertNote: steps of the workflow, each with who, when and a note.
 
 use chrono::Duration;
 use uuid::Uuid;
@@ -28,6 +28,8 @@ pub struct Step {
     pub to: To,
     /// At most 1000 characters.
     pub note: Option<String>,
+    /// Who works on it from then on, `Some(None)` = nobody; `None` leaves it.
+    pub assignee: Option<Option<String>>,
     /// The revision the caller saw, if it matters to them.
     pub revision: Option<String>,
     pub request: Option<RequestId>,
@@ -44,6 +46,8 @@ pub enum To {
     Resolved(Verdict),
     /// Open again, from resolved.
     Reopened,
+    /// Where it is.
+    Noted,
 }
 
 /// How an alert turned out, and what follows.
@@ -120,7 +124,12 @@ impl Mutation<Step> for Work {
         let is_new = next.is_some();
         if let Some(state) = next {
             alert.state = state;
-            alert.suppressed_until = step.to.suppressed_until(now);
+            if step.to != To::Noted {
+                alert.suppressed_until = step.to.suppressed_until(now);
+            }
+            if let Some(assignee) = &step.assignee {
+                alert.assignee.clone_from(assignee);
+            }
             alert.revision += 1;
             alert.notes.extend(step.note.clone().map(|text| Note {
                 text,
@@ -146,6 +155,7 @@ impl To {
             To::Acknowledged => ActivityKind::AlertAcknowledged,
             To::Resolved(_) => ActivityKind::AlertResolved,
             To::Reopened => ActivityKind::AlertReopened,
+            To::Noted => ActivityKind::AlertNoted,
         }
     }
 
@@ -172,6 +182,7 @@ fn judge(alert: &Alert, to: To, by: &str, at: Time) -> Result<Option<AlertState>
     }
     let mark = Mark { by: by.to_owned(), at };
     Ok(match (&alert.state, to) {
+        (state, To::Noted) => Some(state.clone()),
         (AlertState::Open, To::Acknowledged) => Some(AlertState::Acknowledged(mark)),
         (AlertState::Acknowledged(_), To::Acknowledged) | (AlertState::Open, To::Reopened) => None,
         (AlertState::Open, To::Resolved(Verdict { resolution, .. })) => {

@@ -113,6 +113,7 @@ pub const METHODS: &[(&str, Need)] = &[
     ("sessiond.v1.AlertService/AcknowledgeAlert", Need::Scope(Scope::AlertWrite)),
     ("sessiond.v1.AlertService/ResolveAlert", Need::Scope(Scope::AlertWrite)),
     ("sessiond.v1.AlertService/ReopenAlert", Need::Scope(Scope::AlertWrite)),
+    ("sessiond.v1.AlertService/AddAlertNote", Need::Scope(Scope::AlertWrite)),
     // Asked by load balancers, which have no credentials.
     ("grpc.health.v1.Health/Check", Need::Nothing),
     ("grpc.health.v1.Health/Watch", Need::Nothing),

@@ -20,6 +20,7 @@ use crate::grpc::convert::lists::{Listing, of_tenant, scope};
 use crate::grpc::convert::rules;
 use crate::grpc::convert::session::to_pb_watermark;
 use crate::grpc::convert::time::to_pb;
+use crate::grpc::convert::watch::watched_name;
 use crate::grpc::deadline;
 use crate::grpc::pb;
 use crate::grpc::watch::{Events, Streams, Terms};
@@ -104,6 +105,16 @@ impl pb::alert_service_server::AlertService for AlertApi {
         Ok(Response::new(pb::ReopenAlertResponse { alert }))
     }
 
+    async fn add_alert_note(
+        &self,
+        request: Request<pb::AddAlertNoteRequest>,
+    ) -> Result<Response<pb::AddAlertNoteResponse>, Status> {
+        let caller = principal(&request);
+        let step = convert::note(tenanted(request)?, caller)?;
+        let alert = Some(convert::to_pb_alert(self.work.step(&step).await?.alert));
+        Ok(Response::new(pb::AddAlertNoteResponse { alert }))
+    }
+
     async fn raise_alert(
         &self,
         request: Request<pb::RaiseAlertRequest>,
@@ -144,8 +155,10 @@ impl pb::alert_service_server::AlertService for AlertApi {
         let request = tenanted(request)?;
         let shown = request.filter.clone().unwrap_or_default();
         let (tenant, filter, wish) = convert::watch(request)?;
-        let (scope, timeline) =
-            (scope("WatchAlerts", &tenant, &shown), self.streams.cursors().timeline());
+        let (scope, timeline) = (
+            scope("WatchAlerts", watched_name(tenant.as_ref()), &shown),
+            self.streams.cursors().timeline(),
+        );
         let terms = Terms { scope, wish, deadline, standing, timeline };
         let from = self.streams.position(&terms).await?;
         let watch = self.watch.watch(tenant, filter, from).await?;

@@ -8,6 +8,7 @@ use crate::grpc::activity;
 use crate::grpc::auth::tenants::tenanted;
 use crate::grpc::auth::{self, principal, standing};
 use crate::grpc::convert::lists::{Listing, scope};
+use crate::grpc::convert::watch::watched_name;
 use crate::grpc::convert::{keys, session as convert};
 use crate::grpc::device;
 use crate::grpc::pb;
@@ -234,8 +235,10 @@ impl pb::session_service_server::SessionService for SessionApi {
         let request = tenanted(request)?;
         let shown = request.filter.clone().unwrap_or_default();
         let (tenant, filter, wish) = convert::watch(request)?;
-        let (scope, timeline) =
-            (scope("WatchSessions", &tenant, &shown), self.streams.cursors().timeline());
+        let (scope, timeline) = (
+            scope("WatchSessions", watched_name(tenant.as_ref()), &shown),
+            self.streams.cursors().timeline(),
+        );
         let terms = Terms { scope, wish, deadline, standing, timeline };
         let from = self.streams.position(&terms).await?;
         let watch = self.watch.watch(tenant, filter, from).await?;

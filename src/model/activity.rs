@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use chrono::Duration;
+use ipnet::IpNet;
 use uuid::Uuid;
 
 use crate::clock::Time;
@@ -76,6 +77,12 @@ pub struct ActivityFilter {
     /// At or after.
     pub after: Option<Time>,
     pub before: Option<Time>,
+    pub network: Option<IpNet>,
+    pub device: Option<Uuid>,
+    pub client: Option<ClientId>,
+    /// Who did it.
+    pub principal: Option<String>,
+    pub alert: Option<Uuid>,
 }
 
 /// The principal of what the service does by itself.
@@ -88,6 +95,7 @@ numbered! {
         AlertResolved = 6, Reauthenticated = 7, SessionUpdated = 8, DeviceUpdated = 9,
         DeviceRevoked = 10, PolicyUpdated = 11, UserErased = 12,
         AlertRaised = 13, AlertReopened = 14, StepUpRequired = 15, DeviceForgotten = 16,
+        AlertNoted = 17,
         ApiRequest = 20, LoginSucceeded = 21, LoginFailed = 22, StepUp = 23, TokenRefused = 24,
         Custom = 25, ContextChanged = 26, LimitConflict = 27,
     }

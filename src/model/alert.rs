@@ -50,6 +50,8 @@ pub struct Alert {
     /// In the same commit as the alert.
     pub action_taken: ActionTaken,
     pub state: AlertState,
+    /// Who works on it: 1 to 128 characters; `None` = nobody.
+    pub assignee: Option<String>,
     /// Oldest first, at most [`MOST_NOTES`].
     pub notes: Vec<Note>,
     /// Counts changes; the etag.
@@ -90,6 +92,7 @@ impl Alert {
             last_seen_at: now,
             action_taken: ActionTaken::None,
             state: AlertState::Open,
+            assignee: None,
             notes: Vec::new(),
             revision: 1,
         }
@@ -190,21 +193,41 @@ pub struct RuleCounts {
 }
 
 /// Which alerts a list shows. Empty shows all of the tenant.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlertFilter {
     pub user: Option<UserId>,
     pub session: Option<Uuid>,
-    pub category: Option<Category>,
+    /// One of them; empty = all.
+    pub categories: Vec<Category>,
     pub minimum_severity: Option<Severity>,
-    /// 1 open, 2 acknowledged, 3 resolved.
-    pub state: Option<i16>,
+    /// 1 open, 2 acknowledged, 3 resolved: one of them; empty = all.
+    pub states: Vec<i16>,
     pub rule_id: Option<String>,
     /// Inclusive.
     pub last_seen_after: Option<Time>,
     /// Exclusive.
     pub last_seen_before: Option<Time>,
-    /// What nobody is told of, in place of what somebody is.
-    pub suppressed: bool,
+    /// Whether they are suppressed; `None` = either.
+    pub suppressed: Option<bool>,
+    pub assignee: Option<String>,
+}
+
+/// Those that are not suppressed.
+impl Default for AlertFilter {
+    fn default() -> AlertFilter {
+        AlertFilter {
+            user: None,
+            session: None,
+            categories: Vec::new(),
+            minimum_severity: None,
+            states: Vec::new(),
+            rule_id: None,
+            last_seen_after: None,
+            last_seen_before: None,
+            suppressed: Some(false),
+            assignee: None,
+        }
+    }
 }
 
 impl AlertFilter {
@@ -213,13 +236,17 @@ impl AlertFilter {
         fn fits<T: PartialEq>(wanted: Option<&T>, given: Option<&T>) -> bool {
             wanted.is_none() || wanted == given
         }
-        alert.suppression.is_some() == self.suppressed
+        fn is_one<T: PartialEq>(wanted: &[T], given: &T) -> bool {
+            wanted.is_empty() || wanted.contains(given)
+        }
+        fits(self.suppressed.as_ref(), Some(&alert.suppression.is_some()))
             && fits(self.user.as_ref(), alert.user.as_ref())
             && fits(self.session.as_ref(), alert.session.as_ref())
-            && fits(self.category.as_ref(), Some(&alert.category))
+            && is_one(&self.categories, &alert.category)
             && self.minimum_severity.is_none_or(|least| alert.severity as i16 >= least as i16)
-            && fits(self.state.as_ref(), Some(&alert.state.number()))
+            && is_one(&self.states, &alert.state.number())
             && fits(self.rule_id.as_ref(), Some(&alert.rule_id))
+            && fits(self.assignee.as_ref(), alert.assignee.as_ref())
             && self.last_seen_after.is_none_or(|after| alert.last_seen_at >= after)
             && self.last_seen_before.is_none_or(|before| alert.last_seen_at < before)
     }

@@ -28,19 +28,21 @@ impl Watch {
         Watch { hub }
     }
 
-    /// Watches a tenant's sessions from a position on; without one, from now on.
+    /// Watches a tenant's sessions, or those of all tenants, from a position on; without one, from now on.
     ///
     /// # Errors
     /// [`crate::error::Error::InvalidCursor`], [`crate::error::Error::Overloaded`],
     /// [`crate::error::Error::Unavailable`].
     pub async fn watch(
         &self,
-        tenant: TenantId,
+        tenant: Option<TenantId>,
         filter: EventFilter,
         from: Option<Position>,
     ) -> Result<Feed<Activity>> {
-        let shown =
-            move |activity: &Activity| activity.tenant == tenant && filter.matches(activity);
+        let shown = move |activity: &Activity| {
+            tenant.as_ref().is_none_or(|tenant| activity.tenant == *tenant)
+                && filter.matches(activity)
+        };
         let pick =
             Box::new(move |activity: &Activity, _: &_| shown(activity).then(|| activity.clone()));
         self.hub.watch(from, pick).await
@@ -66,5 +68,6 @@ fn is_event(kind: ActivityKind) -> bool {
             | ActivityKind::SessionUpdated
             | ActivityKind::Terminated
             | ActivityKind::Expired
+            | ActivityKind::StepUpRequired
     )
 }

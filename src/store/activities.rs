@@ -2,7 +2,7 @@
 
 use diesel::SelectableHelper;
 use diesel::dsl::sql;
-use diesel::prelude::{BoolExpressionMethods, ExpressionMethods, QueryDsl};
+use diesel::prelude::{BoolExpressionMethods, ExpressionMethods, PgNetExpressionMethods, QueryDsl};
 use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
@@ -100,6 +100,21 @@ pub async fn list(
     }
     if let Some(success) = filter.success {
         query = query.filter(a::success.eq(success));
+    }
+    if let Some(network) = filter.network {
+        query = query.filter(a::ip_address.is_contained_by_or_eq(network));
+    }
+    if let Some(device) = filter.device {
+        query = query.filter(a::device_id.eq(device));
+    }
+    if let Some(client) = &filter.client {
+        query = query.filter(a::client_id.eq(client.as_str()));
+    }
+    if let Some(principal) = &filter.principal {
+        query = query.filter(a::principal.eq(principal));
+    }
+    if let Some(alert) = filter.alert {
+        query = query.filter(a::alert_id.eq(alert));
     }
     if let Some(after) = filter.after {
         query = query.filter(a::occurred_at.ge(after));

@@ -198,8 +198,9 @@ pub async fn list(
         .limit(i64::try_from(page.size + 1).unwrap_or(i64::MAX))
         .into_boxed();
     query = match filter.suppressed {
-        true => query.filter(a::suppression.ne(0)),
-        false => query.filter(a::suppression.eq(0)),
+        Some(true) => query.filter(a::suppression.ne(0)),
+        Some(false) => query.filter(a::suppression.eq(0)),
+        None => query,
     };
     if let Some(after) = page.after {
         query = query.filter(a::alert_id.lt(after));
@@ -210,14 +211,18 @@ pub async fn list(
     if let Some(session) = filter.session {
         query = query.filter(a::session_id.eq(session));
     }
-    if let Some(category) = filter.category {
-        query = query.filter(a::category.eq(category as i16));
+    if !filter.categories.is_empty() {
+        let categories: Vec<i16> = filter.categories.iter().map(|one| *one as i16).collect();
+        query = query.filter(a::category.eq_any(categories));
     }
     if let Some(severity) = filter.minimum_severity {
         query = query.filter(a::severity.ge(severity as i16));
     }
-    if let Some(state) = filter.state {
-        query = query.filter(a::state.eq(state));
+    if !filter.states.is_empty() {
+        query = query.filter(a::state.eq_any(filter.states.clone()));
+    }
+    if let Some(assignee) = &filter.assignee {
+        query = query.filter(a::assignee.eq(assignee));
     }
     if let Some(rule) = &filter.rule_id {
         query = query.filter(a::rule_id.eq(rule));

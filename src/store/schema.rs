@@ -100,6 +100,7 @@ diesel::table! {
         suppression -> SmallInt,
         suppressed_until -> Nullable<Timestamptz>,
         raised_by -> Text,
+        assignee -> Nullable<Text>,
     }
 }
 

@@ -98,7 +98,7 @@ macro_rules! alert_columns {
          rule_version, title, description, evidence, dedup_key, occurrence_count, first_seen_at, \
          last_seen_at, action_taken, state, acknowledged_by, acknowledged_at, resolved_by, \
          resolved_at, resolution, notes, revision, dedup_until, suppression, suppressed_until, \
-         raised_by"
+         raised_by, assignee"
     };
 }
 

@@ -85,7 +85,7 @@ pub fn record(who: usize, session: Uuid, rng: &mut Rng) -> Call {
         user_id: USERS[who].name.to_owned(),
         kind: pb::ActivityKind::Custom.into(),
         name: tag.clone(),
-        success: true,
+        success: Some(true),
         ..Default::default()
     };
     let body = Body::Record(pb::RecordActivitiesRequest {

@@ -39,7 +39,7 @@ fn failed_login(user: &str) -> pb::ReportedActivity {
 
 pub fn request_in(session_id: &str) -> pb::ReportedActivity {
     let (session_id, kind) = (session_id.to_owned(), pb::ActivityKind::ApiRequest.into());
-    pb::ReportedActivity { session_id, kind, success: true, ..Default::default() }
+    pb::ReportedActivity { session_id, kind, success: Some(true), ..Default::default() }
 }
 
 fn of_user(user: &str) -> pb::ActivityFilter {
@@ -109,6 +109,7 @@ async fn limits_of_reports_hold_at_their_edges_and_nothing_is_stored_beyond() {
             "error_code" => it.error_code = "x".repeat(64 + more),
             "name" => {
                 it.kind = pb::ActivityKind::Custom.into();
+                it.success = Some(false);
                 it.name = "x".repeat(64 + more);
             }
             "kind" => it.kind = 25 - 3 + 4 * more as i32,
@@ -186,6 +187,10 @@ async fn the_trail_is_filtered_and_paged_newest_first() {
     assert_eq!((of_kinds(&[created]).await, of_kinds(&[failed]).await), (0, 9));
     assert_eq!(count(pb::ActivityFilter { success: Some(false), ..Default::default() }).await, 9);
     assert_eq!(count(pb::ActivityFilter { success: Some(true), ..Default::default() }).await, 0);
+    let of = pb::ActivityFilter::default;
+    let text = str::to_owned;
+    assert_eq!(count(pb::ActivityFilter { principal: text("anonymous"), ..of() }).await, 9);
+    assert_eq!(count(pb::ActivityFilter { principal: text("system"), ..of() }).await, 0);
     let middle = seen[3].occur_time;
     let after = pb::ActivityFilter { occurred_after_time: middle, ..Default::default() };
     let before = pb::ActivityFilter { occurred_before_time: middle, ..Default::default() };

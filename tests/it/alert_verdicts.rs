@@ -22,7 +22,8 @@ fn days(days: i64) -> Option<prost_types::Duration> {
 }
 
 async fn suppressed(server: &TestServer) -> Vec<pb::SecurityAlert> {
-    let filter = pb::AlertFilter { suppressed: true, ..Default::default() };
+    let filter =
+        pb::AlertFilter { suppressed: pb::SuppressedFilter::Only.into(), ..Default::default() };
     let request = pb::ListAlertsRequest { filter: Some(filter), ..Default::default() };
     server.list_alerts(request).await.expect("a list").alerts
 }

@@ -122,9 +122,19 @@ async fn places_are_kept_exactly_and_lie_on_the_globe() {
     let request = place(|l| l.longitude = Some(1.0));
     assert_refused(&server, request, "client.location.latitude").await;
 
-    let request = place(|l| (l.country_code, l.asn) = ("DE".to_owned(), u32::MAX));
+    let request = place(|l| (l.country_code, l.asn) = ("DE".to_owned(), Some(u32::MAX)));
     let location = kept(&server, request).await.location.expect("a place");
-    assert_eq!((location.country_code.as_str(), location.asn), ("DE", u32::MAX));
+    assert_eq!((location.country_code.as_str(), location.asn), ("DE", Some(u32::MAX)));
+    let numbers = |asn, accuracy_km| place(|l| (l.asn, l.accuracy_km) = (asn, accuracy_km));
+    for (asn, km) in [(Some(1), Some(1)), (Some(7), Some(20_000)), (None, None)] {
+        let location = kept(&server, numbers(asn, km)).await.location.unwrap_or_default();
+        assert_eq!((location.asn, location.accuracy_km), (asn, km));
+    }
+    assert_refused(&server, numbers(Some(0), None), "client.location.asn").await;
+    for bad in [0, 20_001] {
+        let request = numbers(None, Some(bad));
+        assert_refused(&server, request, "client.location.accuracy_km").await;
+    }
     for bad in ["D", "DEU", "de", "D1", "ÜÜ", "\0\0"] {
         let request = place(|l| l.country_code = bad.to_owned());
         assert_refused(&server, request, "client.location.country_code").await;

@@ -25,7 +25,7 @@ async fn report(
             user_id: format!("user-{caller}"),
             kind: pb::ActivityKind::Custom.into(),
             name: name.clone(),
-            success: true,
+            success: Some(true),
             ..Default::default()
         };
         let activities = vec![activity; A_CALL];

@@ -102,9 +102,17 @@ async fn a_step_up_is_demanded_once_and_not_of_who_has_done_it() {
         ..Default::default()
     })
     .await;
+    let mut watcher = server.watch("").await;
     let (id, tokens) = hijacked(&server).await;
     let outcome = async |token: &str| server.validate(token).await.outcome();
     assert_eq!(outcome(&tokens.access_token).await, pb::Outcome::StepUpRequired);
+    let demanded = loop {
+        let event = watcher.events(1).await.remove(0);
+        if event.kind() == pb::SessionEventKind::StepUpRequired {
+            break event;
+        }
+    };
+    assert_eq!((&*demanded.session_id, &*demanded.principal), (&*id, "system"));
     let [alert] = &alerts(&server, "ada").await[..] else { panic!("not one alert") };
     assert_eq!(alert.action_taken(), pb::ActionTaken::StepUpRequired);
     // Found again: it waits already.

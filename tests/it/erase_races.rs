@@ -132,7 +132,7 @@ fn used(session_id: &str) -> pb::RecordActivitiesRequest {
         kind: pb::ActivityKind::ApiRequest.into(),
         user_id: "ada".to_owned(),
         session_id: session_id.to_owned(),
-        success: true,
+        success: Some(true),
         ..Default::default()
     };
     pb::RecordActivitiesRequest { activities: vec![activity], ..Default::default() }

@@ -189,8 +189,14 @@ async fn every_field_of_an_alert_filter_selects() {
             WHERE user_id = 'bob'",
         )
         .await;
-    let request = pb::AcknowledgeAlertRequest { alert_id: bob.alert_id, ..Default::default() };
+    let request = pb::AcknowledgeAlertRequest {
+        alert_id: bob.alert_id,
+        assignee: Some("eve".to_owned()),
+        ..Default::default()
+    };
     server.acknowledge(request).await.expect("an alert");
+    server.steal_from("carol").await;
+    server.meddle("UPDATE security_alerts SET suppression = 2 WHERE user_id = 'carol'").await;
 
     let filter = pb::AlertFilter::default;
     let instant = Duration::microseconds(1);
@@ -199,15 +205,23 @@ async fn every_field_of_an_alert_filter_selects() {
         (pb::AlertFilter { user_id: "ada".to_owned(), ..filter() }, vec!["ada"]),
         (pb::AlertFilter { session_id: ada.session_id, ..filter() }, vec!["ada"]),
         (pb::AlertFilter { session_id: NOBODY.to_owned(), ..filter() }, vec![]),
-        (pb::AlertFilter { category: 1, ..filter() }, vec!["ada"]),
-        (pb::AlertFilter { category: 10, ..filter() }, vec!["bob"]),
+        (pb::AlertFilter { categories: vec![1], ..filter() }, vec!["ada"]),
+        (pb::AlertFilter { categories: vec![10], ..filter() }, vec!["bob"]),
         (pb::AlertFilter { minimum_severity: 1, ..filter() }, vec!["bob", "ada"]),
         (pb::AlertFilter { minimum_severity: 3, ..filter() }, vec!["bob", "ada"]),
         (pb::AlertFilter { minimum_severity: 4, ..filter() }, vec!["ada"]),
         (pb::AlertFilter { minimum_severity: 5, ..filter() }, vec!["ada"]),
-        (pb::AlertFilter { state: 1, ..filter() }, vec!["ada"]),
-        (pb::AlertFilter { state: 2, ..filter() }, vec!["bob"]),
-        (pb::AlertFilter { state: 3, ..filter() }, vec![]),
+        (pb::AlertFilter { states: vec![1], ..filter() }, vec!["ada"]),
+        (pb::AlertFilter { states: vec![2], ..filter() }, vec!["bob"]),
+        (pb::AlertFilter { states: vec![3], ..filter() }, vec![]),
+        (pb::AlertFilter { states: vec![1, 2], ..filter() }, vec!["bob", "ada"]),
+        (pb::AlertFilter { categories: vec![1, 10], ..filter() }, vec!["bob", "ada"]),
+        (pb::AlertFilter { categories: vec![1, 10], states: vec![2, 3], ..filter() }, vec!["bob"]),
+        (pb::AlertFilter { suppressed: 1, ..filter() }, vec!["bob", "ada"]),
+        (pb::AlertFilter { suppressed: 2, ..filter() }, vec!["carol"]),
+        (pb::AlertFilter { suppressed: 3, ..filter() }, vec!["carol", "bob", "ada"]),
+        (pb::AlertFilter { assignee: "eve".to_owned(), ..filter() }, vec!["bob"]),
+        (pb::AlertFilter { assignee: "mallory".to_owned(), ..filter() }, vec![]),
         (pb::AlertFilter { rule_id: "refresh_reuse".to_owned(), ..filter() }, vec!["ada"]),
         (pb::AlertFilter { last_seen_after_time: stamp(now), ..filter() }, vec!["bob"]),
         (pb::AlertFilter { last_seen_after_time: stamp(now + instant), ..filter() }, vec![]),
@@ -232,26 +246,36 @@ async fn an_alert_filter_that_breaks_its_limits_hears_of_all_of_them() {
     let filter = pb::AlertFilter {
         user_id: "a\nb".to_owned(),
         session_id: "x".to_owned(),
-        category: 12,
+        categories: vec![1, 12, 0],
         minimum_severity: 6,
-        state: -1,
+        states: vec![2, -1],
         rule_id: "r".repeat(65),
         last_seen_after_time: never,
         last_seen_before_time: never,
-        suppressed: false,
+        suppressed: 4,
+        assignee: "a".repeat(129),
     };
     let request = pb::ListAlertsRequest { filter: Some(filter), ..Default::default() };
     let mut broken = violations(&server.list_alerts(request).await.expect_err("a refusal"));
     broken.sort();
     let fields = [
-        "filter.category",
+        "filter.assignee",
+        "filter.categories[1]",
+        "filter.categories[2]",
         "filter.last_seen_after_time",
         "filter.last_seen_before_time",
         "filter.minimum_severity",
         "filter.rule_id",
         "filter.session_id",
-        "filter.state",
+        "filter.states[1]",
+        "filter.suppressed",
         "filter.user_id",
     ];
     assert_eq!(broken, fields);
+    for (count, said) in [(16, vec![]), (17, vec!["filter.states"])] {
+        let filter = pb::AlertFilter { states: vec![1; count], ..Default::default() };
+        let request = pb::ListAlertsRequest { filter: Some(filter), ..Default::default() };
+        let refused = server.list_alerts(request).await.err();
+        assert_eq!(refused.as_ref().map(violations).unwrap_or_default(), said, "{count}");
+    }
 }

@@ -47,8 +47,8 @@ async fn an_address_alone_gets_its_place() {
         city: "Linköping".to_owned(),
         latitude: Some(58.4167),
         longitude: Some(15.6167),
-        asn: 29518,
-        accuracy_km: 76,
+        asn: Some(29518),
+        accuracy_km: Some(76),
     };
     assert_eq!(place, linkoping);
     let mapped = created(&server, "::ffff:89.160.20.128", None).await;

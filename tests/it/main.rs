@@ -1,6 +1,8 @@
 //! The service from outside: the real server on a real database, driven by a real client.
 
 mod activities;
+mod activity_filters;
+mod alert_notes;
 mod alert_raise;
 mod alert_verdicts;
 mod alerts;

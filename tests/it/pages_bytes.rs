@@ -56,7 +56,7 @@ async fn large_activities_come_in_pages_that_can_be_read() {
     let report = pb::ReportedActivity {
         user_id: "ada".to_owned(),
         kind: pb::ActivityKind::ApiRequest.into(),
-        success: true,
+        success: Some(true),
         metadata: full(),
         ..Default::default()
     };

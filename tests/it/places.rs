@@ -80,7 +80,7 @@ async fn report(server: &TestServer, session: &str, ip: &str, place: Option<pb::
         user_id: "ada".to_owned(),
         session_id: session.to_owned(),
         client: client(ip, place),
-        success: true,
+        success: Some(true),
         ..Default::default()
     };
     let request = pb::RecordActivitiesRequest { activities: vec![activity], ..Default::default() };
@@ -163,7 +163,7 @@ async fn what_may_be_off_by_as_much_is_no_travel() {
     let server = strict(Locator::default()).await;
     let within = |km, place| {
         let place: Option<pb::Location> = place;
-        place.map(|place| pb::Location { accuracy_km: km, ..place })
+        place.map(|place| pb::Location { accuracy_km: Some(km), ..place })
     };
     create(&server, "192.0.2.1", within(5, at("DE", "Berlin", BERLIN))).await;
     create(&server, "192.0.2.20", within(1000, at("DE", "", (47.5, 9.7)))).await;
@@ -206,6 +206,6 @@ async fn a_new_file_of_places_and_a_country_alone_move_nobody() {
     // Of this one the file knows the country and its middle.
     let lone = create(&server, "2001:220::1", None).await.0;
     let lone = server.get(&lone).await.expect("a session").location.expect("a place");
-    assert_eq!((&*lone.country_code, lone.latitude, lone.accuracy_km), ("KR", None, 0));
+    assert_eq!((&*lone.country_code, lone.latitude, lone.accuracy_km), ("KR", None, None));
     assert_eq!(found(&server).await, ["new_country"], "where nobody was before");
 }

@@ -240,7 +240,8 @@ async fn a_device_that_its_user_trusts_is_spared_until_it_is_not() {
     let (spared, _) = create("FR").await;
     settled(&server).await;
     assert_eq!(alerts(&server, "ada").await, [], "nobody is told");
-    let filter = pb::AlertFilter { suppressed: true, ..Default::default() };
+    let filter =
+        pb::AlertFilter { suppressed: pb::SuppressedFilter::Only.into(), ..Default::default() };
     let request = pb::ListAlertsRequest { filter: Some(filter), ..Default::default() };
     let [kept] = &server.list_alerts(request).await.expect("a list").alerts[..] else {
         panic!("not one finding")

@@ -54,6 +54,13 @@ async fn the_life_of_an_alert_is_told_as_it_happens() {
     assert_eq!(Some(alert.clone()), server.get_alert(&alert.alert_id).await.ok());
     assert_eq!((raised.principal.as_str(), raised.occur_time), ("system", alert.first_seen_time));
     server.advance(Duration::minutes(1));
+    let note = pb::AddAlertNoteRequest {
+        alert_id: alert.alert_id.clone(),
+        note: "looking".to_owned(),
+        ..Default::default()
+    };
+    server.alerts().add_alert_note(note).await.expect("ok");
+    assert_eq!(watcher.event().await.expect("an event").kind(), Kind::Noted);
     acknowledge(&server, &alert.alert_id).await;
     let taken = watcher.event().await.expect("an event");
     assert_eq!((taken.kind(), taken.principal.as_str()), (Kind::Acknowledged, "anonymous"));
@@ -97,9 +104,9 @@ async fn a_watch_tells_of_the_alerts_that_a_list_with_its_filter_shows() {
     let bob = pb::AlertFilter { user_id: "bob".to_owned(), ..Default::default() };
     let filters = [
         bob.clone(),
-        pb::AlertFilter { category: pb::Category::NewDevice.into(), ..Default::default() },
+        pb::AlertFilter { categories: vec![pb::Category::NewDevice.into()], ..Default::default() },
         pb::AlertFilter { minimum_severity: pb::Severity::Critical.into(), ..Default::default() },
-        pb::AlertFilter { state: pb::AlertState::Acknowledged.into(), ..Default::default() },
+        pb::AlertFilter { states: vec![pb::AlertState::Acknowledged.into()], ..Default::default() },
         pb::AlertFilter { rule_id: "new_country".to_owned(), ..Default::default() },
         pb::AlertFilter::default(),
     ];
@@ -161,9 +168,9 @@ async fn a_watch_of_alerts_is_refused_with_all_that_is_wrong() {
     let filter = pb::AlertFilter {
         user_id: "u".repeat(129),
         session_id: "x".to_owned(),
-        category: 99,
+        categories: vec![99],
         minimum_severity: 99,
-        state: 99,
+        states: vec![99],
         rule_id: "r".repeat(65),
         ..Default::default()
     };
@@ -178,9 +185,9 @@ async fn a_watch_of_alerts_is_refused_with_all_that_is_wrong() {
         "tenant_id",
         "filter.user_id",
         "filter.session_id",
-        "filter.category",
+        "filter.categories[0]",
         "filter.minimum_severity",
-        "filter.state",
+        "filter.states[0]",
         "filter.rule_id",
         "cursor",
         "heartbeat_interval",

@@ -99,6 +99,8 @@ async fn a_watch_tells_what_its_filter_and_tenant_allow() {
     let mut of_ends = filter("", "", ends).await.expect("a watch");
     let other = pb::WatchSessionsRequest { tenant_id: "acme".to_owned(), ..Default::default() };
     let mut of_acme = server.watch_sessions(other).await.expect("a watch");
+    let all = pb::WatchSessionsRequest { tenant_id: "*".to_owned(), ..Default::default() };
+    let mut of_all = server.watch_sessions(all).await.expect("a watch");
     server.create("ada").await;
     let (bobs, ..) = parts(&server.create("bob").await);
     server.terminate(&bobs).await.expect("ok");
@@ -113,7 +115,10 @@ async fn a_watch_tells_what_its_filter_and_tenant_allow() {
     assert_eq!(told(of_session.events(1).await), [(id.clone(), Kind::Terminated)]);
     assert_eq!(told(of_ends.events(2).await), [(bobs, Kind::Terminated), (id, Kind::Terminated)]);
     assert_eq!(of_acme.events(1).await[0].tenant_id, "acme");
-    for watcher in [&mut of_bob, &mut of_session, &mut of_ends, &mut of_acme] {
+    let tenants: Vec<String> =
+        of_all.events(5).await.into_iter().map(|event| event.tenant_id).collect();
+    assert_eq!(tenants, ["default", "default", "default", "default", "acme"]);
+    for watcher in [&mut of_bob, &mut of_session, &mut of_ends, &mut of_acme, &mut of_all] {
         watcher.assert_quiet().await;
     }
 }
@@ -258,7 +263,7 @@ async fn the_fields_of_a_watch_have_limits() {
     let mut often = server.watch_sessions(every(1, 0)).await.expect("a watch");
     assert!(often.message().await.expect("a heartbeat").is_none());
     let kinds = |kinds| filtered(pb::SessionEventFilter { kinds, ..Default::default() });
-    for wrong in [vec![1; 17], vec![0], vec![7]] {
+    for wrong in [vec![1; 17], vec![0], vec![8]] {
         let status = server.watch_sessions(kinds(wrong)).await.err().expect("refused");
         assert_eq!(violations(&status), ["filter.kinds"]);
     }

@@ -98,6 +98,7 @@ tenanted! {
     pb::AcknowledgeAlertRequest,
     pb::ResolveAlertRequest,
     pb::ReopenAlertRequest,
+    pb::AddAlertNoteRequest,
 }
 
 /// Lists the messages with a field `tenant_id` that are about one user if a text is not empty.

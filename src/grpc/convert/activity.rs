@@ -8,10 +8,11 @@ use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::client;
 use crate::grpc::convert::lists::page_size;
+use crate::grpc::convert::session::network;
 use crate::grpc::convert::time::{duration_to_pb, time, to_pb};
 use crate::grpc::pb;
 use crate::model::activity::{Activity, ActivityFilter, ActivityKind, Report};
-use crate::model::ids::{TenantId, UserId};
+use crate::model::ids::{ClientId, TenantId, UserId};
 
 pub use report::{reports, to_pb_recorded};
 
@@ -38,6 +39,15 @@ pub fn filter(request: &pb::ListActivitiesRequest) -> Result<(TenantId, Activity
         success: pb.success,
         after: time(&mut check, "filter.occurred_after_time", pb.occurred_after_time),
         before: time(&mut check, "filter.occurred_before_time", pb.occurred_before_time),
+        network: Some(pb.ip_prefix)
+            .filter(|text| !text.is_empty())
+            .and_then(|text| check.take("filter.ip_prefix", network(&text))),
+        device: check.uuid("filter.device_id", &pb.device_id),
+        client: Some(pb.client_id)
+            .filter(|text| !text.is_empty())
+            .and_then(|text| check.take("filter.client_id", ClientId::parse(&text))),
+        principal: check.text("filter.principal", &pb.principal, 256),
+        alert: check.uuid("filter.alert_id", &pb.alert_id),
     };
     let Some(tenant) = tenant else { return Err(check.failed()) };
     check.done()?;

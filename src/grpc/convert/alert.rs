@@ -18,7 +18,7 @@ use crate::model::ids::{TenantId, UserId};
 
 pub use report::report;
 pub use stats::{stats_wish, to_pb_stats};
-pub use steps::{acknowledgement, reopening, resolution};
+pub use steps::{acknowledgement, note, reopening, resolution};
 pub use watch::{to_pb_watched, watch};
 
 /// An alert as the protocol writes it.
@@ -70,6 +70,7 @@ pub fn to_pb_alert(alert: Alert) -> pb::SecurityAlert {
         suppression: alert.suppression.map_or(0, |why| i32::from(why as i16)),
         suppressed_until_time: alert.suppressed_until.map(to_pb),
         raised_by: alert.raised_by,
+        assignee: alert.assignee.unwrap_or_default(),
     }
 }
 
@@ -104,19 +105,46 @@ pub fn filter(request: &pb::ListAlertsRequest) -> Result<(TenantId, AlertFilter,
 fn alert_filter(check: &mut Check, pb: pb::AlertFilter) -> AlertFilter {
     let user = Some(pb.user_id).filter(|text| !text.is_empty());
     let state = |number| pb::AlertState::try_from(number).ok().map(|state| state as i16);
+    use pb::SuppressedFilter::{Exclude, Include, Only, Unspecified};
+    let suppressed = |number| match pb::SuppressedFilter::try_from(number).ok()? {
+        Unspecified | Exclude => Some(Some(false)),
+        Only => Some(Some(true)),
+        Include => Some(None),
+    };
     AlertFilter {
         user: user.and_then(|text| check.take("filter.user_id", UserId::parse(&text))),
         session: check.uuid("filter.session_id", &pb.session_id),
-        category: check.value("filter.category", pb.category, Category::from_number),
+        categories: values(check, "filter.categories", &pb.categories, Category::from_number),
         minimum_severity: check.value(
             "filter.minimum_severity",
             pb.minimum_severity,
             Severity::from_number,
         ),
-        state: check.value("filter.state", pb.state, state),
+        states: values(check, "filter.states", &pb.states, state),
         rule_id: check.text("filter.rule_id", &pb.rule_id, 64),
         last_seen_after: time(check, "filter.last_seen_after_time", pb.last_seen_after_time),
         last_seen_before: time(check, "filter.last_seen_before_time", pb.last_seen_before_time),
-        suppressed: pb.suppressed,
+        suppressed: check
+            .value("filter.suppressed", pb.suppressed, suppressed)
+            .unwrap_or(Some(false)),
+        assignee: check.text("filter.assignee", &pb.assignee, 128),
     }
+}
+
+/// Several values of an enum: at most 16, none of them 0.
+fn values<T>(
+    check: &mut Check,
+    field: &str,
+    numbers: &[i32],
+    parse: impl Fn(i32) -> Option<T>,
+) -> Vec<T> {
+    const MOST: usize = 16;
+    if numbers.len() > MOST {
+        check.broken(field, format!("must be at most {MOST} values"));
+    }
+    let mut value = |(i, number): (usize, &i32)| {
+        let value = Some(*number).filter(|number| *number != 0).and_then(&parse);
+        check.take(&format!("{field}[{i}]"), value.ok_or(format!("has no value {number}")))
+    };
+    numbers.iter().take(MOST).enumerate().filter_map(&mut value).collect()
 }

@@ -67,8 +67,11 @@ fn location(check: &mut Check, place: pb::Location) -> Location {
     if beyond(place.longitude, 180.0) {
         check.broken("client.location.longitude", "must be from -180 to 180");
     }
-    if place.accuracy_km > 20_000 {
-        check.broken("client.location.accuracy_km", "must be at most 20000");
+    if place.asn == Some(0) {
+        check.broken("client.location.asn", "must be at least 1");
+    }
+    if place.accuracy_km.is_some_and(|km| !(1..=20_000).contains(&km)) {
+        check.broken("client.location.accuracy_km", "must be 1 to 20000");
     }
     let coordinates = match (place.latitude, place.longitude) {
         (None, None) => None,
@@ -87,8 +90,8 @@ fn location(check: &mut Check, place: pb::Location) -> Location {
         region: check.text("client.location.region", &place.region, 128),
         city: check.text("client.location.city", &place.city, 128),
         coordinates,
-        accuracy_km: Some(place.accuracy_km).filter(|km| *km != 0),
-        asn: Some(place.asn).filter(|asn| *asn != 0),
+        accuracy_km: place.accuracy_km,
+        asn: place.asn,
     }
 }
 
@@ -100,8 +103,8 @@ pub fn location_to_pb(place: Location) -> pb::Location {
         city: place.city.unwrap_or_default(),
         latitude: place.coordinates.map(|(latitude, _)| latitude),
         longitude: place.coordinates.map(|(_, longitude)| longitude),
-        asn: place.asn.unwrap_or_default(),
-        accuracy_km: place.accuracy_km.unwrap_or_default(),
+        asn: place.asn,
+        accuracy_km: place.accuracy_km,
     }
 }
 

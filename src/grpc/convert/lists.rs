@@ -27,7 +27,7 @@ impl Listing {
         tenant: &TenantId,
         filter: &impl Message,
     ) -> Listing {
-        Listing { tokens, scope: scope(method, tenant, filter) }
+        Listing { tokens, scope: scope(method, tenant.as_str(), filter) }
     }
 
     /// The page asked for.
@@ -69,7 +69,7 @@ impl Listing {
 }
 
 /// What a page token or a cursor is bound to.
-pub fn scope(method: &str, tenant: &TenantId, filter: &impl Message) -> Vec<u8> {
+pub fn scope(method: &str, tenant: &str, filter: &impl Message) -> Vec<u8> {
     let mut scope = format!("{method}\0{tenant}\0").into_bytes();
     scope.extend(filter.encode_to_vec());
     scope

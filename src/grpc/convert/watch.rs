@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::time::duration;
+use crate::model::ids::TenantId;
 use crate::token::cursor::MAX_LEN;
 
+/// No tenant has this name.
+const ALL_TENANTS: &str = "*";
 /// In seconds.
 const HEARTBEATS: std::ops::RangeInclusive<i64> = 1..=60;
 
@@ -16,6 +19,22 @@ pub struct Wish {
     pub cursor: String,
     /// `None` = the server's.
     pub heartbeat: Option<Duration>,
+}
+
+/// The tenant to watch; `Ok(None)` = all of them, which only principals of all tenants may name.
+///
+/// # Errors
+/// The rule that the text breaks.
+pub fn watched(tenant: &str) -> Result<Option<TenantId>, String> {
+    match tenant {
+        ALL_TENANTS => Ok(None),
+        one => TenantId::parse(one).map(Some),
+    }
+}
+
+/// The name of what `tenant` watches, as cursors are bound to it.
+pub fn watched_name(tenant: Option<&TenantId>) -> &str {
+    tenant.map_or(ALL_TENANTS, TenantId::as_str)
 }
 
 /// Checks it.

@@ -111,7 +111,7 @@ statement! {
             action_taken = r.action_taken, state = r.state, acknowledged_by = r.acknowledged_by,
             acknowledged_at = r.acknowledged_at, resolved_by = r.resolved_by,
             resolved_at = r.resolved_at, resolution = r.resolution, notes = r.notes,
-            revision = r.revision, suppressed_until = r.suppressed_until
+            revision = r.revision, suppressed_until = r.suppressed_until, assignee = r.assignee
         FROM json_populate_recordset(NULL::security_alerts, $updated_alerts::json) r
         WHERE a.tenant_id = r.tenant_id AND a.user_id = r.user_id AND a.alert_id = r.alert_id
         RETURNING 1

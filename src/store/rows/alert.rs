@@ -47,6 +47,7 @@ pub(in crate::store) struct AlertRow {
     suppression: i16,
     suppressed_until: Option<Time>,
     raised_by: String,
+    assignee: Option<String>,
 }
 
 stored!(AlertRow as security_alerts::SqlType: "security_alerts" by "alert_id");
@@ -90,6 +91,7 @@ impl From<&Alert> for AlertRow {
             suppression: alert.suppression.map_or(0, |why| why as i16),
             suppressed_until: alert.suppressed_until,
             raised_by: alert.raised_by.clone(),
+            assignee: alert.assignee.clone(),
         }
     }
 }
@@ -144,6 +146,7 @@ impl TryFrom<AlertRow> for Alert {
             suppression,
             suppressed_until: row.suppressed_until,
             raised_by: row.raised_by,
+            assignee: row.assignee,
             occurrence_count: row.occurrence_count,
             first_seen_at: row.first_seen_at,
             last_seen_at: row.last_seen_at,

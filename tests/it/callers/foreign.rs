@@ -113,7 +113,7 @@ async fn ids_of_another_tenant_answer_exactly_as_absent_ones() {
             }
         }
     }
-    assert_eq!(compared, 2 * 14, "methods with an id");
+    assert_eq!(compared, 2 * 15, "methods with an id");
     assert_eq!(changes(server).await, before, "something was done");
     assert_eq!(outcome(&world).await, pb::Outcome::Active);
 }

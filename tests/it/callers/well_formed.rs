@@ -132,8 +132,13 @@ pub fn of(method: &str, about: About) -> Vec<u8> {
         }
         "RecordActivities" => {
             let kind = pb::ActivityKind::ApiRequest.into();
-            let report =
-                pb::ReportedActivity { session_id, user_id: owner, kind, ..Default::default() };
+            let report = pb::ReportedActivity {
+                session_id,
+                user_id: owner,
+                kind,
+                success: Some(true),
+                ..Default::default()
+            };
             pb::RecordActivitiesRequest {
                 tenant_id,
                 activities: vec![report],
@@ -192,6 +197,11 @@ pub fn of(method: &str, about: About) -> Vec<u8> {
         }
         "ReopenAlert" => {
             pb::ReopenAlertRequest { tenant_id, alert_id, ..Default::default() }.encode_to_vec()
+        }
+        "AddAlertNote" => {
+            let note = "x".to_owned();
+            pb::AddAlertNoteRequest { tenant_id, alert_id, note, ..Default::default() }
+                .encode_to_vec()
         }
         "Check" | "Watch" | "ServerReflectionInfo" => Vec::new(),
         _ => panic!("no request for {method}"),

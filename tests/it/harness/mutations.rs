@@ -226,7 +226,7 @@ impl Mutation {
                 let activity = pb::ReportedActivity {
                     kind: pb::ActivityKind::ApiRequest.into(),
                     session_id: of.id.clone(),
-                    success: true,
+                    success: Some(true),
                     ..Default::default()
                 };
                 let request = pb::RecordActivitiesRequest {

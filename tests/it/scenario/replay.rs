@@ -182,7 +182,7 @@ fn client(step: &Step) -> pb::ClientContext {
             country_code: place.country.clone(),
             latitude: Some(place.coordinates.0),
             longitude: Some(place.coordinates.1),
-            asn: step.asn,
+            asn: Some(step.asn).filter(|asn| *asn != 0),
             ..Default::default()
         }),
         ..Default::default()

@@ -85,8 +85,12 @@ fn reported(check: &mut Check, pb: pb::ReportedActivity, now: Time) -> Option<Re
     let success = match kind {
         ActivityKind::LoginSucceeded => true,
         ActivityKind::LoginFailed | ActivityKind::TokenRefused => false,
-        _ => pb.success,
+        _ => check
+            .take("success", pb.success.ok_or_else(|| "is required for this kind".to_owned()))?,
     };
+    if pb.success.is_some_and(|stated| stated != success) {
+        check.broken("success", format!("must be {success} or unset for this kind"));
+    }
     let metadata = pb.metadata;
     let report = Report { name, endpoint, method, success, error_code, latency, metadata };
     Some(Reported { session, user, kind, context, at, report })

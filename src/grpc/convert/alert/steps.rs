@@ -1,4 +1,4 @@
-//! AcknowledgeAlert, ResolveAlert and ReopenAlert.
+//! AcknowledgeAlert, ResolveAlert, ReopenAlert and AddAlertNote.
 
 use chrono::Duration;
 use prost::Message;
@@ -24,6 +24,8 @@ struct Stated {
     note: String,
     etag: String,
     request_id: String,
+    /// Empty = nobody.
+    assignee: Option<String>,
 }
 
 /// Checks an acknowledgement.
@@ -36,8 +38,8 @@ pub fn acknowledgement(
 ) -> Result<Step> {
     let request_id = std::mem::take(&mut request.request_id);
     let body = request.clone();
-    let pb::AcknowledgeAlertRequest { tenant_id, alert_id, note, etag, .. } = request;
-    let stated = Stated { tenant_id, alert_id, note, etag, request_id };
+    let pb::AcknowledgeAlertRequest { tenant_id, alert_id, note, etag, assignee, .. } = request;
+    let stated = Stated { tenant_id, alert_id, note, etag, request_id, assignee };
     step(Check::default(), "AcknowledgeAlert", &body, stated, Some(To::Acknowledged), principal)
 }
 
@@ -48,9 +50,25 @@ pub fn acknowledgement(
 pub fn reopening(mut request: pb::ReopenAlertRequest, principal: String) -> Result<Step> {
     let request_id = std::mem::take(&mut request.request_id);
     let body = request.clone();
-    let pb::ReopenAlertRequest { tenant_id, alert_id, note, etag, .. } = request;
-    let stated = Stated { tenant_id, alert_id, note, etag, request_id };
+    let pb::ReopenAlertRequest { tenant_id, alert_id, note, etag, assignee, .. } = request;
+    let stated = Stated { tenant_id, alert_id, note, etag, request_id, assignee };
     step(Check::default(), "ReopenAlert", &body, stated, Some(To::Reopened), principal)
+}
+
+/// Checks a note.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`].
+pub fn note(mut request: pb::AddAlertNoteRequest, principal: String) -> Result<Step> {
+    let mut check = Check::default();
+    let request_id = std::mem::take(&mut request.request_id);
+    if request.note.is_empty() && request.assignee.is_none() {
+        check.broken("note", "is required unless assignee is set");
+    }
+    let body = request.clone();
+    let pb::AddAlertNoteRequest { tenant_id, alert_id, note, etag, assignee, .. } = request;
+    let stated = Stated { tenant_id, alert_id, note, etag, request_id, assignee };
+    step(check, "AddAlertNote", &body, stated, Some(To::Noted), principal)
 }
 
 /// Checks a resolution.
@@ -63,7 +81,7 @@ pub fn resolution(mut request: pb::ResolveAlertRequest, principal: String) -> Re
     let body = request.clone();
     let to = verdict(&mut check, &request).map(To::Resolved);
     let pb::ResolveAlertRequest { tenant_id, alert_id, note, etag, .. } = request;
-    let stated = Stated { tenant_id, alert_id, note, etag, request_id };
+    let stated = Stated { tenant_id, alert_id, note, etag, request_id, assignee: None };
     step(check, "ResolveAlert", &body, stated, to, principal)
 }
 
@@ -100,10 +118,11 @@ fn step(
     let tenant = check.take("tenant_id", TenantId::parse(&stated.tenant_id));
     let alert = check.required_uuid("alert_id", &stated.alert_id);
     let note = check.note("note", stated.note, 1000);
+    let assignee = stated.assignee.map(|name| check.text("assignee", &name, 128));
     let (Some(tenant), Some(alert), Some(to)) = (tenant, alert, to) else {
         return Err(check.failed());
     };
     check.done()?;
     let revision = Some(stated.etag).filter(|etag| !etag.is_empty());
-    Ok(Step { tenant, alert, to, note, revision, request, principal })
+    Ok(Step { tenant, alert, to, note, assignee, revision, request, principal })
 }

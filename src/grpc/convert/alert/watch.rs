@@ -5,7 +5,7 @@ use crate::alert::watch::{AlertEvent, AlertEventKind};
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::time::to_pb;
-use crate::grpc::convert::watch::{Wish, wish};
+use crate::grpc::convert::watch::{Wish, watched, wish};
 use crate::grpc::pb;
 use crate::model::alert::AlertFilter;
 use crate::model::ids::TenantId;
@@ -14,9 +14,9 @@ use crate::model::ids::TenantId;
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
-pub fn watch(request: pb::WatchAlertsRequest) -> Result<(TenantId, AlertFilter, Wish)> {
+pub fn watch(request: pb::WatchAlertsRequest) -> Result<(Option<TenantId>, AlertFilter, Wish)> {
     let mut check = Check::default();
-    let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
+    let tenant = check.take("tenant_id", watched(&request.tenant_id));
     let filter = alert_filter(&mut check, request.filter.unwrap_or_default());
     let wish = wish(&mut check, request.cursor, request.heartbeat_interval);
     let Some(tenant) = tenant else { return Err(check.failed()) };
@@ -43,5 +43,6 @@ fn kind(kind: AlertEventKind) -> pb::AlertEventKind {
         AlertEventKind::Acknowledged => pb::AlertEventKind::Acknowledged,
         AlertEventKind::Resolved => pb::AlertEventKind::Resolved,
         AlertEventKind::Reopened => pb::AlertEventKind::Reopened,
+        AlertEventKind::Noted => pb::AlertEventKind::Noted,
     }
 }

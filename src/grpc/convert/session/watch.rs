@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::client;
 use crate::grpc::convert::time::to_pb;
-use crate::grpc::convert::watch::{Wish, wish};
+use crate::grpc::convert::watch::{Wish, watched, wish};
 use crate::grpc::pb;
 use crate::model::activity::{Activity, ActivityKind};
 use crate::model::ids::{TenantId, UserId};
@@ -19,9 +19,9 @@ const MAX_KINDS: usize = 16;
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
-pub fn watch(request: pb::WatchSessionsRequest) -> Result<(TenantId, EventFilter, Wish)> {
+pub fn watch(request: pb::WatchSessionsRequest) -> Result<(Option<TenantId>, EventFilter, Wish)> {
     let mut check = Check::default();
-    let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
+    let tenant = check.take("tenant_id", watched(&request.tenant_id));
     let pb = request.filter.unwrap_or_default();
     let user = Some(pb.user_id).filter(|text| !text.is_empty());
     let filter = EventFilter {
@@ -56,6 +56,7 @@ fn kind_of(kind: pb::SessionEventKind) -> Option<ActivityKind> {
         pb::SessionEventKind::Updated => ActivityKind::SessionUpdated,
         pb::SessionEventKind::Terminated => ActivityKind::Terminated,
         pb::SessionEventKind::Expired => ActivityKind::Expired,
+        pb::SessionEventKind::StepUpRequired => ActivityKind::StepUpRequired,
     })
 }
 
@@ -67,6 +68,7 @@ fn kind(kind: ActivityKind) -> pb::SessionEventKind {
         ActivityKind::SessionUpdated => pb::SessionEventKind::Updated,
         ActivityKind::Terminated => pb::SessionEventKind::Terminated,
         ActivityKind::Expired => pb::SessionEventKind::Expired,
+        ActivityKind::StepUpRequired => pb::SessionEventKind::StepUpRequired,
         // No watch of sessions shows them.
         _ => pb::SessionEventKind::Unspecified,
     }
