@@ -23,20 +23,29 @@ pub struct Devices {
     pub forget: Forget,
 }
 
+/// The most devices in a page. Each has 5 KiB at most, so they always fit: a device that was used since it was read
+/// stands elsewhere in the list by now, where no page could be cut.
+const MOST: usize = 500;
+
 /// ListDevices.
 pub(super) async fn list(
     api: &SessionApi,
     request: Request<pb::ListDevicesRequest>,
 ) -> Result<Response<pb::ListDevicesResponse>, Status> {
     let request = tenanted(request)?;
-    let (tenant, user, size) = convert::list(&request)?;
-    let scope = pb::ListDevicesRequest { user_id: user.to_string(), ..Default::default() };
+    let (tenant, user, filter, size) = convert::list(&request)?;
+    let shown = Some(request.filter.unwrap_or_default());
+    let user_id = user.to_string();
+    let scope = pb::ListDevicesRequest { user_id, filter: shown, ..Default::default() };
     let pages = PageTokens::of(&api.keys, api.clock.now()).await?;
     let listing = Listing::new(pages, "ListDevices", &tenant, &scope);
-    let page = listing.page(size, &request.page_token)?;
-    let page = api.devices.read.list(&tenant, &user, page).await?;
-    let (devices, next_page_token) =
-        listing.answer(page, |seen| seen.device.key.device, convert::to_pb_device);
+    let page = listing.page(size.min(MOST), &request.page_token)?;
+    let page = api.devices.read.list(&tenant, &user, &filter, page).await?;
+    let (devices, next_page_token) = listing.answer(
+        page,
+        |seen| (seen.device.last_seen.at, seen.device.key.device),
+        convert::to_pb_device,
+    );
     Ok(Response::new(pb::ListDevicesResponse { devices, next_page_token }))
 }
 

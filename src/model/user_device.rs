@@ -102,6 +102,26 @@ impl UserDevice {
     }
 }
 
+/// Which devices a list shows. Empty shows all of the user.
+#[derive(Debug, Clone, Default)]
+pub struct DeviceFilter {
+    pub has_active_session: Option<bool>,
+    /// Inclusive.
+    pub last_seen_after: Option<Time>,
+    /// Exclusive.
+    pub last_seen_before: Option<Time>,
+}
+
+impl DeviceFilter {
+    /// True for a device that the list would show, with `active` sessions.
+    pub fn matches(&self, device: &UserDevice, active: u32) -> bool {
+        let seen = device.last_seen.at;
+        self.has_active_session.is_none_or(|wanted| wanted == (active > 0))
+            && self.last_seen_after.is_none_or(|after| seen >= after)
+            && self.last_seen_before.is_none_or(|before| seen < before)
+    }
+}
+
 /// A session on a device, as far as it concerns the device.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Presence {

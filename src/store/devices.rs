@@ -1,22 +1,23 @@
 //! `devices`: reading and locking. Writing is in `changes`.
 
+mod list;
+
 use std::collections::HashSet;
 
 use diesel::SelectableHelper;
-use diesel::dsl::sql;
-use diesel::prelude::{ExpressionMethods, OptionalExtension, QueryDsl};
-use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};
+use diesel::prelude::{OptionalExtension, QueryDsl};
+use diesel::sql_types::{Array, BigInt, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::model::ids::{DeviceKey, TenantId, UserId};
-use crate::model::page::{Page, PageRequest};
+use crate::model::ids::DeviceKey;
 use crate::model::user_device::UserDevice;
 use crate::store::Connection;
 use crate::store::rows::device::DeviceRow;
-use crate::store::rows::found::{self, Found};
 use crate::store::schema::devices as d;
+
+pub use list::list;
 
 /// The device with this key.
 ///
@@ -82,34 +83,4 @@ pub async fn trusted(conn: &mut Connection, keys: &[DeviceKey]) -> Result<HashSe
     let places: Vec<i64> = Trusted::new(&tenants, &users, &ids).load(conn).await?;
     let key = |place: i64| keys.get(usize::try_from(place - 1).ok()?);
     Ok(places.into_iter().filter_map(key).cloned().collect())
-}
-
-/// A page of a user's devices, newest first seen first, without those whose rows make no sense.
-///
-/// # Errors
-/// [`crate::error::Error::Unavailable`].
-pub async fn list(
-    conn: &mut Connection,
-    tenant: &TenantId,
-    user: &UserId,
-    page: PageRequest,
-) -> Result<Page<UserDevice>> {
-    let mut query = d::table
-        .filter(d::tenant_id.eq(tenant.as_str()))
-        .filter(d::user_id.eq(user.as_str()))
-        .select(Found::<DeviceRow>::as_select())
-        .order((d::first_seen_at.desc(), d::device_id.desc()))
-        .limit(i64::try_from(page.size + 1).unwrap_or(i64::MAX))
-        .into_boxed();
-    if let Some(after) = page.after {
-        // What is first seen never changes, so the id tells the whole position.
-        let last = sql::<Bool>(
-            "(first_seen_at, device_id) < (SELECT p.first_seen_at, p.device_id FROM devices p
-            WHERE p.tenant_id = ",
-        );
-        let last = last.bind::<Text, _>(tenant.as_str()).sql(" AND p.user_id = ");
-        let last = last.bind::<Text, _>(user.as_str()).sql(" AND p.device_id = ");
-        query = query.filter(last.bind::<SqlUuid, _>(after).sql(")"));
-    }
-    found::page(page, query.load(conn).await?, |row| Some(row.id()))
 }

@@ -102,6 +102,15 @@ macro_rules! alert_columns {
     };
 }
 
+/// The columns of `devices`, in the order of `DeviceRow`.
+macro_rules! device_columns {
+    () => {
+        "tenant_id, user_id, device_id, device_type, details, described_at, display_name, \
+         chosen_type, trusted, first_seen_at, first_seen_ip, first_seen_location, last_seen_at, \
+         last_seen_ip, last_seen_location, revoked_at, revision"
+    };
+}
+
 /// The columns of `session_activities`, in the order of `ActivityRow`.
 /// Another expression may stand for the alert.
 macro_rules! activity_columns {

@@ -140,7 +140,9 @@ async fn a_settled_create_can_be_repeated_by_its_request_id() {
     let request = pb::CreateSessionRequest { request_id, ..request };
     let first = server.try_create(request.clone()).await.expect("a session");
     assert_eq!(first.terminated_sessions.len(), 1);
-    assert_eq!(server.try_create(request.clone()).await.expect("the same"), first);
+    let again = server.try_create(request.clone()).await.expect("the same");
+    assert!(!again.watermark.is_empty());
+    assert_eq!(pb::CreateSessionResponse { watermark: first.watermark.clone(), ..again }, first);
     server.advance(Duration::minutes(5));
     assert_eq!(server.try_create(request.clone()).await.expect("the same"), first);
     let without = pb::CreateSessionRequest { request_id: String::new(), ..request };

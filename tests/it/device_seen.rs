@@ -149,7 +149,7 @@ async fn the_migration_finds_the_devices_of_sessions_that_were_there() {
     }
     let mut found = (server.devices("ada").await, server.devices("bob").await);
     // Where the first session began is not kept once it has moved.
-    let print = found.0.last_mut().expect("the first device");
+    let print = found.0.first_mut().expect("the device seen last");
     assert_eq!(print.first_seen_ip_address, "192.0.2.4");
     print.first_seen_ip_address = "192.0.2.1".to_owned();
     assert_eq!(found, known);

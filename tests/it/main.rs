@@ -30,6 +30,7 @@ mod detect;
 mod detection_policy;
 mod device_forget;
 mod device_list;
+mod device_order;
 mod device_races;
 mod device_revoke;
 mod device_seen;

@@ -91,7 +91,8 @@ async fn a_repeated_request_is_one_step_up_with_the_same_answer() {
     let (id, ..) = parts(&server.create("ada").await);
     let first = server.reauthenticate(as_request(&id, ID)).await.expect("a step-up");
     for again in [&server, &replica, &server] {
-        assert_eq!(again.reauthenticate(as_request(&id, ID)).await.expect("the same"), first);
+        let again = again.reauthenticate(as_request(&id, ID)).await.expect("the same");
+        assert_eq!((again.session, again.tokens), (first.session.clone(), first.tokens.clone()));
         server.advance(Duration::seconds(1));
     }
     let mut other = as_request(&id, ID);
@@ -158,7 +159,8 @@ async fn of_32_parallel_repeats_on_two_replicas_one_steps_up() {
     });
     let answers: Vec<_> =
         join_all(calls).await.into_iter().map(|answer| answer.expect("the same")).collect();
-    assert!(answers.iter().all(|answer| *answer == answers[0]));
+    let first = (&answers[0].session, &answers[0].tokens);
+    assert!(answers.iter().all(|answer| (&answer.session, &answer.tokens) == first));
     assert!(answers[0].tokens.is_some());
     assert_eq!(server.activities(7).await, 1);
     audit::check(&server.db).await;

@@ -88,7 +88,9 @@ async fn a_repeated_create_names_the_sessions_that_the_first_ended() {
     let ended: Vec<&str> =
         first.terminated_sessions.iter().map(|session| session.session_id.as_str()).collect();
     assert_eq!(ended, [old]);
-    assert_eq!(server.try_create(create("ada")).await.expect("the same"), first);
+    let again = server.try_create(create("ada")).await.expect("the same");
+    assert!(!again.watermark.is_empty());
+    assert_eq!(pb::CreateSessionResponse { watermark: first.watermark.clone(), ..again }, first);
     assert_eq!(server.activities(3).await, 1);
 }
 

@@ -6,11 +6,12 @@ use crate::grpc::convert::client::location_to_pb;
 use crate::grpc::convert::lists::page_size;
 use crate::grpc::convert::mask;
 use crate::grpc::convert::request::request_id;
-use crate::grpc::convert::time::to_pb;
+use crate::grpc::convert::time::{time, to_pb};
 use crate::grpc::pb;
 use crate::model::device::{DeviceDetails, DeviceType};
 use crate::model::ids::{DeviceKey, TenantId, UserId};
 use crate::model::request::RequestId;
+use crate::model::user_device::DeviceFilter;
 use crate::session::devices::read::Seen;
 use crate::session::devices::revoke::Revocation;
 use crate::session::devices::update::{DeviceUpdate, Setting};
@@ -57,18 +58,25 @@ pub fn name(request: &pb::GetDeviceRequest) -> Result<DeviceKey> {
     Ok(key)
 }
 
-/// Checks a list request; returns tenant, user and page size.
+/// Checks a list request; returns tenant, user, filter and page size.
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
-pub fn list(request: &pb::ListDevicesRequest) -> Result<(TenantId, UserId, usize)> {
+pub fn list(request: &pb::ListDevicesRequest) -> Result<(TenantId, UserId, DeviceFilter, usize)> {
     let mut check = Check::default();
     let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
     let user = check.take("user_id", UserId::parse(&request.user_id));
     let size = page_size(&mut check, request.page_size);
+    let pb = request.filter.unwrap_or_default();
+    let (after, before) = (pb.last_seen_after_time, pb.last_seen_before_time);
+    let filter = DeviceFilter {
+        has_active_session: pb.has_active_session,
+        last_seen_after: time(&mut check, "filter.last_seen_after_time", after),
+        last_seen_before: time(&mut check, "filter.last_seen_before_time", before),
+    };
     let (Some(tenant), Some(user)) = (tenant, user) else { return Err(check.failed()) };
     check.done()?;
-    Ok((tenant, user, size))
+    Ok((tenant, user, filter, size))
 }
 
 /// Checks an update of a device.

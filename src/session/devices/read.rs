@@ -1,14 +1,15 @@
 //! GetDevice and ListDevices: what is written of a device, and what its live sessions know better.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Time};
 use crate::error::Result;
 use crate::model::ids::{DeviceKey, TenantId, UserId};
 use crate::model::page::{Page, PageRequest};
-use crate::model::user_device::UserDevice;
+use crate::model::user_device::{DeviceFilter, UserDevice};
 use crate::session::devices::not_found;
 use crate::session::touch::Touches;
 use crate::store::pool::Database;
@@ -46,7 +47,7 @@ impl Read {
         seen.await?.pop().ok_or_else(|| not_found(key))
     }
 
-    /// A page of the user's devices, newest first, as they stand now.
+    /// A page of the user's devices, those seen last first, as they stand now.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -54,14 +55,20 @@ impl Read {
         &self,
         tenant: &TenantId,
         user: &UserId,
-        page: PageRequest,
-    ) -> Result<Page<Seen>> {
+        filter: &DeviceFilter,
+        page: PageRequest<(Time, Uuid)>,
+    ) -> Result<Page<Seen, (Time, Uuid)>> {
         let page = self.db.within(async {
             let mut conn = self.db.acquire().await?;
-            let Page { items, next } = devices::list(&mut conn, tenant, user, page).await?;
+            let Page { items, next } = devices::list(&mut conn, tenant, user, filter, page).await?;
             Ok(Page { items: self.seen(&mut conn, tenant, user, items).await?, next })
         });
-        page.await
+        let mut page = page.await?;
+        // The query did not know of activity that is not written yet, nor which sessions are past a deadline.
+        page.items.retain(|Seen { device, active }| filter.matches(device, *active));
+        page.items
+            .sort_by_key(|Seen { device, .. }| Reverse((device.last_seen.at, device.key.device)));
+        Ok(page)
     }
 
     /// Adds what the live sessions of all these devices of a user tell, read at once.

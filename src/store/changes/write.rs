@@ -21,14 +21,6 @@ use crate::store::rows::revocation::RevocationRow;
 use crate::store::rows::session::SessionRow;
 use crate::store::{devices, policies, requests};
 
-// Columns are named, not `*`: a replica of an older version must leave a newer column its default.
-macro_rules! device_columns {
-    () => {
-        "tenant_id, user_id, device_id, device_type, details, described_at, display_name, \
-         chosen_type, trusted, first_seen_at, first_seen_ip, first_seen_location, last_seen_at, \
-         last_seen_ip, last_seen_location, revoked_at, revision"
-    };
-}
 /// A column that moves forward with another.
 macro_rules! newer {
     ($measure:literal: $($column:literal),+ $(,)?) => {
@@ -38,6 +30,7 @@ macro_rules! newer {
         ),+)
     };
 }
+// Columns are named, not `*`: a replica of an older version must leave a newer column its default.
 macro_rules! request_columns {
     () => {
         "tenant_id, request_id, fingerprint, user_id, subject_id, related_ids, created_at, \

@@ -35,7 +35,7 @@ pub(in crate::store) struct DeviceRow {
     revision: i32,
 }
 
-stored!(DeviceRow as devices::SqlType: "devices" by "device_id");
+stored!(DeviceRow as devices::SqlType: "devices" by "device_id", "listed_at");
 
 impl From<&UserDevice> for DeviceRow {
     fn from(device: &UserDevice) -> DeviceRow {
