@@ -39,7 +39,7 @@ macro_rules! due {
 }
 
 statement! {
-    /// A device is in one of both parts.
+    /// A device is in one of both parts. `LATERAL` with a limit, so that no plan reads all devices of the user.
     named LastSeen {
         tenant: String as Text,
         user: String as Text,
@@ -66,7 +66,10 @@ statement! {
             AND device_id NOT IN (SELECT used_id FROM used) AND ", due!("last_seen_at"), ")
         UNION ALL
         SELECT ", device_columns!(), ", greatest(last_seen_at, used_at)
-        FROM used JOIN devices ON tenant_id = $tenant AND user_id = $user AND device_id = used_id
+        FROM used CROSS JOIN LATERAL (
+            SELECT ", device_columns!(), " FROM devices
+            WHERE tenant_id = $tenant AND user_id = $user AND device_id = used_id LIMIT 1
+        ) its
     ) parts
     WHERE ", due!("listed_at"))
 }
