@@ -85,6 +85,15 @@ pub struct ActivityFilter {
     pub alert: Option<Uuid>,
 }
 
+impl ActivityFilter {
+    /// True if it selects by more than user and time, so that the rest is looked through.
+    pub fn searches(&self) -> bool {
+        let by_id = self.session.or(self.alert).or(self.device).is_some();
+        let by_whom = self.client.is_some() || self.principal.is_some() || self.network.is_some();
+        by_id || by_whom || !self.kinds.is_empty() || self.success.is_some()
+    }
+}
+
 /// The principal of what the service does by itself.
 pub const SYSTEM: &str = "system";
 

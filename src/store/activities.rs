@@ -2,7 +2,10 @@
 
 use diesel::SelectableHelper;
 use diesel::dsl::sql;
-use diesel::prelude::{BoolExpressionMethods, ExpressionMethods, PgNetExpressionMethods, QueryDsl};
+use diesel::pg::Pg;
+use diesel::prelude::{
+    BoolExpressionMethods, ExpressionMethods, OptionalExtension, PgNetExpressionMethods, QueryDsl,
+};
 use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
@@ -65,7 +68,11 @@ pub async fn hold_sessions(
     Ok(sound(held.load::<Found<SessionRow>>(conn).await?).0)
 }
 
-/// A page of a tenant's activities, newest first, without those whose rows make no sense.
+/// The most activities that a page looks at.
+const LOOKED_AT: i64 = 20_000;
+
+/// A page of a tenant's activities, newest first, without those whose rows make no sense. A page of a filter may have
+/// fewer than fit in even if more follow.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -75,15 +82,35 @@ pub async fn list(
     filter: &ActivityFilter,
     page: PageRequest<(Time, Uuid)>,
 ) -> Result<Page<Activity, (Time, Uuid)>> {
+    let mut edge: Option<(Time, Uuid)> = None;
+    if filter.searches() {
+        let last = reach(tenant, filter, page.after).offset(LOOKED_AT - 1).limit(1);
+        edge = last.select((a::occurred_at, a::activity_id)).first(conn).await.optional()?;
+    }
+    let mut query = selected(reach(tenant, filter, page.after), filter)
+        .limit(i64::try_from(page.size + 1).unwrap_or(i64::MAX));
+    if let Some((at, id)) = edge {
+        let earlier = a::occurred_at.gt(at).or(a::activity_id.ge(id));
+        query = query.filter(a::occurred_at.ge(at)).filter(earlier);
+    }
+    let rows = query.select(Found::<ActivityRow>::as_select()).load(conn).await?;
+    let found = found::page(page, rows, Found::position)?;
+    Ok(Page { next: found.next.or(edge), ..found })
+}
+
+/// What an index leads to, newest first: the activities of the tenant or one user, by time.
+fn reach<'a>(
+    tenant: &'a TenantId,
+    filter: &'a ActivityFilter,
+    after: Option<(Time, Uuid)>,
+) -> a::BoxedQuery<'a, Pg> {
     let mut query = a::table
         .filter(a::tenant_id.eq(tenant.as_str()))
-        .select(Found::<ActivityRow>::as_select())
+        // Beyond, a row says nothing that could be read, nor where it stands.
+        .filter(sql::<Bool>("occurred_at < '10000-01-01'"))
         .order((a::occurred_at.desc(), a::activity_id.desc()))
-        .limit(i64::try_from(page.size + 1).unwrap_or(i64::MAX))
         .into_boxed();
-    // Beyond, a row says nothing that could be read, nor where it stands.
-    query = query.filter(sql::<Bool>("occurred_at < '10000-01-01'"));
-    if let Some((at, id)) = page.after {
+    if let Some((at, id)) = after {
         // The first condition is what an index can begin at.
         let later = a::occurred_at.lt(at).or(a::activity_id.lt(id));
         query = query.filter(a::occurred_at.le(at)).filter(later);
@@ -91,6 +118,20 @@ pub async fn list(
     if let Some(user) = &filter.user {
         query = query.filter(a::user_id.eq(user.as_str()));
     }
+    if let Some(after) = filter.after {
+        query = query.filter(a::occurred_at.ge(after));
+    }
+    if let Some(before) = filter.before {
+        query = query.filter(a::occurred_at.lt(before));
+    }
+    query
+}
+
+/// Those of them that the rest of the filter selects.
+fn selected<'a>(
+    mut query: a::BoxedQuery<'a, Pg>,
+    filter: &'a ActivityFilter,
+) -> a::BoxedQuery<'a, Pg> {
     if let Some(session) = filter.session {
         query = query.filter(a::session_id.eq(session));
     }
@@ -116,11 +157,5 @@ pub async fn list(
     if let Some(alert) = filter.alert {
         query = query.filter(a::alert_id.eq(alert));
     }
-    if let Some(after) = filter.after {
-        query = query.filter(a::occurred_at.ge(after));
-    }
-    if let Some(before) = filter.before {
-        query = query.filter(a::occurred_at.lt(before));
-    }
-    found::page(page, query.load(conn).await?, Found::position)
+    query
 }

@@ -113,3 +113,46 @@ async fn a_report_says_whether_it_succeeded() {
         assert_eq!(broken, expected, "{kind:?} {success:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_looks_at_twenty_thousand_activities_and_the_next_goes_on() {
+    let server = start().await;
+    server.create("ada").await;
+    let noise = async |count: u32, seconds: u32| {
+        server
+            .meddle(&format!(
+                "INSERT INTO session_activities
+                SELECT (json_populate_record(a, json_build_object(
+                    'activity_id', gen_random_uuid(), 'principal', 'noise',
+                    'occurred_at', a.occurred_at + {seconds} * interval '1 second'))).*
+                FROM session_activities a, generate_series(1, {count})
+                WHERE a.principal = 'anonymous'"
+            ))
+            .await;
+    };
+    let walk = async || {
+        let filter = pb::ActivityFilter { principal: "anonymous".to_owned(), ..Default::default() };
+        let (mut pages, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let filter = Some(filter.clone());
+            let request = pb::ListActivitiesRequest { filter, page_token, ..Default::default() };
+            let page = server.sessions().list_activities(request).await.expect("a page");
+            let page = page.into_inner();
+            pages.push(page.activities.len());
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return pages;
+            }
+        }
+    };
+    noise(19_998, 1).await;
+    assert_eq!(walk().await, [1], "all was looked at");
+    noise(1, 2).await;
+    assert_eq!(walk().await, [1, 0], "the last one looked at");
+    noise(1, 2).await;
+    assert_eq!(walk().await, [0, 1]);
+    noise(20_000, 3).await;
+    assert_eq!(walk().await, [0, 0, 1]);
+    let all = pb::ActivityFilter { user_id: "ada".to_owned(), ..Default::default() };
+    assert_eq!(list(&server, all).await.len(), 50, "nothing is looked for");
+}
