@@ -7,6 +7,7 @@ mod descriptors;
 mod environment;
 mod keys;
 mod master_key;
+mod operator;
 mod output;
 mod principal;
 mod signals;

@@ -18,6 +18,7 @@ macro_rules! numbered {
 }
 
 pub mod activity;
+pub mod administration;
 pub mod alert;
 pub mod caller;
 pub mod claims;

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::model::caller::Identity;
 use crate::model::caller::principal::{Caller, Principal, Tenants};
 use crate::model::caller::scope::{Scope, Scopes};
-use crate::model::ids::TenantId;
-use crate::store::callers::{self, ALL_TENANTS, Known, StoredPrincipal};
+use crate::model::ids::{ALL_TENANTS, TenantId};
+use crate::store::callers::{self, Known, StoredPrincipal};
 use crate::store::pool::Database;
 
 /// The most principals, and the most live keys of all of them.

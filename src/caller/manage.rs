@@ -9,11 +9,13 @@ use crate::caller::directory::MOST;
 use crate::caller::key;
 use crate::caller::permissions::Role;
 use crate::clock::{Clock, Time};
+use crate::model::caller::operator::Operator;
 use crate::model::caller::principal::check_name;
 use crate::model::caller::scope::Scope;
-use crate::model::ids::TenantId;
-use crate::store::callers::{self, ALL_TENANTS, StoredKey, StoredPrincipal};
+use crate::model::ids::{ALL_TENANTS, TenantId};
+use crate::store::callers::{self, StoredKey, StoredPrincipal};
 use crate::store::changes::Changes;
+use crate::store::changes::administration::Administration;
 use crate::store::listener;
 use crate::store::pool::{Database, Transaction};
 
@@ -29,6 +31,7 @@ const AUDIENCES: usize = 16;
 pub struct Manage {
     db: Database,
     clock: Clock,
+    by: Operator,
 }
 
 /// What a principal may do.
@@ -79,9 +82,9 @@ impl KeyState {
 }
 
 impl Manage {
-    /// Works on `db`, by its time.
-    pub fn new(db: Database, clock: Clock) -> Manage {
-        Manage { db, clock }
+    /// Works on `db`, by its time, in the name of `by`.
+    pub fn new(db: Database, clock: Clock, by: Operator) -> Manage {
+        Manage { db, clock, by }
     }
 
     /// Adds the principal, or replaces what it may do.
@@ -89,9 +92,10 @@ impl Manage {
     /// # Errors
     /// A rule that is broken, in words, or an outage.
     pub async fn set_principal(&self, name: &str, grant: &Grant) -> Result<()> {
-        let (mut tx, now) = self.begin().await?;
-        self.write_principal(&mut tx, name, grant, now).await?;
-        self.finish(tx).await
+        let (mut tx, mut changes) = self.begin().await?;
+        let known = callers::principals(&mut tx).await?;
+        self.grant(&mut changes, &known, name, grant)?;
+        self.finish(tx, changes).await
     }
 
     /// Deletes the principal and its keys.
@@ -99,12 +103,15 @@ impl Manage {
     /// # Errors
     /// There is none, or an outage.
     pub async fn remove_principal(&self, name: &str) -> Result<()> {
-        let (mut tx, _) = self.begin().await?;
-        ensure!(
-            callers::remove_principal(&mut tx, name).await?,
-            "there is no principal {name:?}: sessiond principal list"
-        );
-        self.finish(tx).await
+        let (mut tx, mut changes) = self.begin().await?;
+        let known = callers::principals(&mut tx).await?;
+        let before = known.into_iter().find(|known| known.name == name);
+        let before = before
+            .ok_or_else(|| anyhow!("there is no principal {name:?}: sessiond principal list"))?;
+        let keys = callers::keys(&mut tx).await?.into_iter();
+        let keys = keys.filter(|key| key.principal == name).map(|key| key.key_id).collect();
+        changes.administer(Administration::RemovePrincipal { before, keys }, &self.by);
+        self.finish(tx, changes).await
     }
 
     /// Makes a key that lasts for `life`. With `grant`, a principal that is not there is added.
@@ -117,19 +124,23 @@ impl Manage {
         life: Duration,
         grant: Option<&Grant>,
     ) -> Result<NewKey> {
-        let (mut tx, now) = self.begin().await?;
+        let (mut tx, mut changes) = self.begin().await?;
+        let now = changes.at();
         let known = callers::principals(&mut tx).await?;
-        match (known.iter().any(|known| known.name == principal), grant) {
-            (true, None) => {}
-            (true, Some(_)) => bail!(
+        let tenants = match (known.iter().find(|known| known.name == principal), grant) {
+            (Some(known), None) => known.tenants.clone(),
+            (Some(_), Some(_)) => bail!(
                 "the principal {principal:?} exists already; sessiond principal set changes it"
             ),
-            (false, Some(grant)) => self.write_principal(&mut tx, principal, grant, now).await?,
-            (false, None) => bail!(
+            (None, Some(grant)) => {
+                self.grant(&mut changes, &known, principal, grant)?;
+                grant.tenants.clone()
+            }
+            (None, None) => bail!(
                 "there is no principal {principal:?}: sessiond principal set, or say here what it \
                  may do (--role, --tenant)"
             ),
-        }
+        };
         callers::prune_keys(&mut tx, now - LISTED_FOR).await?;
         let mut live = callers::keys(&mut tx).await?;
         live.retain(|key| KeyState::of(key, now) == KeyState::Live);
@@ -155,9 +166,10 @@ impl Manage {
             expires_at: now + life,
             revoked_at: None,
         };
-        callers::add_key(&mut tx, &stored).await?;
-        self.finish(tx).await?;
-        Ok(NewKey { id: stored.key_id, text, expires_at: stored.expires_at })
+        let new = NewKey { id: stored.key_id.clone(), text, expires_at: stored.expires_at };
+        changes.administer(Administration::CreateApiKey { key: stored, tenants }, &self.by);
+        self.finish(tx, changes).await?;
+        Ok(new)
     }
 
     /// Revokes a key; one that was revoked before is fine. Whose it is.
@@ -165,13 +177,19 @@ impl Manage {
     /// # Errors
     /// There is none, or an outage.
     pub async fn revoke_key(&self, id: &str) -> Result<String> {
-        let (mut tx, now) = self.begin().await?;
+        let (mut tx, mut changes) = self.begin().await?;
         let keys = callers::keys(&mut tx).await?;
         let key = keys.into_iter().find(|key| key.key_id == id);
         let key = key.ok_or_else(|| anyhow!("there is no key {id:?}: sessiond api-key list"))?;
-        callers::revoke_key(&mut tx, id, now).await?;
-        self.finish(tx).await?;
-        Ok(key.principal)
+        let principal = key.principal.clone();
+        if key.revoked_at.is_none() {
+            let known = callers::principals(&mut tx).await?.into_iter();
+            let mut owner = known.filter(|known| known.name == principal);
+            let tenants = owner.next().map(|owner| owner.tenants).unwrap_or_default();
+            changes.administer(Administration::RevokeApiKey { key, tenants }, &self.by);
+        }
+        self.finish(tx, changes).await?;
+        Ok(principal)
     }
 
     /// All principals, by name.
@@ -197,16 +215,14 @@ impl Manage {
     }
 
     /// One at a time: what is counted stands still until the commit.
-    async fn begin(&self) -> Result<(Transaction, Time)> {
+    async fn begin(&self) -> Result<(Transaction, Changes)> {
         let mut tx = self.db.begin().await?;
         callers::lock(&mut tx).await?;
-        Ok((tx, self.clock.now()))
+        Ok((tx, Changes::new(&self.clock)))
     }
 
-    /// Commits, and has all replicas read anew.
-    async fn finish(&self, mut tx: Transaction) -> Result<()> {
-        let mut changes = Changes::new(&self.clock);
-        changes.change_callers();
+    /// Writes and commits.
+    async fn finish(&self, mut tx: Transaction, changes: Changes) -> Result<()> {
         changes.write(&mut tx).await?;
         tx.commit().await.context("it is not known whether this was done: list, and try again")?;
         if let Err(error) = listener::tell(&self.db).await {
@@ -215,31 +231,31 @@ impl Manage {
         Ok(())
     }
 
-    async fn write_principal(
+    fn grant(
         &self,
-        tx: &mut Transaction,
+        changes: &mut Changes,
+        known: &[StoredPrincipal],
         name: &str,
         grant: &Grant,
-        now: Time,
     ) -> Result<()> {
         check_name(name).map_err(|rule| anyhow!("the name of a principal {rule}"))?;
         check(grant)?;
-        let known = callers::principals(tx).await?;
-        let is_new = !known.iter().any(|known| known.name == name);
+        let before = known.iter().find(|known| known.name == name).cloned();
         ensure!(
-            !is_new || known.len() < MOST,
+            before.is_some() || known.len() < MOST,
             "there are {MOST} principals, the most there may be"
         );
-        let stored = StoredPrincipal {
+        let after = StoredPrincipal {
             name: name.to_owned(),
             roles: grant.roles.iter().map(|role| role.name().to_owned()).collect(),
             scopes: grant.scopes.iter().map(|scope| scope.name().to_owned()).collect(),
             tenants: grant.tenants.clone(),
             audiences: grant.audiences.clone(),
-            created_at: now,
-            updated_at: now,
+            created_at: changes.at(),
+            updated_at: changes.at(),
         };
-        Ok(callers::set_principal(tx, &stored).await?)
+        changes.administer(Administration::SetPrincipal { before, after }, &self.by);
+        Ok(())
     }
 }
 

@@ -7,8 +7,8 @@ use anyhow::Context;
 use clap::Subcommand;
 
 use super::database::Opened;
-use super::output;
 use super::principal::GrantArgs;
+use super::{operator, output};
 use crate::caller::manage::Manage;
 use crate::config::{Config, within};
 use crate::model::policy::ranges::Range;
@@ -44,7 +44,8 @@ pub enum Command {
 /// A sentence that says what to do.
 pub async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
     let opened = Opened::open(config).await?;
-    let manage = Manage::new(opened.db.clone(), opened.clock.clone());
+    let by = operator::of(config)?;
+    let manage = Manage::new(opened.db.clone(), opened.clock.clone(), by.clone());
     match command {
         Command::Create { principal, expires_in, grant } => {
             let grant = (!grant.is_empty()).then(|| grant.grant());
@@ -52,7 +53,7 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
             tracing::info!(
                 target: "audit",
                 principal = %principal.escape_debug(), key = key.id, expires_at = %key.expires_at,
-                ?grant, "API key created"
+                ?grant, %by, "API key created"
             );
             output::hand_over(format_args!("{}\n", key.text)).with_context(|| {
                 format!("the key {0} is lost: sessiond api-key revoke {0}", key.id)
@@ -62,7 +63,7 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
         Command::Revoke { id } => {
             let principal = manage.revoke_key(&id).await?;
             tracing::info!(
-                target: "audit", principal = %principal.escape_debug(), key = id, "API key revoked"
+                target: "audit", principal = %principal.escape_debug(), key = id, %by, "API key revoked"
             );
             output::print(format_args!("{id} of {principal} is revoked.\n"))?;
         }

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use chrono::SubsecRound;
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{data_dir, database, master_key, output};
+use super::{data_dir, database, master_key, operator, output};
 use crate::clock::{Clock, Time};
 use crate::config::{AlgorithmFlag, Config};
 use crate::server::{refuse, synchronise};
@@ -127,8 +127,8 @@ async fn act(act: Act, db: &Database, config: &Config) -> anyhow::Result<()> {
         return output::print(table(&key_work::list(db, clock.now()).await?));
     }
     let master = master_key::load(config, &data_dir(config))?;
-    let by = format!("operator (uid {})", rustix::process::geteuid().as_raw());
-    let work = KeyWork::new(db.clone(), master, clock, config.key_publish_ahead, &by);
+    let by = operator::of(config)?;
+    let work = KeyWork::new(db.clone(), master, clock, config.key_publish_ahead, by);
     let said = match act {
         Act::Generate { purpose, algorithm, sign_after } => {
             let after = sign_after.unwrap_or(config.key_publish_ahead);

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use clap::{Args, Subcommand};
 
 use super::database::Opened;
-use super::output;
+use super::{operator, output};
 use crate::caller::manage::{Grant, Manage};
 use crate::caller::permissions::Role;
 use crate::config::Config;
@@ -78,18 +78,19 @@ fn scope(name: &str) -> Result<Scope, String> {
 /// A sentence that says what to do.
 pub async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
     let opened = Opened::open(config).await?;
-    let manage = Manage::new(opened.db.clone(), opened.clock.clone());
+    let by = operator::of(config)?;
+    let manage = Manage::new(opened.db.clone(), opened.clock.clone(), by.clone());
     match command {
         Command::Set { name, grant } => {
             let grant = grant.grant();
             manage.set_principal(&name, &grant).await?;
-            tracing::info!(target: "audit", principal = %name.escape_debug(), ?grant, "principal set");
+            tracing::info!(target: "audit", principal = %name.escape_debug(), ?grant, %by, "principal set");
             output::print(format_args!("{name} is set.\n"))?;
         }
         Command::List => list(&manage).await?,
         Command::Remove { name } => {
             manage.remove_principal(&name).await?;
-            tracing::info!(target: "audit", principal = %name.escape_debug(), "principal removed");
+            tracing::info!(target: "audit", principal = %name.escape_debug(), %by, "principal removed");
             output::print(format_args!("{name} is removed, with its keys.\n"))?;
         }
     }

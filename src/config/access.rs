@@ -2,6 +2,8 @@
 
 use clap::{Args, ValueEnum};
 
+use crate::model::caller::operator::Operator;
+
 /// What is asked of callers, and granted to them.
 #[derive(Args, Debug, Clone)]
 pub struct Access {
@@ -22,6 +24,11 @@ pub struct Access {
     #[arg(long, env = "SESSIOND_REFRESH_LIMIT", global = true, default_value_t = 100)]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=100_000), value_name = "NUMBER")]
     pub refresh_limit: u32,
+
+    /// Who runs a command, for the audit trail: 1 to 128 characters [default: the name of the system's user]
+    #[arg(long, env = "SESSIOND_OPERATOR", global = true, value_parser = Operator::named)]
+    #[arg(value_name = "NAME")]
+    pub operator: Option<Operator>,
 }
 
 /// `--callers`

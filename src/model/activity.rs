@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use uuid::Uuid;
 
 use crate::clock::Time;
+use crate::model::administration::AdministrativeChange;
 use crate::model::alert::Alert;
 use crate::model::device::{DeviceType, Location};
 use crate::model::ids::{ClientId, DeviceKey, SessionKey, TenantId, UserId};
@@ -33,7 +34,7 @@ pub struct Activity {
     pub end_reason: Option<EndReason>,
     /// The refresh generation after the change, from 1; for sessions only.
     pub generation: Option<u32>,
-    /// Who did it: a calling principal, or [`SYSTEM`].
+    /// Who did it: a calling principal, an operator as [`crate::model::caller::operator`] writes them, or [`SYSTEM`].
     pub principal: String,
     /// Of the session's client, after the change.
     pub ip: Option<IpAddr>,
@@ -45,6 +46,8 @@ pub struct Activity {
     pub location: Option<Location>,
     /// What was reported; `None` for what the service did itself.
     pub report: Option<Report>,
+    /// What an administrative change was.
+    pub change: Option<AdministrativeChange>,
 }
 
 /// What a gateway or a login service says of an event.
@@ -98,7 +101,7 @@ impl ActivityFilter {
 pub const SYSTEM: &str = "system";
 
 numbered! {
-    /// What happened. Up to 19 changes of state, then what others report, then what the service notices.
+    /// What happened; [`ActivityKind::origin`] says how it came to be known.
     ActivityKind {
         Created = 1, Refreshed = 2, Terminated = 3, Expired = 4, AlertAcknowledged = 5,
         AlertResolved = 6, Reauthenticated = 7, SessionUpdated = 8, DeviceUpdated = 9,
@@ -107,13 +110,67 @@ numbered! {
         AlertNoted = 17,
         ApiRequest = 20, LoginSucceeded = 21, LoginFailed = 22, StepUp = 23, TokenRefused = 24,
         Custom = 25, ContextChanged = 26, LimitConflict = 27,
+        PrincipalSet = 30, PrincipalRemoved = 31, ApiKeyCreated = 32, ApiKeyRevoked = 33,
+        SigningKeyPublished = 34, SigningKeyRescheduled = 35, SigningKeyRemoved = 36,
+        SigningKeyForgotten = 37,
     }
 }
 
+/// How an activity came to be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It changed a session, a device, an alert, a policy or a user.
+    Change,
+    /// Callers report it; the service may observe it as well.
+    Report,
+    /// The service observes it.
+    Observation,
+    /// It changed who may call, or what signs.
+    Administration,
+}
+
 impl ActivityKind {
-    /// True for a change of state.
+    /// True for a change of a session, a device, an alert, a policy or a user.
     pub fn is_change(self) -> bool {
-        (self as i16) < 20
+        self.origin() == Origin::Change
+    }
+
+    /// How an activity of this kind came to be known.
+    pub fn origin(self) -> Origin {
+        match self {
+            ActivityKind::Created
+            | ActivityKind::Refreshed
+            | ActivityKind::Terminated
+            | ActivityKind::Expired
+            | ActivityKind::AlertAcknowledged
+            | ActivityKind::AlertResolved
+            | ActivityKind::Reauthenticated
+            | ActivityKind::SessionUpdated
+            | ActivityKind::DeviceUpdated
+            | ActivityKind::DeviceRevoked
+            | ActivityKind::PolicyUpdated
+            | ActivityKind::UserErased
+            | ActivityKind::AlertRaised
+            | ActivityKind::AlertReopened
+            | ActivityKind::StepUpRequired
+            | ActivityKind::DeviceForgotten
+            | ActivityKind::AlertNoted => Origin::Change,
+            ActivityKind::ApiRequest
+            | ActivityKind::LoginSucceeded
+            | ActivityKind::LoginFailed
+            | ActivityKind::StepUp
+            | ActivityKind::TokenRefused
+            | ActivityKind::Custom => Origin::Report,
+            ActivityKind::ContextChanged | ActivityKind::LimitConflict => Origin::Observation,
+            ActivityKind::PrincipalSet
+            | ActivityKind::PrincipalRemoved
+            | ActivityKind::ApiKeyCreated
+            | ActivityKind::ApiKeyRevoked
+            | ActivityKind::SigningKeyPublished
+            | ActivityKind::SigningKeyRescheduled
+            | ActivityKind::SigningKeyRemoved
+            | ActivityKind::SigningKeyForgotten => Origin::Administration,
+        }
     }
 }
 
@@ -152,6 +209,7 @@ impl Activity {
             device_type: None,
             location: None,
             report: None,
+            change: None,
         }
     }
 

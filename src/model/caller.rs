@@ -1,5 +1,6 @@
 //! Who calls.
 
+pub mod operator;
 pub mod principal;
 pub mod scope;
 

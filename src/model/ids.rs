@@ -7,6 +7,9 @@ use uuid::Uuid;
 /// The tenant of a caller that names none.
 pub const DEFAULT_TENANT: &str = "default";
 
+/// Stands for every tenant; no tenant has this name.
+pub const ALL_TENANTS: &str = "*";
+
 /// A tenant: 1 to 64 characters of `[A-Za-z0-9._-]`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TenantId(String);
@@ -53,6 +56,13 @@ impl TenantId {
         } else {
             Err("must be 1 to 64 characters of A-Z a-z 0-9 . _ -".to_owned())
         }
+    }
+}
+
+impl TenantId {
+    /// Parses a tenant id, or [`ALL_TENANTS`]: under it the audit trail has what concerns every tenant.
+    pub fn parse_or_all(text: &str) -> Result<TenantId, String> {
+        if text == ALL_TENANTS { Ok(TenantId(text.to_owned())) } else { TenantId::parse(text) }
     }
 }
 
@@ -122,6 +132,8 @@ mod tests {
         assert!(TenantId::parse(&"a".repeat(64)).is_ok());
         assert!(TenantId::parse(&"a".repeat(65)).is_err());
         assert!(TenantId::parse("a b").is_err());
+        assert!(TenantId::parse("*").is_err() && TenantId::parse_or_all("**").is_err());
+        assert_eq!(TenantId::parse_or_all("*").unwrap().as_str(), "*");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::grpc::device::Devices;
 use crate::grpc::session::SessionApi;
 use crate::grpc::watch::Streams;
 use crate::metrics::Metrics;
-use crate::model::activity::SYSTEM;
+use crate::model::caller::operator::Operator;
 use crate::server::settings::Settings;
 use crate::server::{jobs, sampled};
 use crate::session::{
@@ -99,7 +99,8 @@ impl Wired {
         sampled::register(metrics, db, clock, &touches, settings.dangerously_insecure);
         let (seen, changes) = (Seen::default(), Changes::default());
         let (master, ahead) = (&settings.master_key, settings.key_publish_ahead);
-        let key_work = KeyWork::new(db.clone(), master.clone(), clock.clone(), ahead, SYSTEM);
+        let by = Operator::service();
+        let key_work = KeyWork::new(db.clone(), master.clone(), clock.clone(), ahead, by);
         key_work.begin(settings.key_algorithm).await?;
         let keys = Keys::open(db, master, seen.clone(), bound, &changes).await?;
         let issuer = Issuer::new(&settings.issuer, keys.clone(), for_tokens);

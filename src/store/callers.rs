@@ -11,9 +11,6 @@ use crate::error::Result;
 use crate::store::Connection;
 use crate::store::schema::{api_keys, principals};
 
-/// Stands for every tenant.
-pub const ALL_TENANTS: &str = "*";
-
 /// A principal as stored. Names may be of another release.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = principals, check_for_backend(diesel::pg::Pg))]
@@ -127,7 +124,10 @@ pub async fn keys(conn: &mut Connection) -> Result<Vec<StoredKey>> {
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn set_principal(conn: &mut Connection, principal: &StoredPrincipal) -> Result<()> {
+pub(super) async fn set_principal(
+    conn: &mut Connection,
+    principal: &StoredPrincipal,
+) -> Result<()> {
     diesel::insert_into(principals::table)
         .values(principal)
         .on_conflict(principals::name)
@@ -138,20 +138,20 @@ pub async fn set_principal(conn: &mut Connection, principal: &StoredPrincipal) -
     Ok(())
 }
 
-/// Deletes a principal with its keys; whether it was there.
+/// Deletes a principal with its keys.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn remove_principal(conn: &mut Connection, name: &str) -> Result<bool> {
-    let gone = diesel::delete(principals::table.find(name)).execute(conn).await?;
-    Ok(gone > 0)
+pub(super) async fn remove_principal(conn: &mut Connection, name: &str) -> Result<()> {
+    diesel::delete(principals::table.find(name)).execute(conn).await?;
+    Ok(())
 }
 
 /// Adds a key.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn add_key(conn: &mut Connection, key: &StoredKey) -> Result<()> {
+pub(super) async fn add_key(conn: &mut Connection, key: &StoredKey) -> Result<()> {
     diesel::insert_into(api_keys::table).values(key).execute(conn).await?;
     Ok(())
 }
@@ -160,7 +160,7 @@ pub async fn add_key(conn: &mut Connection, key: &StoredKey) -> Result<()> {
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn revoke_key(conn: &mut Connection, id: &str, now: Time) -> Result<()> {
+pub(super) async fn revoke_key(conn: &mut Connection, id: &str, now: Time) -> Result<()> {
     diesel::update(api_keys::table.find(id))
         .filter(api_keys::revoked_at.is_null())
         .set(api_keys::revoked_at.eq(now))

@@ -3,6 +3,8 @@
 //! Each method yields the rows, the activity and the revocation of its change together, so none of them can be left
 //! out. [`Changes::write`] writes all of them in one statement.
 
+pub mod administration;
+
 mod alerts;
 mod devices;
 mod sessions;
@@ -22,6 +24,8 @@ use crate::model::user_device::UserDevice;
 
 use uuid::Uuid;
 
+use administration::Administration;
+
 pub(super) use write::array;
 
 /// What a transaction changes, decided at one moment.
@@ -38,6 +42,7 @@ pub struct Changes {
     progress: Option<Progress>,
     policies: Vec<Level>,
     revocations: Vec<Revocation>,
+    administered: Vec<Administration>,
 }
 
 /// A session as the transaction leaves it.
@@ -72,6 +77,7 @@ impl Changes {
             progress: None,
             policies: Vec::new(),
             revocations: Vec::new(),
+            administered: Vec::new(),
         }
     }
 
@@ -97,6 +103,7 @@ impl Changes {
             && self.progress.is_none()
             && self.policies.is_empty()
             && self.revocations.is_empty()
+            && self.administered.is_empty()
     }
 
     /// Stores a level of policy, new or locked before. [`Changes::shorten_session`] holds its sessions to it.
@@ -133,21 +140,6 @@ impl Changes {
     /// Withdraws all tokens of a tenant that were issued by then. The ends of its sessions follow.
     pub fn withdraw_tenant(&mut self, tenant: &TenantId, issued_until: Time) {
         self.revoke(Revocation::new(tenant.clone(), Subject::Tenant, issued_until));
-    }
-
-    /// Invalidates what replicas cache of the keys, of which the transaction added, changed or deleted this one.
-    pub fn change_key(&mut self, kid: &str) {
-        self.revoke(Revocation::of_key_set(kid, self.at));
-    }
-
-    /// The same for a key that was removed before its time: what it signed is withdrawn.
-    pub fn remove_key(&mut self, kid: &str) {
-        self.revoke(Revocation::of_key(kid, self.at));
-    }
-
-    /// Invalidates what replicas cache of principals and API keys, which the transaction changed.
-    pub fn change_callers(&mut self) {
-        self.revoke(Revocation::of_callers(self.at));
     }
 
     /// Takes a request id, which must not be taken yet.

@@ -100,7 +100,7 @@ pub async fn lock(tx: &mut Transaction) -> Result<Vec<StoredKey>> {
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn add(tx: &mut Transaction, key: &StoredKey) -> Result<()> {
+pub(super) async fn add(tx: &mut Transaction, key: &StoredKey) -> Result<()> {
     insert_into(signing_keys::table).values(key).execute(&mut **tx).await?;
     Ok(())
 }
@@ -109,7 +109,7 @@ pub async fn add(tx: &mut Transaction, key: &StoredKey) -> Result<()> {
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn put(tx: &mut Transaction, key: &StoredKey) -> Result<()> {
+pub(super) async fn put(tx: &mut Transaction, key: &StoredKey) -> Result<()> {
     update(signing_keys::table.find(&key.kid))
         .set((
             signing_keys::signs_from.eq(key.signs_from),
@@ -126,7 +126,7 @@ pub async fn put(tx: &mut Transaction, key: &StoredKey) -> Result<()> {
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn forget(tx: &mut Transaction, kid: &str) -> Result<()> {
+pub(super) async fn forget(tx: &mut Transaction, kid: &str) -> Result<()> {
     delete(signing_keys::table.find(kid)).execute(&mut **tx).await?;
     Ok(())
 }

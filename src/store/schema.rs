@@ -66,6 +66,7 @@ diesel::table! {
         error_code -> Nullable<Text>,
         latency -> Nullable<Interval>,
         metadata -> Nullable<Jsonb>,
+        change -> Nullable<Jsonb>,
     }
 }
 

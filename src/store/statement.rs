@@ -122,7 +122,8 @@ macro_rules! activity_columns {
             "tenant_id, user_id, occurred_at, activity_id, session_id, device_id, ",
             $alert,
             ", kind, end_reason, generation, principal, ip_address, user_agent, client_id, \
-             device_type, location, name, endpoint, method, success, error_code, latency, metadata"
+             device_type, location, name, endpoint, method, success, error_code, latency, metadata, \
+             change"
         )
     };
 }

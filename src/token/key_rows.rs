@@ -2,7 +2,10 @@
 
 use crate::clock::{Clock, Time};
 use crate::error::Result;
+use crate::model::activity::ActivityKind;
+use crate::model::caller::operator::Operator;
 use crate::store::changes::Changes;
+use crate::store::changes::administration::Administration;
 use crate::store::keys::{self, StoredKey};
 use crate::store::pool::{Database, Transaction};
 use crate::token::key_life::{Life, Purpose};
@@ -59,36 +62,29 @@ impl Rows {
     }
 
     /// Writes what differs, has every replica read the table again, and logs what was done by whom.
-    pub async fn write(mut self, clock: &Clock, by: &str) -> Result<()> {
+    pub async fn write(mut self, clock: &Clock, by: &Operator) -> Result<()> {
         let (mut changes, mut done) = (Changes::new(clock), Vec::new());
+        let find = |keys: &[StoredKey], kid: &str| keys.iter().find(|key| key.kid == kid).cloned();
         for key in &self.keys {
-            let old = self.before.iter().find(|old| old.kid == key.kid);
-            match old {
-                None => keys::add(&mut self.tx, key).await?,
-                Some(old) if old == key => continue,
-                Some(_) => keys::put(&mut self.tx, key).await?,
-            }
-            let removed = old.is_some_and(|old| old.removed_at != key.removed_at);
-            match removed {
-                true => changes.remove_key(&key.kid),
-                false => changes.change_key(&key.kid),
-            }
-            done.push(match old {
-                None => ("key published", key),
-                Some(_) if removed => ("key removed: what it made is refused", key),
-                Some(_) => ("key rescheduled", key),
-            });
+            let change = match find(&self.before, &key.kid) {
+                None => Administration::PublishKey(key.clone()),
+                Some(before) if before == *key => continue,
+                Some(before) => Administration::UpdateKey { before, after: key.clone() },
+            };
+            done.push((key, change.kind()));
+            changes.administer(change, by);
         }
         for old in &self.before {
-            if !self.keys.iter().any(|key| key.kid == old.kid) {
-                keys::forget(&mut self.tx, &old.kid).await?;
-                done.push(("key forgotten: nothing of it can live", old));
+            if find(&self.keys, &old.kid).is_none() {
+                let change = Administration::ForgetKey(old.clone());
+                done.push((old, change.kind()));
+                changes.administer(change, by);
             }
         }
         changes.write(&mut self.tx).await?;
         self.tx.commit().await?;
-        for (what, key) in done {
-            log(what, key, by);
+        for (key, kind) in done {
+            log(kind, key, by);
         }
         Ok(())
     }
@@ -99,10 +95,16 @@ impl Rows {
     }
 }
 
-fn log(what: &'static str, key: &StoredKey, by: &str) {
+fn log(kind: ActivityKind, key: &StoredKey, by: &Operator) {
+    let what = match kind {
+        ActivityKind::SigningKeyPublished => "key published",
+        ActivityKind::SigningKeyRemoved => "key removed: what it made is refused",
+        ActivityKind::SigningKeyForgotten => "key forgotten: nothing of it can live",
+        _ => "key rescheduled",
+    };
     let StoredKey { kid, algorithm, purpose, signs_from, retires_at, .. } = key;
     let purpose = Purpose::of(*purpose).map(Purpose::name);
     let time = |at: &Option<Time>| at.map(|at| at.to_rfc3339());
     let (signs_from, retires_at) = (time(signs_from), time(retires_at));
-    tracing::info!(kid, purpose, algorithm, signs_from, retires_at, by, "{what}");
+    tracing::info!(kid, purpose, algorithm, signs_from, retires_at, %by, "{what}");
 }

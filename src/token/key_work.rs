@@ -9,6 +9,7 @@ use chrono::Duration as Length;
 
 use crate::clock::{Clock, Time};
 use crate::error::Result;
+use crate::model::caller::operator::Operator;
 use crate::store::keys::StoredKey;
 use crate::store::pool::Database;
 use crate::token::jwk::SigningAlgorithm;
@@ -30,7 +31,7 @@ pub struct KeyWork {
     master: MasterKey,
     clock: Clock,
     ahead: Length,
-    by: String,
+    by: Operator,
 }
 
 /// A key as operators see it: no secret.
@@ -53,16 +54,16 @@ impl Shown {
 }
 
 impl KeyWork {
-    /// Work on `db` by whoever is `by`, for the log. Successors are published for `ahead` before they sign.
+    /// Work on `db` in the name of `by`. Successors are published for `ahead` before they sign.
     pub fn new(
         db: Database,
         master: MasterKey,
         clock: Clock,
         ahead: Duration,
-        by: &str,
+        by: Operator,
     ) -> KeyWork {
         let ahead = Length::from_std(ahead).unwrap_or(Length::days(30));
-        KeyWork { db, master, clock, ahead, by: by.to_owned() }
+        KeyWork { db, master, clock, ahead, by }
     }
 
     /// Makes the first keys, that of access tokens with this algorithm. They sign at once. Does nothing if there are keys.

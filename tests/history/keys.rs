@@ -5,6 +5,7 @@ use std::time::Duration;
 use sessiond::caller::manage::{Grant, Manage};
 use sessiond::caller::permissions::{METHODS, Need, Role};
 use sessiond::clock::Clock;
+use sessiond::model::caller::operator::Operator;
 use sessiond::store::pool::Database;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::service::Interceptor;
@@ -49,7 +50,11 @@ pub struct Keys(Vec<(Role, Key)>);
 impl Keys {
     /// Makes them. They count on every replica within the bound.
     pub async fn make(database_url: &str) -> anyhow::Result<Keys> {
-        let manage = Manage::new(Database::new(database_url, 1)?, Clock::system());
+        let manage = Manage::new(
+            Database::new(database_url, 1)?,
+            Clock::system(),
+            Operator::named("history").map_err(anyhow::Error::msg)?,
+        );
         let mut keys = Vec::new();
         for role in Role::ALL.iter().filter(|role| **role != Role::Admin) {
             let tenants = vec!["*".to_owned()];

@@ -7,6 +7,7 @@ mod foreign;
 mod keys;
 mod least_knowledge;
 mod narrower;
+mod operators;
 mod rate;
 mod streams;
 mod tenants;

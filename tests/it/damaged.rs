@@ -192,7 +192,7 @@ async fn other_activities_and_alerts_and_devices_are_listed() {
         server
             .meddle(&format!(
                 "UPDATE session_activities SET {set} WHERE activity_id =
-                (SELECT activity_id FROM session_activities WHERE occurred_at < '9999-01-01'
+                (SELECT activity_id FROM session_activities WHERE occurred_at < '9999-01-01' AND tenant_id = 'default'
                     AND location IS NULL AND metadata IS DISTINCT FROM '1e400' AND latency IS NULL
                 ORDER BY occurred_at LIMIT 1)"
             ))

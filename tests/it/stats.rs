@@ -231,7 +231,8 @@ async fn whoever_is_not_known_has_zeros_and_while_nobody_counts_the_answer_says_
     assert_eq!((answer.active_count, answer.total), (0, Some(pb::SessionStats::default())));
     assert_eq!((answer.buckets.len(), answer.as_of_time), (25, stamp(server.clock.now())));
     let read = server.clock.now().to_rfc3339();
-    server.meddle(&format!("UPDATE feed_consumers SET updated_at = '{read}'")).await;
+    let here = "read_to = pg_current_snapshot()::text";
+    server.meddle(&format!("UPDATE feed_consumers SET updated_at = '{read}', {here}")).await;
     server.advance(Duration::minutes(1));
     let created = server.clock.now();
     server.create("ada").await;

@@ -12,6 +12,7 @@ use crate::grpc::convert::session::network;
 use crate::grpc::convert::time::{duration_to_pb, time, to_pb};
 use crate::grpc::pb;
 use crate::model::activity::{Activity, ActivityFilter, ActivityKind, Report};
+use crate::model::administration::AdministrativeChange;
 use crate::model::ids::{ClientId, TenantId, UserId};
 
 pub use report::{reports, to_pb_recorded};
@@ -25,7 +26,7 @@ const MOST_KINDS: usize = 32;
 /// [`crate::error::Error::Invalid`].
 pub fn filter(request: &pb::ListActivitiesRequest) -> Result<(TenantId, ActivityFilter, usize)> {
     let mut check = Check::default();
-    let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
+    let tenant = check.take("tenant_id", TenantId::parse_or_all(&request.tenant_id));
     let size = page_size(&mut check, request.page_size);
     let pb = request.filter.clone().unwrap_or_default();
     let user = Some(pb.user_id).filter(|text| !text.is_empty());
@@ -84,6 +85,7 @@ pub fn to_pb_activity(activity: Activity) -> pb::Activity {
         end_reason: activity.end_reason.map_or(0, |reason| i32::from(reason as i16)),
         refresh_generation: activity.generation.unwrap_or_default(),
         report: activity.report.map(to_pb_report),
+        change: activity.change.map(to_pb_change),
     }
 }
 
@@ -96,5 +98,15 @@ fn to_pb_report(report: Report) -> pb::ActivityReport {
         error_code: report.error_code.unwrap_or_default(),
         latency: report.latency.map(duration_to_pb),
         metadata: report.metadata,
+    }
+}
+
+fn to_pb_change(change: AdministrativeChange) -> pb::AdministrativeChange {
+    let AdministrativeChange { principal, key, before, after } = change;
+    pb::AdministrativeChange {
+        principal: principal.unwrap_or_default(),
+        key_id: key.unwrap_or_default(),
+        before,
+        after,
     }
 }

@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::time::duration;
-use crate::model::ids::TenantId;
+use crate::model::ids::{ALL_TENANTS, TenantId};
 use crate::token::cursor::MAX_LEN;
 
-/// No tenant has this name.
-const ALL_TENANTS: &str = "*";
 /// In seconds.
 const HEARTBEATS: std::ops::RangeInclusive<i64> = 1..=60;
 

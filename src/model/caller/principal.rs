@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use crate::error::{Error, Reason, Result};
 use crate::model::activity::SYSTEM;
+use crate::model::caller::operator;
 use crate::model::caller::scope::{Scope, Scopes};
 use crate::model::ids::{DEFAULT_TENANT, TenantId};
 
@@ -154,7 +155,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
     if !(1..=256).contains(&name.len()) || !name.bytes().all(plain) {
         return Err("must be 1 to 256 visible ASCII characters except \" and \\".to_owned());
     }
-    if [ANONYMOUS, SYSTEM].contains(&name) {
+    if [ANONYMOUS, SYSTEM].contains(&name) || name.starts_with(operator::PREFIX) {
         return Err(format!("must not be {name}, which stands for somebody else"));
     }
     Ok(())

@@ -150,6 +150,9 @@ impl Changes {
         for key in &self.forgotten {
             devices::delete(tx, key).await?;
         }
+        for change in &self.administered {
+            change.apply(tx, self.at).await?;
+        }
         let (new, locked): (Vec<_>, Vec<_>) =
             self.sessions.values().partition(|change| change.is_new);
         let write = Write {

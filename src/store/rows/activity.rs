@@ -45,6 +45,8 @@ pub(in crate::store) struct ActivityRow {
     #[serde(serialize_with = "interval")]
     latency: Option<Duration>,
     metadata: Option<Value>,
+    /// NULL unless it was administrative.
+    change: Option<Value>,
 }
 
 stored!(ActivityRow as session_activities::SqlType: "session_activities" by "activity_id", "occurred_at");
@@ -78,6 +80,7 @@ impl From<&Activity> for ActivityRow {
             error_code,
             latency,
             metadata: (!metadata.is_empty()).then(|| json(&metadata)),
+            change: activity.change.as_ref().map(json),
         }
     }
 }
@@ -114,7 +117,7 @@ impl TryFrom<ActivityRow> for Activity {
             .map(|n| DeviceType::from_number(n.into()).ok_or_else(bad("device_type")));
         Ok(Activity {
             id,
-            tenant: TenantId::parse(&row.tenant_id).map_err(|_| bad("tenant_id")())?,
+            tenant: TenantId::parse_or_all(&row.tenant_id).map_err(|_| bad("tenant_id")())?,
             user: user_or_none(&row.user_id).ok_or_else(bad("user_id"))?,
             occurred_at: row.occurred_at,
             session: row.session_id,
@@ -142,6 +145,11 @@ impl TryFrom<ActivityRow> for Activity {
                 .transpose()
                 .map_err(|_| bad("location")())?,
             report: report.transpose()?,
+            change: row
+                .change
+                .map(serde_json::from_value)
+                .transpose()
+                .map_err(|_| bad("change")())?,
         })
     }
 }

@@ -7,6 +7,7 @@ use sessiond::caller::permissions::Role;
 use sessiond::clock::Clock;
 use sessiond::grpc::pb;
 use sessiond::grpc::pb::session_service_client::SessionServiceClient;
+use sessiond::model::caller::operator::Operator;
 use sessiond::store::pool::Database;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
@@ -38,7 +39,8 @@ async fn administrative_calls_are_logged_with_who_called_and_others_are_not() {
     let as_ = |key: &str| -> SessionServiceClient<As> {
         SessionServiceClient::with_interceptor(channel.clone(), Credentials::of(Some(key)))
     };
-    let manage = Manage::new(Database::new(&db.url, 2).expect("a URL"), Clock::system());
+    let by = Operator::named("a test").expect("a name");
+    let manage = Manage::new(Database::new(&db.url, 2).expect("a URL"), Clock::system(), by);
     let support = grant(Role::Support, &["*"]);
     let support = manage.create_key("support", DAY, Some(&support)).await.expect("a key").text;
     let login = grant(Role::Login, &["default"]);

@@ -8,6 +8,7 @@ use sessiond::caller::manage::{Grant, Manage, NewKey};
 use sessiond::caller::permissions::Role;
 use sessiond::grpc::pb::alert_service_client::AlertServiceClient;
 use sessiond::grpc::pb::session_service_client::SessionServiceClient;
+use sessiond::model::caller::operator::Operator;
 use sessiond::server::Settings;
 use sessiond::store::pool::Database;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -54,7 +55,8 @@ pub fn grant(role: Role, tenants: &[&str]) -> Grant {
 impl TestServer {
     /// What the command line does, by the time of the test.
     pub fn manage(&self) -> Manage {
-        Manage::new(Database::new(&self.db.url, 2).expect("a URL"), self.clock.clone())
+        let by = Operator::named("a test").expect("a name");
+        Manage::new(Database::new(&self.db.url, 2).expect("a URL"), self.clock.clone(), by)
     }
 
     /// A key of a new principal that lasts for a day, and is known here.

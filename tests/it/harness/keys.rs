@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 use sessiond::grpc::pb;
+use sessiond::model::caller::operator::Operator;
 use sessiond::store::pool::Database;
 use sessiond::token::key_life::{Purpose, State};
 use sessiond::token::key_work::{KeyWork, Shown, list};
@@ -22,7 +23,8 @@ impl TestServer {
         let db = Database::new(&self.db.url, 2).expect("a URL");
         let master = MasterKey::parse(&MASTER_KEY).expect("32 bytes");
         let ahead = Duration::from_secs(600);
-        KeyWork::new(db, master, self.clock.clone(), ahead, "a test")
+        let by = Operator::named("a test").expect("a name");
+        KeyWork::new(db, master, self.clock.clone(), ahead, by)
     }
 
     /// All keys as the table has them.

@@ -9,7 +9,7 @@ use crate::grpc::convert::client;
 use crate::grpc::convert::request::request_id;
 use crate::grpc::convert::time::{duration, time};
 use crate::grpc::pb;
-use crate::model::activity::{ActivityKind, Report};
+use crate::model::activity::{ActivityKind, Origin, Report};
 use crate::model::ids::{TenantId, UserId, text_of};
 use crate::session::record_activities::{Recorded, Reported, Reports};
 
@@ -99,7 +99,7 @@ fn reported(check: &mut Check, pb: pb::ReportedActivity, now: Time) -> Option<Re
 /// What others may report.
 fn kind(number: i32) -> Result<ActivityKind, String> {
     let kind = ActivityKind::from_number(number);
-    let reported = kind.filter(|kind| (20..=25).contains(&(*kind as i16)));
+    let reported = kind.filter(|kind| kind.origin() == Origin::Report);
     reported.ok_or_else(|| "must be a kind that can be reported".to_owned())
 }
 
