@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use sessiond::model::caller::scope::Scope;
 use uuid::Uuid;
 
 use crate::history::History;
@@ -85,13 +86,16 @@ fn erased(history: &History, judge: &mut Judge) {
 /// I22: what an answer is about that was not asked.
 fn stray(op: &Op, answer: &Answer) -> Option<String> {
     let user = &USERS[op.who];
-    // Of a token that opens nothing here the id alone is shown.
+    // Of a token that opens nothing here the id alone is shown; of any that is inactive, to those who may not read
+    // sessions.
     let bare = [
         "INACTIVE_REASON_SUPERSEDED",
         "INACTIVE_REASON_TOKEN_EXPIRED",
         "INACTIVE_REASON_WRONG_AUDIENCE",
     ];
-    let is_bare = matches!(answer.verdict, Some(Verdict::Inactive(why)) if bare.contains(&why));
+    let reads = op.role.is_none_or(|role| role.scopes().has(Scope::SessionRead));
+    let is_bare =
+        matches!(answer.verdict, Some(Verdict::Inactive(why)) if bare.contains(&why) || !reads);
     let (tenant, name) = if is_bare { ("", "") } else { (user.tenant, user.name) };
     let own = |seen: &Seen| seen.tenant == tenant && seen.user == name;
     let mut shown = answer.session.iter().chain(&answer.sessions);
