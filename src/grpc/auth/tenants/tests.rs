@@ -104,7 +104,7 @@ fn every_request_with_a_tenant_is_listed() {
         let (_, name) = input[1..].split_once(".v1.").unwrap();
         let listed = format!("pb::{name}");
         let is_listed = LISTED.contains(&format!("    {listed},\n"))
-            || LISTED.contains(&format!("    {listed}: |request| "))
+            || LISTED.contains(&format!("    {listed}: "))
             || LISTED.contains(&format!("impl Tenanted for {listed} "));
         assert_eq!(is_listed, names_a_tenant, "{input}");
         found += usize::from(names_a_tenant);
