@@ -13,10 +13,11 @@ impl From<DieselError> for Error {
             DieselError::DatabaseError(ClosedConnection | UnableToSendCommand, info) => {
                 Error::Unavailable(Outage::Unreachable(info.message().to_owned()))
             }
-            // A row for the default partition, while the partition that is to have it was made: unlike any other check, it
-            // has no name (`ExecPartitionCheckEmitError` of PostgreSQL). A second try finds the partition.
+            // A row for the default partition, while the partition that is to have it was made: it names the table and, unlike
+            // any other check of one, no constraint (`ExecPartitionCheckEmitError` of PostgreSQL). A second try finds
+            // the partition.
             DieselError::DatabaseError(DatabaseErrorKind::CheckViolation, info)
-                if info.constraint_name().is_none() =>
+                if info.table_name().is_some() && info.constraint_name().is_none() =>
             {
                 Error::Unavailable(Outage::Raced(info.message().to_owned()))
             }

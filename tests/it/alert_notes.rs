@@ -68,6 +68,18 @@ async fn an_assignee_comes_with_a_step_or_a_note_and_goes_when_it_is_cleared() {
     assert_eq!(noted.assignee, "eve", "unset leaves it");
     let moved = note(&server, assigning(id, &text(128))).await.expect("an alert");
     assert_eq!((moved.assignee, moved.notes.len()), (text(128), 1));
+    let request = pb::ResolveAlertRequest {
+        alert_id: id.clone(),
+        resolution: pb::Resolution::Benign.into(),
+        ..Default::default()
+    };
+    assert_eq!(server.resolve(request).await.expect("an alert").assignee, text(128));
+    let again = pb::ReopenAlertRequest {
+        alert_id: id.clone(),
+        assignee: Some("mallory".to_owned()),
+        ..Default::default()
+    };
+    assert_eq!(server.reopen(again).await.expect("an alert").assignee, "mallory");
     let nobody = note(&server, assigning(id, "")).await.expect("an alert");
     assert_eq!(nobody.assignee, "");
     assert_eq!(server.get_alert(id).await.expect("an alert"), nobody);

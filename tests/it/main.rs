@@ -77,6 +77,7 @@ mod notices;
 mod notices_kept;
 mod outage;
 mod pages_bytes;
+mod partitions_race;
 mod places;
 mod poison;
 mod policies;

@@ -3,6 +3,7 @@
 use chrono::Duration;
 use sessiond::grpc::pb;
 
+use crate::alert_raise::report;
 use crate::harness::calls::{parts, reason, refusal, successor, violations};
 use crate::harness::{TestServer, start};
 
@@ -202,4 +203,25 @@ async fn a_watch_of_alerts_is_refused_with_all_that_is_wrong() {
     };
     let status = server.watch_alerts(foreign).await.err().expect("refused");
     assert_eq!(reason(&status), "CURSOR_INVALID");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_of_all_tenants_tells_of_each_and_its_cursor_is_of_no_single_one() {
+    let server = start().await;
+    let of = |tenant: &str, cursor: &str| pb::WatchAlertsRequest {
+        tenant_id: tenant.to_owned(),
+        cursor: cursor.to_owned(),
+        ..Default::default()
+    };
+    let mut all = server.watch_alerts(of("*", "")).await.expect("a watch");
+    for tenant in ["acme", "default"] {
+        let raised = pb::RaiseAlertRequest { tenant_id: tenant.to_owned(), ..report("ada") };
+        server.raise(raised).await.expect("an alert");
+        let told = all.event().await.expect("an event").alert.expect("an alert");
+        assert_eq!(told.tenant_id, tenant);
+    }
+    let cursor = all.cursor.clone();
+    server.watch_alerts(of("*", &cursor)).await.expect("a watch");
+    let refused = server.watch_alerts(of("acme", &cursor)).await.err().expect("refused");
+    assert_eq!(reason(&refused), "CURSOR_INVALID");
 }

@@ -30,13 +30,10 @@ pub fn filter(request: &pb::ListActivitiesRequest) -> Result<(TenantId, Activity
     let size = page_size(&mut check, request.page_size);
     let pb = request.filter.clone().unwrap_or_default();
     let user = Some(pb.user_id).filter(|text| !text.is_empty());
-    if pb.kinds.len() > MOST_KINDS {
-        check.broken("filter.kinds", format!("must be at most {MOST_KINDS} values"));
-    }
     let filter = ActivityFilter {
         user: user.and_then(|text| check.take("filter.user_id", UserId::parse(&text))),
         session: check.uuid("filter.session_id", &pb.session_id),
-        kinds: kinds(&mut check, &pb.kinds),
+        kinds: check.values("filter.kinds", &pb.kinds, MOST_KINDS, ActivityKind::from_number),
         success: pb.success,
         after: time(&mut check, "filter.occurred_after_time", pb.occurred_after_time),
         before: time(&mut check, "filter.occurred_before_time", pb.occurred_before_time),
@@ -53,15 +50,6 @@ pub fn filter(request: &pb::ListActivitiesRequest) -> Result<(TenantId, Activity
     let Some(tenant) = tenant else { return Err(check.failed()) };
     check.done()?;
     Ok((tenant, filter, size))
-}
-
-fn kinds(check: &mut Check, numbers: &[i32]) -> Vec<ActivityKind> {
-    let numbers = numbers.iter().take(MOST_KINDS).enumerate();
-    let mut kind = |(i, number): (usize, &i32)| {
-        let kind = ActivityKind::from_number(*number);
-        check.take(&format!("filter.kinds[{i}]"), kind.ok_or(format!("has no value {number}")))
-    };
-    numbers.filter_map(&mut kind).collect()
 }
 
 /// An activity as the protocol writes it. The kinds have the same numbers.

@@ -21,6 +21,9 @@ pub use stats::{stats_wish, to_pb_stats};
 pub use steps::{acknowledgement, note, reopening, resolution};
 pub use watch::{to_pb_watched, watch};
 
+/// The most categories or states of a filter.
+const MOST_VALUES: usize = 16;
+
 /// An alert as the protocol writes it.
 pub fn to_pb_alert(alert: Alert) -> pb::SecurityAlert {
     let state = i32::from(alert.state.number());
@@ -114,13 +117,18 @@ fn alert_filter(check: &mut Check, pb: pb::AlertFilter) -> AlertFilter {
     AlertFilter {
         user: user.and_then(|text| check.take("filter.user_id", UserId::parse(&text))),
         session: check.uuid("filter.session_id", &pb.session_id),
-        categories: values(check, "filter.categories", &pb.categories, Category::from_number),
+        categories: check.values(
+            "filter.categories",
+            &pb.categories,
+            MOST_VALUES,
+            Category::from_number,
+        ),
         minimum_severity: check.value(
             "filter.minimum_severity",
             pb.minimum_severity,
             Severity::from_number,
         ),
-        states: values(check, "filter.states", &pb.states, state),
+        states: check.values("filter.states", &pb.states, MOST_VALUES, state),
         rule_id: check.text("filter.rule_id", &pb.rule_id, 64),
         last_seen_after: time(check, "filter.last_seen_after_time", pb.last_seen_after_time),
         last_seen_before: time(check, "filter.last_seen_before_time", pb.last_seen_before_time),
@@ -129,22 +137,4 @@ fn alert_filter(check: &mut Check, pb: pb::AlertFilter) -> AlertFilter {
             .unwrap_or(Some(false)),
         assignee: check.text("filter.assignee", &pb.assignee, 128),
     }
-}
-
-/// Several values of an enum: at most 16, none of them 0.
-fn values<T>(
-    check: &mut Check,
-    field: &str,
-    numbers: &[i32],
-    parse: impl Fn(i32) -> Option<T>,
-) -> Vec<T> {
-    const MOST: usize = 16;
-    if numbers.len() > MOST {
-        check.broken(field, format!("must be at most {MOST} values"));
-    }
-    let mut value = |(i, number): (usize, &i32)| {
-        let value = Some(*number).filter(|number| *number != 0).and_then(&parse);
-        check.take(&format!("{field}[{i}]"), value.ok_or(format!("has no value {number}")))
-    };
-    numbers.iter().take(MOST).enumerate().filter_map(&mut value).collect()
 }

@@ -114,6 +114,24 @@ impl Check {
         self.take(field, parse(number).ok_or_else(|| format!("has no value {number}")))
     }
 
+    /// Several enum values: at most `most`, none of them 0.
+    pub fn values<T>(
+        &mut self,
+        field: &str,
+        numbers: &[i32],
+        most: usize,
+        parse: impl Fn(i32) -> Option<T>,
+    ) -> Vec<T> {
+        if numbers.len() > most {
+            self.broken(field, format!("must be at most {most} values"));
+        }
+        let value = |(i, number): (usize, &i32)| {
+            let value = Some(*number).filter(|number| *number != 0).and_then(&parse);
+            self.take(&format!("{field}[{i}]"), value.ok_or(format!("has no value {number}")))
+        };
+        numbers.iter().take(most).enumerate().filter_map(value).collect()
+    }
+
     /// Ends the check.
     ///
     /// # Errors

@@ -34,7 +34,7 @@ async fn another_tenant_is_refused_by_every_method_whether_it_exists_or_not() {
         }
         tried += 1;
         let mut said = Vec::new();
-        for tenant in ["b", "default", "no-such-tenant", "a b"] {
+        for tenant in ["b", "default", "no-such-tenant", "a b", "*"] {
             let refused =
                 server.call(&method, of(&method, About { tenant, ..NOTHING }), Some(&key)).await;
             let refused = refused.expect_err(&method);

@@ -1,0 +1,20 @@
+//! A row that was on its way to the default partition while its month's was made.
+
+use crate::harness::{start, wait};
+
+/// What `store/error.rs` tells it by: no other refusal of a check names a table and no constraint.
+#[tokio::test(flavor = "multi_thread")]
+async fn its_refusal_names_the_table_and_no_constraint() {
+    let server = start().await;
+    server.create("ada").await;
+    let stray = "SELECT count(*) FROM session_activities_default";
+    let made = "SELECT count(*) FROM session_activities";
+    wait::until(async || server.db.count(made).await > server.db.count(stray).await).await;
+    let late = "INSERT INTO session_activities_default
+        SELECT (json_populate_record(a, json_build_object('activity_id', gen_random_uuid()))).*
+        FROM session_activities a WHERE a.tableoid <> 'session_activities_default'::regclass LIMIT 1";
+    let refused = server.db.connect().await.batch_execute(late).await.expect_err("a refusal");
+    let refused = refused.as_db_error().expect("of the database");
+    assert_eq!((refused.code().code(), refused.constraint()), ("23514", None));
+    assert_eq!(refused.table(), Some("session_activities_default"));
+}
