@@ -1,5 +1,6 @@
 //! The callers: each makes one call after the other, chosen by the seed.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::make::{self, Kind};
 use crate::pause;
 use crate::record::{How, Outcome, What};
 use crate::rng::Rng;
-use crate::users::FREE;
+use crate::users::{FREE, LEFT_ALONE};
 use crate::world::{REPLICAS, World};
 
 /// Creates of one user at once, as many as a crowd of logins may be.
@@ -22,6 +23,9 @@ const CROWD: usize = 32;
 const RIVALS: usize = 16;
 /// So many refreshes later no token is a retry.
 const REFRESHES: usize = 2;
+/// How old a session that was left alone is when it is looked at: an idle timeout of 2 s, a flush and the leeway of the
+/// check have passed, and it is swept soon.
+const LATE: Range<Duration> = Duration::from_millis(4500)..Duration::from_secs(9);
 
 /// Calls until the run is over.
 pub async fn run(world: Arc<World>, caller: u32) {
@@ -37,6 +41,7 @@ pub async fn run(world: Arc<World>, caller: u32) {
             8..14 => caller.rivals(&mut rng).await,
             14..44 => caller.probe(&mut rng).await,
             44..50 => caller.thief(&mut rng).await,
+            980.. => caller.late(&mut rng).await,
             _ => caller.one(&mut rng).await,
         }
         pause(Duration::from_millis(rng.between(0, 4))).await;
@@ -111,6 +116,17 @@ impl Caller<'_> {
             let presented = if refreshes < REFRESHES { newest } else { &known.tokens[0] };
             outcome = self.send(replica, &make::refresh(who, &known, presented)).await;
         }
+    }
+
+    /// Begins a session that is left alone, and looks at one whose deadlines have passed.
+    async fn late(&self, rng: &mut Rng) {
+        let (who, replica, directory) = (LEFT_ALONE, self.home(rng), &self.world.directory);
+        if rng.chance(30) {
+            self.send(replica, &make::create(who, directory, rng)).await;
+        }
+        let Some(known) = directory.aged(who, LATE, rng) else { return };
+        let newest = known.tokens.last().expect("every session came with tokens");
+        self.send(replica, &make::validate(who, &known, newest, How::Default)).await;
     }
 
     /// What a role may do, or a path.

@@ -1,6 +1,8 @@
 //! What the callers know together: sessions with their tokens, alerts, requests to repeat.
 
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use sessiond::grpc::pb;
 use uuid::Uuid;
@@ -18,6 +20,8 @@ const ALERTS: usize = 64;
 pub struct Known {
     pub id: Uuid,
     pub device: Uuid,
+    /// When it was first heard of.
+    pub since: Instant,
     pub tokens: Vec<Pair>,
     /// Of the answer that it was ended.
     pub watermark: Option<String>,
@@ -55,6 +59,14 @@ impl Directory {
         recent(&shelves.sessions[who], 6, rng).cloned()
     }
 
+    /// A session of the user that is so old.
+    pub fn aged(&self, who: usize, age: Range<Duration>, rng: &mut Rng) -> Option<Known> {
+        let shelves = self.lock();
+        let aged = |known: &&Known| age.contains(&known.since.elapsed());
+        let aged: Vec<&Known> = shelves.sessions[who].iter().rev().filter(aged).collect();
+        (!aged.is_empty()).then(|| aged[rng.below(aged.len())].clone())
+    }
+
     pub fn find(&self, who: usize, id: Uuid) -> Option<Known> {
         self.lock().sessions[who].iter().rfind(|known| known.id == id).cloned()
     }
@@ -79,7 +91,8 @@ impl Directory {
         let known = match sessions.iter().rposition(|known| known.id == id) {
             Some(place) => &mut sessions[place],
             None => {
-                sessions.push(Known { id, device, tokens: Vec::new(), watermark: None });
+                let since = Instant::now();
+                sessions.push(Known { id, device, since, tokens: Vec::new(), watermark: None });
                 sessions.last_mut().expect("just pushed")
             }
         };

@@ -13,7 +13,7 @@ use crate::make_alerts as alerts;
 use crate::make_many as many;
 use crate::record::{How, What};
 use crate::rng::Rng;
-use crate::users::{FREE, TENANTS, USERS, User};
+use crate::users::{FREE, SHARED, TENANTS, USERS, User};
 
 /// Kinds of calls, by what there is to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub fn kind(rng: &mut Rng) -> Kind {
 }
 
 pub fn user(rng: &mut Rng) -> usize {
-    rng.below(USERS.len())
+    rng.below(SHARED)
 }
 
 /// A call of this kind; `None` if there is nothing yet to call about.

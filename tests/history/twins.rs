@@ -62,10 +62,6 @@ const TROUBLED: [&str; 1] = ["outage-is-logout"];
 /// The fault that shows only when streams are resumed, as they are after a restart.
 const RESTARTED: [&str; 1] = ["refuses-cursors"];
 
-/// The fault that few calls show: those about a session that nobody used or ended since its deadline. Each run of it is
-/// twice as long, and there are three times as many.
-const RARE: [&str; 1] = ["never-expires"];
-
 /// How often a twin is run before its check has missed it: some faults need calls that meet.
 const RUNS: u64 = 4;
 
@@ -82,12 +78,10 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
         let checks = TWINS.iter().filter(|(of, _)| *of == fault).map(|(_, check)| *check);
         let checks: Vec<&str> = checks.collect();
         let (mut violated, mut runs, begun) = (BTreeSet::new(), 0, Instant::now());
-        let (most, time) =
-            if RARE.contains(&fault) { (3 * RUNS, 2 * args.time) } else { (RUNS, args.time) };
-        for run in 0..most {
+        for run in 0..RUNS {
             runs += 1;
             // Most are found sooner.
-            let time = if run == 0 { time / 2 } else { time };
+            let time = if run == 0 { args.time / 2 } else { args.time };
             violated.extend(self::violated(args, time, fault, run)?);
             if checks.iter().all(|check| violated.contains(*check)) {
                 break;

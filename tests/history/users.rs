@@ -46,7 +46,7 @@ const fn limit(counts: Counts, max: u32, strategy: pb::LimitStrategy) -> Option<
     Some(Limit { counts, max, strategy })
 }
 
-pub const USERS: [User; 8] = [
+pub const USERS: [User; 9] = [
     User {
         limit: limit(Counts::User, 1, pb::LimitStrategy::TerminateOldest),
         ..user("default", "ann", &["one"])
@@ -70,10 +70,17 @@ pub const USERS: [User; 8] = [
     User { erased: true, ..user("default", "fay", &["free"]) },
     User { short_lived: true, ..user("other", "ann", &["free"]) },
     user("other", "bob", &["changing"]),
+    User { short_lived: true, ..user("other", "gil", &["free"]) },
 ];
+
+/// The first so many are everybody's: any call may be about them.
+pub const SHARED: usize = 8;
 
 /// The user without limits, of whom there is most to see.
 pub const FREE: usize = 7;
+
+/// The user whose sessions last for seconds, and are left to expire: nobody uses or ends them before.
+pub const LEFT_ALONE: usize = 8;
 
 /// The type of device whose limit ends sessions of the same device.
 pub const TV: i16 = pb::DeviceType::Tv as i16;
