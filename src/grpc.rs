@@ -10,6 +10,7 @@ pub mod health;
 pub mod meters;
 pub mod observe;
 pub mod pb;
+pub mod reflection;
 pub mod session;
 pub mod validate;
 pub mod watch;

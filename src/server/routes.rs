@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use tonic::service::Routes as Router;
 use tonic_health::pb::health_server::{Health, HealthServer};
-use tonic_reflection::server::Builder;
 use tower::Layer;
 
 use crate::caller::admission::Admission;
@@ -16,9 +15,9 @@ use crate::grpc::auth::table::Table;
 use crate::grpc::auth::{Auth, AuthLayer};
 use crate::grpc::meters::Calls;
 use crate::grpc::observe::{Observe, ObserveLayer};
-use crate::grpc::pb;
 use crate::grpc::pb::alert_service_server::AlertServiceServer;
 use crate::grpc::pb::session_service_server::SessionServiceServer;
+use crate::grpc::reflection;
 use crate::grpc::session::SessionApi;
 use crate::metrics::Metrics;
 use crate::server::settings::Settings;
@@ -26,7 +25,7 @@ use crate::server::settings::Settings;
 /// What answers the requests of a connection.
 pub(super) type Service = Observe<Admit<Auth<Router>>>;
 
-/// The most that health and reflection are asked in one message, in bytes.
+/// The most that health is asked in one message, in bytes.
 const SMALL: usize = 64 << 10;
 
 /// What is served.
@@ -55,8 +54,8 @@ impl<H: Health> Routes<H> {
             .add_service(alerts);
         if settings.reflection {
             router = router
-                .add_service(reflection().build_v1()?.max_decoding_message_size(SMALL))
-                .add_service(reflection().build_v1alpha()?.max_decoding_message_size(SMALL));
+                .add_service(reflection::v1::service()?)
+                .add_service(reflection::v1alpha::service()?);
         }
         let rates = Arc::new(Rates::per_second(settings.rate_limit));
         let auth = AuthLayer { admission, table: Arc::new(Table::new()?), rates };
@@ -65,12 +64,4 @@ impl<H: Health> Routes<H> {
             AdmitLayer::new(limits.max_requests, limits.request_timeout, metrics).layer(authorised);
         Ok(ObserveLayer { clock, calls: Arc::new(Calls::new(metrics)), traced }.layer(admitted))
     }
-}
-
-fn reflection<'a>() -> Builder<'a> {
-    Builder::configure()
-        .register_encoded_file_descriptor_set(pb::DESCRIPTOR)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        // So that clients can show the details of errors.
-        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
 }

@@ -1,6 +1,5 @@
-//! Health, its streams, and what reflection shows.
+//! Health and its streams.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio_stream::StreamExt;
@@ -8,33 +7,11 @@ use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus::{NotServing, Serving};
 use tonic_health::pb::health_client::HealthClient;
-use tonic_reflection::pb;
 
 use crate::harness::start;
 
 const SERVICES: [&str; 3] = ["", "sessiond.v1.SessionService", "sessiond.v1.AlertService"];
 const SOON: Duration = Duration::from_secs(5);
-
-/// The two versions of the protocol have the same shape and different types.
-macro_rules! services {
-    ($server:expr, $version:ident) => {{
-        use pb::$version::server_reflection_client::ServerReflectionClient;
-        use pb::$version::server_reflection_request::MessageRequest;
-        use pb::$version::server_reflection_response::MessageResponse;
-        let message_request = Some(MessageRequest::ListServices(String::new()));
-        let request =
-            pb::$version::ServerReflectionRequest { message_request, ..Default::default() };
-        let mut client = ServerReflectionClient::new($server.channel());
-        let answer = client.server_reflection_info(tokio_stream::once(request)).await.expect("ok");
-        let message = answer.into_inner().next().await.expect("an answer").expect("ok");
-        let Some(MessageResponse::ListServicesResponse(list)) = message.message_response else {
-            panic!("not a list");
-        };
-        let names: BTreeSet<String> =
-            list.service.into_iter().map(|service| service.name).collect();
-        names
-    }};
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_service_has_its_health() {
@@ -72,19 +49,4 @@ async fn a_watch_tells_of_the_drain_and_ends() {
         assert_eq!(tokio::time::timeout(SOON, told).await.expect("the stream ends"), NotServing);
     }
     tokio::time::timeout(SOON, server.stop()).await.expect("no stream holds up the end");
-}
-
-fn assert_listed(services: BTreeSet<String>) {
-    let expected =
-        ["sessiond.v1.AlertService", "grpc.health.v1.Health", "sessiond.v1.SessionService"];
-    for service in expected {
-        assert!(services.contains(service), "{service} is not among {services:?}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn reflection_lists_the_services_in_both_versions() {
-    let server = start().await;
-    assert_listed(services!(server, v1));
-    assert_listed(services!(server, v1alpha));
 }

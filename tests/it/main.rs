@@ -92,6 +92,7 @@ mod races_pairs;
 mod readme;
 mod reauthenticate;
 mod reauthenticate_limits;
+mod reflection;
 mod refresh;
 mod refusals;
 mod request_ids;
