@@ -159,4 +159,8 @@ pub enum Reason {
     CallerNotPermitted,
     TenantNotPermitted,
     AudienceNotPermitted,
+    MessageUnreadable,
+    MessageTooLarge,
+    MethodUnknown,
+    DeadlineExceeded,
 }

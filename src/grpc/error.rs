@@ -126,6 +126,29 @@ impl From<Error> for Status {
     }
 }
 
+/// With its reason, if there is one to add.
+pub fn explain(bare: Status) -> Status {
+    explained(&bare).unwrap_or(bare)
+}
+
+/// With its reason, if it has none: what is refused around the handlers, by the layers and by tonic.
+pub fn explained(bare: &Status) -> Option<Status> {
+    let reason = match bare.code() {
+        _ if !bare.details().is_empty() => return None,
+        Code::Internal => Reason::MessageUnreadable,
+        Code::OutOfRange => Reason::MessageTooLarge,
+        // Says which compressions are taken.
+        Code::Unimplemented if bare.metadata().contains_key("grpc-accept-encoding") => {
+            Reason::MessageUnreadable
+        }
+        Code::Unimplemented => Reason::MethodUnknown,
+        Code::DeadlineExceeded => Reason::DeadlineExceeded,
+        _ => return None,
+    };
+    let text = if bare.message().is_empty() { "there is no such method" } else { bare.message() };
+    Some(status(bare.code(), text, info(reason, [])))
+}
+
 fn invalid(violations: Vec<Violation>, reason: Reason) -> Status {
     let size = |violation: &Violation| violation.field.len() + violation.rule.len();
     let in_message = fitting(&violations, MESSAGE, |violation| size(violation) + 3);
@@ -235,6 +258,10 @@ fn reason_name(reason: Reason) -> &'static str {
         Reason::CallerNotPermitted => Pb::CallerNotPermitted,
         Reason::TenantNotPermitted => Pb::TenantNotPermitted,
         Reason::AudienceNotPermitted => Pb::AudienceNotPermitted,
+        Reason::MessageUnreadable => Pb::MessageUnreadable,
+        Reason::MessageTooLarge => Pb::MessageTooLarge,
+        Reason::MethodUnknown => Pb::MethodUnknown,
+        Reason::DeadlineExceeded => Pb::DeadlineExceeded,
     };
     name.as_str_name().trim_start_matches("ERROR_REASON_")
 }

@@ -12,14 +12,13 @@ use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use crate::clock::Clock;
+use crate::grpc::error::explained;
 use crate::grpc::meters::{Calls, End};
 #[cfg(feature = "otlp")]
 use crate::telemetry::otlp;
 
 /// Read from the request if it is sound, and returned with the response.
 const REQUEST_ID: &str = "x-request-id";
-/// Reason and details of a refusal.
-const DETAILS: &str = "grpc-status-details-bin";
 /// Called on every request of a platform: it gets a span only where there is something to tell.
 const VALIDATE: &str = "/sessiond.v1.SessionService/ValidateSession";
 
@@ -81,20 +80,25 @@ where
         let observed = async move {
             let mut result = call.await;
             let took = start.elapsed();
-            let code = match &mut result {
+            let (code, bare) = match &mut result {
                 Ok(response) => {
                     // A refusal travels in the headers; what is not there is in the trailers: OK.
                     let status = Status::from_header_map(response.headers());
+                    let explained = status.as_ref().and_then(explained);
+                    let bare = explained.is_some();
+                    if let Some(Err(status)) =
+                        explained.map(|it| it.add_header(response.headers_mut()))
+                    {
+                        tracing::warn!(%status, "a refusal without its reason");
+                    }
                     response.headers_mut().insert(REQUEST_ID, id.clone());
-                    status.map_or(Code::Ok, |status| status.code())
+                    (status.map_or(Code::Ok, |status| status.code()), bare)
                 }
-                Err(_) => Code::Unknown,
+                Err(_) => (Code::Unknown, true),
             };
-            let end = match (code, &result) {
+            let end = match code {
                 // What fails here has details. Without any it is the message that could not be read.
-                (Code::Internal, Ok(response)) if !response.headers().contains_key(DETAILS) => {
-                    End::Unreadable
-                }
+                Code::Internal if bare => End::Unreadable,
                 _ => End::Code(code),
             };
             calls.ended(uri.path(), end, took);

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::grpc::auth::{self, standing};
 use crate::grpc::convert::session as convert;
 use crate::grpc::deadline;
+use crate::grpc::error::explain;
 use crate::grpc::pb;
 use crate::grpc::session::SessionApi;
 use crate::model::caller::principal::Caller;
@@ -90,7 +91,7 @@ async fn next(mut talk: Talk) -> Option<(Result<pb::ValidateSessionsResponse, St
                         None => talk.working.push(answer),
                     }
                 }
-                Some(Err(status)) => (talk.asked, talk.end) = (None, Some(status)),
+                Some(Err(status)) => (talk.asked, talk.end) = (None, Some(explain(status))),
                 None => talk.asked = None,
             },
         }

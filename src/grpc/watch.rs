@@ -16,6 +16,7 @@ use crate::clock::{Clock, Time};
 use crate::error::{Error, Outage, Result};
 use crate::grpc::auth::Standing;
 use crate::grpc::convert::watch::Wish;
+use crate::grpc::error::explain;
 use crate::model::feed::Position;
 use crate::token::cursor::Cursors;
 
@@ -68,7 +69,9 @@ impl Streams {
             tokio::select! {
                 () = drain.cancelled() => Error::Stopping.into(),
                 lost = standing.lost() => lost,
-                () = passed(deadline) => Status::deadline_exceeded("the stream is at its deadline"),
+                () = passed(deadline) => {
+                    explain(Status::deadline_exceeded("the stream is at its deadline"))
+                }
             }
         }
     }

@@ -45,6 +45,7 @@ mod enforce;
 mod erase;
 mod erase_races;
 mod errors;
+mod errors_wire;
 mod evaluate;
 mod failover;
 mod feed;
