@@ -3,6 +3,8 @@
 
 pub mod identity;
 
+mod apple;
+mod in_app;
 mod kind;
 mod model;
 mod names;
@@ -35,7 +37,7 @@ pub fn prepare() {
 pub fn derive(user_agent: &str) -> Derived {
     let lower = user_agent.to_lowercase();
     let system = names::system(user_agent, &lower);
-    let browser = names::browser(user_agent, system.as_ref(), kind::is_bot(&lower));
+    let browser = names::browser(user_agent, &lower, system.as_ref(), kind::is_bot(&lower));
     let kind = kind::of(user_agent, &lower, system.as_ref(), browser.as_ref());
     let system = safari_tells(system, browser.as_ref());
     Derived {

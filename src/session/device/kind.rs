@@ -1,4 +1,7 @@
 //! Which type of device a user agent belongs to: the first rule that holds, in the order of [`of`].
+//!
+//! The words are from what makers publish (Huawei's ArkWeb, Chromium's reduction, Apple, Meta, Samsung, Tesla) and from
+//! the lists of uap-core and Matomo's device-detector.
 
 use crate::model::device::DeviceType;
 use crate::session::device::names::{Name, own_product, products};
@@ -84,8 +87,30 @@ const LIBRARIES: &[&str] = &[
     "powershell",
 ];
 
-const CONSOLES: &[&str] =
-    &["playstation", "xbox", "nintendo", "oculusbrowser", "; quest ", "watchos"];
+/// Consoles, headsets, watches and cars.
+const OTHERS: &[&str] = &[
+    "playstation",
+    "xbox",
+    "nintendo",
+    "oculusbrowser",
+    "; quest ",
+    "visionos",
+    "watchos",
+    "wear os",
+    "wearos",
+    "wearable;",
+    " pixel watch",
+    "; ticwatch",
+    " sm-r",
+    "qtcarbrowser",
+    " tesla/",
+    "; polestar",
+    "android automotive",
+    "(car;",
+];
+
+/// HarmonyOS says so first.
+const COMPUTERS: &[&str] = &["(pc;", "(2in1;"];
 
 const TELEVISIONS: &[&str] = &[
     "smart-tv",
@@ -112,6 +137,8 @@ const TELEVISIONS: &[&str] = &[
     "; aft",
     "web0s",
     "tv safari",
+    "(tv;",
+    "lg browser",
 ];
 
 /// Models among them, for apps: these do not say "Mobile" or leave it out as browsers do.
@@ -182,10 +209,12 @@ pub fn of(
         DeviceType::Bot
     } else if is_library(user_agent, lower, system) {
         DeviceType::Api
-    } else if has(CONSOLES) {
+    } else if has(OTHERS) || runs(&["watchOS", "visionOS"]) {
         DeviceType::Other
-    } else if has(TELEVISIONS) {
+    } else if has(TELEVISIONS) || runs(&["tvOS"]) {
         DeviceType::Tv
+    } else if has(COMPUTERS) {
+        DeviceType::Desktop
     } else if is_tablet(lower, runs(&["Android", "HarmonyOS"]), is_browser) {
         DeviceType::Tablet
     } else if runs(PHONE_SYSTEMS) {
@@ -228,5 +257,6 @@ fn is_library(user_agent: &str, lower: &str, system: Option<&Name>) -> bool {
 /// Browsers on tablets with Android leave out the "Mobile" of those on phones.
 fn is_tablet(lower: &str, is_android: bool, is_browser: bool) -> bool {
     let named = || TABLETS.iter().any(|word| lower.contains(word));
-    lower.contains("ipad") || is_android && (named() || is_browser && !lower.contains("mobile"))
+    let says_phone = || ["mobile", "(phone;", "fbid/phone"].iter().any(|word| lower.contains(word));
+    lower.contains("ipad") || is_android && (named() || is_browser && !says_phone())
 }

@@ -1,27 +1,44 @@
 //! The model of a device, where its user agent tells a real one.
 
+use crate::session::device::in_app;
+
 /// The longest model told, in characters.
 const MOST: usize = 64;
 
 /// `SM-S918B` of an Android system, `iPhone15,2` of an app on one of Apple's. Browsers on Android froze
 /// theirs to `K` (Chromium's user agent reduction), and Safari tells none.
 pub fn model(user_agent: &str) -> Option<String> {
-    let (_, comment) = user_agent.split_once('(')?;
-    let comment = comment.split_once(')').map_or(comment, |(comment, _)| comment);
+    let comment = comment(user_agent);
     let parts = || comment.split(';').map(str::trim);
     let android = parts().skip_while(|part| !part.starts_with("Android")).skip(1);
     let model = android
         .map(|part| part.split(" Build/").next().unwrap_or_default().trim())
         .find(|part| is_android_model(part))
+        .or_else(|| in_app::model(user_agent))
         .or_else(|| parts().find(|part| is_apple_model(part)))?;
     let plain =
         model.chars().count() <= MOST && model.is_ascii() && !model.contains(char::is_control);
     plain.then(|| model.to_owned())
 }
 
+/// What stands in the first brackets, which may hold others: `moto g(60)` is a model.
+fn comment(user_agent: &str) -> &str {
+    let Some((_, rest)) = user_agent.split_once('(') else { return "" };
+    let mut open = 1_usize;
+    let end = rest.find(|c| {
+        match c {
+            '(' => open += 1,
+            ')' => open -= 1,
+            _ => {}
+        }
+        open == 0
+    });
+    &rest[..end.unwrap_or(rest.len())]
+}
+
 /// What else stands behind the system: the frozen model, a web view, a form, a version, a language.
 fn is_android_model(part: &str) -> bool {
-    const OTHERS: [&str; 7] = ["", "K", "wv", "U", "Mobile", "Tablet", "TV"];
+    const OTHERS: [&str; 8] = ["", "K", "wv", "U", "Mobile", "Tablet", "TV", "HarmonyOS"];
     let language = |part: &str| {
         let bytes = part.as_bytes();
         bytes.len() == 5 && matches!(bytes[2], b'-' | b'_') && bytes[..2].is_ascii()
@@ -52,6 +69,8 @@ mod tests {
             ("Android 14; SM-S918B", Some("SM-S918B")),
             ("Android 13; Pixel 7 Build/TQ3A.230805.001; wv", Some("Pixel 7")),
             ("U; Android 12; en-us; M2102J20SG Build/SKQ1", Some("M2102J20SG")),
+            ("Android 12; moto g(60)", Some("moto g(60)")),
+            ("Android 11; Redmi Note 8 (2021) Build/RP1A", Some("Redmi Note 8 (2021)")),
             ("Android 10; K", None),
             ("Android 14; Mobile; rv:131.0", None),
             ("Android 14", None),

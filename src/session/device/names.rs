@@ -2,6 +2,7 @@
 //! versions that are frozen.
 
 use crate::session::device::table::{self, Named};
+use crate::session::device::{apple, in_app};
 
 /// The name, and the major version where it means something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,18 +37,23 @@ const SYSTEMS: &[(&str, &str)] =
     &[("ATV OS X", "tvOS"), ("Mac OS X", "macOS"), ("WatchOS", "watchOS"), ("Web0S", "webOS")];
 
 /// What the patterns do not know: a product, the name to show.
-const MORE_BROWSERS: [(&str, &str); 2] =
-    [("oculusbrowser", "Oculus Browser"), ("discord", "Discord")];
+const MORE_BROWSERS: [(&str, &str); 3] = [
+    ("discord", "Discord"),
+    ("huaweibrowser", "Huawei Browser"),
+    ("oculusbrowser", "Oculus Browser"),
+];
 /// The same of systems: what comes before the version.
-const MORE_SYSTEMS: [(&str, &str); 4] = [
+const MORE_SYSTEMS: [(&str, &str); 5] = [
     ("playstation ", "PlayStation"),
-    ("openharmony ", "HarmonyOS"),
+    ("openharmony", "HarmonyOS"),
+    ("harmonyos", "HarmonyOS"),
     ("tvos ", "tvOS"),
     ("nintendo switch", "Nintendo Switch"),
 ];
 
 impl Name {
-    fn new(family: &str, major: Option<&str>) -> Option<Name> {
+    /// `None` if it is not fit to be shown.
+    pub fn new(family: &str, major: Option<&str>) -> Option<Name> {
         let plain = |c: char| c.is_alphanumeric() || " ._-+!&()".contains(c);
         let family = family.trim();
         let fits = !family.is_empty() && family.chars().count() <= 48 && family.chars().all(plain);
@@ -73,8 +79,11 @@ impl Name {
 pub fn system(user_agent: &str, lower: &str) -> Option<Name> {
     for (before, name) in MORE_SYSTEMS {
         if let Some((_, rest)) = lower.split_once(before) {
-            return Name::new(name, leading_number(rest));
+            return Name::new(name, leading_number(rest.trim_start()));
         }
+    }
+    if let Some(told) = in_app::system(user_agent).or_else(|| apple::system(lower)) {
+        return Some(told);
     }
     let Named { name, major } = table::system(user_agent)?;
     let family = known_as(SYSTEMS, &name);
@@ -86,29 +95,22 @@ pub fn system(user_agent: &str, lower: &str) -> Option<Name> {
         "Chrome OS" | "Chromecast" => true,
         _ => false,
     };
-    let major = major.filter(|_| !frozen).or_else(|| darwin(family, lower));
-    Name::new(family, major.as_deref())
-}
-
-/// The release of iOS by its kernel's, for apps that tell only that.
-fn darwin(family: &str, lower: &str) -> Option<String> {
-    let (_, rest) = lower.split_once("darwin/").filter(|_| family == "iOS")?;
-    let kernel: u32 = leading_number(rest)?.parse().ok()?;
-    match kernel {
-        10..25 => Some((kernel - 6).to_string()),
-        25..100 => Some((kernel + 1).to_string()),
-        _ => None,
-    }
+    Name::new(family, major.filter(|_| !frozen).as_deref())
 }
 
 /// The browser or app.
-pub fn browser(user_agent: &str, system: Option<&Name>, is_bot: bool) -> Option<Name> {
+pub fn browser(user_agent: &str, lower: &str, system: Option<&Name>, is_bot: bool) -> Option<Name> {
+    if let Some(app) = in_app::app(user_agent, lower).filter(|_| !is_bot) {
+        return Some(app);
+    }
     // A word alone is a name, as `node`.
     if user_agent.chars().all(|c| c.is_ascii_alphabetic()) {
         return Name::new(user_agent, None);
     }
     if let Some((name, version)) = own_product(user_agent) {
-        return Name::new(&name, Some(version));
+        // Safari and its parts number themselves by the build, as 15612.
+        let build = name.ends_with("Safari") && version.len() > 3;
+        return Name::new(if build { "Safari" } else { &name }, Some(version).filter(|_| !build));
     }
     if system.is_some_and(|system| system.family == "PlayStation") {
         return None;
@@ -146,7 +148,8 @@ pub fn products(user_agent: &str) -> impl Iterator<Item = (&str, &str)> {
         .filter(|(name, version)| !name.is_empty() && leading_number(version).is_some())
 }
 
-fn leading_number(text: &str) -> Option<&str> {
+/// The digits that the text begins with.
+pub fn leading_number(text: &str) -> Option<&str> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     Some(&text[..end]).filter(|number| !number.is_empty())
 }

@@ -1,0 +1,75 @@
+//! Apple's network library, which apps leave as their user agent: `Name/1 CFNetwork/3826.400.120 Darwin/25.0.0`. It tells
+//! the kernel, and the platform at times. Which release has which kernel: the history in Wikipedia's "Darwin (operating
+//! system)".
+
+use crate::session::device::names::{Name, leading_number};
+
+/// What tells a platform other than iOS. Only new versions of the library name it themselves.
+const PLATFORMS: &[(&str, &[&str])] = &[
+    (
+        "macOS",
+        &[
+            "macos",
+            "(x86_64)",
+            "%28x86_64%29",
+            "(i386)",
+            "(power",
+            "(mac",
+            "%28mac",
+            "(imac",
+            "%28imac",
+        ],
+    ),
+    ("watchOS", &["watchos", "(watch", "%28watch"]),
+    ("tvOS", &["tvos", "appletv", "apple tv"]),
+    ("visionOS", &["visionos", "xros", "realitydevice"]),
+];
+
+/// The system of such a program. `lower` is the user agent in lower case.
+pub fn system(lower: &str) -> Option<Name> {
+    let (_, library) = lower.split_once("cfnetwork/")?;
+    let (_, kernel) = library.split_once("darwin/")?;
+    let kernel = leading_number(kernel).and_then(|number| number.parse().ok()).unwrap_or(0);
+    let tells = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    let family = PLATFORMS.iter().find(|(_, words)| tells(words)).map_or("iOS", |(name, _)| name);
+    let major = release(family, kernel).map(|major| major.to_string());
+    Name::new(family, major.as_deref())
+}
+
+/// The release by its kernel's. Of macOS none is shown, as its browsers tell none.
+fn release(family: &str, kernel: u32) -> Option<u32> {
+    // Since 2025 all are numbered by the year that follows.
+    if (25..100).contains(&kernel) && family != "macOS" {
+        return Some(kernel + 1);
+    }
+    match (family, kernel) {
+        ("iOS", 10..25) | ("tvOS", 15..25) => Some(kernel - 6),
+        ("watchOS", 15..25) => Some(kernel - 13),
+        ("visionOS", 23..25) => Some(kernel - 22),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::system;
+
+    #[test]
+    fn the_kernel_tells_the_release() {
+        for (told, shown) in [
+            ("a/1 cfnetwork/1.2 darwin/9.4", Some("iOS")),
+            ("a/1 cfnetwork/1.2 darwin/10.0", Some("iOS 4")),
+            ("a/1 cfnetwork/1.2 darwin/24.6", Some("iOS 18")),
+            ("a/1 cfnetwork/1.2 darwin/25.0", Some("iOS 26")),
+            ("a/1 cfnetwork/watchos/1.2 darwin/24.6", Some("watchOS 11")),
+            ("a/1 cfnetwork/tvos/1.2 darwin/14.0", Some("tvOS")),
+            ("a/1 cfnetwork/visionos/1.2 darwin/23.1", Some("visionOS 1")),
+            ("a/1 cfnetwork/1.2 darwin/99999999999", Some("iOS")),
+            ("a/1 cfnetwork/1.2 darwin/", Some("iOS")),
+            ("a/1 darwin/25.0 cfnetwork/1.2", None),
+            ("a/1 cfnetwork/1.2", None),
+        ] {
+            assert_eq!(system(told).map(|name| name.text()).as_deref(), shown, "{told}");
+        }
+    }
+}
