@@ -46,6 +46,7 @@ mod target;
 mod tls;
 mod transaction;
 mod unanswered;
+mod url;
 mod wire;
 mod writer;
 

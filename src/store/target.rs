@@ -18,7 +18,8 @@ use crate::store::connection::{Connection, Driver};
 use crate::store::place::{Place, places, share_of};
 use crate::store::pooler;
 use crate::store::socket::Socket;
-use crate::store::tls::{self, Parameters};
+use crate::store::tls;
+use crate::store::url;
 use crate::store::wire::{Coded, CodedInside};
 use crate::store::writer::{TIMELINE, Writer};
 
@@ -53,12 +54,10 @@ pub(super) struct Session<'a> {
 }
 
 impl Target {
-    /// Parses `url`: what libpq understands of `host`, `hostaddr`, `port`, `user`, `password`, `dbname`,
-    /// `target_session_attrs`, `sslmode` (`disable`, `verify-ca`, `verify-full`; `require` means `verify-full`) and
-    /// `sslrootcert` (a PEM file, or `system`; the system's roots without it).
+    /// Parses `url`. `sslmode` is `disable`, `verify-ca` or `verify-full`; `require` means `verify-full`. `sslrootcert` is
+    /// a PEM file, or `system`: the system's roots, also without it.
     pub(super) fn parse(url: &str) -> anyhow::Result<Target> {
-        let (url, parameters) = Parameters::take(url)?;
-        let mut config: Config = url.parse().context("the database URL cannot be read")?;
+        let (mut config, parameters) = url::parse(url)?;
         let places = places(&config)?;
         let attrs = config.get_target_session_attrs();
         ensure!(
@@ -67,7 +66,9 @@ impl Target {
         );
         let remote = places.iter().any(|place| !place.is_local());
         let tls = tls::client_config(&parameters, remote)?.map(MakeRustlsConnect::new);
-        config.application_name("sessiond");
+        if config.get_application_name().is_none() {
+            config.application_name("sessiond");
+        }
         Ok(Target { config, tls, places, last: AtomicUsize::new(0), writer: Writer::default() })
     }
 
@@ -87,6 +88,7 @@ impl Target {
             let index = (last + tried) % count;
             let place = &self.places[index];
             let share = until.saturating_duration_since(Instant::now()) / share_of(count - tried);
+            let share = share.min(self.config.get_connect_timeout().copied().unwrap_or(share));
             match timeout(share, self.open(place, share, session)).await {
                 Ok(Ok(conn)) => {
                     self.last.store(index, Ordering::Relaxed);

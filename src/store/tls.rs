@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use rustls::CertificateError::{self, NotValidForName, NotValidForNameContext};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -20,49 +20,8 @@ use x509_cert::der::Decode;
 /// What a URL says of TLS.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Parameters {
-    mode: Option<String>,
-    root: Option<String>,
-}
-
-impl Parameters {
-    /// Takes them out of `url`: tokio-postgres has other meanings for them, or none.
-    pub(super) fn take(url: &str) -> anyhow::Result<(String, Parameters)> {
-        ensure!(
-            url.starts_with("postgres://") || url.starts_with("postgresql://"),
-            "the database URL must begin with postgres:// or postgresql://"
-        );
-        let mut taken = Parameters::default();
-        let Some((base, query)) = url.split_once('?') else { return Ok((url.to_owned(), taken)) };
-        let mut rest = Vec::new();
-        for part in query.split('&') {
-            let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            let slot = match name {
-                "sslmode" => &mut taken.mode,
-                "sslrootcert" => &mut taken.root,
-                _ => {
-                    rest.push(part);
-                    continue;
-                }
-            };
-            ensure!(slot.is_none(), "the database URL says {name} twice");
-            *slot = Some(decoded(value).with_context(|| format!("{name} cannot be read"))?);
-        }
-        let query = if rest.is_empty() { String::new() } else { format!("?{}", rest.join("&")) };
-        Ok((format!("{base}{query}"), taken))
-    }
-}
-
-/// Without its percent signs, as everything else in a URL.
-fn decoded(text: &str) -> anyhow::Result<String> {
-    let mut parts = text.split('%');
-    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
-    for part in parts {
-        let digits = part.get(..2).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
-        let digits = digits.context("two hexadecimal digits must follow a %")?;
-        bytes.push(u8::from_str_radix(digits, 16)?);
-        bytes.extend_from_slice(&part.as_bytes()[2..]);
-    }
-    String::from_utf8(bytes).context("it is not UTF-8")
+    pub mode: Option<String>,
+    pub root: Option<String>,
 }
 
 /// How to encrypt and what to accept; `None` = plain text, which only a `remote` host never gets unless it is asked
@@ -74,9 +33,20 @@ pub(super) fn client_config(
     parameters: &Parameters,
     remote: bool,
 ) -> anyhow::Result<Option<ClientConfig>> {
+    let root = parameters.root.as_deref();
     let any_name = match parameters.mode.as_deref() {
+        Some("disable") if root.is_some() => {
+            bail!(
+                "the database URL says sslmode=disable and sslrootcert, which contradict each other"
+            )
+        }
         Some("disable") => return Ok(None),
-        None if !remote => return Ok(None),
+        None if !remote && root.is_none() => return Ok(None),
+        // Anybody can have a certificate of a public authority for some name.
+        Some("verify-ca") if matches!(root, None | Some("system")) => bail!(
+            "sslmode=verify-ca takes a certificate of any name, which the system's roots issue to anybody: \
+             use verify-full, or name the file of one authority in sslrootcert"
+        ),
         Some("verify-ca") => true,
         None | Some("require" | "verify-full") => false,
         Some(other) => bail!(
@@ -85,7 +55,7 @@ pub(super) fn client_config(
         ),
     };
     let (mut roots, mut named) = (RootCertStore::empty(), Vec::new());
-    match parameters.root.as_deref() {
+    match root {
         None | Some("system") => {
             for certificate in rustls_native_certs::load_native_certs().certs {
                 // A broken root among the system's only means that it verifies nothing.
@@ -197,9 +167,13 @@ mod tests {
     use super::*;
 
     fn encrypts(mode: &str, remote: bool) -> Result<bool, String> {
-        let mode = Some(mode.to_owned()).filter(|mode| !mode.is_empty());
+        with_root(mode, "", remote)
+    }
+
+    fn with_root(mode: &str, root: &str, remote: bool) -> Result<bool, String> {
+        let stated = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         // Without roots on this machine TLS is refused, for want of them.
-        match client_config(&Parameters { mode, root: None }, remote) {
+        match client_config(&Parameters { mode: stated(mode), root: stated(root) }, remote) {
             Ok(config) => Ok(config.is_some()),
             Err(error) if error.to_string().contains("no root certificate") => Ok(true),
             Err(error) => Err(error.to_string()),
@@ -216,27 +190,15 @@ mod tests {
     }
 
     #[test]
-    fn parameters_of_ours_are_taken_out_of_the_url() {
-        let (url, taken) = Parameters::take(
-            "postgres://h/d?a=1&sslmode=verify-ca&b=%20&sslrootcert=/tmp/a%20b%2Fca.pem",
-        )
-        .unwrap();
-        assert_eq!(url, "postgres://h/d?a=1&b=%20");
-        assert_eq!(taken.mode.as_deref(), Some("verify-ca"));
-        assert_eq!(taken.root.as_deref(), Some("/tmp/a b/ca.pem"));
-        assert_eq!(Parameters::take("postgres://h/d").unwrap().1, Parameters::default());
-    }
-
-    #[test]
-    fn a_url_whose_protection_is_in_doubt_is_refused() {
-        for (url, word) in [
-            ("postgres://h/d?sslmode=require&sslmode=disable", "sslmode twice"),
-            ("postgres://h/d?sslrootcert=a%2", "sslrootcert"),
-            ("postgres://h/d?sslrootcert=%ff", "sslrootcert"),
-            ("host=127.0.0.1 user=u dbname=d sslmode=require", "postgres://"),
-        ] {
-            let error = Parameters::take(url).unwrap_err().to_string();
-            assert!(error.contains(word), "{url}: {error}");
+    fn a_root_asks_for_tls_and_the_systems_roots_for_the_name() {
+        assert_eq!(with_root("", "system", false), Ok(true));
+        assert_eq!(with_root("verify-full", "system", true), Ok(true));
+        assert!(with_root("", "/no/such.pem", false).unwrap_err().contains("/no/such.pem"));
+        for (mode, root) in [("verify-ca", "system"), ("verify-ca", "")] {
+            assert!(with_root(mode, root, true).unwrap_err().contains("verify-full"));
+        }
+        for root in ["system", "/no/such.pem"] {
+            assert!(with_root("disable", root, true).unwrap_err().contains("contradict"));
         }
     }
 }

@@ -54,6 +54,25 @@ async fn what_is_wrong_with_the_way_to_the_database_is_said_by_every_command() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_url_that_would_be_honoured_by_half_is_refused_by_name() {
+    let place = Place::new();
+    let cases: [(&str, &[&str]); 6] = [
+        ("host=127.0.0.1 user=u sslmode=require", &["postgres://"]),
+        ("postgres://u@127.0.0.1/d?sslmode=require&sslmode=disable", &["sslmode twice"]),
+        ("postgres://u@127.0.0.1/d?host=db.example.org", &["host twice"]),
+        ("postgres://u@127.0.0.1/d?sslcert=/tmp/c.pem", &["does not support sslcert"]),
+        ("postgres://u@127.0.0.1/d?sslmode=disable&sslrootcert=/a%20b", &["contradict"]),
+        ("postgres://u@127.0.0.1/d?sslrootcert=/no%20such/ca.pem", &["/no such/ca.pem"]),
+    ];
+    for (url, words) in cases {
+        for command in COMMANDS {
+            assert_refused(&place, command, url, words).await;
+        }
+    }
+    assert!(!place.data_dir().exists(), "nothing was set up for it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_cannot_hold_all_of_unicode_is_refused_by_its_encoding() {
     let (postgres, _dir) = own_cluster().await;
     let db = Db::of(&postgres);
