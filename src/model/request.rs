@@ -13,7 +13,7 @@ pub const REMEMBERED_FOR: Duration = Duration::hours(24);
 /// A caller's `request_id` with the SHA-256 of the method and the rest of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestId {
-    /// As the caller chose it.
+    /// Made of the principal's name and of what it chose.
     pub id: Uuid,
     /// SHA-256; tells a retry from another request under the same id.
     pub fingerprint: [u8; 32],

@@ -8,6 +8,7 @@ mod keys;
 mod least_knowledge;
 mod narrower;
 mod operators;
+mod own_answers;
 mod rate;
 mod streams;
 mod tenants;

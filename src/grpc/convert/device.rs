@@ -86,7 +86,7 @@ pub fn list(request: &pb::ListDevicesRequest) -> Result<(TenantId, UserId, Devic
 pub fn update(mut request: pb::UpdateDeviceRequest, principal: String) -> Result<DeviceUpdate> {
     let mut check = Check::default();
     let id = std::mem::take(&mut request.request_id);
-    let remember = request_id(&mut check, "UpdateDevice", &id, &request);
+    let remember = request_id(&mut check, &principal, "UpdateDevice", &id, &request);
     let Some(device) = request.device else { return Err(check.missing("device")) };
     let mut given = Check::default();
     let key = key(&mut given, &device.tenant_id, &device.user_id, &device.device_id);
@@ -122,7 +122,7 @@ pub fn update(mut request: pb::UpdateDeviceRequest, principal: String) -> Result
 pub fn revocation(mut request: pb::RevokeDeviceRequest, principal: String) -> Result<Revocation> {
     let mut check = Check::default();
     let id = std::mem::take(&mut request.request_id);
-    let remember = request_id(&mut check, "RevokeDevice", &id, &request);
+    let remember = request_id(&mut check, &principal, "RevokeDevice", &id, &request);
     let key = key(&mut check, &request.tenant_id, &request.user_id, &request.device_id);
     revoking(check, key, request.note, remember, principal)
 }
@@ -134,7 +134,7 @@ pub fn revocation(mut request: pb::RevokeDeviceRequest, principal: String) -> Re
 pub fn forgetting(mut request: pb::ForgetDeviceRequest, principal: String) -> Result<Revocation> {
     let mut check = Check::default();
     let id = std::mem::take(&mut request.request_id);
-    let remember = request_id(&mut check, "ForgetDevice", &id, &request);
+    let remember = request_id(&mut check, &principal, "ForgetDevice", &id, &request);
     let key = key(&mut check, &request.tenant_id, &request.user_id, &request.device_id);
     revoking(check, key, request.note, remember, principal)
 }

@@ -2,22 +2,35 @@
 
 use aws_lc_rs::digest::{Context, SHA256};
 use prost::Message;
+use uuid::Uuid;
 
 use crate::grpc::convert::check::Check;
 use crate::model::request::RequestId;
 
-/// Reads a `request_id`; empty = absent. `body` is the request without it.
+/// Reads a `request_id`; empty = absent. `body` is the request without it. The id is the principal's own: under another
+/// one the same text is another id, so that nobody gets the answer to somebody else's request. Keys of a principal share it.
 pub fn request_id(
     check: &mut Check,
+    principal: &str,
     method: &str,
     id: &str,
     body: &impl Message,
 ) -> Option<RequestId> {
     let id = check.uuid("request_id", id)?;
-    let mut hash = Context::new(&SHA256);
-    hash.update(method.as_bytes());
-    hash.update(b"\0");
-    hash.update(&body.encode_to_vec());
-    let fingerprint = hash.finish().as_ref().try_into().expect("SHA-256 has 32 bytes");
+    let own = sha256(&[b"request id", principal.as_bytes(), id.as_bytes()]);
+    let id = Uuid::new_v8(*own.first_chunk().expect("SHA-256 has 32 bytes"));
+    let fingerprint = sha256(&[method.as_bytes(), &body.encode_to_vec()]);
     Some(RequestId { id, fingerprint })
+}
+
+/// Of the parts, of which only the last may hold a NUL.
+fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Context::new(&SHA256);
+    for (at, part) in parts.iter().enumerate() {
+        if at > 0 {
+            hash.update(b"\0");
+        }
+        hash.update(part);
+    }
+    hash.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
 }

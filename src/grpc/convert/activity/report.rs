@@ -31,7 +31,7 @@ pub fn reports(
 ) -> Result<Reports> {
     let mut check = Check::default();
     let id = std::mem::take(&mut request.request_id);
-    let request_id = request_id(&mut check, "RecordActivities", &id, &request);
+    let request_id = request_id(&mut check, &principal, "RecordActivities", &id, &request);
     let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
     if !(1..=MOST).contains(&request.activities.len()) {
         check.broken("activities", format!("must be 1 to {MOST}"));

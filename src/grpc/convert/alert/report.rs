@@ -24,7 +24,7 @@ const LONGEST: Duration = Duration::days(30);
 pub fn report(mut request: pb::RaiseAlertRequest, principal: String) -> Result<Report> {
     let mut check = Check::default();
     let id = std::mem::take(&mut request.request_id);
-    let remember = request_id(&mut check, "RaiseAlert", &id, &request);
+    let remember = request_id(&mut check, &principal, "RaiseAlert", &id, &request);
     let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
     let user = Some(request.user_id).filter(|text| !text.is_empty());
     let user = user.and_then(|text| check.take("user_id", UserId::parse(&text)));

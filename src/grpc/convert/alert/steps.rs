@@ -114,7 +114,7 @@ fn step(
     to: Option<To>,
     principal: String,
 ) -> Result<Step> {
-    let request = request_id(&mut check, method, &stated.request_id, body);
+    let request = request_id(&mut check, &principal, method, &stated.request_id, body);
     let tenant = check.take("tenant_id", TenantId::parse(&stated.tenant_id));
     let alert = check.required_uuid("alert_id", &stated.alert_id);
     let note = check.note("note", stated.note, 1000);

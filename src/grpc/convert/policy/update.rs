@@ -27,7 +27,7 @@ const DETECTION: &str = "detection";
 pub fn update(mut request: pb::UpdatePolicyRequest, principal: String) -> Result<PolicyUpdate> {
     let mut check = Check::default();
     let id = std::mem::take(&mut request.request_id);
-    let remember = request_id(&mut check, "UpdatePolicy", &id, &request);
+    let remember = request_id(&mut check, &principal, "UpdatePolicy", &id, &request);
     let before = check.count();
     let Some(mut policy) = request.policy else { return Err(check.missing("policy")) };
     let etag = std::mem::take(&mut policy.etag);

@@ -39,7 +39,7 @@ pub fn new_session(
 ) -> Result<NewSession> {
     let mut check = Check::default();
     let id = std::mem::take(&mut request.request_id);
-    let remember = request_id(&mut check, "CreateSession", &id, &request);
+    let remember = request_id(&mut check, &principal, "CreateSession", &id, &request);
     let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
     let user = check.take("user_id", UserId::parse(&request.user_id));
     let client = check.take("client_id", ClientId::parse(&request.client_id));

@@ -15,7 +15,7 @@ use crate::session::erase::{Erased, Erasure};
 pub fn erasure(mut request: pb::EraseUserRequest, principal: String) -> Result<Erasure> {
     let mut check = Check::default();
     let id = std::mem::take(&mut request.request_id);
-    let remember = request_id(&mut check, "EraseUser", &id, &request);
+    let remember = request_id(&mut check, &principal, "EraseUser", &id, &request);
     let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
     let user = check.take("user_id", UserId::parse(&request.user_id));
     let (Some(tenant), Some(user)) = (tenant, user) else { return Err(check.failed()) };

@@ -23,7 +23,7 @@ pub fn reauthentication(
 ) -> Result<Reauthentication> {
     let mut check = Check::default();
     let id = std::mem::take(&mut request.request_id);
-    let remember = request_id(&mut check, "ReauthenticateSession", &id, &request);
+    let remember = request_id(&mut check, &principal, "ReauthenticateSession", &id, &request);
     let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
     let user = optional_user(&mut check, &request.user_id);
     let session = check.required_uuid("session_id", &request.session_id);

@@ -21,7 +21,7 @@ pub fn termination(
 ) -> Result<Termination> {
     let mut check = Check::default();
     let id = std::mem::take(&mut request.request_id);
-    let remember = request_id(&mut check, "TerminateSession", &id, &request);
+    let remember = request_id(&mut check, &caller.name, "TerminateSession", &id, &request);
     let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
     let user = optional_user(&mut check, &request.user_id);
     let target = match request.target {

@@ -20,7 +20,7 @@ pub fn mass_termination(
 ) -> Result<MassTermination> {
     let mut check = Check::default();
     let id = std::mem::take(&mut request.request_id);
-    let remember = request_id(&mut check, "TerminateSessions", &id, &request);
+    let remember = request_id(&mut check, &principal, "TerminateSessions", &id, &request);
     let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
     let given = request.filter.unwrap_or_default();
     let open = pb::SessionFilter { state: 0, ..given.clone() } == pb::SessionFilter::default();

@@ -23,7 +23,7 @@ pub fn session_update(
 ) -> Result<SessionUpdate> {
     let mut check = Check::default();
     let id = std::mem::take(&mut request.request_id);
-    let remember = request_id(&mut check, "UpdateSession", &id, &request);
+    let remember = request_id(&mut check, &principal, "UpdateSession", &id, &request);
     let Some(session) = request.session else { return Err(check.missing("session")) };
     let device = session.device.unwrap_or_default();
     let mut given = Check::default();
