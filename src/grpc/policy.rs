@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use crate::grpc::auth::principal;
+use crate::grpc::auth;
 use crate::grpc::auth::tenants::tenanted;
 use crate::grpc::convert::lists::{Listing, of_tenant};
 use crate::grpc::convert::policy as convert;
@@ -50,8 +50,8 @@ pub(super) async fn update(
     api: &SessionApi,
     request: Request<pb::UpdatePolicyRequest>,
 ) -> Result<Response<pb::UpdatePolicyResponse>, Status> {
-    let (caller, budget) = (principal(&request), deadline::budget(request.metadata()));
-    let wish = convert::update(tenanted(request)?, caller)?;
+    let (caller, budget) = (auth::caller(&request), deadline::budget(request.metadata()));
+    let wish = convert::update(tenanted(request)?, caller.name.clone())?;
     let updated = api.update_policy.update(&wish, budget).await?;
-    Ok(Response::new(convert::to_pb_updated(updated)))
+    Ok(Response::new(convert::to_pb_updated(updated, &caller)))
 }

@@ -10,10 +10,12 @@ use crate::grpc::convert::check::Check;
 use crate::grpc::convert::session::{to_pb_session, to_pb_watermark};
 use crate::grpc::convert::time::{duration_to_pb, to_pb};
 use crate::grpc::pb;
+use crate::model::caller::principal::Caller;
+use crate::model::caller::scope::Scope;
 use crate::model::detection::overrides::DetectionOverrides;
 use crate::model::ids::{ClientId, TenantId};
 use crate::model::policy::Limit;
-use crate::model::policy::overrides::{Field, Level, Overrides, Scope};
+use crate::model::policy::overrides::{self, Field, Level, Overrides};
 use crate::model::policy::preset::Excess;
 use crate::model::policy::resolve::{Effective, Origin};
 use crate::session::get_policy::Detection;
@@ -25,7 +27,7 @@ pub use update::update;
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
-pub fn scope(request: &pb::GetPolicyRequest) -> Result<Scope> {
+pub fn scope(request: &pb::GetPolicyRequest) -> Result<overrides::Scope> {
     let mut check = Check::default();
     let scope = level(&mut check, "", &request.tenant_id, &request.client_id);
     let Some(scope) = scope else { return Err(check.failed()) };
@@ -33,13 +35,13 @@ pub fn scope(request: &pb::GetPolicyRequest) -> Result<Scope> {
     Ok(scope)
 }
 
-fn level(check: &mut Check, path: &str, tenant: &str, client: &str) -> Option<Scope> {
+fn level(check: &mut Check, path: &str, tenant: &str, client: &str) -> Option<overrides::Scope> {
     let tenant = check.take(&format!("{path}tenant_id"), TenantId::parse(tenant));
     let client = match client {
         "" => Some(None),
         text => check.take(&format!("{path}client_id"), ClientId::parse(text)).map(Some),
     };
-    Some(Scope { tenant: tenant?, client: client? })
+    Some(overrides::Scope { tenant: tenant?, client: client? })
 }
 
 /// What a level states.
@@ -114,9 +116,19 @@ pub fn to_pb_effective(
     }
 }
 
-/// What an update did.
-pub fn to_pb_updated(updated: Updated) -> pb::UpdatePolicyResponse {
-    let Updated { level, advice: exceeded, ended } = updated;
+/// What an update did, as far as the caller may see it: a caller with `detection.write` alone sees only what is stated of
+/// detection.
+pub fn to_pb_updated(updated: Updated, caller: &Caller) -> pb::UpdatePolicyResponse {
+    let Updated { mut level, advice: mut exceeded, mut ended } = updated;
+    let sees = |scope| [Scope::PolicyWrite, scope].iter().any(|held| caller.scopes.has(*held));
+    if !sees(Scope::PolicyRead) {
+        let detection = std::mem::take(&mut level.overrides.detection);
+        level.overrides = Overrides { detection, ..Overrides::default() };
+        exceeded.clear();
+    }
+    if !sees(Scope::SessionRead) {
+        ended.sample.clear();
+    }
     pb::UpdatePolicyResponse {
         policy: Some(to_pb_policy(level)),
         terminated_count: ended.count,

@@ -1,4 +1,4 @@
-//! An answer is for its caller: a repeated request is its principal's own.
+//! An answer is for its caller: a repeated request is its principal's own, and a narrower scope sees its part.
 
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use tonic::Code;
 
 use crate::harness::callers::{authenticated, grant};
 use crate::harness::calls::{new_session, parts, reason};
+use crate::harness::policies::{level, masked, set};
+use crate::harness::requests::length;
 use crate::harness::{TestServer, start_with};
 
 const ID: &str = "0195f8a0-0000-7000-8000-000000000001";
@@ -76,4 +78,61 @@ async fn what_another_principals_request_did_in_steps_is_no_answer() {
             (ended, usize::try_from(ended).expect("few"))
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sets_detection_alone_sees_detection_alone() {
+    let server = start_with(authenticated).await;
+    let admin = server.key("admin", &grant(Role::Admin, &["default"])).await.text;
+    let tuner = scoped(&server, "tuner", &[Scope::DetectionWrite]).await;
+    let reader = scoped(&server, "reader", &[Scope::DetectionWrite, Scope::PolicyRead]).await;
+    server.sessions_as(&admin).create_session(new_session("ada")).await.expect("a session");
+
+    let limit = pb::SessionLimit { max: 3, strategy: 1 };
+    let of_level = pb::Policy {
+        preset: 2,
+        idle_timeout: length(chrono::Duration::hours(2)),
+        user_limit: Some(limit),
+        ..level("")
+    };
+    server.sessions_as(&admin).update_policy(set(of_level)).await.expect("a change");
+
+    let travel = pb::ImpossibleTravelRule { mode: 2, ..Default::default() };
+    let detection = pb::DetectionPolicy { impossible_travel: Some(travel), ..Default::default() };
+    let rules = pb::Policy { detection: Some(detection.clone()), ..level("") };
+    let update = async |key: &str, dry_run: bool| {
+        let request = pb::UpdatePolicyRequest { dry_run, ..set(rules.clone()) };
+        server.sessions_as(key).update_policy(request).await.expect("a change").into_inner()
+    };
+    for dry_run in [true, false] {
+        let seen = update(&tuner, dry_run).await;
+        let policy = seen.policy.expect("a level");
+        assert!(!policy.etag.is_empty());
+        let alone = pb::Policy {
+            tenant_id: policy.tenant_id.clone(),
+            detection: Some(detection.clone()),
+            etag: policy.etag.clone(),
+            update_time: policy.update_time,
+            updated_by: policy.updated_by.clone(),
+            ..Default::default()
+        };
+        assert_eq!(policy, alone);
+        assert_eq!((seen.advice.len(), seen.sample.len()), (0, 0));
+        for key in [&reader, &admin] {
+            let seen = update(key, dry_run).await;
+            let policy = seen.policy.expect("a level");
+            assert_eq!((policy.preset, policy.user_limit), (2, Some(limit)));
+            assert!(!seen.advice.is_empty(), "2 h is longer than the preset recommends");
+        }
+    }
+    // Nor by reading, nor by a mask that names more.
+    let get = pb::GetPolicyRequest::default();
+    let refused = server.sessions_as(&tuner).get_policy(get).await.expect_err("no read");
+    assert_eq!(reason(&refused), "CALLER_NOT_PERMITTED");
+    let list = pb::ListPoliciesRequest::default();
+    let refused = server.sessions_as(&tuner).list_policies(list).await.expect_err("no list");
+    assert_eq!(reason(&refused), "CALLER_NOT_PERMITTED");
+    let more = masked(rules.clone(), &["detection", "user_limit"]);
+    let refused = server.sessions_as(&tuner).update_policy(more).await.expect_err("a limit");
+    assert_eq!(reason(&refused), "CALLER_NOT_PERMITTED");
 }
