@@ -35,7 +35,8 @@ macro_rules! reflection {
                 ServerReflection, ServerReflectionServer,
             };
             use tonic_reflection::pb::$version::{
-                ErrorResponse, ServerReflectionRequest, ServerReflectionResponse,
+                ErrorResponse, ExtensionNumberResponse, ServerReflectionRequest,
+                ServerReflectionResponse,
             };
 
             use crate::error::Error;
@@ -96,12 +97,39 @@ macro_rules! reflection {
             }
 
             async fn find<T: ServerReflection>(
+                library: Library<T>,
+                mut request: ServerReflectionRequest,
+            ) -> Result<ServerReflectionResponse, Status> {
+                use MessageRequest as Asked;
+                match request.message_request.clone() {
+                    Some(Asked::FileContainingExtension(_)) => {
+                        Err(Status::unimplemented("extensions are not supported"))
+                    }
+                    // A type that there is has none.
+                    Some(Asked::AllExtensionNumbersOfType(name)) => {
+                        let asked = request.clone();
+                        request.message_request = Some(Asked::FileContainingSymbol(name.clone()));
+                        let found = ask(library, request).await?;
+                        let none = ExtensionNumberResponse {
+                            base_type_name: name,
+                            extension_number: Vec::new(),
+                        };
+                        Ok(ServerReflectionResponse {
+                            original_request: Some(asked),
+                            message_response: Some(MessageResponse::AllExtensionNumbersResponse(
+                                none,
+                            )),
+                            ..found
+                        })
+                    }
+                    _ => ask(library, request).await,
+                }
+            }
+
+            async fn ask<T: ServerReflection>(
                 mut library: Library<T>,
                 request: ServerReflectionRequest,
             ) -> Result<ServerReflectionResponse, Status> {
-                if let Some(MessageRequest::FileContainingExtension(_)) = request.message_request {
-                    return Err(Status::unimplemented("extensions are not supported"));
-                }
                 let once = stream::once(ready(request));
                 let mut answers = library.server_reflection_info(once).await?.into_inner();
                 answers.message().await?.ok_or_else(|| Status::internal("there is no answer"))

@@ -61,8 +61,9 @@ macro_rules! version {
                     (Some(FileContainingExtension(extension)), "12"),
                     (
                         Some(AllExtensionNumbersOfType("sessiond.v1.Session".to_owned())),
-                        "no extensions",
+                        "none of sessiond.v1.Session",
                     ),
+                    (Some(AllExtensionNumbersOfType("no.Such".to_owned())), "5"),
                     (None, "3"),
                     (Some(ListServices(String::new())), "services"),
                 ]
@@ -85,7 +86,7 @@ macro_rules! version {
                     MessageResponse::ListServicesResponse(_) => "services".to_owned(),
                     MessageResponse::AllExtensionNumbersResponse(numbers) => {
                         assert_eq!(numbers.extension_number, [0; 0]);
-                        "no extensions".to_owned()
+                        format!("none of {}", numbers.base_type_name)
                     }
                 }
             }
