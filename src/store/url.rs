@@ -191,12 +191,13 @@ mod tests {
 
     #[test]
     fn a_value_reaches_the_driver_as_it_was_meant() {
-        let url = r"postgres://u%27:p%5C'%20%22@h:1,k/d?application_name=a%27b";
+        let url = r"postgres://u%27:p%5C'%20%22@h:1,k/d?application_name=a%27b&connect_timeout=3";
         let (config, secure) = parse(url).unwrap();
         assert_eq!(config.get_user(), Some("u'"));
         assert_eq!(config.get_password(), Some(&br#"p\' ""#[..]));
         assert_eq!(config.get_ports(), [1, 5432]);
         assert_eq!(config.get_application_name(), Some("a'b"));
+        assert_eq!(config.get_connect_timeout(), Some(&std::time::Duration::from_secs(3)));
         assert_eq!(secure, tls::Parameters::default());
     }
 }

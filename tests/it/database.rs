@@ -129,3 +129,22 @@ async fn each_connection_gets_the_settings_that_it_needs() {
     }
     audit::check(&db).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_have_the_name_that_the_url_gives_them() {
+    let db = Db::fresh().await;
+    let named = async |name: &str| {
+        let count = format!(
+            "SELECT count(*) FROM pg_stat_activity
+             WHERE application_name = '{name}' AND datname = current_database()"
+        );
+        db.count(&count).await
+    };
+    let server = start_on(db.clone(), clock(), |settings| {
+        settings.database_url = format!("{}&application_name=shop%20one", db.url);
+    })
+    .await;
+    server.create("ada").await;
+    assert!(named("shop one").await > 0);
+    assert_eq!(named("sessiond").await, 0);
+}
