@@ -91,6 +91,8 @@ async fn a_call_has_its_time_and_a_stream_goes_on() {
     let refused = server.try_create(crate::harness::calls::new_session("ada")).await;
     let refused = refused.expect_err("no lock");
     assert!(matches!(refused.code(), Code::DeadlineExceeded | Code::Unavailable), "{refused:?}");
+    let why = crate::harness::calls::reason(&refused);
+    assert!(["DEADLINE_EXCEEDED", "DATABASE_UNAVAILABLE"].contains(&why.as_str()), "{why}");
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     // Some heartbeats later than the time of a call.
     let begun = std::time::Instant::now();
