@@ -3,7 +3,7 @@
 pub mod feed;
 mod meters;
 pub mod policies;
-pub mod seen;
+pub mod progress;
+pub mod revocation_feed;
 pub mod sessions;
-pub mod tail;
-pub mod whole;
+pub mod table;

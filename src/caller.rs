@@ -1,6 +1,6 @@
 //! Who may call: API keys and principals, what they may do, and who calls now.
 
-pub mod admission;
+pub mod authenticator;
 pub mod directory;
 pub mod key;
 pub mod manage;

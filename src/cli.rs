@@ -19,7 +19,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cache::feed::WatchSettings;
-use crate::caller::admission::Callers;
+use crate::caller::authenticator::Callers;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::access::{CallersFlag, ReflectionFlag};
@@ -28,7 +28,7 @@ use crate::edge::tls as certificates;
 use crate::model::detection::DetectionSettings;
 use crate::server::{Intervals, Server, Settings, refuse};
 use crate::session::location::Locator;
-use crate::store::{migrations, pool::Database, timeouts::Timeouts};
+use crate::store::{migrations, pool::Database, timeouts::DatabaseTimeouts};
 use crate::telemetry;
 use signals::Signals;
 
@@ -52,15 +52,15 @@ enum Command {
     /// Say who may call, and what
     Principal {
         #[command(subcommand)]
-        command: principal::Command,
+        command: principal::PrincipalCommand,
     },
     /// Make, list and revoke the keys by which principals call
     ApiKey {
         #[command(subcommand)]
-        command: api_key::Command,
+        command: api_key::ApiKeyCommand,
     },
     /// Make, show, rotate and retire the keys that sign tokens
-    Keys(keys::Keys),
+    Keys(keys::KeysCommand),
 }
 
 /// Reads the command line and the environment; ends the program where they are wrong, or ask for help.
@@ -130,7 +130,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         },
         database_url: url,
         database_connections: config.database_connections,
-        database_timeouts: Timeouts::default(),
+        database_timeouts: DatabaseTimeouts::default(),
         master_key,
         issuer: config.issuer,
         policy,

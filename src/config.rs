@@ -16,9 +16,9 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::model::policy::ranges::{self, Range};
-use crate::model::policy::{Limit, Limits, Policy};
+use crate::model::policy::{Limit, Policy, SessionLimits};
 use access::Access;
-use edge::Limits as EdgeLimits;
+use edge::EdgeLimits;
 use parse::{acr_levels, http_listen, issuer, listen};
 use restore::Restore;
 use tls::Tls;
@@ -238,9 +238,9 @@ impl Config {
             access_token_ttl: chrono(ttl)?,
             refresh_grace: chrono(self.refresh_grace)?,
             lost_response_window: chrono(self.lost_response_window)?,
-            limits: Limits {
+            limits: SessionLimits {
                 user: Limit { max: self.max_sessions_per_user, on_limit: self.on_limit.into() },
-                ..Limits::default()
+                ..SessionLimits::default()
             },
             acr_levels: self.acr_levels.0.clone(),
         })

@@ -1,6 +1,6 @@
 //! A private Postgres server for development and tests.
 //!
-//! Owns one data home (see [`Options::data_dir`]) and the one server that runs in it: finds or
+//! Owns one data home (see [`DevPostgresOptions::data_dir`]) and the one server that runs in it: finds or
 //! installs the binaries, creates the cluster, keeps the server up, stops it. The server listens
 //! on a Unix socket only, in a directory that nobody but the user it runs as (and root) can enter.
 //!
@@ -34,9 +34,9 @@ use anyhow::{Result, bail};
 
 use self::binaries::Binaries;
 use self::home::{Lock, SocketDir};
-use self::identity::Identity;
-use self::ready::Answer;
-use self::server::Server;
+use self::identity::ProcessIdentity;
+use self::ready::ReadyAnswer;
+use self::server::PostgresServer;
 use self::supervise::Supervisor;
 
 /// How long a server may take to answer at all; retried starts included.
@@ -50,7 +50,7 @@ const NAME: &str = "sessiond";
 
 /// Where the server keeps its data and how it runs.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct DevPostgresOptions {
     /// The data home; made if missing. One process uses it at a time.
     pub data_dir: PathBuf,
     /// The directory of the Postgres programs (`SESSIOND_PG_BIN`); searched for when `None`.
@@ -110,8 +110,8 @@ impl DevPostgres {
     ///
     /// Says what to do when there is no Postgres to run, the data home is in use, out of reach of
     /// the server's user or made by another major version, or the server does not come up.
-    pub fn start(options: Options) -> Result<DevPostgres> {
-        let identity = Identity::choose()?;
+    pub fn start(options: DevPostgresOptions) -> Result<DevPostgres> {
+        let identity = ProcessIdentity::choose()?;
         let home = home::prepare(&options.data_dir, &identity)?;
         let lock = Lock::take(&home)?;
         let made_by = cluster::major(&home)?;
@@ -121,7 +121,7 @@ impl DevPostgres {
             None => cluster::create(&home, &binaries, &identity, options.fsync)?,
         }
         let socket_dir = SocketDir::prepare(&home, &identity)?;
-        let server = Server {
+        let server = PostgresServer {
             program: binaries.program("postgres"),
             data: cluster::data_dir(&home),
             socket_dir: socket_dir.path().to_owned(),
@@ -187,9 +187,9 @@ fn wait_until_ready(socket: &Path, home: &Path) -> Result<()> {
     let begun = Instant::now();
     loop {
         let (patience, answer) = match ready::ask(socket, NAME) {
-            Answer::Ready => return Ok(()),
-            Answer::Starting(why) => (RECOVERY_PATIENCE, why),
-            Answer::Not(why) => (START_PATIENCE, why),
+            ReadyAnswer::Ready => return Ok(()),
+            ReadyAnswer::Starting(why) => (RECOVERY_PATIENCE, why),
+            ReadyAnswer::Not(why) => (START_PATIENCE, why),
         };
         if begun.elapsed() > patience {
             let log = home.join(server::LOG);

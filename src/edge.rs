@@ -8,8 +8,8 @@ pub mod identity;
 mod lingering;
 mod meters;
 mod pace;
-pub mod places;
 mod prefaced;
+pub mod slots;
 pub mod tls;
 
 use std::net::SocketAddr;
@@ -26,13 +26,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
-use crate::config::edge::Limits;
+use crate::config::edge::EdgeLimits;
 use crate::metrics::Metrics;
 use crate::supervise::Tasks;
 use handshakes::Handshakes;
-use meters::Meters;
+use meters::EdgeMeters;
 use pace::Paces;
-use places::Places;
+use slots::ConnectionSlots;
 use tls::Certificates;
 
 pub use accept::accept;
@@ -43,15 +43,15 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 /// The gRPC port.
 pub struct Edge {
     listener: TcpListener,
-    parts: Arc<Parts>,
+    parts: Arc<EdgeParts>,
 }
 
 /// What all connections share.
-struct Parts {
-    limits: Limits,
+struct EdgeParts {
+    limits: EdgeLimits,
     tls: Option<Arc<Certificates>>,
     handshakes: Handshakes,
-    meters: Meters,
+    meters: EdgeMeters,
     /// Told that the server stops.
     drain: CancellationToken,
     /// The tasks of calls.
@@ -62,14 +62,17 @@ impl Edge {
     /// Serves what `listener` accepts, over TLS if there are certificates; no more once `drain` is cancelled.
     pub fn new(
         listener: TcpListener,
-        limits: Limits,
+        limits: EdgeLimits,
         tls: Option<Arc<Certificates>>,
         metrics: &Metrics,
         drain: CancellationToken,
     ) -> Edge {
         let handshakes = Handshakes::new(limits.max_handshakes);
-        let (meters, calls) = (Meters::new(metrics), TaskTracker::new());
-        Edge { listener, parts: Arc::new(Parts { limits, tls, handshakes, meters, drain, calls }) }
+        let (meters, calls) = (EdgeMeters::new(metrics), TaskTracker::new());
+        Edge {
+            listener,
+            parts: Arc::new(EdgeParts { limits, tls, handshakes, meters, drain, calls }),
+        }
     }
 
     /// The address it listens on.
@@ -96,34 +99,36 @@ impl Edge {
         B::Error: Into<AnyError> + Send + Sync,
     {
         let Edge { listener, parts } = self;
-        let places =
-            Places::new(parts.limits.max_connections, parts.limits.max_connections_per_peer);
+        let slots = ConnectionSlots::new(
+            parts.limits.max_connections,
+            parts.limits.max_connections_per_peer,
+        );
         // All that a peer may have may also come back at once, such as when another replica stops.
         let rate = parts.limits.max_connection_rate_per_peer;
         let paces = Arc::new(Paces::new(rate, parts.limits.max_connections_per_peer));
-        let counted = places.clone();
+        let counted = slots.clone();
         let help = "Connections of the gRPC port.";
         metrics.sampled("connections", help, move || counted.taken() as f64);
         let mut tasks = JoinSet::new();
         let serve = |stream: TcpStream, from: SocketAddr| {
-            let place = match places.take(from.ip()) {
-                Ok(place) => place,
+            let slot = match slots.take(from.ip()) {
+                Ok(slot) => slot,
                 Err(full) => {
                     parts.meters.refused(full);
                     return None;
                 }
             };
-            if !paces.admit(place.peer, Instant::now()) {
+            if !paces.admit(slot.peer, Instant::now()) {
                 parts.meters.paced();
                 return None;
             }
             let (parts, paces, service) = (parts.clone(), paces.clone(), service.clone());
             Some(async move {
                 if connection::serve(stream, from, &parts, service).await.is_err() {
-                    paces.breach(place.peer, Instant::now());
+                    paces.breach(slot.peer, Instant::now());
                     parts.meters.breached();
                 }
-                drop(place);
+                drop(slot);
             })
         };
         accept((supervised, "accept"), listener, &parts.drain, &mut tasks, serve).await;

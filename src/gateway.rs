@@ -38,17 +38,17 @@ use tonic::transport::Channel;
 use crate::metrics::Metrics;
 use crate::model::ids::TenantId;
 use crate::model::token::{AccessClaims, InactiveReason};
-use crate::supervise::{Need, Tasks};
-use credentials::Credentials;
-use keys::Keys;
-use revoked::{Revoked, Withdrawn};
+use crate::supervise::{TaskNeed, Tasks};
+use credentials::GatewayCredentials;
+use keys::KeySet;
+use revoked::{RevocationSet, Withdrawn};
 use timing::Timing;
 
 pub use credentials::ApiKey;
 
 /// How a gateway works.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct GatewayOptions {
     /// Of a principal with the role `gateway`; `None` = callers are open, or the channel has a client certificate.
     pub api_key: Option<ApiKey>,
     /// The `iss` of the service's tokens.
@@ -99,29 +99,29 @@ pub struct Gateway {
 
 /// What the task that follows shares with those who validate.
 struct Shared {
-    options: Options,
+    options: GatewayOptions,
     /// That of the options.
     tenant: TenantId,
-    keys: Keys,
-    revoked: RwLock<Revoked>,
+    keys: KeySet,
+    revoked: RwLock<RevocationSet>,
     /// Counts changes of `revoked`: a token that nothing matched need not be looked up before the next.
     version: AtomicU64,
     timing: Timing,
-    verified: Cache<String, Arc<Verified>>,
+    verified: Cache<String, Arc<VerifiedToken>>,
 }
 
 /// A token whose signature was checked.
-struct Verified {
+struct VerifiedToken {
     claims: Arc<AccessClaims>,
     kid: String,
     /// The version of the revocations of which none matched it, plus one.
     clean: AtomicU64,
 }
 
-impl Options {
+impl GatewayOptions {
     /// As a gateway in front of tenant `default` needs them.
-    pub fn new(issuer: &str) -> Options {
-        Options {
+    pub fn new(issuer: &str) -> GatewayOptions {
+        GatewayOptions {
             api_key: None,
             issuer: issuer.to_owned(),
             audience: None,
@@ -140,14 +140,14 @@ impl Gateway {
     ///
     /// # Errors
     /// What the service answers, or that it does not.
-    pub async fn connect(channel: Channel, options: Options) -> Result<Gateway, Status> {
+    pub async fn connect(channel: Channel, options: GatewayOptions) -> Result<Gateway, Status> {
         let tenant = TenantId::parse(&options.tenant)
             .map_err(|_| Status::invalid_argument("the options name no tenant that can be"))?;
-        let credentials = Credentials::new(options.api_key.as_ref())?;
+        let credentials = GatewayCredentials::new(options.api_key.as_ref())?;
         let verified = Cache::new(options.tokens);
         let shared = Arc::new(Shared {
-            keys: Keys::default(),
-            revoked: RwLock::new(Revoked::new(options.revocations)),
+            keys: KeySet::default(),
+            revoked: RwLock::new(RevocationSet::new(options.revocations)),
             version: AtomicU64::new(0),
             timing: Timing::default(),
             verified,
@@ -158,7 +158,7 @@ impl Gateway {
         follower.begin().await?;
         let (follower, mut following) = (Arc::new(Mutex::new(follower)), JoinSet::new());
         let (tasks, stop) = (Tasks::new(&Metrics::default()), CancellationToken::new());
-        tasks.supervise(&mut following, ("gateway", Need::Serving), &stop, move || {
+        tasks.supervise(&mut following, ("gateway", TaskNeed::Serving), &stop, move || {
             let follower = follower.clone();
             async move { follower.lock().await.run().await }
         });
@@ -200,7 +200,7 @@ impl Gateway {
 
 impl Shared {
     /// The proven token; `None` if its key is not known, but may be to the service.
-    fn verify(&self, token: &str) -> Result<Option<Arc<Verified>>, InactiveReason> {
+    fn verify(&self, token: &str) -> Result<Option<Arc<VerifiedToken>>, InactiveReason> {
         if let Some(verified) = self.verified.get(token) {
             return Ok(Some(verified));
         }
@@ -208,12 +208,12 @@ impl Shared {
             return Ok(None);
         };
         let verified =
-            Arc::new(Verified { claims: Arc::new(claims), kid, clean: AtomicU64::new(0) });
+            Arc::new(VerifiedToken { claims: Arc::new(claims), kid, clean: AtomicU64::new(0) });
         self.verified.insert(token.to_owned(), verified.clone());
         Ok(Some(verified))
     }
 
-    fn is_withdrawn(&self, verified: &Verified) -> bool {
+    fn is_withdrawn(&self, verified: &VerifiedToken) -> bool {
         let version = self.version.load(Ordering::Acquire);
         if verified.clean.load(Ordering::Acquire) == version + 1 {
             return false;
@@ -226,11 +226,11 @@ impl Shared {
         withdrawn == Withdrawn::Yes
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Revoked> {
+    fn read(&self) -> RwLockReadGuard<'_, RevocationSet> {
         self.revoked.read().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Revoked> {
+    fn write(&self) -> RwLockWriteGuard<'_, RevocationSet> {
         self.revoked.write().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

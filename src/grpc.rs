@@ -2,9 +2,9 @@
 //! of the generated types; no SQL, no rules.
 
 pub mod activity;
-pub mod admit;
 pub mod alert;
 pub mod auth;
+pub mod concurrency;
 pub mod device;
 pub mod health;
 pub mod meters;

@@ -19,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::edge::accept;
-use crate::edge::places::Places;
+use crate::edge::slots::ConnectionSlots;
 use crate::metrics::Metrics;
 use crate::supervise::Tasks;
 use crate::token::jwk::jwks;
-use crate::token::keys::Keys;
+use crate::token::keys::KeyCache;
 
 /// How long a key set may be kept: a new key is published for longer before it signs (`--key-publish-ahead`).
 const KEYS_FOR: &str = "public, max-age=300";
@@ -43,14 +43,14 @@ const GRACE: Duration = Duration::from_secs(2);
 pub struct Http {
     listener: TcpListener,
     metrics: Metrics,
-    keys: Keys,
+    keys: KeyCache,
     clock: Clock,
 }
 
 #[derive(Clone)]
-struct Parts {
+struct HttpParts {
     metrics: Metrics,
-    keys: Keys,
+    keys: KeyCache,
     clock: Clock,
     up: watch::Receiver<bool>,
     down: watch::Receiver<usize>,
@@ -65,7 +65,7 @@ impl Http {
     pub async fn bind(
         addr: SocketAddr,
         metrics: Metrics,
-        keys: Keys,
+        keys: KeyCache,
         clock: Clock,
     ) -> anyhow::Result<Http> {
         let listener = TcpListener::bind(addr)
@@ -91,21 +91,21 @@ impl Http {
         stop: CancellationToken,
     ) {
         let (metrics, keys, clock) = (self.metrics, self.keys, self.clock);
-        let parts = Parts { metrics, keys, clock, up, down: tasks.down(), drain };
+        let parts = HttpParts { metrics, keys, clock, up, down: tasks.down(), drain };
         let routes = Router::new()
             .route("/metrics", get(scrape))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
             .route("/.well-known/jwks.json", get(key_set))
             .with_state(parts);
-        let places = Places::new(MOST, MOST);
+        let slots = ConnectionSlots::new(MOST, MOST);
         let mut connections = JoinSet::new();
         let serve = |stream: TcpStream, from: SocketAddr| {
-            let place = places.take(from.ip()).ok()?;
+            let slot = slots.take(from.ip()).ok()?;
             let (routes, stop) = (routes.clone(), stop.clone());
             Some(async move {
                 connection(stream, routes, stop).await;
-                drop(place);
+                drop(slot);
             })
         };
         accept((&tasks, "accept_http"), self.listener, &stop, &mut connections, serve).await;
@@ -137,11 +137,11 @@ async fn connection(stream: TcpStream, routes: Router, stop: CancellationToken) 
     let _ = tokio::time::timeout(GRACE, connection).await;
 }
 
-async fn scrape(State(parts): State<Parts>) -> impl IntoResponse {
+async fn scrape(State(parts): State<HttpParts>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], parts.metrics.render())
 }
 
-async fn ready(State(parts): State<Parts>) -> (StatusCode, &'static str) {
+async fn ready(State(parts): State<HttpParts>) -> (StatusCode, &'static str) {
     if parts.drain.is_cancelled() {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
     } else if !*parts.up.borrow() {
@@ -153,7 +153,7 @@ async fn ready(State(parts): State<Parts>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn key_set(State(parts): State<Parts>, asked: HeaderMap) -> Response {
+async fn key_set(State(parts): State<HttpParts>, asked: HeaderMap) -> Response {
     let keyring = match parts.keys.get().await {
         Ok(keyring) => keyring,
         Err(error) => {

@@ -4,16 +4,16 @@
 pub mod apply_policies;
 pub mod detect;
 pub mod expire;
-pub mod flush_notices;
+pub mod flush_observations;
 pub mod flush_touches;
 pub mod follow_revocations;
+pub mod notify_replicas;
 pub mod probe;
 pub mod reload_certificates;
 pub mod reload_locations;
 pub mod retain;
 pub mod roll_up;
 pub mod rotate_keys;
-pub mod tell_revocations;
 pub mod warn_insecure;
 pub mod watch_restores;
 
@@ -36,7 +36,7 @@ async fn turn(interval: Duration, stop: &CancellationToken) -> bool {
 }
 
 /// Waits for the next turn, which `asked` brings forward; false if the job must end instead.
-async fn turn_or_asked(
+async fn turn_or_woken(
     interval: Duration,
     asked: &mut watch::Receiver<()>,
     stop: &CancellationToken,
@@ -52,5 +52,5 @@ async fn slices<F>(stop: &CancellationToken, failures: &mut Failures, mut slice:
 where
     F: Future<Output = Result<bool>>,
 {
-    while failures.tell(slice().await).is_some_and(|more| more) && !stop.is_cancelled() {}
+    while failures.report(slice().await).is_some_and(|more| more) && !stop.is_cancelled() {}
 }

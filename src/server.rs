@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::session::device;
 use crate::store::migrations;
 use crate::store::pool::Database;
-use crate::supervise::{Need, Tasks};
+use crate::supervise::{TaskNeed, Tasks};
 use routes::Service;
 use wiring::Wired;
 
@@ -98,7 +98,7 @@ impl Server {
         };
         let (reporter, health) = tonic_health::server::health_reporter();
         let routes = routes::Routes { sessions: wired.sessions, alerts: wired.alerts, health };
-        let service = routes.service(&settings, wired.admission, clock, &metrics)?;
+        let service = routes.service(&settings, wired.authenticator, clock, &metrics)?;
         let (health, drain_timeout) = (Health(reporter), settings.drain_timeout);
         let (jobs, reload) = (wired.jobs, watch::Sender::new(()));
         Ok(Server {
@@ -143,9 +143,10 @@ impl Server {
         let (stop, tasks) = (CancellationToken::new(), self.tasks);
         let mut jobs = self.jobs.start(up, self.reload.subscribe(), &tasks, &stop);
         let (health, told, down) = (self.health.clone(), follow_up.clone(), tasks.down());
-        let following = tasks.supervise(&mut jobs, ("health", Need::Serving), &stop, move || {
-            health.clone().follow(told.clone(), down.clone())
-        });
+        let following =
+            tasks.supervise(&mut jobs, ("health", TaskNeed::Serving), &stop, move || {
+                health.clone().follow(told.clone(), down.clone())
+            });
         if let Some(http) = self.http {
             jobs.spawn(http.run(follow_up, tasks.clone(), self.drain.clone(), stop.clone()));
         }

@@ -22,7 +22,7 @@ const STEADY: Duration = Duration::from_secs(30);
 
 /// Whether a server can serve while a task is down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
+pub enum TaskNeed {
     /// It cannot: calls would hang, fail, or be answered by stale knowledge. Health is `NOT_SERVING` meanwhile.
     Serving,
     /// It can: the work waits. One poisoned row that stops it on all replicas must not take all of them away.
@@ -61,14 +61,14 @@ impl Tasks {
 
     /// How many of the tasks that the server needs to serve are down.
     pub fn down(&self) -> watch::Receiver<usize> {
-        self.0.down[Need::Serving as usize].subscribe()
+        self.0.down[TaskNeed::Serving as usize].subscribe()
     }
 
     /// Spawns a task that [`Tasks::keep`] keeps, as one of `set`.
     pub fn supervise<F>(
         &self,
         set: &mut JoinSet<()>,
-        (name, need): (&'static str, Need),
+        (name, need): (&'static str, TaskNeed),
         stop: &CancellationToken,
         start: impl FnMut() -> F + Send + 'static,
     ) -> AbortHandle
@@ -83,7 +83,7 @@ impl Tasks {
     /// in that pause, once more at once, for what a task does at its end.
     pub async fn keep<F: Future<Output = ()>>(
         &self,
-        (name, need): (&'static str, Need),
+        (name, need): (&'static str, TaskNeed),
         stop: &CancellationToken,
         mut start: impl FnMut() -> F,
     ) {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, ensure};
 use sessiond::clock::Clock;
-use sessiond::dev_postgres::{DevPostgres, MAX_CONNECTIONS, Options};
+use sessiond::dev_postgres::{DevPostgres, DevPostgresOptions, MAX_CONNECTIONS};
 use sessiond::store::{migrations, pool::Database};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
@@ -46,7 +46,7 @@ impl Cluster {
         // Postgres run by root drops to another user, who must be able to enter.
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))?;
         let data_dir = dir.path().join("home");
-        let postgres = DevPostgres::start(Options {
+        let postgres = DevPostgres::start(DevPostgresOptions {
             data_dir,
             pg_bin: None,
             fsync: true,

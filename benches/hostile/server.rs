@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::ClientConfig;
-use sessiond::dev_postgres::{DevPostgres, MAX_CONNECTIONS, Options};
+use sessiond::dev_postgres::{DevPostgres, DevPostgresOptions, MAX_CONNECTIONS};
 use tempfile::TempDir;
 
 use crate::pki::{Authority, Files, client_config};
@@ -36,7 +36,7 @@ impl Server {
         // Postgres run by root drops to another user, who must be able to enter.
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))?;
         let data_dir = dir.path().join("home");
-        let postgres = DevPostgres::start(Options {
+        let postgres = DevPostgres::start(DevPostgresOptions {
             data_dir,
             pg_bin: None,
             fsync: false,

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
-use sessiond::dev_postgres::{DevPostgres, MAX_CONNECTIONS, Options};
+use sessiond::dev_postgres::{DevPostgres, DevPostgresOptions, MAX_CONNECTIONS};
 use sessiond::grpc::pb::session_service_client::SessionServiceClient;
 use sessiond::token::seal::MasterKey;
 use tempfile::TempDir;
@@ -31,7 +31,7 @@ impl Database {
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))?;
         let data_dir = dir.path().join("home");
         // Without fsync: what is measured is not the disk.
-        let postgres = DevPostgres::start(Options {
+        let postgres = DevPostgres::start(DevPostgresOptions {
             data_dir,
             pg_bin: None,
             fsync: false,

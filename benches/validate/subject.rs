@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use sessiond::dev_postgres::{DevPostgres, MAX_CONNECTIONS, Options};
-use sessiond::gateway::{Gateway, Options as GatewayOptions, Verdict};
+use sessiond::dev_postgres::{DevPostgres, DevPostgresOptions, MAX_CONNECTIONS};
+use sessiond::gateway::{Gateway, GatewayOptions, Verdict};
 use sessiond::grpc::pb;
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
@@ -37,7 +37,7 @@ impl Subject {
         // Postgres run by root drops to another user, who must be able to enter.
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))?;
         let data_dir = dir.path().join("home");
-        let postgres = DevPostgres::start(Options {
+        let postgres = DevPostgres::start(DevPostgresOptions {
             data_dir,
             pg_bin: None,
             fsync: false,

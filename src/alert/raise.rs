@@ -11,7 +11,7 @@ use crate::error::{Error, Reason, Result, Violation};
 use crate::model::alert::{Alert, Category, Severity, Suppression};
 use crate::model::evidence::Evidence;
 use crate::model::ids::{TenantId, UserId};
-use crate::model::request::{Remembered, RequestId};
+use crate::model::request::{RecordedRequest, RequestId};
 use crate::model::session::Session;
 use crate::session::incidents::{self, Silences};
 use crate::session::mutation::{self, Mutation};
@@ -26,7 +26,7 @@ pub struct Raise {
 }
 
 /// What a service found.
-pub struct Report {
+pub struct AlertReport {
     pub tenant: TenantId,
     /// `None` = the session's, or nobody in particular.
     pub user: Option<UserId>,
@@ -61,7 +61,7 @@ impl Raise {
     /// # Errors
     /// [`Error::NotFound`] for an unknown session, [`Error::Invalid`] if it is another user's,
     /// [`Error::RequestIdReused`], [`Error::Unavailable`].
-    pub async fn raise(&self, report: &Report) -> Result<Alert> {
+    pub async fn raise(&self, report: &AlertReport) -> Result<Alert> {
         Ok(mutation::run(&self.db, &self.clock, self, report).await?.answer)
     }
 
@@ -70,7 +70,7 @@ impl Raise {
     async fn session(
         &self,
         tx: &mut Transaction,
-        report: &Report,
+        report: &AlertReport,
         now: Time,
     ) -> Result<Option<Session>> {
         let (tenant, user) = (&report.tenant, report.user.as_ref());
@@ -96,7 +96,7 @@ impl Raise {
         Ok(Some(sessions::find_by_id(tx, tenant, id).await?.ok_or_else(unknown)?))
     }
 
-    fn alert(&self, report: &Report, session: Option<&Session>, now: Time) -> Alert {
+    fn alert(&self, report: &AlertReport, session: Option<&Session>, now: Time) -> Alert {
         let (tenant, rule) = (report.tenant.clone(), (report.rule_id.as_str(), 1));
         let kind = (report.category, report.severity);
         Alert {
@@ -114,24 +114,24 @@ impl Raise {
     }
 }
 
-impl Mutation<Report> for Raise {
+impl Mutation<AlertReport> for Raise {
     type Locked = Option<Session>;
     type Answer = Alert;
 
-    fn request(report: &Report) -> Option<(&TenantId, RequestId)> {
+    fn request(report: &AlertReport) -> Option<(&TenantId, RequestId)> {
         Some((&report.tenant, report.request?))
     }
 
-    async fn lock(&self, tx: &mut Transaction, report: &Report) -> Result<Option<Session>> {
+    async fn lock(&self, tx: &mut Transaction, report: &AlertReport) -> Result<Option<Session>> {
         self.session(tx, report, self.clock.now()).await
     }
 
     async fn repeat(
         &self,
         tx: &mut Transaction,
-        report: &Report,
+        report: &AlertReport,
         _: Option<Session>,
-        known: Remembered,
+        known: RecordedRequest,
         _: Time,
     ) -> Result<Alert> {
         let id = known.subject.ok_or(Error::RequestIdReused)?;
@@ -141,7 +141,7 @@ impl Mutation<Report> for Raise {
     async fn decide(
         &self,
         tx: &mut Transaction,
-        report: &Report,
+        report: &AlertReport,
         session: Option<Session>,
         changes: &mut Changes,
     ) -> Result<Alert> {
@@ -154,12 +154,12 @@ impl Mutation<Report> for Raise {
         incidents::raise(tx, vec![alert.clone()], changes).await?;
         let incident = changes.open_incidents().next().cloned();
         let incident = incident.ok_or_else(|| anyhow::anyhow!("what is raised goes on"))?;
-        changes.remember_alert(report.request, &incident, None);
+        changes.record_request_of_alert(report.request, &incident, None);
         Ok(incident)
     }
 }
 
 /// No other service, and no rule of ours, means the same by the same key.
-fn dedup_key(report: &Report) -> String {
+fn dedup_key(report: &AlertReport) -> String {
     format!("reported:{}:{}", report.rule_id, report.dedup_key)
 }

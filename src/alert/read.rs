@@ -10,14 +10,14 @@ use crate::store::alerts;
 use crate::store::pool::Database;
 
 /// Reads alerts.
-pub struct Read {
+pub struct ReadAlerts {
     db: Database,
 }
 
-impl Read {
+impl ReadAlerts {
     /// Reads from `db`.
-    pub fn new(db: Database) -> Read {
-        Read { db }
+    pub fn new(db: Database) -> ReadAlerts {
+        ReadAlerts { db }
     }
 
     /// One alert.

@@ -4,21 +4,21 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use crate::alert::work::{Step, To, Work, Worked};
+use crate::alert::work::{AlertStep, AlertWorkflow, To, Worked};
 use crate::error::Result;
 use crate::model::alert::{Alert, AlertState};
 use crate::model::session::{EndReason, SessionFilter};
-use crate::session::terminate_many::{MassTermination, TerminateMany, Terminated};
+use crate::session::terminate_many::{MassTermination, MassTerminationResult, TerminateMany};
 
 /// Resolves alerts.
 pub struct Resolve {
-    work: Work,
+    work: AlertWorkflow,
     terminate: TerminateMany,
 }
 
 impl Resolve {
     /// Resolves with `work`, and ends sessions with `terminate`.
-    pub fn new(work: Work, terminate: TerminateMany) -> Resolve {
+    pub fn new(work: AlertWorkflow, terminate: TerminateMany) -> Resolve {
         Resolve { work, terminate }
     }
 
@@ -26,14 +26,18 @@ impl Resolve {
     /// over, no session that began after the alert was resolved.
     ///
     /// # Errors
-    /// As [`Work::step`]. After [`crate::error::Error::Unavailable`] the alert may be resolved and some sessions ended.
-    pub async fn resolve(&self, step: &Step, time: Duration) -> Result<(Alert, Terminated)> {
+    /// As [`AlertWorkflow::step`]. After [`crate::error::Error::Unavailable`] the alert may be resolved and some sessions ended.
+    pub async fn resolve(
+        &self,
+        step: &AlertStep,
+        time: Duration,
+    ) -> Result<(Alert, MassTerminationResult)> {
         let begun = Instant::now();
         let Worked { alert, is_new, newest } = self.work.step(step).await?;
-        let nothing = Terminated { complete: true, ..Terminated::default() };
+        let nothing = MassTerminationResult { complete: true, ..MassTerminationResult::default() };
         let done = match ending(step, &alert, is_new, newest) {
-            Some(wish) => {
-                self.terminate.terminate(&wish, time.saturating_sub(begun.elapsed())).await?
+            Some(input) => {
+                self.terminate.terminate(&input, time.saturating_sub(begun.elapsed())).await?
             }
             None => nothing,
         };
@@ -43,7 +47,7 @@ impl Resolve {
 
 /// What is to end: nothing if nobody asked, or if the alert was reopened since a call that is repeated.
 fn ending(
-    step: &Step,
+    step: &AlertStep,
     alert: &Alert,
     is_new: bool,
     up_to: Option<Uuid>,

@@ -18,7 +18,7 @@ use crate::store::rule_counts;
 const COUNTED: Duration = Duration::days(30);
 
 /// Reads how rules are set, and how they do.
-pub struct Rules {
+pub struct ReadRules {
     db: Database,
     clock: Clock,
     policies: Policies,
@@ -31,10 +31,10 @@ pub struct RuleState {
     pub counts: RuleCounts,
 }
 
-impl Rules {
+impl ReadRules {
     /// Reads from `db`, past the cache of `policies`.
-    pub fn new(db: Database, clock: Clock, policies: Policies) -> Rules {
-        Rules { db, clock, policies }
+    pub fn new(db: Database, clock: Clock, policies: Policies) -> ReadRules {
+        ReadRules { db, clock, policies }
     }
 
     /// All rules, and from when on their alerts are counted.

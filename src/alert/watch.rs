@@ -1,6 +1,6 @@
 //! WatchAlerts: what happens to alerts, as it is committed.
 
-use crate::cache::feed::{Batch, Hub, Watch as Feed};
+use crate::cache::feed::{ActivityBatch, Hub, Subscription as Feed};
 use crate::clock::Time;
 use crate::error::Result;
 use crate::model::activity::{Activity, ActivityKind};
@@ -10,7 +10,7 @@ use crate::model::ids::TenantId;
 use uuid::Uuid;
 
 /// Watches alerts.
-pub struct Watch {
+pub struct WatchAlerts {
     hub: Hub,
 }
 
@@ -39,10 +39,10 @@ pub enum AlertEventKind {
     Noted,
 }
 
-impl Watch {
+impl WatchAlerts {
     /// Watches what `hub` reads.
-    pub fn new(hub: Hub) -> Watch {
-        Watch { hub }
+    pub fn new(hub: Hub) -> WatchAlerts {
+        WatchAlerts { hub }
     }
 
     /// Watches a tenant's alerts, or those of all tenants, from a position on; without one, from now on.
@@ -56,7 +56,7 @@ impl Watch {
         filter: AlertFilter,
         from: Option<Position>,
     ) -> Result<Feed<AlertEvent>> {
-        let pick = Box::new(move |activity: &Activity, batch: &Batch| {
+        let pick = Box::new(move |activity: &Activity, batch: &ActivityBatch| {
             let is_meant = tenant.as_ref().is_none_or(|tenant| activity.tenant == *tenant);
             let alert = batch.alert_of(activity).filter(|_| is_meant)?;
             let kind = kind(activity, alert)?;

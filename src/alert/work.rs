@@ -7,22 +7,22 @@ use crate::alert::read::not_found;
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Reason, Result};
 use crate::model::activity::ActivityKind;
-use crate::model::alert::{Alert, AlertState, MOST_NOTES, Mark, Note, Resolution};
+use crate::model::alert::{Alert, AlertState, Attribution, MAX_NOTES, Note, Resolution};
 use crate::model::ids::TenantId;
-use crate::model::request::{Remembered, RequestId};
+use crate::model::request::{RecordedRequest, RequestId};
 use crate::session::mutation::{self, Mutation};
 use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
 use crate::store::{alerts, sessions};
 
 /// Moves alerts through their workflow.
-pub struct Work {
+pub struct AlertWorkflow {
     db: Database,
     clock: Clock,
 }
 
 /// One step with one alert.
-pub struct Step {
+pub struct AlertStep {
     pub tenant: TenantId,
     pub alert: Uuid,
     pub to: To,
@@ -43,7 +43,7 @@ pub enum To {
     /// From open.
     Acknowledged,
     /// From open or acknowledged.
-    Resolved(Verdict),
+    Resolved(AlertVerdict),
     /// Open again, from resolved.
     Reopened,
     /// Where it is.
@@ -52,7 +52,7 @@ pub enum To {
 
 /// How an alert turned out, and what follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verdict {
+pub struct AlertVerdict {
     pub resolution: Resolution,
     /// How long the like of a false positive is suppressed: 0 to 365 days.
     pub suppress_for: Duration,
@@ -70,10 +70,10 @@ pub struct Worked {
     pub newest: Option<Uuid>,
 }
 
-impl Work {
+impl AlertWorkflow {
     /// Works on alerts of `db`.
-    pub fn new(db: Database, clock: Clock) -> Work {
-        Work { db, clock }
+    pub fn new(db: Database, clock: Clock) -> AlertWorkflow {
+        AlertWorkflow { db, clock }
     }
 
     /// Takes the step. An alert that is there already is returned unchanged.
@@ -81,29 +81,29 @@ impl Work {
     /// # Errors
     /// [`Error::NotFound`], [`Error::EtagMismatch`], [`Error::Precondition`] for a step the
     /// workflow does not have, for a note that there is no room for, or for ending the sessions of nobody, [`Error::RequestIdReused`], [`Error::Unavailable`].
-    pub async fn step(&self, step: &Step) -> Result<Worked> {
+    pub async fn step(&self, step: &AlertStep) -> Result<Worked> {
         Ok(mutation::run(&self.db, &self.clock, self, step).await?.answer)
     }
 }
 
-impl Mutation<Step> for Work {
+impl Mutation<AlertStep> for AlertWorkflow {
     type Locked = Alert;
     type Answer = Worked;
 
-    fn request(step: &Step) -> Option<(&TenantId, RequestId)> {
+    fn request(step: &AlertStep) -> Option<(&TenantId, RequestId)> {
         Some((&step.tenant, step.request?))
     }
 
-    async fn lock(&self, tx: &mut Transaction, step: &Step) -> Result<Alert> {
+    async fn lock(&self, tx: &mut Transaction, step: &AlertStep) -> Result<Alert> {
         alerts::lock(tx, &step.tenant, step.alert).await?.ok_or_else(|| not_found(step.alert))
     }
 
     async fn repeat(
         &self,
         _: &mut Transaction,
-        _: &Step,
+        _: &AlertStep,
         alert: Alert,
-        known: Remembered,
+        known: RecordedRequest,
         _: Time,
     ) -> Result<Worked> {
         Ok(Worked { alert, is_new: false, newest: known.newest() })
@@ -112,7 +112,7 @@ impl Mutation<Step> for Work {
     async fn decide(
         &self,
         tx: &mut Transaction,
-        step: &Step,
+        step: &AlertStep,
         mut alert: Alert,
         changes: &mut Changes,
     ) -> Result<Worked> {
@@ -139,12 +139,12 @@ impl Mutation<Step> for Work {
             changes.step_alert(alert.clone(), step.to.activity(), &step.principal);
         }
         let newest = match (step.to, &alert.user) {
-            (To::Resolved(Verdict { ends_sessions: true, .. }), Some(user)) if is_new => {
+            (To::Resolved(AlertVerdict { ends_sessions: true, .. }), Some(user)) if is_new => {
                 sessions::newest_live(tx, &alert.tenant, user).await?
             }
             _ => None,
         };
-        changes.remember_alert(step.request, &alert, newest);
+        changes.record_request_of_alert(step.request, &alert, newest);
         Ok(Worked { alert, is_new, newest: None })
     }
 }
@@ -162,8 +162,10 @@ impl To {
     /// Until when a step at `now` has the like of the alert suppressed.
     fn suppressed_until(self, now: Time) -> Option<Time> {
         match self {
-            To::Resolved(Verdict {
-                resolution: Resolution::FalsePositive, suppress_for, ..
+            To::Resolved(AlertVerdict {
+                resolution: Resolution::FalsePositive,
+                suppress_for,
+                ..
             }) => Some(now + suppress_for).filter(|until| *until > now),
             _ => None,
         }
@@ -180,15 +182,15 @@ fn judge(alert: &Alert, to: To, by: &str, at: Time) -> Result<Option<AlertState>
             metadata: Vec::new(),
         });
     }
-    let mark = Mark { by: by.to_owned(), at };
+    let mark = Attribution { by: by.to_owned(), at };
     Ok(match (&alert.state, to) {
         (state, To::Noted) => Some(state.clone()),
         (AlertState::Open, To::Acknowledged) => Some(AlertState::Acknowledged(mark)),
         (AlertState::Acknowledged(_), To::Acknowledged) | (AlertState::Open, To::Reopened) => None,
-        (AlertState::Open, To::Resolved(Verdict { resolution, .. })) => {
+        (AlertState::Open, To::Resolved(AlertVerdict { resolution, .. })) => {
             Some(AlertState::Resolved { acknowledged: None, resolved: mark, resolution })
         }
-        (AlertState::Acknowledged(by), To::Resolved(Verdict { resolution, .. })) => {
+        (AlertState::Acknowledged(by), To::Resolved(AlertVerdict { resolution, .. })) => {
             let acknowledged = Some(by.clone());
             Some(AlertState::Resolved { acknowledged, resolved: mark, resolution })
         }
@@ -204,14 +206,16 @@ fn judge(alert: &Alert, to: To, by: &str, at: Time) -> Result<Option<AlertState>
 }
 
 /// Passes a step on, unless it brings a note that the alert has no room for.
-fn has_room(alert: &Alert, step: &Step, next: Option<AlertState>) -> Result<Option<AlertState>> {
-    if next.is_some() && step.note.is_some() && alert.notes.len() >= MOST_NOTES {
+fn has_room(
+    alert: &Alert,
+    step: &AlertStep,
+    next: Option<AlertState>,
+) -> Result<Option<AlertState>> {
+    if next.is_some() && step.note.is_some() && alert.notes.len() >= MAX_NOTES {
         return Err(Error::Precondition {
             reason: Reason::AlertNotesFull,
-            message: format!(
-                "the alert has {MOST_NOTES} notes and takes no more; step without one"
-            ),
-            metadata: vec![("max", MOST_NOTES.to_string())],
+            message: format!("the alert has {MAX_NOTES} notes and takes no more; step without one"),
+            metadata: vec![("max", MAX_NOTES.to_string())],
         });
     }
     Ok(next)

@@ -17,8 +17,8 @@ use crate::store::{alerts, feed};
 use crate::supervise::Tasks;
 use ring::Ring;
 
-pub use ring::{Batch, Kept};
-pub use watch::{Pick, Watch};
+pub use ring::{ActivityBatch, Kept};
+pub use watch::{Pick, Subscription};
 
 /// Activities per batch, about: a transaction is never split.
 const BATCH: u32 = 500;
@@ -31,7 +31,7 @@ const OWN_READS: usize = 2;
 #[derive(Debug, Clone, Copy)]
 pub struct WatchSettings {
     /// How often the reader looks.
-    pub look: Duration,
+    pub poll: Duration,
     /// After how much silence a watcher gets a heartbeat, if it does not say.
     pub heartbeat: Duration,
     /// How long a watcher may leave a message unread that it has room for no more.
@@ -39,7 +39,7 @@ pub struct WatchSettings {
     /// For how long the reader may fail before its watchers are sent away.
     pub outage: Duration,
     /// What is kept for watchers that lag.
-    pub kept: Kept,
+    pub backlog: Kept,
     /// The most watchers.
     pub watchers: usize,
     /// The most gateways that follow revocations.
@@ -49,11 +49,11 @@ pub struct WatchSettings {
 impl Default for WatchSettings {
     fn default() -> WatchSettings {
         WatchSettings {
-            look: Duration::from_millis(200),
+            poll: Duration::from_millis(200),
             heartbeat: Duration::from_secs(10),
             patience: Duration::from_secs(30),
             outage: Duration::from_secs(5),
-            kept: Kept { activities: 20_000, bytes: 64 << 20 },
+            backlog: Kept { activities: 20_000, bytes: 64 << 20 },
             watchers: 2_000,
             gateways: 1_000,
         }
@@ -70,7 +70,7 @@ struct Inner {
     tasks: Tasks,
     /// Of the reader that is at work. Its watchers own it, so that it ends with the last of them.
     current: Mutex<Weak<Ring>>,
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     own_reads: Semaphore,
     reads: AtomicU64,
     /// Activities of the next batch.
@@ -85,7 +85,7 @@ impl Hub {
             settings,
             tasks,
             current: Mutex::default(),
-            places: Arc::new(Semaphore::new(settings.watchers)),
+            slots: Arc::new(Semaphore::new(settings.watchers)),
             own_reads: Semaphore::new(OWN_READS),
             reads: AtomicU64::new(0),
             limit: AtomicU32::new(BATCH),
@@ -97,8 +97,8 @@ impl Hub {
     /// # Errors
     /// [`Error::InvalidCursor`] if nothing was committed there yet, [`Error::Overloaded`],
     /// [`Error::Unavailable`].
-    pub async fn watch<E>(&self, from: Option<Position>, pick: Pick<E>) -> Result<Watch<E>> {
-        let place = self.0.places.clone().try_acquire_owned().map_err(|_| Error::Overloaded)?;
+    pub async fn watch<E>(&self, from: Option<Position>, pick: Pick<E>) -> Result<Subscription<E>> {
+        let slot = self.0.slots.clone().try_acquire_owned().map_err(|_| Error::Overloaded)?;
         let now = {
             // Many may come at once, as when another replica stops.
             let _turn = self.0.db.within(async { Ok(self.0.own_reads.acquire().await) }).await?;
@@ -116,7 +116,7 @@ impl Hub {
             }
             Some(from) => from,
         };
-        Ok(Watch::new(self.0.clone(), self.ring(), place, from, pick))
+        Ok(Subscription::new(self.0.clone(), self.ring(), slot, from, pick))
     }
 
     /// How often activities were read from the table, by whomever.
@@ -135,7 +135,7 @@ impl Hub {
         if let Some(ring) = current.upgrade().filter(|ring| !ring.has_ended()) {
             return ring;
         }
-        let ring = Arc::new(Ring::new(self.0.settings.kept));
+        let ring = Arc::new(Ring::new(self.0.settings.backlog));
         *current = Arc::downgrade(&ring);
         self.0.tasks.spawn_once("watch_reader", run(self.0.clone(), Arc::downgrade(&ring)));
         ring
@@ -153,7 +153,7 @@ async fn run(inner: Arc<Inner>, ring: Weak<Ring>) {
     let mut at: Option<Horizon> = None;
     let mut failing: Option<Instant> = None;
     loop {
-        let more = match inner.look(at.clone(), &ring).await {
+        let more = match inner.poll(at.clone(), &ring).await {
             Ok((seen, more)) => {
                 (at, failing) = (Some(seen), None);
                 more
@@ -161,13 +161,13 @@ async fn run(inner: Arc<Inner>, ring: Weak<Ring>) {
             Err(error) => {
                 tracing::warn!(%error, "the feed of the watchers cannot be read");
                 if failing.get_or_insert_with(Instant::now).elapsed() >= inner.settings.outage {
-                    return tell(&ring, |ring| ring.end(outage(error)));
+                    return publish(&ring, |ring| ring.end(outage(error)));
                 }
                 false
             }
         };
         if !more {
-            tokio::time::sleep(inner.settings.look).await;
+            tokio::time::sleep(inner.settings.poll).await;
         }
         if ring.strong_count() == 0 {
             return;
@@ -180,7 +180,7 @@ struct EndOf(Weak<Ring>);
 
 impl Drop for EndOf {
     fn drop(&mut self) {
-        tell(&self.0, |ring| ring.end(Outage::Unreachable("the reader has ended".to_owned())));
+        publish(&self.0, |ring| ring.end(Outage::Unreachable("the reader has ended".to_owned())));
     }
 }
 
@@ -191,22 +191,22 @@ impl Inner {
 
     /// Looks once beyond `seen`, or begins now. Returns how far the reader has come, and true if more may
     /// be there.
-    async fn look(&self, seen: Option<Horizon>, ring: &Weak<Ring>) -> Result<(Horizon, bool)> {
+    async fn poll(&self, seen: Option<Horizon>, ring: &Weak<Ring>) -> Result<(Horizon, bool)> {
         let Some(seen) = seen else {
             let now = self.now().await?.bounded();
-            tell(ring, |ring| ring.advance(now.clone()));
+            publish(ring, |ring| ring.advance(now.clone()));
             return Ok((now, false));
         };
         let glance = async { feed::glance(&mut *self.db.acquire().await?, &seen).await };
-        let (now, news) = self.db.within(glance).await?;
+        let (now, next_batch) = self.db.within(glance).await?;
         let now = now.bounded();
-        if !news {
-            tell(ring, |ring| ring.advance(now.clone()));
+        if !next_batch {
+            publish(ring, |ring| ring.advance(now.clone()));
             return Ok((now, false));
         }
         let (batch, more) = self.read(seen, now).await?;
         let end = batch.span.to().clone();
-        tell(ring, |ring| match batch.activities.is_empty() {
+        publish(ring, |ring| match batch.activities.is_empty() {
             true => ring.advance(end.clone()),
             false => ring.push(batch),
         });
@@ -214,7 +214,7 @@ impl Inner {
     }
 
     /// The first activities between two horizons, and true if there may be more.
-    async fn read(&self, from: Horizon, to: Horizon) -> Result<(Batch, bool)> {
+    async fn read(&self, from: Horizon, to: Horizon) -> Result<(ActivityBatch, bool)> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         let limit = self.limit.load(Ordering::Relaxed);
         let reading = async {
@@ -222,7 +222,7 @@ impl Inner {
             let (span, activities) = feed::read_until(&mut conn, from, to, limit).await?;
             let more = activities.len() >= limit as usize;
             let alerts = alerts::of_activities(&mut conn, &activities).await?;
-            Ok((Batch::new(span, activities, alerts), more))
+            Ok((ActivityBatch::new(span, activities, alerts), more))
         };
         let (batch, more) = self.db.within(reading).await?;
         self.limit.store(next_limit(limit, batch.bytes), Ordering::Relaxed);
@@ -230,13 +230,13 @@ impl Inner {
     }
 
     /// All of a span that somebody read before.
-    async fn read_again(&self, span: Span) -> Result<Batch> {
+    async fn read_again(&self, span: Span) -> Result<ActivityBatch> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         let reading = async {
             let mut conn = self.db.acquire().await?;
             let activities = feed::span_of(&mut conn, &span).await?;
             let alerts = alerts::of_activities(&mut conn, &activities).await?;
-            Ok(Batch::new(span, activities, alerts))
+            Ok(ActivityBatch::new(span, activities, alerts))
         };
         self.db.within(reading).await
     }
@@ -247,7 +247,7 @@ fn next_limit(limit: u32, bytes: usize) -> u32 {
     if bytes > LARGE { (limit / 2).max(1) } else { BATCH.min(limit * 2) }
 }
 
-fn tell(ring: &Weak<Ring>, what: impl FnOnce(&Ring)) {
+fn publish(ring: &Weak<Ring>, what: impl FnOnce(&Ring)) {
     if let Some(ring) = ring.upgrade() {
         what(&ring);
     }

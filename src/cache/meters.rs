@@ -5,7 +5,7 @@ use prometheus::{IntCounter, IntCounterVec};
 use crate::metrics::Metrics;
 
 /// Counters of the session cache and of the one who follows the revocations.
-pub(super) struct Meters {
+pub(super) struct CacheMeters {
     pub hits: IntCounter,
     pub cold: IntCounter,
     pub stale: IntCounter,
@@ -14,10 +14,10 @@ pub(super) struct Meters {
     pub dropped: IntCounter,
 }
 
-impl Meters {
-    pub fn new(metrics: &Metrics) -> Meters {
+impl CacheMeters {
+    pub fn new(metrics: &Metrics) -> CacheMeters {
         let misses = misses(metrics);
-        Meters {
+        CacheMeters {
             hits: metrics.counter("session_cache_hits_total", "Sessions that were known by heart."),
             cold: misses.with_label_values(&["cold"]),
             stale: misses.with_label_values(&["stale"]),
@@ -42,17 +42,17 @@ fn misses(metrics: &Metrics) -> IntCounterVec {
 
 /// Counters of the one who follows the revocations.
 #[derive(Clone)]
-pub(super) struct TailMeters {
-    pub looks: IntCounter,
-    pub heard: IntCounter,
+pub(super) struct RevocationFeedMeters {
+    pub polls: IntCounter,
+    pub received: IntCounter,
     pub lost: IntCounter,
 }
 
-impl TailMeters {
-    pub fn new(metrics: &Metrics) -> TailMeters {
-        TailMeters {
-            looks: metrics.counter("revocation_looks_total", "Looks for new revocations."),
-            heard: metrics.counter("revocations_heard_total", "Revocations heard of."),
+impl RevocationFeedMeters {
+    pub fn new(metrics: &Metrics) -> RevocationFeedMeters {
+        RevocationFeedMeters {
+            polls: metrics.counter("revocation_looks_total", "Looks for new revocations."),
+            received: metrics.counter("revocations_heard_total", "Revocations heard of."),
             lost: metrics.counter(
                 "revocation_connections_lost_total",
                 "Times that the connection which follows the revocations was lost, or not made.",

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::model::detection::DetectionSettings;
 use crate::model::ids::{ClientId, TenantId};
 use crate::model::policy::Policy;
-use crate::model::policy::overrides::{Overrides, Scope};
+use crate::model::policy::overrides::{Overrides, PolicyScope};
 use crate::model::policy::resolve::resolve;
 use crate::store::pool::Database;
 use crate::store::{Connection, policies};
@@ -25,12 +25,12 @@ pub struct Policies {
     builtin: Arc<Policy>,
     detection: Arc<DetectionSettings>,
     db: Database,
-    known: Arc<Mutex<Known>>,
+    cached: Arc<Mutex<CachedPolicies>>,
 }
 
 #[derive(Default)]
-struct Known {
-    policies: HashMap<Scope, (Arc<Policy>, Instant)>,
+struct CachedPolicies {
+    policies: HashMap<PolicyScope, (Arc<Policy>, Instant)>,
     /// Counts changes made here: a read that began before one of them is not kept.
     changes: u64,
 }
@@ -39,7 +39,7 @@ impl Policies {
     /// With `builtin` and `detection` for whatever no level in `db` decides.
     pub fn new(builtin: Policy, detection: DetectionSettings, db: Database) -> Policies {
         let (builtin, detection) = (Arc::new(builtin), Arc::new(detection));
-        Policies { builtin, detection, db, known: Arc::default() }
+        Policies { builtin, detection, db, cached: Arc::default() }
     }
 
     /// What applies where no tenant or client decides.
@@ -62,8 +62,10 @@ impl Policies {
         conn: &mut Connection,
         tenants: BTreeSet<TenantId>,
     ) -> Result<BTreeMap<TenantId, Arc<DetectionSettings>>> {
-        let scopes: Vec<Scope> =
-            tenants.iter().map(|tenant| Scope { tenant: tenant.clone(), client: None }).collect();
+        let scopes: Vec<PolicyScope> = tenants
+            .iter()
+            .map(|tenant| PolicyScope { tenant: tenant.clone(), client: None })
+            .collect();
         let mut settings: BTreeMap<TenantId, Arc<DetectionSettings>> =
             tenants.into_iter().map(|tenant| (tenant, self.detection.clone())).collect();
         for level in policies::find(conn, &scopes.iter().collect::<Vec<_>>()).await? {
@@ -78,8 +80,8 @@ impl Policies {
     /// # Errors
     /// [`crate::error::Error::Unavailable`]; never the built-in policy instead.
     pub async fn of(&self, tenant: &TenantId, client: &ClientId) -> Result<Arc<Policy>> {
-        if let Some(known) = self.known(tenant, client, Instant::now()) {
-            return Ok(known);
+        if let Some(cached) = self.cached(tenant, client, Instant::now()) {
+            return Ok(cached);
         }
         let reading = async {
             let mut conn = self.db.acquire().await?;
@@ -99,15 +101,15 @@ impl Policies {
     ) -> Result<Vec<Arc<Policy>>> {
         let began = Instant::now();
         let found: Vec<_> =
-            scopes.iter().map(|(tenant, client)| self.known(tenant, client, began)).collect();
-        let missing: BTreeSet<Scope> =
+            scopes.iter().map(|(tenant, client)| self.cached(tenant, client, began)).collect();
+        let missing: BTreeSet<PolicyScope> =
             scopes.iter().zip(&found).filter(|(_, f)| f.is_none()).map(|(s, _)| scope(s)).collect();
         let mut read = HashMap::new();
         if !missing.is_empty() {
             let changes = self.lock().changes;
-            let missing: Vec<Scope> = missing.into_iter().collect();
+            let missing: Vec<PolicyScope> = missing.into_iter().collect();
             let fresh = self.fresh(conn, &missing).await?;
-            self.keep(&missing, &fresh, began, changes);
+            self.insert(&missing, &fresh, began, changes);
             read.extend(missing.into_iter().zip(fresh));
         }
         let policy = |(of, found): (&(&TenantId, &ClientId), Option<Arc<Policy>>)| {
@@ -117,16 +119,20 @@ impl Policies {
         Ok(scopes.iter().zip(found).map(policy).collect())
     }
 
-    async fn fresh(&self, conn: &mut Connection, scopes: &[Scope]) -> Result<Vec<Arc<Policy>>> {
-        let own = |scope: &Scope| Scope { tenant: scope.tenant.clone(), client: None };
-        let wanted: BTreeSet<Scope> =
+    async fn fresh(
+        &self,
+        conn: &mut Connection,
+        scopes: &[PolicyScope],
+    ) -> Result<Vec<Arc<Policy>>> {
+        let own = |scope: &PolicyScope| PolicyScope { tenant: scope.tenant.clone(), client: None };
+        let wanted: BTreeSet<PolicyScope> =
             scopes.iter().flat_map(|scope| [own(scope), scope.clone()]).collect();
-        let wanted: Vec<&Scope> = wanted.iter().collect();
+        let wanted: Vec<&PolicyScope> = wanted.iter().collect();
         let levels = policies::find(conn, &wanted).await?;
-        let levels: HashMap<Scope, Overrides> =
+        let levels: HashMap<PolicyScope, Overrides> =
             levels.into_iter().map(|level| (level.scope, level.overrides)).collect();
         let none = Overrides::default();
-        let policy = |scope: &Scope| match (levels.get(&own(scope)), levels.get(scope)) {
+        let policy = |scope: &PolicyScope| match (levels.get(&own(scope)), levels.get(scope)) {
             (None, None) => self.builtin.clone(),
             (tenant, client) => {
                 let (tenant, client) = (tenant.unwrap_or(&none), client.unwrap_or(&none));
@@ -137,38 +143,38 @@ impl Policies {
     }
 
     /// Forgets everything, since a level changed. No read that began before is kept.
-    pub fn forget(&self) {
-        let mut known = self.lock();
-        known.changes += 1;
-        known.policies.clear();
+    pub fn invalidate(&self) {
+        let mut cached = self.lock();
+        cached.changes += 1;
+        cached.policies.clear();
     }
 
-    fn known(&self, tenant: &TenantId, client: &ClientId, now: Instant) -> Option<Arc<Policy>> {
+    fn cached(&self, tenant: &TenantId, client: &ClientId, now: Instant) -> Option<Arc<Policy>> {
         let scope = scope(&(tenant, client));
-        let known = self.lock();
-        let (policy, read) = known.policies.get(&scope)?;
+        let cached = self.lock();
+        let (policy, read) = cached.policies.get(&scope)?;
         (now.saturating_duration_since(*read) < LIFETIME).then(|| policy.clone())
     }
 
-    fn keep(&self, scopes: &[Scope], fresh: &[Arc<Policy>], began: Instant, changes: u64) {
-        let mut known = self.lock();
-        if known.changes != changes {
+    fn insert(&self, scopes: &[PolicyScope], fresh: &[Arc<Policy>], began: Instant, changes: u64) {
+        let mut cached = self.lock();
+        if cached.changes != changes {
             return;
         }
         for (scope, policy) in scopes.iter().zip(fresh) {
-            if known.policies.len() >= CAPACITY {
-                known.policies.clear();
+            if cached.policies.len() >= CAPACITY {
+                cached.policies.clear();
             }
-            known.policies.insert(scope.clone(), (policy.clone(), began));
+            cached.policies.insert(scope.clone(), (policy.clone(), began));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, CachedPolicies> {
         // Nothing panics while holding it, and the map is whole between any two calls.
-        self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.cached.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
-fn scope((tenant, client): &(&TenantId, &ClientId)) -> Scope {
-    Scope { tenant: (*tenant).clone(), client: Some((*client).clone()) }
+fn scope((tenant, client): &(&TenantId, &ClientId)) -> PolicyScope {
+    PolicyScope { tenant: (*tenant).clone(), client: Some((*client).clone()) }
 }

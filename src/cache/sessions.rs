@@ -1,11 +1,11 @@
 //! Sessions known by heart, and read where they are not.
 //!
 //! What is known counts only while it is known to have been true not longer ago than the staleness bound: when it was
-//! read, or, as long as nothing revoked it, up to where the revocations were followed ([`crate::cache::tail`]).
+//! read, or, as long as nothing revoked it, up to where the revocations were followed ([`crate::cache::revocation_feed`]).
 //! Otherwise the database is asked. So a feed that is cut off costs time, never truth.
 
+mod entries;
 mod fill;
-mod known;
 mod record;
 
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
 
-use crate::cache::meters::Meters;
-use crate::cache::seen::Seen;
+use crate::cache::meters::CacheMeters;
+use crate::cache::progress::RevocationProgress;
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::model::freshness::Freshness;
@@ -23,10 +23,10 @@ use crate::model::revocation::Revocation;
 use crate::model::session::Session;
 use crate::model::watermark::Watermark;
 use crate::store::pool::Database;
+use entries::SessionEntries;
 use fill::Fills;
-use known::Known;
 
-pub use known::Mark;
+pub use entries::FillStamp;
 
 /// Reads sessions by key. Cheap to clone; clones share what they know.
 #[derive(Clone)]
@@ -34,11 +34,11 @@ pub struct SessionReader(Arc<Inner>);
 
 struct Inner {
     db: Database,
-    known: Arc<Known>,
-    seen: Seen,
+    entries: Arc<SessionEntries>,
+    progress: RevocationProgress,
     fills: Fills,
     bound: Duration,
-    meters: Meters,
+    meters: CacheMeters,
 }
 
 /// A session as of a moment.
@@ -46,7 +46,7 @@ pub struct Reading {
     /// `None` = it does not exist.
     pub session: Option<Session>,
     /// The database was not asked.
-    pub by_heart: bool,
+    pub cached: bool,
     /// It is true of this moment, if not of a later one.
     pub true_at: Instant,
     /// It includes everything below.
@@ -58,18 +58,25 @@ impl SessionReader {
     /// always reads.
     pub fn new(
         db: Database,
-        seen: Seen,
+        progress: RevocationProgress,
         bound: Duration,
         bytes: u64,
         metrics: &Metrics,
     ) -> SessionReader {
-        let (meters, known) = (Meters::new(metrics), Arc::new(Known::new(bytes)));
-        let (count, weigh) = (known.clone(), known.clone());
+        let (meters, entries) = (CacheMeters::new(metrics), Arc::new(SessionEntries::new(bytes)));
+        let (count, weigh) = (entries.clone(), entries.clone());
         let help = "Sessions known by heart.";
         metrics.sampled("session_cache_entries", help, move || count.size().0 as f64);
         let help = "Memory of the sessions known by heart, about.";
         metrics.sampled("session_cache_bytes", help, move || weigh.size().1 as f64);
-        SessionReader(Arc::new(Inner { db, known, seen, fills: Fills::default(), bound, meters }))
+        SessionReader(Arc::new(Inner {
+            db,
+            entries,
+            progress,
+            fills: Fills::default(),
+            bound,
+            meters,
+        }))
     }
 
     /// How old may be what is used.
@@ -78,7 +85,7 @@ impl SessionReader {
     }
 
     /// The session, if it is known by heart as `freshness` demands.
-    pub fn by_heart(&self, key: &SessionKey, freshness: Freshness) -> Option<Reading> {
+    pub fn get_cached(&self, key: &SessionKey, freshness: Freshness) -> Option<Reading> {
         let found = self.0.find(key, freshness, Instant::now()).ok()?;
         self.0.meters.hits.inc();
         Some(found)
@@ -115,41 +122,41 @@ impl SessionReader {
         }
     }
 
-    /// To be taken before a transaction reads what is then given to [`SessionReader::keep`].
-    pub fn mark(&self) -> Mark {
-        self.0.known.mark()
+    /// To be taken before a transaction reads what is then given to [`SessionReader::insert`].
+    pub fn stamp(&self) -> FillStamp {
+        self.0.entries.stamp()
     }
 
     /// Keeps a session as a transaction wrote it that has committed; it still held the session at `read_at`.
-    pub fn keep(&self, mark: Mark, session: &Session, read_at: Instant) {
+    pub fn insert(&self, stamp: FillStamp, session: &Session, read_at: Instant) {
         if !self.0.bound.is_zero() {
-            self.0.known.keep(mark, &session.key, Some(session), read_at);
+            self.0.entries.insert(stamp, &session.key, Some(session), read_at);
         }
     }
 
     /// Forgets what is revoked.
-    pub fn forget(&self, revocation: &Revocation) {
+    pub fn invalidate(&self, revocation: &Revocation) {
         #[cfg(debug_assertions)]
         if crate::broken::is("deaf") {
             return;
         }
-        self.0.known.forget(revocation);
+        self.0.entries.invalidate(revocation);
     }
 
-    /// The same as [`SessionReader::forget`], without holding on to the database.
-    pub fn forgetter(&self) -> impl Fn(&Revocation) + Send + Sync + 'static {
-        let known = self.0.known.clone();
-        move |revocation| known.forget(revocation)
+    /// The same as [`SessionReader::invalidate`], without holding on to the database.
+    pub fn invalidator(&self) -> impl Fn(&Revocation) + Send + Sync + 'static {
+        let entries = self.0.entries.clone();
+        move |revocation| entries.invalidate(revocation)
     }
 
     /// Forgets everything.
-    pub fn forget_all(&self) {
-        self.0.known.forget_all();
+    pub fn invalidate_all(&self) {
+        self.0.entries.invalidate_all();
     }
 
     /// How many sessions are known by heart, and in how many bytes.
     pub fn size(&self) -> (usize, u64) {
-        self.0.known.size()
+        self.0.entries.size()
     }
 
     /// Checks that the database answers and takes writes, whatever the load of the pool.
@@ -176,15 +183,15 @@ impl Inner {
             Freshness::AtLeast(watermark) => (self.bound, watermark),
         };
         // First how far revocations were followed, then what they left.
-        let (followed, watermark) = self.seen.through();
-        let known = self.known.find(key, now).ok_or::<Miss>(|meters| &meters.cold)?;
-        let true_at = followed.map_or(known.read_at, |followed| followed.max(known.read_at));
+        let (followed, watermark) = self.progress.through();
+        let entries = self.entries.find(key, now).ok_or::<Miss>(|meters| &meters.cold)?;
+        let true_at = followed.map_or(entries.read_at, |followed| followed.max(entries.read_at));
         if now.saturating_duration_since(true_at) >= most || watermark < least {
             return Err(|meters| &meters.stale);
         }
-        Ok(Reading { session: known.session, by_heart: true, true_at, watermark })
+        Ok(Reading { session: entries.session, cached: true, true_at, watermark })
     }
 }
 
 /// Which counter a miss counts in.
-type Miss = fn(&Meters) -> &IntCounter;
+type Miss = fn(&CacheMeters) -> &IntCounter;

@@ -11,7 +11,7 @@ use crate::model::caller::Identity;
 use crate::model::caller::principal::{Caller, Principal, Tenants};
 use crate::model::caller::scope::{Scope, Scopes};
 use crate::model::ids::{ALL_TENANTS, TenantId};
-use crate::store::callers::{self, Known, StoredPrincipal};
+use crate::store::callers::{self, PrincipalWithKey, StoredPrincipal};
 use crate::store::pool::Database;
 
 /// The most principals, and the most live keys of all of them.
@@ -60,9 +60,9 @@ impl Directory {
         Ok(Directory::of(known))
     }
 
-    fn of(known: Vec<Known>) -> Directory {
+    fn of(known: Vec<PrincipalWithKey>) -> Directory {
         let mut directory = Directory::default();
-        for Known { principal, key } in known {
+        for PrincipalWithKey { principal, key } in known {
             let name = principal.name.clone();
             let principals = &mut directory.principals;
             let principal =

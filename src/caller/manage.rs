@@ -13,7 +13,7 @@ use crate::model::caller::operator::Operator;
 use crate::model::caller::principal::check_name;
 use crate::model::caller::scope::Scope;
 use crate::model::ids::{ALL_TENANTS, TenantId};
-use crate::store::callers::{self, StoredKey, StoredPrincipal};
+use crate::store::callers::{self, StoredApiKey, StoredPrincipal};
 use crate::store::changes::Changes;
 use crate::store::changes::administration::Administration;
 use crate::store::listener;
@@ -55,28 +55,28 @@ pub struct NewKey {
 
 /// What a key is good for at some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyState {
+pub enum ApiKeyState {
     Live,
     Expired,
     Revoked,
 }
 
-impl KeyState {
+impl ApiKeyState {
     /// That of `key` at `now`.
-    pub fn of(key: &StoredKey, now: Time) -> KeyState {
+    pub fn of(key: &StoredApiKey, now: Time) -> ApiKeyState {
         match key.revoked_at {
-            Some(_) => KeyState::Revoked,
-            None if now < key.expires_at => KeyState::Live,
-            None => KeyState::Expired,
+            Some(_) => ApiKeyState::Revoked,
+            None if now < key.expires_at => ApiKeyState::Live,
+            None => ApiKeyState::Expired,
         }
     }
 
     /// As it is listed.
     pub fn name(self) -> &'static str {
         match self {
-            KeyState::Live => "live",
-            KeyState::Expired => "expired",
-            KeyState::Revoked => "revoked",
+            ApiKeyState::Live => "live",
+            ApiKeyState::Expired => "expired",
+            ApiKeyState::Revoked => "revoked",
         }
     }
 }
@@ -143,7 +143,7 @@ impl Manage {
         };
         callers::prune_keys(&mut tx, now - LISTED_FOR).await?;
         let mut live = callers::keys(&mut tx).await?;
-        live.retain(|key| KeyState::of(key, now) == KeyState::Live);
+        live.retain(|key| ApiKeyState::of(key, now) == ApiKeyState::Live);
         ensure!(live.len() < MOST, "there are {MOST} live keys, the most there may be");
         let own: Vec<&str> = live
             .iter()
@@ -158,7 +158,7 @@ impl Manage {
         );
         let (made, text) = key::generate()?;
         let life = chrono::Duration::from_std(life).context("a shorter life")?;
-        let stored = StoredKey {
+        let stored = StoredApiKey {
             key_id: made.id.as_str().to_owned(),
             principal: principal.to_owned(),
             secret_sha256: made.hash.bytes().to_vec(),
@@ -204,11 +204,11 @@ impl Manage {
     ///
     /// # Errors
     /// An outage.
-    pub async fn keys(&self) -> Result<Vec<(StoredKey, KeyState)>> {
+    pub async fn keys(&self) -> Result<Vec<(StoredApiKey, ApiKeyState)>> {
         let keys = callers::keys(&mut *self.db.acquire().await?).await?;
         let now = self.clock.now();
-        let state = |key: StoredKey| {
-            let state = KeyState::of(&key, now);
+        let state = |key: StoredApiKey| {
+            let state = ApiKeyState::of(&key, now);
             (key, state)
         };
         Ok(keys.into_iter().map(state).collect())
@@ -225,7 +225,7 @@ impl Manage {
     async fn finish(&self, mut tx: Transaction, changes: Changes) -> Result<()> {
         changes.write(&mut tx).await?;
         tx.commit().await.context("it is not known whether this was done: list, and try again")?;
-        if let Err(error) = listener::tell(&self.db).await {
+        if let Err(error) = listener::notify(&self.db).await {
             tracing::debug!(%error, "others will hear of it by themselves");
         }
         Ok(())

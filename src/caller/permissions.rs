@@ -7,7 +7,7 @@ use crate::model::caller::scope::{Scope, Scopes};
 
 /// What a caller needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
+pub enum Permission {
     /// Nothing: credentials are not even looked at.
     Nothing,
     Scope(Scope),
@@ -15,20 +15,20 @@ pub enum Need {
     AnyOf(Scope, &'static [Scope]),
 }
 
-impl Need {
+impl Permission {
     /// The scope that permits every request of the method.
     pub const fn scope(self) -> Option<Scope> {
         match self {
-            Need::Nothing => None,
-            Need::Scope(scope) | Need::AnyOf(scope, _) => Some(scope),
+            Permission::Nothing => None,
+            Permission::Scope(scope) | Permission::AnyOf(scope, _) => Some(scope),
         }
     }
 
     /// The scopes that permit some requests of the method.
     pub const fn narrower(self) -> &'static [Scope] {
         match self {
-            Need::Nothing | Need::Scope(_) => &[],
-            Need::AnyOf(_, narrower) => narrower,
+            Permission::Nothing | Permission::Scope(_) => &[],
+            Permission::AnyOf(_, narrower) => narrower,
         }
     }
 
@@ -48,7 +48,7 @@ impl Need {
     /// Checks one request of the method: `keeps_within` says which of the narrower scopes it keeps within.
     ///
     /// # Errors
-    /// As [`Need::check`].
+    /// As [`Permission::check`].
     pub fn check_request(
         self,
         caller: &Principal,
@@ -69,57 +69,75 @@ const TERMINATE: &[Scope] = &[Scope::SessionTerminateHeld, Scope::AccountWrite];
 const DETECTION: &[Scope] = &[Scope::DetectionWrite];
 
 /// Every method that is served, and what it needs. What is not here is refused.
-pub const METHODS: &[(&str, Need)] = &[
-    ("sessiond.v1.SessionService/CreateSession", Need::Scope(Scope::SessionCreate)),
-    ("sessiond.v1.SessionService/RefreshSession", Need::Scope(Scope::SessionRefresh)),
-    ("sessiond.v1.SessionService/ValidateSession", Need::Scope(Scope::SessionValidate)),
-    ("sessiond.v1.SessionService/ValidateSessions", Need::Scope(Scope::SessionValidate)),
-    ("sessiond.v1.SessionService/ReauthenticateSession", Need::Scope(Scope::SessionReauthenticate)),
+pub const METHODS: &[(&str, Permission)] = &[
+    ("sessiond.v1.SessionService/CreateSession", Permission::Scope(Scope::SessionCreate)),
+    ("sessiond.v1.SessionService/RefreshSession", Permission::Scope(Scope::SessionRefresh)),
+    ("sessiond.v1.SessionService/ValidateSession", Permission::Scope(Scope::SessionValidate)),
+    ("sessiond.v1.SessionService/ValidateSessions", Permission::Scope(Scope::SessionValidate)),
+    (
+        "sessiond.v1.SessionService/ReauthenticateSession",
+        Permission::Scope(Scope::SessionReauthenticate),
+    ),
     (
         "sessiond.v1.SessionService/TerminateSession",
-        Need::AnyOf(Scope::SessionTerminate, TERMINATE),
+        Permission::AnyOf(Scope::SessionTerminate, TERMINATE),
     ),
     (
         "sessiond.v1.SessionService/TerminateSessions",
-        Need::AnyOf(Scope::SessionTerminateMany, ACCOUNT_WRITE),
+        Permission::AnyOf(Scope::SessionTerminateMany, ACCOUNT_WRITE),
     ),
-    ("sessiond.v1.SessionService/EraseUser", Need::Scope(Scope::UserErase)),
-    ("sessiond.v1.SessionService/GetSession", Need::AnyOf(Scope::SessionRead, ACCOUNT_READ)),
-    ("sessiond.v1.SessionService/ListSessions", Need::AnyOf(Scope::SessionRead, ACCOUNT_READ)),
-    ("sessiond.v1.SessionService/UpdateSession", Need::AnyOf(Scope::SessionUpdate, ACCOUNT_WRITE)),
-    ("sessiond.v1.SessionService/WatchSessions", Need::Scope(Scope::SessionWatch)),
-    ("sessiond.v1.SessionService/GetJsonWebKeySet", Need::Scope(Scope::KeyRead)),
-    ("sessiond.v1.SessionService/ListDevices", Need::AnyOf(Scope::DeviceRead, ACCOUNT_READ)),
-    ("sessiond.v1.SessionService/GetDevice", Need::AnyOf(Scope::DeviceRead, ACCOUNT_READ)),
-    ("sessiond.v1.SessionService/UpdateDevice", Need::AnyOf(Scope::DeviceWrite, ACCOUNT_WRITE)),
-    ("sessiond.v1.SessionService/RevokeDevice", Need::AnyOf(Scope::DeviceWrite, ACCOUNT_WRITE)),
-    ("sessiond.v1.SessionService/ForgetDevice", Need::AnyOf(Scope::DeviceWrite, ACCOUNT_WRITE)),
-    ("sessiond.v1.SessionService/GetPolicy", Need::Scope(Scope::PolicyRead)),
-    ("sessiond.v1.SessionService/ListPolicies", Need::Scope(Scope::PolicyRead)),
-    ("sessiond.v1.SessionService/ListTenants", Need::Scope(Scope::TenantRead)),
-    ("sessiond.v1.SessionService/ListUsers", Need::Scope(Scope::SessionRead)),
-    ("sessiond.v1.SessionService/UpdatePolicy", Need::AnyOf(Scope::PolicyWrite, DETECTION)),
-    ("sessiond.v1.SessionService/GetSessionStats", Need::Scope(Scope::StatsRead)),
-    ("sessiond.v1.SessionService/RecordActivities", Need::Scope(Scope::ActivityWrite)),
-    ("sessiond.v1.SessionService/ListActivities", Need::Scope(Scope::ActivityRead)),
-    ("sessiond.v1.SessionService/WatchRevocations", Need::Scope(Scope::RevocationWatch)),
-    ("sessiond.v1.AlertService/ListAlerts", Need::Scope(Scope::AlertRead)),
-    ("sessiond.v1.AlertService/GetAlert", Need::Scope(Scope::AlertRead)),
-    ("sessiond.v1.AlertService/GetAlertStats", Need::Scope(Scope::AlertRead)),
-    ("sessiond.v1.AlertService/ListRules", Need::Scope(Scope::AlertRead)),
-    ("sessiond.v1.AlertService/EvaluateRules", Need::Scope(Scope::AlertRead)),
-    ("sessiond.v1.AlertService/WatchAlerts", Need::Scope(Scope::AlertWatch)),
-    ("sessiond.v1.AlertService/RaiseAlert", Need::Scope(Scope::AlertWrite)),
-    ("sessiond.v1.AlertService/AcknowledgeAlert", Need::Scope(Scope::AlertWrite)),
-    ("sessiond.v1.AlertService/ResolveAlert", Need::Scope(Scope::AlertWrite)),
-    ("sessiond.v1.AlertService/ReopenAlert", Need::Scope(Scope::AlertWrite)),
-    ("sessiond.v1.AlertService/AddAlertNote", Need::Scope(Scope::AlertWrite)),
+    ("sessiond.v1.SessionService/EraseUser", Permission::Scope(Scope::UserErase)),
+    ("sessiond.v1.SessionService/GetSession", Permission::AnyOf(Scope::SessionRead, ACCOUNT_READ)),
+    (
+        "sessiond.v1.SessionService/ListSessions",
+        Permission::AnyOf(Scope::SessionRead, ACCOUNT_READ),
+    ),
+    (
+        "sessiond.v1.SessionService/UpdateSession",
+        Permission::AnyOf(Scope::SessionUpdate, ACCOUNT_WRITE),
+    ),
+    ("sessiond.v1.SessionService/WatchSessions", Permission::Scope(Scope::SessionWatch)),
+    ("sessiond.v1.SessionService/GetJsonWebKeySet", Permission::Scope(Scope::KeyRead)),
+    ("sessiond.v1.SessionService/ListDevices", Permission::AnyOf(Scope::DeviceRead, ACCOUNT_READ)),
+    ("sessiond.v1.SessionService/GetDevice", Permission::AnyOf(Scope::DeviceRead, ACCOUNT_READ)),
+    (
+        "sessiond.v1.SessionService/UpdateDevice",
+        Permission::AnyOf(Scope::DeviceWrite, ACCOUNT_WRITE),
+    ),
+    (
+        "sessiond.v1.SessionService/RevokeDevice",
+        Permission::AnyOf(Scope::DeviceWrite, ACCOUNT_WRITE),
+    ),
+    (
+        "sessiond.v1.SessionService/ForgetDevice",
+        Permission::AnyOf(Scope::DeviceWrite, ACCOUNT_WRITE),
+    ),
+    ("sessiond.v1.SessionService/GetPolicy", Permission::Scope(Scope::PolicyRead)),
+    ("sessiond.v1.SessionService/ListPolicies", Permission::Scope(Scope::PolicyRead)),
+    ("sessiond.v1.SessionService/ListTenants", Permission::Scope(Scope::TenantRead)),
+    ("sessiond.v1.SessionService/ListUsers", Permission::Scope(Scope::SessionRead)),
+    ("sessiond.v1.SessionService/UpdatePolicy", Permission::AnyOf(Scope::PolicyWrite, DETECTION)),
+    ("sessiond.v1.SessionService/GetSessionStats", Permission::Scope(Scope::StatsRead)),
+    ("sessiond.v1.SessionService/RecordActivities", Permission::Scope(Scope::ActivityWrite)),
+    ("sessiond.v1.SessionService/ListActivities", Permission::Scope(Scope::ActivityRead)),
+    ("sessiond.v1.SessionService/WatchRevocations", Permission::Scope(Scope::RevocationWatch)),
+    ("sessiond.v1.AlertService/ListAlerts", Permission::Scope(Scope::AlertRead)),
+    ("sessiond.v1.AlertService/GetAlert", Permission::Scope(Scope::AlertRead)),
+    ("sessiond.v1.AlertService/GetAlertStats", Permission::Scope(Scope::AlertRead)),
+    ("sessiond.v1.AlertService/ListRules", Permission::Scope(Scope::AlertRead)),
+    ("sessiond.v1.AlertService/EvaluateRules", Permission::Scope(Scope::AlertRead)),
+    ("sessiond.v1.AlertService/WatchAlerts", Permission::Scope(Scope::AlertWatch)),
+    ("sessiond.v1.AlertService/RaiseAlert", Permission::Scope(Scope::AlertWrite)),
+    ("sessiond.v1.AlertService/AcknowledgeAlert", Permission::Scope(Scope::AlertWrite)),
+    ("sessiond.v1.AlertService/ResolveAlert", Permission::Scope(Scope::AlertWrite)),
+    ("sessiond.v1.AlertService/ReopenAlert", Permission::Scope(Scope::AlertWrite)),
+    ("sessiond.v1.AlertService/AddAlertNote", Permission::Scope(Scope::AlertWrite)),
     // Asked by load balancers, which have no credentials.
-    ("grpc.health.v1.Health/Check", Need::Nothing),
-    ("grpc.health.v1.Health/Watch", Need::Nothing),
+    ("grpc.health.v1.Health/Check", Permission::Nothing),
+    ("grpc.health.v1.Health/Watch", Permission::Nothing),
     // Served only where the operator wants it; it says no more than the published protocol.
-    ("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Need::Nothing),
-    ("grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Need::Nothing),
+    ("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Permission::Nothing),
+    ("grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Permission::Nothing),
 ];
 
 /// Declares the roles with their names and scopes.

@@ -17,7 +17,7 @@ const LIFE: Range = Range::new("1s to 366d", 1, 366 * 86_400, false);
 
 /// What to do.
 #[derive(Subcommand)]
-pub enum Command {
+pub enum ApiKeyCommand {
     /// Make a key and print it, once; a principal may have two live ones. With --role or --scope and --tenant a
     /// principal that is not there is added
     Create {
@@ -42,12 +42,12 @@ pub enum Command {
 ///
 /// # Errors
 /// A sentence that says what to do.
-pub async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
+pub async fn run(command: ApiKeyCommand, config: &Config) -> anyhow::Result<()> {
     let opened = Opened::open(config).await?;
     let by = operator::of(config)?;
     let manage = Manage::new(opened.db.clone(), opened.clock.clone(), by.clone());
     match command {
-        Command::Create { principal, expires_in, grant } => {
+        ApiKeyCommand::Create { principal, expires_in, grant } => {
             let grant = (!grant.is_empty()).then(|| grant.grant());
             let key = manage.create_key(&principal, expires_in, grant.as_ref()).await?;
             tracing::info!(
@@ -59,8 +59,8 @@ pub async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
                 format!("the key {0} is lost: sessiond api-key revoke {0}", key.id)
             })?;
         }
-        Command::List => list(&manage).await?,
-        Command::Revoke { id } => {
+        ApiKeyCommand::List => list(&manage).await?,
+        ApiKeyCommand::Revoke { id } => {
             let principal = manage.revoke_key(&id).await?;
             tracing::info!(
                 target: "audit", principal = %principal.escape_debug(), key = id, %by, "API key revoked"

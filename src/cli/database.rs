@@ -28,7 +28,7 @@ pub async fn own(config: &Config) -> anyhow::Result<(String, Option<DevPostgres>
     if let Some(url) = config.database_url()? {
         return Ok((url, None));
     }
-    let options = dev_postgres::Options {
+    let options = dev_postgres::DevPostgresOptions {
         data_dir: data_dir(config),
         pg_bin: config.pg_bin.clone(),
         fsync: true,

@@ -14,12 +14,12 @@ use crate::store::listener;
 use crate::store::migrations;
 use crate::store::pool::Database;
 use crate::token::jwk::SigningAlgorithm;
-use crate::token::key_life::{Purpose, State};
-use crate::token::key_work::{self, KeyWork, Refusal, Retired, Shown};
+use crate::token::key_life::{KeyState, Purpose};
+use crate::token::key_work::{self, KeyRefusal, KeyWork, Retired, Shown};
 
 /// `sessiond keys`
 #[derive(Args)]
-pub struct Keys {
+pub struct KeysCommand {
     #[command(subcommand)]
     act: Act,
 }
@@ -93,7 +93,7 @@ const LONGEST: Duration = Duration::from_secs(3650 * 86_400);
 ///
 /// # Errors
 /// A sentence that says what to do.
-pub async fn run(keys: Keys, config: Config) -> anyhow::Result<()> {
+pub async fn run(keys: KeysCommand, config: Config) -> anyhow::Result<()> {
     let ahead = config.key_publish_ahead;
     if let Act::Generate { purpose, sign_after, algorithm } = &keys.act {
         let after = sign_after.unwrap_or(ahead);
@@ -144,14 +144,14 @@ async fn act(act: Act, db: &Database, config: &Config) -> anyhow::Result<()> {
         Act::List => unreachable!("shown above"),
     };
     // Replicas look by themselves as well, a little later.
-    if let Err(error) = listener::tell(db).await {
+    if let Err(error) = listener::notify(db).await {
         tracing::debug!(%error, "replicas will hear of it by themselves");
     }
     output::print(format_args!("{said}\n"))
 }
 
-fn granted<T>(done: Result<T, Refusal>) -> anyhow::Result<T> {
-    done.map_err(|Refusal(why)| anyhow::anyhow!(why))
+fn granted<T>(done: Result<T, KeyRefusal>) -> anyhow::Result<T> {
+    done.map_err(|KeyRefusal(why)| anyhow::anyhow!(why))
 }
 
 fn takes_over(key: &Shown) -> String {
@@ -187,7 +187,8 @@ fn table(keys: &[Shown]) -> String {
     let mut rows = vec![head.map(str::to_owned)];
     rows.extend(keys.iter().map(|key| {
         let life = &key.life;
-        let signed = key.state != State::Gone || life.removed_at.is_none_or(|at| at > life.since());
+        let signed =
+            key.state != KeyState::Gone || life.removed_at.is_none_or(|at| at > life.since());
         [
             key.kid.clone(),
             life.purpose.name().to_owned(),

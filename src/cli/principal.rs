@@ -13,7 +13,7 @@ use crate::model::caller::scope::Scope;
 
 /// What to do.
 #[derive(Subcommand)]
-pub enum Command {
+pub enum PrincipalCommand {
     /// Add a principal, or replace what it may do
     Set {
         /// Its name: the URI or DNS name of its certificates, or any other; 1 to 256 visible ASCII characters except "
@@ -76,19 +76,19 @@ fn scope(name: &str) -> Result<Scope, String> {
 ///
 /// # Errors
 /// A sentence that says what to do.
-pub async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
+pub async fn run(command: PrincipalCommand, config: &Config) -> anyhow::Result<()> {
     let opened = Opened::open(config).await?;
     let by = operator::of(config)?;
     let manage = Manage::new(opened.db.clone(), opened.clock.clone(), by.clone());
     match command {
-        Command::Set { name, grant } => {
+        PrincipalCommand::Set { name, grant } => {
             let grant = grant.grant();
             manage.set_principal(&name, &grant).await?;
             tracing::info!(target: "audit", principal = %name.escape_debug(), ?grant, %by, "principal set");
             output::print(format_args!("{name} is set.\n"))?;
         }
-        Command::List => list(&manage).await?,
-        Command::Remove { name } => {
+        PrincipalCommand::List => list(&manage).await?,
+        PrincipalCommand::Remove { name } => {
             manage.remove_principal(&name).await?;
             tracing::info!(target: "audit", principal = %name.escape_debug(), %by, "principal removed");
             output::print(format_args!("{name} is removed, with its keys.\n"))?;

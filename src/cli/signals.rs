@@ -30,29 +30,29 @@ impl Signals {
 
     /// Completes on SIGTERM, SIGINT or SIGQUIT.
     pub async fn stop(&mut self) {
-        while self.next().await == Asked::Reload {}
+        while self.next().await == Requested::Reload {}
     }
 
     /// The same; on SIGHUP `reload` is told.
     pub async fn obey(mut self, reload: watch::Sender<()>) {
-        while self.next().await == Asked::Reload {
+        while self.next().await == Requested::Reload {
             tracing::info!("SIGHUP: files of certificates and locations that changed are read");
             reload.send_replace(());
         }
     }
 
-    async fn next(&mut self) -> Asked {
+    async fn next(&mut self) -> Requested {
         tokio::select! {
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Stop,
-            _ = self.quit.recv() => Asked::Stop,
-            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.terminate.recv() => Requested::Stop,
+            _ = self.interrupt.recv() => Requested::Stop,
+            _ = self.quit.recv() => Requested::Stop,
+            _ = self.hangup.recv() => Requested::Reload,
         }
     }
 }
 
 #[derive(PartialEq)]
-enum Asked {
+enum Requested {
     Stop,
     Reload,
 }

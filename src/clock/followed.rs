@@ -28,13 +28,13 @@ pub(super) struct Followed {
 /// Of the other clock.
 #[derive(Default)]
 struct Heard {
-    samples: VecDeque<Sample>,
+    samples: VecDeque<ClockSample>,
     trust: Trust,
 }
 
 /// What the other clock said between two monotonic readings.
 #[derive(Debug, Clone, Copy)]
-struct Sample {
+struct ClockSample {
     /// What the offset would be by it.
     offset: i64,
     /// It is wrong by this at most: half the time that asking took.
@@ -90,13 +90,14 @@ impl Followed {
         let offset = micros - middle;
         let mut heard = self.lock();
         let turn = heard.trust.note(after, offset, doubt, wall.saturating_sub(after));
-        (self.correct(&mut heard.samples, Sample { offset, doubt, taken: after }), turn)
+        (self.correct(&mut heard.samples, ClockSample { offset, doubt, taken: after }), turn)
     }
 
-    fn correct(&self, samples: &mut VecDeque<Sample>, new: Sample) -> Correction {
-        let Sample { offset, doubt, taken: after } = new;
+    fn correct(&self, samples: &mut VecDeque<ClockSample>, new: ClockSample) -> Correction {
+        let ClockSample { offset, doubt, taken: after } = new;
         let first = samples.is_empty();
-        let worth = |sample: &&Sample| sample.doubt + (after - sample.taken) * DRIFT / 1_000_000;
+        let worth =
+            |sample: &&ClockSample| sample.doubt + (after - sample.taken) * DRIFT / 1_000_000;
         // Those that cannot be right together with this one are from before a clock was set, or this machine slept.
         samples.retain(|sample| (sample.offset - offset).abs() <= worth(&sample) + doubt);
         samples.push_front(new);

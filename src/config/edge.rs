@@ -15,7 +15,7 @@ const REQUEST: Range = Range::new("1s to 10m", 1, 600, false);
 
 /// What one server takes from its callers at most. Sizes are in KiB.
 #[derive(Args, Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
+pub struct EdgeLimits {
     /// Connections at once, 1 to 1000000; one more is closed at once
     #[arg(long, env = "SESSIOND_MAX_CONNECTIONS", global = true, default_value_t = 10_000)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "COUNT")]
@@ -108,20 +108,20 @@ pub struct Limits {
     pub request_timeout: Duration,
 }
 
-impl Limits {
+impl EdgeLimits {
     /// `max_message_size` in bytes.
     pub fn message_bytes(&self) -> usize {
         usize::try_from(self.max_message_size).unwrap_or(usize::MAX).saturating_mul(1_024)
     }
 }
 
-impl Default for Limits {
+impl Default for EdgeLimits {
     /// As shipped.
-    fn default() -> Limits {
+    fn default() -> EdgeLimits {
         #[derive(clap::Parser)]
         struct Alone {
             #[command(flatten)]
-            limits: Limits,
+            limits: EdgeLimits,
         }
         let alone: Alone = clap::Parser::try_parse_from(["sessiond"]).expect("sound defaults");
         alone.limits
@@ -137,10 +137,10 @@ mod tests {
     #[derive(Parser)]
     struct Alone {
         #[command(flatten)]
-        limits: Limits,
+        limits: EdgeLimits,
     }
 
-    fn parse(flag: &str, value: &str) -> Result<Limits, String> {
+    fn parse(flag: &str, value: &str) -> Result<EdgeLimits, String> {
         let parsed = Alone::try_parse_from(["sessiond", flag, value]);
         parsed.map(|alone| alone.limits).map_err(|error| error.to_string())
     }
@@ -174,6 +174,6 @@ mod tests {
             }
         }
         assert_eq!(parse("--connection-age", "0s").unwrap().connection_age, Duration::ZERO);
-        assert_eq!(Limits::default().message_bytes(), 4 << 20);
+        assert_eq!(EdgeLimits::default().message_bytes(), 4 << 20);
     }
 }

@@ -10,12 +10,12 @@ use uuid::Uuid;
 
 use crate::clock::Time;
 use crate::detection::sightings::Sighting;
-use crate::model::evidence::{Place, SeenClient};
+use crate::model::evidence::{GeoPoint, SeenClient};
 
 /// The most countries and devices of a user, and users of a network, that are remembered; the oldest go first.
 const MOST: usize = 128;
 /// The most sessions of a user that are remembered; those that were not seen for longest go first.
-const MOST_SESSIONS: usize = 32;
+const MAX_SESSIONS: usize = 32;
 /// What says only when something was last seen is written anew after so long: a busy user is not to be written
 /// with every request.
 const COARSE: Duration = Duration::hours(1);
@@ -42,7 +42,7 @@ pub struct UserMemory {
     pub countries: BTreeMap<String, Time>,
     /// Where an older release saw the user last.
     #[serde(skip_serializing)]
-    pub place: Option<Place>,
+    pub place: Option<GeoPoint>,
     /// Where the user was seen, by network, oldest first.
     pub sightings: Vec<Sighting>,
     /// What each session was last used with.
@@ -97,7 +97,7 @@ pub(super) fn of_session<V>(
     at: impl Fn(&V) -> Time,
 ) {
     known.insert(session, value);
-    drop_oldest(known, MOST_SESSIONS, at);
+    drop_oldest(known, MAX_SESSIONS, at);
 }
 
 /// True if a time that is kept coarsely is to be written anew.
@@ -156,7 +156,7 @@ mod tests {
             observe(&seen, &context, &settings, &mut user, &mut network);
         }
         assert_eq!((user.devices.len(), user.countries.len()), (MOST, MOST));
-        assert_eq!((user.clients.len(), user.whereabouts.len()), (MOST_SESSIONS, MOST_SESSIONS));
+        assert_eq!((user.clients.len(), user.whereabouts.len()), (MAX_SESSIONS, MAX_SESSIONS));
         assert!(user.clients.contains_key(&Uuid::from_u128(5_999)), "the oldest go");
         let size = |json: Result<String, serde_json::Error>| json.expect("plain data").len();
         let (user, network) = (serde_json::to_string(&user), serde_json::to_string(&network));

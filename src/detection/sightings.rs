@@ -15,7 +15,7 @@ use crate::model::device::Location;
 /// The most networks of a user that are remembered.
 const MOST: usize = 12;
 /// The most other places that one network is remembered to be in.
-const MOST_PLACES: usize = 4;
+const MAX_PLACES: usize = 4;
 /// Nearer to 0,0 than this, in degrees, is what files and callers write for "unknown".
 const NOWHERE: f64 = 0.01;
 
@@ -126,7 +126,7 @@ impl Spot {
                 self.others.push(place);
             }
         }
-        self.others.truncate(MOST_PLACES);
+        self.others.truncate(MAX_PLACES);
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::identity::Identity;
+use super::identity::ProcessIdentity;
 use super::{home, install};
 
 const OLDEST_MAJOR: u32 = 14;
@@ -34,7 +34,7 @@ impl Binaries {
     pub(super) fn find_or_install(
         pg_bin: Option<&Path>,
         made_by: Option<u32>,
-        identity: &Identity,
+        identity: &ProcessIdentity,
     ) -> Result<Binaries> {
         if let Some(dir) = pg_bin {
             return given(&std::path::absolute(dir)?, made_by, identity);
@@ -61,7 +61,7 @@ impl Binaries {
 pub(super) fn installed(
     cache: &Path,
     made_by: Option<u32>,
-    identity: &Identity,
+    identity: &ProcessIdentity,
 ) -> Result<Binaries> {
     let line = install::line(made_by);
     if let Some(major) = made_by.filter(|&major| major != install::MAJOR) {
@@ -81,7 +81,7 @@ pub(super) fn installed(
     })
 }
 
-fn given(dir: &Path, made_by: Option<u32>, identity: &Identity) -> Result<Binaries> {
+fn given(dir: &Path, made_by: Option<u32>, identity: &ProcessIdentity) -> Result<Binaries> {
     let binaries = inspect(dir, identity).with_context(|| {
         format!(
             "SESSIOND_PG_BIN must be the directory of the PostgreSQL programs initdb and \
@@ -128,7 +128,7 @@ fn family(parent: &Path, prefix: &str, bin: &Path) -> Vec<PathBuf> {
 
 /// Runs the programs' own `--version`, as the user who shall run them: that says whether they
 /// work. A link in `dir` is followed to where the other programs, such as `psql`, lie beside it.
-fn inspect(dir: &Path, identity: &Identity) -> Option<Binaries> {
+fn inspect(dir: &Path, identity: &ProcessIdentity) -> Option<Binaries> {
     let dir = dir.join("postgres").canonicalize().ok()?.parent()?.to_owned();
     let version_of = |name: &str| {
         let output = identity.command(dir.join(name)).arg("--version").output().ok()?;

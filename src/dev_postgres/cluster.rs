@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::binaries::Binaries;
-use super::identity::Identity;
+use super::identity::ProcessIdentity;
 use super::stale;
 use super::supervise::STOP_PATIENCE;
 use super::{NAME, POLL};
@@ -38,7 +38,7 @@ pub(super) fn major(home: &Path) -> Result<Option<u32>> {
 pub(super) fn create(
     home: &Path,
     binaries: &Binaries,
-    identity: &Identity,
+    identity: &ProcessIdentity,
     fsync: bool,
 ) -> Result<()> {
     tracing::info!(home = %home.display(), "making a database cluster");
@@ -72,7 +72,7 @@ pub(super) fn create(
 
 /// Checks that the cluster is this user's, and stops a server that still runs in it: one whose
 /// sessiond was killed, where the system has no parent-death signal or it is not done yet.
-pub(super) fn take_over(home: &Path, identity: &Identity) -> Result<()> {
+pub(super) fn take_over(home: &Path, identity: &ProcessIdentity) -> Result<()> {
     let data = data_dir(home);
     let owner = fs::metadata(&data)?.uid();
     let user = identity.name();

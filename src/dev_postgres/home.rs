@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::identity::Identity;
+use super::identity::ProcessIdentity;
 
 /// What Postgres calls its socket, for [`PORT`].
 const SOCKET_NAME: &str = ".s.PGSQL.5432";
@@ -33,7 +33,7 @@ pub(super) fn user_dir(for_root: &str, variable: &str, in_home: &str) -> PathBuf
 }
 
 /// Makes the data home, and returns its one true path.
-pub(super) fn prepare(data_dir: &Path, identity: &Identity) -> Result<PathBuf> {
+pub(super) fn prepare(data_dir: &Path, identity: &ProcessIdentity) -> Result<PathBuf> {
     let home = std::path::absolute(data_dir).context("the data directory needs a name")?;
     identity.make_home(&home)?;
     home.canonicalize().with_context(|| format!("cannot resolve {}", home.display()))
@@ -121,7 +121,7 @@ impl SocketDir {
             .context("the temp directory (TMPDIR) has a path too long or odd for a Unix socket")
     }
 
-    pub(super) fn prepare(home: &Path, identity: &Identity) -> Result<SocketDir> {
+    pub(super) fn prepare(home: &Path, identity: &ProcessIdentity) -> Result<SocketDir> {
         let path = SocketDir::of(home)?;
         identity.make_private_dir(&path)?;
         let temporary = !path.starts_with(home);

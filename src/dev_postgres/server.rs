@@ -13,7 +13,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::home::PORT;
-use super::identity::Identity;
+use super::identity::ProcessIdentity;
 
 /// The log's name in the data home.
 pub(super) const LOG: &str = "postgres.log";
@@ -31,17 +31,17 @@ const UNSAFE_SETTINGS: [&str; 2] = ["fsync=off", "full_page_writes=off"];
 
 /// All that it takes to start the server.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(super) struct PostgresServer {
     pub(super) program: PathBuf,
     pub(super) data: PathBuf,
     pub(super) socket_dir: PathBuf,
     pub(super) log: PathBuf,
     pub(super) fsync: bool,
     pub(super) max_connections: u16,
-    pub(super) identity: Identity,
+    pub(super) identity: ProcessIdentity,
 }
 
-impl Server {
+impl PostgresServer {
     /// The command that runs the server in the foreground, as the child itself.
     pub(super) fn command(&self) -> Result<Command> {
         let mut options = OpenOptions::new();

@@ -15,7 +15,7 @@ use rustix::io::retry_on_intr;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use super::home::socket_in;
-use super::server::Server;
+use super::server::PostgresServer;
 use super::stale;
 use crate::supervise::words;
 
@@ -36,8 +36,8 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     /// Starts the thread, and it the server; does not wait for the server to be ready.
-    pub(super) fn start(server: Server) -> Result<Supervisor> {
-        let state = Mutex::new(State { goal: Goal::Run, pid: None });
+    pub(super) fn start(server: PostgresServer) -> Result<Supervisor> {
+        let state = Mutex::new(SupervisorState { goal: Goal::Run, pid: None });
         let shared = Arc::new(Shared { state, changed: Condvar::new() });
         let thread = std::thread::Builder::new().name("postgres".to_owned()).spawn({
             let shared = Arc::clone(&shared);
@@ -72,12 +72,12 @@ impl Drop for Supervisor {
 
 #[derive(Debug)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<SupervisorState>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
-struct State {
+struct SupervisorState {
     goal: Goal,
     /// Set from the start of the child until just before it is reaped, so that a signal sent
     /// under the lock cannot hit a process that got the same id later.
@@ -92,12 +92,12 @@ enum Goal {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, SupervisorState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps it running, also if that fails. Its child goes first: two servers never run in one cluster.
-    fn keep(&self, server: &Server) {
+    fn keep(&self, server: &PostgresServer) {
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.keep_running(server))) {
             tracing::error!(
                 error = words(&*panic),
@@ -114,11 +114,11 @@ impl Shared {
         }
     }
 
-    fn keep_running(&self, server: &Server) {
+    fn keep_running(&self, server: &PostgresServer) {
         let mut pause = SHORTEST_PAUSE;
         loop {
             stale::clear(&server.data, &socket_in(&server.socket_dir));
-            let halted = |state: &mut State| state.goal == Goal::Halt;
+            let halted = |state: &mut SupervisorState| state.goal == Goal::Halt;
             let state = self.changed.wait_while(self.lock(), halted);
             let mut state = state.unwrap_or_else(PoisonError::into_inner);
             if state.goal == Goal::Quit {
@@ -143,7 +143,7 @@ impl Shared {
                     Err(error) => tracing::warn!("cannot run Postgres, trying again: {error:#}"),
                 }
             }
-            let running = |state: &mut State| state.goal == Goal::Run;
+            let running = |state: &mut SupervisorState| state.goal == Goal::Run;
             let waited = self.changed.wait_timeout_while(state, pause, running);
             let timed_out = waited.unwrap_or_else(PoisonError::into_inner).1.timed_out();
             pause = if timed_out { LONGEST_PAUSE.min(pause * 2) } else { SHORTEST_PAUSE };
@@ -151,7 +151,7 @@ impl Shared {
     }
 
     /// Waits for the child to end, and returns with the state locked since before it was gone.
-    fn reap(&self, mut child: Child) -> (MutexGuard<'_, State>, Result<ExitStatus>) {
+    fn reap(&self, mut child: Child) -> (MutexGuard<'_, SupervisorState>, Result<ExitStatus>) {
         let pid = Pid::from_child(&child);
         let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         let waited = retry_on_intr(|| waitid(WaitId::Pid(pid), ended));
@@ -171,7 +171,7 @@ impl Shared {
             let Some(pid) = state.pid else { return };
             // Fails only for a process that has just ended.
             let _ = kill_process(pid, signal);
-            let running = |state: &mut State| state.pid.is_some();
+            let running = |state: &mut SupervisorState| state.pid.is_some();
             let waited = self.changed.wait_timeout_while(state, STOP_PATIENCE, running);
             (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }

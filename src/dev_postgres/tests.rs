@@ -11,8 +11,8 @@ use rustix::process::Pid;
 use tempfile::TempDir;
 
 use self::faults::kill_9_the_server;
-use super::identity::Identity;
-use super::{DevPostgres, MAX_CONNECTIONS, Options, binaries};
+use super::identity::ProcessIdentity;
+use super::{DevPostgres, DevPostgresOptions, MAX_CONNECTIONS, binaries};
 
 /// A temp directory that the server's user can enter even when root made it.
 pub(super) fn temp_dir() -> TempDir {
@@ -21,8 +21,8 @@ pub(super) fn temp_dir() -> TempDir {
     dir
 }
 
-fn options(data_dir: &Path) -> Options {
-    Options {
+fn options(data_dir: &Path) -> DevPostgresOptions {
+    DevPostgresOptions {
         data_dir: data_dir.to_owned(),
         pg_bin: None,
         fsync: true,
@@ -77,7 +77,7 @@ fn the_server_keeps_no_privilege_of_ours() {
     let pid = postgres.pid().unwrap();
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-    let uid = Identity::choose().unwrap().uid().to_string();
+    let uid = ProcessIdentity::choose().unwrap().uid().to_string();
     assert!(field("Uid:").split_whitespace().all(|id| id == uid));
     assert_ne!(uid, "0");
     if rustix::process::geteuid().is_root() {
@@ -141,7 +141,7 @@ fn a_closed_parent_directory_is_named() {
 fn a_pip_install_works_and_is_reused() {
     let dir = temp_dir();
     let cache = dir.path().join("cache");
-    let identity = Identity::choose().unwrap();
+    let identity = ProcessIdentity::choose().unwrap();
     fs::create_dir_all(cache.join("unfinished/half")).unwrap();
     let installed = binaries::installed(&cache, None, &identity).unwrap();
     assert!(!cache.join("unfinished").exists());
@@ -151,7 +151,7 @@ fn a_pip_install_works_and_is_reused() {
 
     let home = dir.path().join("home");
     let pg_bin = Some(installed.dir().to_owned());
-    let postgres = DevPostgres::start(Options { pg_bin, ..options(&home) }).unwrap();
+    let postgres = DevPostgres::start(DevPostgresOptions { pg_bin, ..options(&home) }).unwrap();
     assert!(psql(&postgres, "SHOW server_version").starts_with("18."));
     write_a_row(&postgres);
     kill_9_the_server(&postgres);
@@ -167,6 +167,7 @@ fn a_cluster_wants_its_own_major_version() {
     fs::write(dir.path().join("postgres/PG_VERSION"), "9").unwrap();
     let refusal = DevPostgres::start(options(dir.path())).unwrap_err().to_string();
     assert!(refusal.contains("made by PostgreSQL 9"), "{refusal}");
-    let refusal = DevPostgres::start(Options { pg_bin, ..options(dir.path()) }).unwrap_err();
+    let refusal =
+        DevPostgres::start(DevPostgresOptions { pg_bin, ..options(dir.path()) }).unwrap_err();
     assert!(refusal.to_string().contains("but PostgreSQL 9 made the cluster"), "{refusal}");
 }

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::supervise::{Need, Tasks};
+use crate::supervise::{TaskNeed, Tasks};
 
 /// How long it waits after the first refusal of the system, and at most; doubled each time.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -31,7 +31,7 @@ pub async fn accept<F>(
         let mut connections = connections.lock().await;
         take(listener, stop, &mut connections, serve).await;
     };
-    tasks.keep((name, Need::Serving), stop, taking).await;
+    tasks.keep((name, TaskNeed::Serving), stop, taking).await;
 }
 
 async fn take<F>(

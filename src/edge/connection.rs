@@ -22,16 +22,16 @@ use tower::{Service, ServiceExt};
 
 use super::identity::{identify, valid_until};
 use super::lingering::Lingering;
-use super::meters::Failed;
+use super::meters::HandshakeFailure;
 use super::prefaced::Prefaced;
 use super::tls::Certificates;
-use super::{AnyError, Parts};
-use crate::config::edge::Limits;
+use super::{AnyError, EdgeParts};
+use crate::config::edge::EdgeLimits;
 use crate::model::caller::{Identity, Peer};
 
 /// A connection that got through its handshake.
 struct Begun {
-    stream: Prefaced<Pin<Box<dyn Stream>>>,
+    stream: Prefaced<Pin<Box<dyn ByteStream>>>,
     caller: Vouched,
 }
 
@@ -44,22 +44,22 @@ struct Vouched {
     withdrawn: CancellationToken,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send {}
-impl<S: AsyncRead + AsyncWrite + Send> Stream for S {}
+trait ByteStream: AsyncRead + AsyncWrite + Send {}
+impl<S: AsyncRead + AsyncWrite + Send> ByteStream for S {}
 
 /// The peer broke the rules of TLS or HTTP/2, or took too long to begin, and its connection was ended for that.
-pub(super) struct Breach;
+pub(super) struct ConnectionBreach;
 
 /// Serves `service` over `stream` until either side ends it.
 ///
 /// # Errors
-/// [`Breach`].
+/// [`ConnectionBreach`].
 pub(super) async fn serve<S, B>(
     stream: TcpStream,
     from: SocketAddr,
-    parts: &Parts,
+    parts: &EdgeParts,
     service: S,
-) -> Result<(), Breach>
+) -> Result<(), ConnectionBreach>
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send + 'static,
@@ -70,8 +70,8 @@ where
     let handshake = parts.handshakes.begin();
     let begun = tokio::select! {
         begun = begin(stream, parts) => begun,
-        () = tokio::time::sleep(parts.limits.handshake_timeout) => Err(Failed::Timeout),
-        () = handshake.given_up() => Err(Failed::GivenUp),
+        () = tokio::time::sleep(parts.limits.handshake_timeout) => Err(HandshakeFailure::Timeout),
+        () = handshake.given_up() => Err(HandshakeFailure::GivenUp),
         () = parts.drain.cancelled() => return Ok(()),
     };
     drop(handshake);
@@ -80,7 +80,7 @@ where
         Err(failed) => {
             tracing::debug!(%from, ?failed, "a handshake came to nothing");
             parts.meters.failed(failed);
-            return if failed.is_breach() { Err(Breach) } else { Ok(()) };
+            return if failed.is_breach() { Err(ConnectionBreach) } else { Ok(()) };
         }
     };
 
@@ -113,7 +113,7 @@ where
     };
     served.or_else(|error| {
         tracing::debug!(%from, %error, "a connection ended by an error");
-        if is_breach(&error) { Err(Breach) } else { Ok(()) }
+        if is_breach(&error) { Err(ConnectionBreach) } else { Ok(()) }
     })
 }
 
@@ -126,21 +126,21 @@ fn is_breach(error: &hyper::Error) -> bool {
 
 /// What a handshake failed by: `otherwise`, unless the peer left. It may do so, as one does that finds our
 /// certificate wanting, or only looks whether we are there.
-fn failed(error: &io::Error, otherwise: Failed) -> Failed {
+fn failed(error: &io::Error, otherwise: HandshakeFailure) -> HandshakeFailure {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
     match (cause, error.kind()) {
-        (Some(rustls::Error::AlertReceived(_)), _) => Failed::Left,
+        (Some(rustls::Error::AlertReceived(_)), _) => HandshakeFailure::Left,
         (_, io::ErrorKind::InvalidData) => otherwise,
-        _ => Failed::Left,
+        _ => HandshakeFailure::Left,
     }
 }
 
-async fn begin(stream: TcpStream, parts: &Parts) -> Result<Begun, Failed> {
+async fn begin(stream: TcpStream, parts: &EdgeParts) -> Result<Begun, HandshakeFailure> {
     // hyper has a limit for answers to its questions, and says goodbye before it closes: to a peer that reads nothing
     // that would take forever.
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(parts.limits.keepalive_timeout));
-    let stream: Pin<Box<dyn Stream>> = Box::pin(stream);
+    let stream: Pin<Box<dyn ByteStream>> = Box::pin(stream);
     let (stream, caller) = match &parts.tls {
         Some(certificates) => secure(stream, certificates).await?,
         None => {
@@ -148,18 +148,19 @@ async fn begin(stream: TcpStream, parts: &Parts) -> Result<Begun, Failed> {
             (stream, Vouched { identity: Identity::Unknown, left: None, withdrawn })
         }
     };
-    let stream = Prefaced::read(stream).await.map_err(|error| failed(&error, Failed::Protocol))?;
+    let stream =
+        Prefaced::read(stream).await.map_err(|error| failed(&error, HandshakeFailure::Protocol))?;
     Ok(Begun { stream, caller })
 }
 
 async fn secure(
-    stream: Pin<Box<dyn Stream>>,
+    stream: Pin<Box<dyn ByteStream>>,
     certificates: &Certificates,
-) -> Result<(Pin<Box<dyn Stream>>, Vouched), Failed> {
+) -> Result<(Pin<Box<dyn ByteStream>>, Vouched), HandshakeFailure> {
     let current = certificates.current();
     let stream = current.acceptor.accept(stream).await.map_err(|error| {
         tracing::debug!(%error, "TLS failed");
-        failed(&error, Failed::Tls)
+        failed(&error, HandshakeFailure::Tls)
     })?;
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let identity = shown.map_or(Identity::Unknown, identify);
@@ -171,8 +172,8 @@ async fn secure(
     Ok((Box::pin(stream), Vouched { identity, left, withdrawn }))
 }
 
-fn builder(limits: &Limits, calls: &TaskTracker) -> http2::Builder<Calls> {
-    let mut builder = http2::Builder::new(Calls(calls.clone()));
+fn builder(limits: &EdgeLimits, calls: &TaskTracker) -> http2::Builder<CallGauge> {
+    let mut builder = http2::Builder::new(CallGauge(calls.clone()));
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.max_streams)
@@ -187,7 +188,7 @@ fn builder(limits: &Limits, calls: &TaskTracker) -> http2::Builder<Calls> {
 }
 
 /// Completes when the connection is old enough; it is told no sooner than its caller's certificate demands.
-async fn age(limits: &Limits, certificate: Option<Duration>) {
+async fn age(limits: &EdgeLimits, certificate: Option<Duration>) {
     let age = Some(limits.connection_age).filter(|age| !age.is_zero()).map(jittered);
     match age.into_iter().chain(certificate).min() {
         Some(age) => tokio::time::sleep(age).await,
@@ -204,7 +205,7 @@ fn jittered(age: Duration) -> Duration {
 
 /// Completes when calls of a connection that takes no further ones have had their time. When the server stops, the
 /// drain has a limit of its own.
-async fn grace(parts: &Parts) {
+async fn grace(parts: &EdgeParts) {
     tokio::select! {
         () = tokio::time::sleep(parts.limits.connection_grace), if !parts.drain.is_cancelled() => {}
         () = parts.drain.cancelled() => std::future::pending().await,
@@ -213,9 +214,9 @@ async fn grace(parts: &Parts) {
 
 /// Runs calls as tasks that are known.
 #[derive(Clone)]
-struct Calls(TaskTracker);
+struct CallGauge(TaskTracker);
 
-impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Calls {
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for CallGauge {
     fn execute(&self, call: F) {
         self.0.spawn(call);
     }

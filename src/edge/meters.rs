@@ -2,12 +2,12 @@
 
 use prometheus::{IntCounter, IntCounterVec};
 
-use super::places::Full;
+use super::slots::Full;
 use crate::metrics::Metrics;
 
 /// Why a handshake came to nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failed {
+pub(super) enum HandshakeFailure {
     /// It took too long.
     Timeout,
     /// It was given up for another.
@@ -21,7 +21,7 @@ pub(super) enum Failed {
 }
 
 /// The counters, made once.
-pub(super) struct Meters {
+pub(super) struct EdgeMeters {
     full: IntCounter,
     full_peer: IntCounter,
     paced: IntCounter,
@@ -29,17 +29,23 @@ pub(super) struct Meters {
     failed: IntCounterVec,
 }
 
-impl Meters {
-    pub fn new(metrics: &Metrics) -> Meters {
+impl EdgeMeters {
+    pub fn new(metrics: &Metrics) -> EdgeMeters {
         let help = "Connections closed at once: as many as may be in all, or from one peer, or it came too often (rate).";
         let refused = metrics.counters("connections_refused_total", help, &["limit"]);
         let help = "Connections closed before their first call: timeout, given_up for another, tls, protocol, left.";
         let failed = metrics.counters("handshakes_failed_total", help, &["reason"]);
-        let all = [Failed::Timeout, Failed::GivenUp, Failed::Tls, Failed::Protocol, Failed::Left];
+        let all = [
+            HandshakeFailure::Timeout,
+            HandshakeFailure::GivenUp,
+            HandshakeFailure::Tls,
+            HandshakeFailure::Protocol,
+            HandshakeFailure::Left,
+        ];
         for reason in all {
             failed.with_label_values(&[reason.name()]);
         }
-        Meters {
+        EdgeMeters {
             full: refused.with_label_values(&["all"]),
             full_peer: refused.with_label_values(&["peer"]),
             paced: refused.with_label_values(&["rate"]),
@@ -66,24 +72,24 @@ impl Meters {
         self.breaches.inc();
     }
 
-    pub fn failed(&self, failed: Failed) {
+    pub fn failed(&self, failed: HandshakeFailure) {
         self.failed.with_label_values(&[failed.name()]).inc();
     }
 }
 
-impl Failed {
+impl HandshakeFailure {
     /// Whether the peer is to blame, rather than those who came after it.
     pub fn is_breach(self) -> bool {
-        !matches!(self, Failed::GivenUp | Failed::Left)
+        !matches!(self, HandshakeFailure::GivenUp | HandshakeFailure::Left)
     }
 
     fn name(self) -> &'static str {
         match self {
-            Failed::Timeout => "timeout",
-            Failed::GivenUp => "given_up",
-            Failed::Tls => "tls",
-            Failed::Protocol => "protocol",
-            Failed::Left => "left",
+            HandshakeFailure::Timeout => "timeout",
+            HandshakeFailure::GivenUp => "given_up",
+            HandshakeFailure::Tls => "tls",
+            HandshakeFailure::Protocol => "protocol",
+            HandshakeFailure::Left => "left",
         }
     }
 }

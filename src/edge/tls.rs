@@ -22,12 +22,12 @@ pub struct Certificates {
     clock: Clock,
     current: RwLock<Arc<Loaded>>,
     /// The files that were looked at last, sound or not.
-    seen: Mutex<Seen>,
+    seen: Mutex<FileStamps>,
     broken: IntCounter,
 }
 
 /// The state of each file: certificate, key, authorities.
-type Seen = [Option<Stamp>; 3];
+type FileStamps = [Option<Stamp>; 3];
 
 /// One sound state of the files.
 pub struct Loaded {
@@ -114,12 +114,12 @@ impl Certificates {
         tracing::info!(%expires, "new certificates are in use");
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, FileStamps> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn stamps(files: &TlsFiles) -> Seen {
+fn stamps(files: &TlsFiles) -> FileStamps {
     let authorities = files.client_ca.as_deref().and_then(Stamp::at);
     [Stamp::at(&files.cert), Stamp::at(&files.key), authorities]
 }

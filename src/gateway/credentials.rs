@@ -25,25 +25,25 @@ impl fmt::Debug for ApiKey {
 
 /// Adds the key to each call.
 #[derive(Clone)]
-pub(super) struct Credentials(Option<AsciiMetadataValue>);
+pub(super) struct GatewayCredentials(Option<AsciiMetadataValue>);
 
-impl Credentials {
+impl GatewayCredentials {
     /// Those of `key`; without one the connection has to tell who calls, or callers are open.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT`: it cannot be a key.
-    pub fn new(key: Option<&ApiKey>) -> Result<Credentials, Status> {
-        let Some(ApiKey(key)) = key else { return Ok(Credentials(None)) };
+    pub fn new(key: Option<&ApiKey>) -> Result<GatewayCredentials, Status> {
+        let Some(ApiKey(key)) = key else { return Ok(GatewayCredentials(None)) };
         let value: Result<AsciiMetadataValue, _> = format!("Bearer {key}").parse();
         let mut value = value
             .map_err(|_| Status::invalid_argument("the options hold no key that can be sent"))?;
         // Neither in a log nor in the dynamic table of a connection.
         value.set_sensitive(true);
-        Ok(Credentials(Some(value)))
+        Ok(GatewayCredentials(Some(value)))
     }
 }
 
-impl Interceptor for Credentials {
+impl Interceptor for GatewayCredentials {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(key) = &self.0 {
             request.metadata_mut().insert("authorization", key.clone());
@@ -60,11 +60,11 @@ mod tests {
     fn a_key_is_sent_and_not_printed() {
         let key = ApiKey::new("ssk_x");
         assert!(!format!("{key:?}").contains("ssk"));
-        let mut credentials = Credentials::new(Some(&key)).unwrap();
+        let mut credentials = GatewayCredentials::new(Some(&key)).unwrap();
         let sent = credentials.call(Request::new(())).unwrap();
         let value = sent.metadata().get("authorization").unwrap();
         assert_eq!(value.as_bytes(), b"Bearer ssk_x");
         assert!(value.is_sensitive());
-        assert!(Credentials::new(Some(&ApiKey::new("a\nb"))).is_err());
+        assert!(GatewayCredentials::new(Some(&ApiKey::new("a\nb"))).is_err());
     }
 }

@@ -9,8 +9,8 @@ use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use super::Shared;
-use super::credentials::Credentials;
-use super::revoked::{Revoked, time};
+use super::credentials::GatewayCredentials;
+use super::revoked::{RevocationSet, time};
 use crate::grpc::pb;
 use crate::grpc::pb::session_service_client::SessionServiceClient;
 
@@ -35,7 +35,7 @@ type Stream = Streaming<pb::WatchRevocationsResponse>;
 
 /// Follows for one gateway.
 pub(super) struct Follower {
-    client: SessionServiceClient<InterceptedService<Channel, Credentials>>,
+    client: SessionServiceClient<InterceptedService<Channel, GatewayCredentials>>,
     shared: Arc<Shared>,
     stream: Option<Stream>,
     cursor: String,
@@ -43,16 +43,16 @@ pub(super) struct Follower {
     asked: Option<Instant>,
     /// When a stream was asked for last, and when it said something.
     opened_at: Instant,
-    heard_at: Instant,
+    received_at: Instant,
     /// What is told anew, until it is complete.
-    anew: Option<Revoked>,
+    afresh: Option<RevocationSet>,
     keys_at: Instant,
     evicted_at: Instant,
     running: bool,
 }
 
 impl Follower {
-    pub fn new(channel: Channel, credentials: Credentials, shared: Arc<Shared>) -> Follower {
+    pub fn new(channel: Channel, credentials: GatewayCredentials, shared: Arc<Shared>) -> Follower {
         let now = Instant::now();
         Follower {
             client: SessionServiceClient::with_interceptor(channel, credentials),
@@ -61,8 +61,8 @@ impl Follower {
             cursor: String::new(),
             asked: None,
             opened_at: now,
-            heard_at: now,
-            anew: None,
+            received_at: now,
+            afresh: None,
             keys_at: now,
             evicted_at: now,
             running: false,
@@ -86,7 +86,7 @@ impl Follower {
     /// For ever. If it is called again, because a run failed in the middle, everything is fetched anew.
     pub async fn run(&mut self) {
         if std::mem::replace(&mut self.running, true) {
-            (self.stream, self.anew) = (None, None);
+            (self.stream, self.afresh) = (None, None);
             self.cursor.clear();
         }
         let mut wait = RETRY[0];
@@ -126,14 +126,14 @@ impl Follower {
         };
         self.opened_at = Instant::now();
         self.asked = Some(self.opened_at);
-        self.anew = None;
+        self.afresh = None;
         let opened = self.client.watch_revocations(request).await;
         if opened.as_ref().is_err_and(|refused| refused.code() == Code::InvalidArgument) {
             // The cursor is not one of these servers: all is to be told anew.
             self.cursor.clear();
         }
         self.stream = Some(opened?.into_inner());
-        self.heard_at = Instant::now();
+        self.received_at = Instant::now();
         Ok(())
     }
 
@@ -142,32 +142,34 @@ impl Follower {
         let stream = self.stream.as_mut().ok_or_else(gone)?;
         let silent = |_| Status::deadline_exceeded("the service says nothing");
         // Not from now: fetching keys interrupts the wait.
-        let told = tokio::time::timeout_at((self.heard_at + SILENCE).into(), stream.message());
-        let told = told.await.map_err(silent)??.ok_or_else(gone)?;
-        self.heard_at = Instant::now();
-        self.hear(told);
+        let message =
+            tokio::time::timeout_at((self.received_at + SILENCE).into(), stream.message());
+        let message = message.await.map_err(silent)??.ok_or_else(gone)?;
+        self.received_at = Instant::now();
+        self.apply(message);
         Ok(())
     }
 
-    fn hear(&mut self, told: pb::WatchRevocationsResponse) {
+    fn apply(&mut self, message: pb::WatchRevocationsResponse) {
         let shared = &self.shared;
-        if told.resync {
-            self.anew = Some(Revoked::new(shared.options.revocations));
+        if message.resync {
+            self.afresh = Some(RevocationSet::new(shared.options.revocations));
         }
-        let of_key = |told: &pb::Revocation| told.level() == pb::RevocationLevel::Key;
-        if told.revocations.iter().any(of_key) {
+        let of_key = |message: &pb::Revocation| message.level() == pb::RevocationLevel::Key;
+        if message.revocations.iter().any(of_key) {
             shared.keys.doubt();
         }
-        let checked = told.checked_time.as_ref().and_then(time);
+        let checked = message.checked_time.as_ref().and_then(time);
         {
             let mut revoked = shared.write();
-            let into = self.anew.as_mut().unwrap_or(&mut revoked);
-            told.revocations.iter().for_each(|revocation| into.add(revocation));
-            if let (Some(at), Some(anew)) = (checked, self.anew.take_if(|_| checked.is_some())) {
-                *revoked = anew;
+            let into = self.afresh.as_mut().unwrap_or(&mut revoked);
+            message.revocations.iter().for_each(|revocation| into.add(revocation));
+            if let (Some(at), Some(afresh)) = (checked, self.afresh.take_if(|_| checked.is_some()))
+            {
+                *revoked = afresh;
                 revoked.evict(at);
                 shared.version.fetch_add(1, Ordering::AcqRel);
-            } else if !told.revocations.is_empty() {
+            } else if !message.revocations.is_empty() {
                 shared.version.fetch_add(1, Ordering::AcqRel);
             }
             if let Some(at) = checked
@@ -179,12 +181,12 @@ impl Follower {
             if revoked.is_full() {
                 // Once there is room for all that is in force, the next stream says so.
                 self.cursor.clear();
-            } else if !told.cursor.is_empty() {
-                self.cursor = told.cursor;
+            } else if !message.cursor.is_empty() {
+                self.cursor = message.cursor;
             }
         }
         if let Some(at) = checked {
-            let (timing, arrived) = (&shared.timing, self.heard_at);
+            let (timing, arrived) = (&shared.timing, self.received_at);
             // The first answer of a stream tells the time: nothing of it was made before it was asked for.
             if let Some(asked) = self.asked.take() {
                 timing.answered(asked, at);

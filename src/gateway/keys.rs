@@ -17,21 +17,21 @@ const SURE_FOR: Duration = Duration::from_secs(1);
 
 /// By key id.
 #[derive(Default)]
-pub(super) struct Keys {
-    known: Mutex<Known>,
+pub(super) struct KeySet {
+    known: Mutex<KnownKeys>,
     /// A token named a key that is not known.
     pub wanted: Notify,
 }
 
 #[derive(Default)]
-struct Known {
+struct KnownKeys {
     keys: HashMap<String, Arc<VerifyingKey>>,
     fetched: Option<Instant>,
     /// When it was heard last that a key was removed.
     removed: Option<Instant>,
 }
 
-impl Keys {
+impl KeySet {
     /// Takes the keys of an answer, asked for at `asked`, in place of all others. What is no key of this release's kinds
     /// is left out.
     pub fn replace(&self, set: &pb::GetJsonWebKeySetResponse, asked: Instant) {
@@ -78,7 +78,7 @@ impl Keys {
         Ok(Some((kid, claims)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, KnownKeys> {
         // Nothing panics while holding it.
         self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }

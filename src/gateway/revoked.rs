@@ -15,7 +15,7 @@ use crate::model::token::AccessClaims;
 const LEEWAY: Duration = Duration::seconds(5);
 
 /// What is in force, in bounded memory.
-pub(super) struct Revoked {
+pub(super) struct RevocationSet {
     sessions: HashMap<Uuid, (u32, Time)>,
     devices: HashMap<Uuid, (i64, Time)>,
     users: HashMap<String, (i64, Time)>,
@@ -32,10 +32,10 @@ pub(super) enum Withdrawn {
     Yes,
 }
 
-impl Revoked {
+impl RevocationSet {
     /// Nothing, with room for so many.
-    pub fn new(most: usize) -> Revoked {
-        Revoked {
+    pub fn new(most: usize) -> RevocationSet {
+        RevocationSet {
             sessions: HashMap::new(),
             devices: HashMap::new(),
             users: HashMap::new(),
@@ -153,7 +153,7 @@ mod tests {
     }
 
     fn withdraws(revocation: pb::Revocation, claims: &AccessClaims) -> bool {
-        let mut revoked = Revoked::new(10);
+        let mut revoked = RevocationSet::new(10);
         revoked.add(&revocation);
         assert!(!revoked.is_full());
         let yes = revoked.withdraws(claims, "kid") == Withdrawn::Yes;
@@ -183,13 +183,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_kept_or_understood_withdraws_everything() {
-        let mut revoked = Revoked::new(2);
+        let mut revoked = RevocationSet::new(2);
         for session in 1..=3 {
             let id = Uuid::from_u128(session).to_string();
             revoked.add(&revocation(pb::RevocationLevel::Session, &id, 0));
         }
         assert_eq!(revoked.withdraws(&claims(77, 1, 0), "kid"), Withdrawn::Yes);
-        let mut revoked = Revoked::new(2);
+        let mut revoked = RevocationSet::new(2);
         let mut later = revocation(pb::RevocationLevel::Session, "", 0);
         later.level = 99;
         revoked.add(&later);

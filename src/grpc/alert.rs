@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use crate::alert::raise::Raise;
-use crate::alert::read::Read;
+use crate::alert::read::ReadAlerts;
 use crate::alert::resolve::Resolve;
-use crate::alert::rules::Rules;
-use crate::alert::stats::Stats;
-use crate::alert::watch::Watch;
-use crate::alert::work::Work;
+use crate::alert::rules::ReadRules;
+use crate::alert::stats::AlertStats;
+use crate::alert::watch::WatchAlerts;
+use crate::alert::work::AlertWorkflow;
 use crate::clock::Clock;
 use crate::grpc::auth::tenants::tenanted;
 use crate::grpc::auth::{principal, standing};
@@ -25,21 +25,21 @@ use crate::grpc::deadline;
 use crate::grpc::pb;
 use crate::grpc::watch::{Events, Streams, Terms};
 use crate::session::evaluate::Evaluate;
-use crate::token::keys::Keys;
+use crate::token::keys::KeyCache;
 use crate::token::page::PageTokens;
 
 /// The service and the verbs behind it.
 pub struct AlertApi {
-    pub read: Read,
-    pub work: Work,
+    pub read: ReadAlerts,
+    pub work: AlertWorkflow,
     pub resolve: Resolve,
     pub raise: Raise,
-    pub rules: Rules,
+    pub rules: ReadRules,
     pub evaluate: Evaluate,
-    pub keys: Keys,
-    pub watch: Watch,
+    pub keys: KeyCache,
+    pub watch: WatchAlerts,
     pub streams: Arc<Streams>,
-    pub stats: Stats,
+    pub stats: AlertStats,
     pub clock: Clock,
 }
 
@@ -154,12 +154,12 @@ impl pb::alert_service_server::AlertService for AlertApi {
         let (deadline, standing) = (deadline::stated(request.metadata()), standing(&request));
         let request = tenanted(request)?;
         let shown = request.filter.clone().unwrap_or_default();
-        let (tenant, filter, wish) = convert::watch(request)?;
+        let (tenant, filter, input) = convert::watch(request)?;
         let (scope, timeline) = (
             scope("WatchAlerts", watched_name(tenant.as_ref()), &shown),
             self.streams.cursors().timeline(),
         );
-        let terms = Terms { scope, wish, deadline, standing, timeline };
+        let terms = Terms { scope, input, deadline, standing, timeline };
         let from = self.streams.position(&terms).await?;
         let watch = self.watch.watch(tenant, filter, from).await?;
         Ok(self.streams.send(watch, terms, convert::to_pb_watched))
@@ -170,15 +170,15 @@ impl pb::alert_service_server::AlertService for AlertApi {
         request: Request<pb::EvaluateRulesRequest>,
     ) -> Result<Response<pb::EvaluateRulesResponse>, Status> {
         let time = deadline::budget(request.metadata());
-        let wish = evaluation::evaluation(tenanted(request)?)?;
-        Ok(Response::new(evaluation::to_pb(self.evaluate.evaluate(&wish, time).await?)))
+        let input = evaluation::evaluation(tenanted(request)?)?;
+        Ok(Response::new(evaluation::to_pb(self.evaluate.evaluate(&input, time).await?)))
     }
 
     async fn get_alert_stats(
         &self,
         request: Request<pb::GetAlertStatsRequest>,
     ) -> Result<Response<pb::GetAlertStatsResponse>, Status> {
-        let (owner, window) = convert::stats_wish(tenanted(request)?, self.clock.now())?;
+        let (owner, window) = convert::stats_request(tenanted(request)?, self.clock.now())?;
         let figures = self.stats.get(&owner, window).await?;
         Ok(Response::new(convert::to_pb_stats(figures)))
     }

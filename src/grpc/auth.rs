@@ -15,9 +15,9 @@ use http::{Request, Response};
 use tonic::Status;
 use tower::{Layer, Service};
 
-use crate::caller::admission::Admission;
+use crate::caller::authenticator::Authenticator;
 use crate::caller::directory::Credentials;
-use crate::caller::permissions::Need;
+use crate::caller::permissions::Permission;
 use crate::model::caller::principal::{ANONYMOUS, Caller};
 use crate::model::caller::scope::Scope;
 use rate::Rates;
@@ -26,7 +26,7 @@ use table::Table;
 /// Makes [`Auth`].
 #[derive(Clone)]
 pub struct AuthLayer {
-    pub admission: Admission,
+    pub authenticator: Authenticator,
     pub table: Arc<Table>,
     pub rates: Arc<Rates>,
 }
@@ -40,19 +40,19 @@ pub struct Auth<S> {
 
 /// A caller that was let in, in the extensions of its request.
 #[derive(Clone)]
-pub struct Standing {
+pub struct AuthenticatedCaller {
     pub caller: Caller,
-    admission: Admission,
+    authenticator: Authenticator,
     credentials: Credentials,
-    need: Need,
+    need: Permission,
 }
 
-impl Standing {
+impl AuthenticatedCaller {
     /// Waits until the caller may not do this any more; says why. For streams.
     pub async fn lost(self) -> Status {
         // A stream is of a method that one scope permits.
         let scope = self.need.scope().unwrap_or(Scope::KeyAdmin);
-        self.admission.lost(self.caller, self.credentials, scope).await.into()
+        self.authenticator.lost(self.caller, self.credentials, scope).await.into()
     }
 }
 
@@ -60,11 +60,11 @@ impl Standing {
 ///
 /// # Panics
 /// On a request that did not come through the layer.
-pub fn standing<T>(request: &tonic::Request<T>) -> Standing {
+pub fn standing<T>(request: &tonic::Request<T>) -> AuthenticatedCaller {
     seen(request).clone()
 }
 
-fn seen<T>(request: &tonic::Request<T>) -> &Standing {
+fn seen<T>(request: &tonic::Request<T>) -> &AuthenticatedCaller {
     request.extensions().get().expect("no handler is reached past the layer")
 }
 
@@ -106,17 +106,17 @@ where
         let request = straightened(request);
         let need = match self.layer.table.need(request.uri().path()) {
             None => return refuse(Status::unimplemented("there is no such method")),
-            Some(Need::Nothing) => return Box::pin(self.inner.call(request)),
+            Some(Permission::Nothing) => return Box::pin(self.inner.call(request)),
             Some(need) => need,
         };
         let credentials = match credentials::of(&request) {
             Ok(credentials) => credentials,
             Err(error) => return refuse(error.into()),
         };
-        let AuthLayer { admission, rates, .. } = self.layer.clone();
-        match admission.admit_now(&credentials) {
+        let AuthLayer { authenticator, rates, .. } = self.layer.clone();
+        match authenticator.authenticate_cached(&credentials) {
             Some(Ok(caller)) => {
-                let standing = Standing { caller, admission, credentials, need };
+                let standing = AuthenticatedCaller { caller, authenticator, credentials, need };
                 pass(&mut self.inner, request, standing, &rates)
             }
             Some(Err(error)) => refuse(error.into()),
@@ -125,11 +125,11 @@ where
                 let clone = self.inner.clone();
                 let mut inner = std::mem::replace(&mut self.inner, clone);
                 Box::pin(async move {
-                    let caller = match admission.admit(&credentials).await {
+                    let caller = match authenticator.authenticate(&credentials).await {
                         Ok(caller) => caller,
                         Err(error) => return Ok(Status::from(error).into_http()),
                     };
-                    let standing = Standing { caller, admission, credentials, need };
+                    let standing = AuthenticatedCaller { caller, authenticator, credentials, need };
                     pass(&mut inner, request, standing, &rates).await
                 })
             }
@@ -141,7 +141,7 @@ where
 fn pass<S, A, B>(
     inner: &mut S,
     mut request: Request<A>,
-    standing: Standing,
+    standing: AuthenticatedCaller,
     rates: &Rates,
 ) -> BoxFuture<'static, Result<Response<B>, S::Error>>
 where
@@ -150,11 +150,12 @@ where
     S::Error: Send + 'static,
     B: Default + Send + 'static,
 {
-    let Standing { caller, need, .. } = &standing;
+    let AuthenticatedCaller { caller, need, .. } = &standing;
     let permitted = need.check(caller);
     let is_narrow = matches!(&permitted, Ok(scope) if *scope != need.scope());
-    let entry =
-        need.scope().and_then(|scope| audit::Entry::begin(&mut request, caller, scope, is_narrow));
+    let entry = need
+        .scope()
+        .and_then(|scope| audit::AuditEntry::begin(&mut request, caller, scope, is_narrow));
     let note = |response: &Response<B>| {
         if let Some(entry) = entry {
             entry.end(response.headers());

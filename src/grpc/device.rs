@@ -12,13 +12,15 @@ use crate::grpc::convert::session::to_pb_watermark;
 use crate::grpc::deadline;
 use crate::grpc::pb;
 use crate::grpc::session::SessionApi;
-use crate::session::devices::{forget::Forget, read::Read, revoke::Revoke, update::Update};
+use crate::session::devices::{
+    forget::Forget, read::ReadDevices, revoke::Revoke, update::UpdateDevice,
+};
 use crate::token::page::PageTokens;
 
 /// The verbs.
 pub struct Devices {
-    pub read: Read,
-    pub update: Update,
+    pub read: ReadDevices,
+    pub update: UpdateDevice,
     pub revoke: Arc<Revoke>,
     pub forget: Forget,
 }
@@ -65,9 +67,9 @@ pub(super) async fn update(
     request: Request<pb::UpdateDeviceRequest>,
 ) -> Result<Response<pb::UpdateDeviceResponse>, Status> {
     let caller = principal(&request);
-    let wish = convert::update(tenanted(request)?, caller)?;
-    api.devices.update.update(&wish).await?;
-    let device = Some(convert::to_pb_device(api.devices.read.get(&wish.key).await?));
+    let input = convert::update(tenanted(request)?, caller)?;
+    api.devices.update.update(&input).await?;
+    let device = Some(convert::to_pb_device(api.devices.read.get(&input.key).await?));
     Ok(Response::new(pb::UpdateDeviceResponse { device }))
 }
 
@@ -77,8 +79,8 @@ pub(super) async fn revoke(
     request: Request<pb::RevokeDeviceRequest>,
 ) -> Result<Response<pb::RevokeDeviceResponse>, Status> {
     let (caller, budget) = (principal(&request), deadline::budget(request.metadata()));
-    let wish = convert::revocation(tenanted(request)?, caller)?;
-    let done = api.devices.revoke.revoke(&wish, budget).await?;
+    let input = convert::revocation(tenanted(request)?, caller)?;
+    let done = api.devices.revoke.revoke(&input, budget).await?;
     Ok(Response::new(pb::RevokeDeviceResponse {
         terminated_count: done.count,
         complete: done.complete,
@@ -92,8 +94,8 @@ pub(super) async fn forget(
     request: Request<pb::ForgetDeviceRequest>,
 ) -> Result<Response<pb::ForgetDeviceResponse>, Status> {
     let (caller, budget) = (principal(&request), deadline::budget(request.metadata()));
-    let wish = convert::forgetting(tenanted(request)?, caller)?;
-    let done = api.devices.forget.forget(&wish, budget).await?;
+    let input = convert::forgetting(tenanted(request)?, caller)?;
+    let done = api.devices.forget.forget(&input, budget).await?;
     Ok(Response::new(pb::ForgetDeviceResponse {
         terminated_count: done.count,
         complete: done.complete,

@@ -37,14 +37,14 @@ const CODES: [&str; 17] = [
 const UNREADABLE: &str = "UNREADABLE";
 
 /// The counters of all methods.
-pub struct Calls {
+pub struct CallMeters {
     methods: HashMap<String, Method>,
     other: Method,
 }
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum CallEnd {
     Code(Code),
     /// Its message was none; the caller is told INTERNAL.
     Unreadable,
@@ -56,9 +56,9 @@ struct Method {
     latency: Histogram,
 }
 
-impl Calls {
+impl CallMeters {
     /// One for each method of the services.
-    pub fn new(metrics: &Metrics) -> Calls {
+    pub fn new(metrics: &Metrics) -> CallMeters {
         let help = "Calls by method and code; of a stream, how it began. UNREADABLE: INTERNAL by the caller's fault.";
         let calls = metrics.counters("grpc_calls_total", help, &["method", "code"]);
         let help = "Time until the answer, or until a stream began.";
@@ -69,15 +69,15 @@ impl Calls {
             .flat_map(names)
             .map(|name| (format!("/{name}"), method(&name)))
             .collect();
-        Calls { methods, other: method(OTHER) }
+        CallMeters { methods, other: method(OTHER) }
     }
 
     /// Counts a call to `path`.
-    pub fn ended(&self, path: &str, end: End, took: Duration) {
+    pub fn ended(&self, path: &str, end: CallEnd, took: Duration) {
         let method = self.methods.get(path).unwrap_or(&self.other);
         let counter = match end {
-            End::Code(code) => method.codes.get(code as usize),
-            End::Unreadable => Some(&method.unreadable),
+            CallEnd::Code(code) => method.codes.get(code as usize),
+            CallEnd::Unreadable => Some(&method.unreadable),
         };
         if let Some(counter) = counter {
             counter.inc();

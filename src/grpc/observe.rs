@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::grpc::error::explained;
-use crate::grpc::meters::{Calls, End};
+use crate::grpc::meters::{CallEnd, CallMeters};
 #[cfg(feature = "otlp")]
 use crate::telemetry::otlp;
 
@@ -30,7 +30,7 @@ pub struct CallId(pub HeaderValue);
 #[derive(Clone)]
 pub struct ObserveLayer {
     pub clock: Clock,
-    pub calls: Arc<Calls>,
+    pub calls: Arc<CallMeters>,
     /// Each call is part of a trace.
     pub traced: bool,
 }
@@ -98,8 +98,8 @@ where
             };
             let end = match code {
                 // What fails here has details. Without any it is the message that could not be read.
-                Code::Internal if bare => End::Unreadable,
-                _ => End::Code(code),
+                Code::Internal if bare => CallEnd::Unreadable,
+                _ => CallEnd::Code(code),
             };
             calls.ended(uri.path(), end, took);
             let around = match (frequent, code) {

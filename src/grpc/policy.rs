@@ -51,7 +51,7 @@ pub(super) async fn update(
     request: Request<pb::UpdatePolicyRequest>,
 ) -> Result<Response<pb::UpdatePolicyResponse>, Status> {
     let (caller, budget) = (auth::caller(&request), deadline::budget(request.metadata()));
-    let wish = convert::update(tenanted(request)?, caller.name.clone())?;
-    let updated = api.update_policy.update(&wish, budget).await?;
+    let input = convert::update(tenanted(request)?, caller.name.clone())?;
+    let updated = api.update_policy.update(&input, budget).await?;
     Ok(Response::new(convert::to_pb_updated(updated, &caller)))
 }

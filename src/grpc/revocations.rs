@@ -16,7 +16,7 @@ use crate::grpc::pb;
 use crate::grpc::session::SessionApi;
 use crate::grpc::watch::{Events, Streams};
 use crate::model::feed::Position;
-use crate::session::watch_revocations::{Following, Told};
+use crate::session::watch_revocations::{RevocationMessage, RevocationStream};
 
 /// Revocations per message.
 const PER_MESSAGE: usize = 1000;
@@ -41,39 +41,41 @@ pub(super) async fn watch(
     let following = api.watch_revocations.follow(tenant, from)?;
     let streams = api.streams.clone();
     Ok(api.streams.open(deadline, standing, async move |room| {
-        tell(following, &streams, (&scope, timeline), heartbeat, &room).await
+        forward(following, &streams, (&scope, timeline), heartbeat, &room).await
     }))
 }
 
 /// Tells what comes until it cannot; says why.
-async fn tell(
-    mut following: Following,
+async fn forward(
+    mut following: RevocationStream,
     streams: &Arc<Streams>,
     of: (&[u8], u32),
     heartbeat: Duration,
     room: &mpsc::Sender<pb::WatchRevocationsResponse>,
 ) -> Status {
-    let mut told_at: Option<Instant> = None;
+    let mut sent_at: Option<Instant> = None;
     loop {
-        let mut told = match following.next().await {
-            Ok(told) => told,
+        let mut message = match following.next().await {
+            Ok(message) => message,
             Err(error) => return error.into(),
         };
-        let news = told.resync || told.through.is_none() || !told.revocations.is_empty();
-        if !news && told_at.is_some_and(|at| at.elapsed() < heartbeat) {
+        let has_content =
+            message.resync || message.through.is_none() || !message.revocations.is_empty();
+        if !has_content && sent_at.is_some_and(|at| at.elapsed() < heartbeat) {
             continue;
         }
-        told_at = Some(Instant::now());
-        while told.revocations.len() > PER_MESSAGE {
-            let rest = told.revocations.split_off(PER_MESSAGE);
-            let revocations = std::mem::replace(&mut told.revocations, rest);
-            let part = Told { resync: told.resync, revocations, through: None };
-            told.resync = false;
-            if let Err(end) = send(streams, convert::to_pb_told(part, String::new()), room).await {
+        sent_at = Some(Instant::now());
+        while message.revocations.len() > PER_MESSAGE {
+            let rest = message.revocations.split_off(PER_MESSAGE);
+            let revocations = std::mem::replace(&mut message.revocations, rest);
+            let part = RevocationMessage { resync: message.resync, revocations, through: None };
+            message.resync = false;
+            if let Err(end) = send(streams, convert::to_pb_message(part, String::new()), room).await
+            {
                 return end;
             }
         }
-        let cursor = told
+        let cursor = message
             .through
             .as_ref()
             .map(|(to, at)| streams.cursor(of, &Position::After(to.clone().bounded()), *at));
@@ -81,7 +83,7 @@ async fn tell(
             Ok(cursor) => cursor.unwrap_or_default(),
             Err(error) => return error.into(),
         };
-        let message = convert::to_pb_told(told, cursor);
+        let message = convert::to_pb_message(message, cursor);
         if let Err(end) = send(streams, message, room).await {
             return end;
         }

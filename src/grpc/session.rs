@@ -12,7 +12,7 @@ use crate::grpc::convert::watch::watched_name;
 use crate::grpc::convert::{keys, session as convert};
 use crate::grpc::device;
 use crate::grpc::pb;
-use crate::grpc::validate::Answers;
+use crate::grpc::validate::ValidationStream;
 use crate::grpc::watch::{Events, Terms};
 use crate::grpc::{deadline, policy, revocations, tenant, validate};
 use crate::token::page::PageTokens;
@@ -71,8 +71,8 @@ impl pb::session_service_server::SessionService for SessionApi {
         request: Request<pb::ReauthenticateSessionRequest>,
     ) -> Result<Response<pb::ReauthenticateSessionResponse>, Status> {
         let caller = principal(&request);
-        let wish = convert::reauthentication(tenanted(request)?, self.clock.now(), caller)?;
-        let done = self.reauthenticate.reauthenticate(&wish).await?;
+        let input = convert::reauthentication(tenanted(request)?, self.clock.now(), caller)?;
+        let done = self.reauthenticate.reauthenticate(&input).await?;
         Ok(Response::new(convert::to_pb_reauthenticated(done)))
     }
 
@@ -81,9 +81,9 @@ impl pb::session_service_server::SessionService for SessionApi {
         request: Request<pb::TerminateSessionRequest>,
     ) -> Result<Response<pb::TerminateSessionResponse>, Status> {
         let caller = auth::caller(&request);
-        let wish = convert::termination(tenanted(request)?, caller)?;
-        let done = self.terminate.terminate(&wish).await?;
-        Ok(Response::new(convert::to_pb_terminated(done, &wish.caller)))
+        let input = convert::termination(tenanted(request)?, caller)?;
+        let done = self.terminate.terminate(&input).await?;
+        Ok(Response::new(convert::to_pb_terminated(done, &input.caller)))
     }
 
     async fn terminate_sessions(
@@ -91,8 +91,8 @@ impl pb::session_service_server::SessionService for SessionApi {
         request: Request<pb::TerminateSessionsRequest>,
     ) -> Result<Response<pb::TerminateSessionsResponse>, Status> {
         let (caller, budget) = (principal(&request), deadline::budget(request.metadata()));
-        let wish = convert::mass_termination(tenanted(request)?, caller)?;
-        let done = self.terminate_many.terminate(&wish, budget).await?;
+        let input = convert::mass_termination(tenanted(request)?, caller)?;
+        let done = self.terminate_many.terminate(&input, budget).await?;
         Ok(Response::new(pb::TerminateSessionsResponse {
             terminated_count: done.count,
             sample: done.sample.into_iter().map(convert::to_pb_session).collect(),
@@ -106,8 +106,8 @@ impl pb::session_service_server::SessionService for SessionApi {
         request: Request<pb::EraseUserRequest>,
     ) -> Result<Response<pb::EraseUserResponse>, Status> {
         let (caller, budget) = (principal(&request), deadline::budget(request.metadata()));
-        let wish = convert::erasure(tenanted(request)?, caller)?;
-        let erased = self.erase.erase(&wish, budget).await?;
+        let input = convert::erasure(tenanted(request)?, caller)?;
+        let erased = self.erase.erase(&input, budget).await?;
         Ok(Response::new(convert::to_pb_erased(erased)))
     }
 
@@ -141,7 +141,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         _request: Request<pb::GetJsonWebKeySetRequest>,
     ) -> Result<Response<pb::GetJsonWebKeySetResponse>, Status> {
         // Whoever asks may have met a key that is newer than what is known here.
-        let published = self.keys.anew().await?.published(self.clock.now());
+        let published = self.keys.reload().await?.published(self.clock.now());
         Ok(Response::new(keys::key_set(&published)))
     }
 
@@ -185,8 +185,8 @@ impl pb::session_service_server::SessionService for SessionApi {
         request: Request<pb::UpdateSessionRequest>,
     ) -> Result<Response<pb::UpdateSessionResponse>, Status> {
         let caller = principal(&request);
-        let wish = convert::session_update(tenanted(request)?, caller)?;
-        let session = Some(convert::to_pb_session(self.update.update(&wish).await?));
+        let input = convert::session_update(tenanted(request)?, caller)?;
+        let session = Some(convert::to_pb_session(self.update.update(&input).await?));
         Ok(Response::new(pb::UpdateSessionResponse { session }))
     }
 
@@ -234,12 +234,12 @@ impl pb::session_service_server::SessionService for SessionApi {
         let (deadline, standing) = (deadline::stated(request.metadata()), standing(&request));
         let request = tenanted(request)?;
         let shown = request.filter.clone().unwrap_or_default();
-        let (tenant, filter, wish) = convert::watch(request)?;
+        let (tenant, filter, input) = convert::watch(request)?;
         let (scope, timeline) = (
             scope("WatchSessions", watched_name(tenant.as_ref()), &shown),
             self.streams.cursors().timeline(),
         );
-        let terms = Terms { scope, wish, deadline, standing, timeline };
+        let terms = Terms { scope, input, deadline, standing, timeline };
         let from = self.streams.position(&terms).await?;
         let watch = self.watch.watch(tenant, filter, from).await?;
         Ok(self.streams.send(watch, terms, convert::to_pb_watched))
@@ -249,7 +249,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         request: Request<pb::GetSessionStatsRequest>,
     ) -> Result<Response<pb::GetSessionStatsResponse>, Status> {
-        let (owner, window) = convert::stats_wish(&tenanted(request)?, self.clock.now())?;
+        let (owner, window) = convert::stats_request(&tenanted(request)?, self.clock.now())?;
         let figures = self.stats.get(&owner, window).await?;
         Ok(Response::new(convert::to_pb_stats(figures)))
     }
@@ -268,12 +268,12 @@ impl pb::session_service_server::SessionService for SessionApi {
         activity::list(self, request).await
     }
 
-    type ValidateSessionsStream = Answers;
+    type ValidateSessionsStream = ValidationStream;
 
     async fn validate_sessions(
         &self,
         request: Request<Streaming<pb::ValidateSessionsRequest>>,
-    ) -> Result<Response<Answers>, Status> {
+    ) -> Result<Response<ValidationStream>, Status> {
         Ok(validate::answer_all(self, request))
     }
 

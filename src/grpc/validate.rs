@@ -21,7 +21,8 @@ use crate::session::validate::Validate;
 pub const AT_ONCE: usize = 256;
 
 /// The answers of one stream.
-pub type Answers = Pin<Box<dyn Stream<Item = Result<pb::ValidateSessionsResponse, Status>> + Send>>;
+pub type ValidationStream =
+    Pin<Box<dyn Stream<Item = Result<pb::ValidateSessionsResponse, Status>> + Send>>;
 
 type Answer = Pin<Box<dyn Future<Output = pb::ValidateSessionsResponse> + Send>>;
 
@@ -43,8 +44,8 @@ pub(super) async fn answer_one(
     request: Request<pb::ValidateSessionRequest>,
 ) -> Result<Response<pb::ValidateSessionResponse>, Status> {
     let caller = auth::caller(&request);
-    let wish = convert::validation(request.into_inner(), caller)?;
-    Ok(Response::new(convert::to_pb_validated(api.validate.validate(&wish).await?, &wish.caller)))
+    let input = convert::validation(request.into_inner(), caller)?;
+    Ok(Response::new(convert::to_pb_validated(api.validate.validate(&input).await?, &input.caller)))
 }
 
 /// ValidateSessions. Answers what is asked until the caller closes its side, or the stream is to end; what was taken is
@@ -53,7 +54,7 @@ pub(super) async fn answer_one(
 pub(super) fn answer_all(
     api: &SessionApi,
     request: Request<Streaming<pb::ValidateSessionsRequest>>,
-) -> Response<Answers> {
+) -> Response<ValidationStream> {
     let standing = standing(&request);
     let talk = Talk {
         validate: api.validate.clone(),
@@ -106,9 +107,9 @@ async fn answer(
     use pb::validate_sessions_response::Result as PbResult;
     let pb::ValidateSessionsRequest { correlation_id, request } = question;
     let judging: Result<_> = async {
-        let wish = convert::correlated_validation(&correlation_id, request, caller)?;
-        let judged = validate.validate(&wish).await?;
-        Ok(convert::to_pb_validated(judged, &wish.caller))
+        let input = convert::correlated_validation(&correlation_id, request, caller)?;
+        let judged = validate.validate(&input).await?;
+        Ok(convert::to_pb_validated(judged, &input.caller))
     }
     .await;
     let result = match judging {

@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status};
 use tracing::Instrument;
 
-use crate::cache::feed::{Watch, WatchSettings};
+use crate::cache::feed::{Subscription, WatchSettings};
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Outage, Result};
-use crate::grpc::auth::Standing;
+use crate::grpc::auth::AuthenticatedCaller;
 use crate::grpc::convert::watch::Wish;
 use crate::grpc::error::explain;
 use crate::model::feed::Position;
@@ -38,11 +38,11 @@ pub struct Streams {
 pub struct Terms {
     /// What the cursors are bound to: method, tenant and filter.
     pub scope: Vec<u8>,
-    pub wish: Wish,
+    pub input: Wish,
     /// How long the caller waits; `None` = for ever.
     pub deadline: Option<Duration>,
     /// Whose stream it is.
-    pub standing: Standing,
+    pub standing: AuthenticatedCaller,
     /// Of the database, when the stream begins.
     pub timeline: u32,
 }
@@ -62,7 +62,7 @@ impl Streams {
     pub fn end(
         &self,
         wait: Option<Duration>,
-        standing: Standing,
+        standing: AuthenticatedCaller,
     ) -> impl Future<Output = Status> + Send + 'static {
         let (drain, deadline) = (self.drain.clone(), wait.map(|wait| Instant::now() + wait));
         async move {
@@ -100,7 +100,7 @@ impl Streams {
     /// # Errors
     /// [`Error::InvalidCursor`], [`Error::CursorExpired`], [`Error::Unavailable`].
     pub async fn position(&self, terms: &Terms) -> Result<Option<Position>> {
-        match terms.wish.cursor.as_str() {
+        match terms.input.cursor.as_str() {
             "" => Ok(None),
             cursor => self.cursors.read(&terms.scope, cursor, self.clock.now()).await.map(Some),
         }
@@ -109,7 +109,7 @@ impl Streams {
     /// Sends what `watch` sees, from a task of its own, so that a caller who does not read is seen too.
     pub fn send<E, T>(
         self: &Arc<Streams>,
-        watch: Watch<E>,
+        watch: Subscription<E>,
         terms: Terms,
         encode: fn(Option<E>, String) -> T,
     ) -> Response<Events<T>>
@@ -127,7 +127,7 @@ impl Streams {
     pub fn open<T, F>(
         &self,
         deadline: Option<Duration>,
-        standing: Standing,
+        standing: AuthenticatedCaller,
         pump: impl FnOnce(mpsc::Sender<T>) -> F,
     ) -> Response<Events<T>>
     where
@@ -173,12 +173,12 @@ impl Streams {
     /// Sends until it cannot go on; says why.
     async fn pump<E, T>(
         &self,
-        mut watch: Watch<E>,
+        mut watch: Subscription<E>,
         terms: &Terms,
         encode: fn(Option<E>, String) -> T,
         room: &mpsc::Sender<T>,
     ) -> Status {
-        let silence = terms.wish.heartbeat.unwrap_or(self.settings.heartbeat);
+        let silence = terms.input.heartbeat.unwrap_or(self.settings.heartbeat);
         // The first message is a heartbeat: the caller knows then from where on it will hear everything.
         let mut event = None;
         loop {

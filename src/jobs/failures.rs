@@ -11,37 +11,37 @@ const PAUSE: Duration = Duration::from_secs(60);
 pub(super) struct Failures {
     what: &'static str,
     /// When a line was last written; `None` = it works.
-    told: Option<Instant>,
+    reported: Option<Instant>,
     /// Since then.
-    untold: u64,
+    suppressed: u64,
 }
 
 impl Failures {
     /// `what` says what a failure means.
     pub fn of(what: &'static str) -> Failures {
-        Failures { what, told: None, untold: 0 }
+        Failures { what, reported: None, suppressed: 0 }
     }
 
     /// What came of a turn; `None` = it failed.
-    pub fn tell<T>(&mut self, result: Result<T>) -> Option<T> {
+    pub fn report<T>(&mut self, result: Result<T>) -> Option<T> {
         let what = self.what;
         match result {
             Ok(done) => {
-                if self.told.take().is_some() {
+                if self.reported.take().is_some() {
                     tracing::info!(
-                        untold = std::mem::take(&mut self.untold),
+                        suppressed = std::mem::take(&mut self.suppressed),
                         "works again: {what}"
                     );
                 }
                 Some(done)
             }
-            Err(_) if self.told.is_some_and(|told| told.elapsed() < PAUSE) => {
-                self.untold += 1;
+            Err(_) if self.reported.is_some_and(|reported| reported.elapsed() < PAUSE) => {
+                self.suppressed += 1;
                 None
             }
             Err(error) => {
-                self.told = Some(Instant::now());
-                tracing::warn!(%error, untold = std::mem::take(&mut self.untold), "{what}");
+                self.reported = Some(Instant::now());
+                tracing::warn!(%error, suppressed = std::mem::take(&mut self.suppressed), "{what}");
                 None
             }
         }

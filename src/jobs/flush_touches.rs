@@ -39,7 +39,7 @@ async fn flush(touches: &Touches, interval: Duration, stop: &CancellationToken) 
                 more = turn(interval, stop) => more,
                 () = touches.urgent() => true,
             };
-        failures.tell(touches.flush().await);
+        failures.report(touches.flush().await);
         if !more {
             return;
         }
@@ -51,7 +51,7 @@ async fn retry(touches: &Touches, stop: &CancellationToken) {
         Failures::of("last activity that was locked could not be written; it is kept");
     while turn(RETRY, stop).await {
         if touches.has_locked() {
-            failures.tell(touches.retry_locked().await);
+            failures.report(touches.retry_locked().await);
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::tail::Tail;
+use crate::cache::revocation_feed::RevocationFeed;
 
 /// Runs until `stop`.
-pub async fn run(tail: Tail, stop: CancellationToken) {
+pub async fn run(revocation_feed: RevocationFeed, stop: CancellationToken) {
     tokio::select! {
-        () = tail.follow() => {}
+        () = revocation_feed.follow() => {}
         () = stop.cancelled() => {}
     }
 }

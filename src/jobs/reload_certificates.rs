@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::edge::tls::Certificates;
-use crate::jobs::turn_or_asked;
+use crate::jobs::turn_or_woken;
 
 /// Runs until `stop`; `asked` has it look at once.
 pub async fn run(
@@ -16,7 +16,7 @@ pub async fn run(
     mut asked: watch::Receiver<()>,
     stop: CancellationToken,
 ) {
-    while turn_or_asked(interval, &mut asked, &stop).await {
+    while turn_or_woken(interval, &mut asked, &stop).await {
         let certificates = certificates.clone();
         if tokio::task::spawn_blocking(move || certificates.reload()).await.is_err() {
             tracing::error!("certificates could not be read; the old stay");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::jobs::turn_or_asked;
+use crate::jobs::turn_or_woken;
 use crate::session::location::Locator;
 
 /// Runs until `stop`; `asked` has it look at once.
@@ -15,7 +15,7 @@ pub async fn run(
     mut asked: watch::Receiver<()>,
     stop: CancellationToken,
 ) {
-    while turn_or_asked(interval, &mut asked, &stop).await {
+    while turn_or_woken(interval, &mut asked, &stop).await {
         let locator = locator.clone();
         // Reading and verifying takes a while, and no thread of the requests.
         if tokio::task::spawn_blocking(move || locator.reload()).await.is_err() {

@@ -19,7 +19,7 @@ pub async fn run(restores: RestoreWatch, interval: Duration, stop: CancellationT
             more = turn(interval, &stop) => more,
             () = restores.suspected() => true,
         };
-        looking.tell(restores.look().await);
+        looking.report(restores.look().await);
         if !more {
             return;
         }

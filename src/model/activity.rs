@@ -45,14 +45,14 @@ pub struct Activity {
     /// Where `ip` is, as far as it is known.
     pub location: Option<Location>,
     /// What was reported; `None` for what the service did itself.
-    pub report: Option<Report>,
+    pub report: Option<ActivityReport>,
     /// What an administrative change was.
     pub change: Option<AdministrativeChange>,
 }
 
 /// What a gateway or a login service says of an event.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Report {
+pub struct ActivityReport {
     /// For [`ActivityKind::Custom`]: what it is, 1 to 64 characters.
     pub name: Option<String>,
     /// What was called: at most 256 characters.
@@ -177,7 +177,7 @@ impl ActivityKind {
 impl Activity {
     /// How often it happened. What the service notices again and again within a minute is one activity.
     pub fn times(&self) -> usize {
-        let count = |report: &Report| report.metadata.get("count")?.parse().ok();
+        let count = |report: &ActivityReport| report.metadata.get("count")?.parse().ok();
         let noticed = self.report.as_ref().filter(|_| self.principal == SYSTEM);
         noticed.and_then(count).unwrap_or(1)
     }

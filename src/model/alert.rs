@@ -52,7 +52,7 @@ pub struct Alert {
     pub state: AlertState,
     /// Who works on it: 1 to 128 characters; `None` = nobody.
     pub assignee: Option<String>,
-    /// Oldest first, at most [`MOST_NOTES`].
+    /// Oldest first, at most [`MAX_NOTES`].
     pub notes: Vec<Note>,
     /// Counts changes; the etag.
     pub revision: i32,
@@ -105,9 +105,9 @@ pub enum AlertState {
     /// Nobody has taken it in hand.
     Open,
     /// Somebody has.
-    Acknowledged(Mark),
+    Acknowledged(Attribution),
     /// Closed, perhaps without having been acknowledged.
-    Resolved { acknowledged: Option<Mark>, resolved: Mark, resolution: Resolution },
+    Resolved { acknowledged: Option<Attribution>, resolved: Attribution, resolution: Resolution },
 }
 
 impl AlertState {
@@ -123,7 +123,7 @@ impl AlertState {
 
 /// Who did something, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mark {
+pub struct Attribution {
     /// The calling principal.
     pub by: String,
     pub at: Time,
@@ -140,7 +140,7 @@ pub struct Note {
 }
 
 /// The most notes that an alert has. With so many no step takes another.
-pub const MOST_NOTES: usize = 100;
+pub const MAX_NOTES: usize = 100;
 
 /// The rules that are no detection: what they find breaks a promise, and is acted upon in the same commit.
 pub const INVARIANTS: [&str; 2] = [REFRESH_REUSE, DATA_REGRESSION];

@@ -10,7 +10,7 @@ pub const TOLD: usize = 20;
 
 /// Which live sessions of the user a limit counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
+pub enum LimitScope {
     /// All.
     User,
     /// Those of the client of the new one.
@@ -21,8 +21,8 @@ pub enum Scope {
 
 /// A limit that one more session would exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Breach {
-    pub scope: Scope,
+pub struct LimitBreach {
+    pub scope: LimitScope,
     pub max: u32,
     /// How many live sessions it counts, `max` or more.
     pub active: usize,
@@ -31,7 +31,7 @@ pub struct Breach {
 /// A create that waits for a choice. Nothing has ended for it.
 #[derive(Clone)]
 pub struct Conflict {
-    pub breach: Breach,
+    pub breach: LimitBreach,
     /// Those that the limit counts, least recently used first, [`TOLD`] of them.
     pub sessions: Vec<Session>,
     /// Settles it, once.
@@ -40,18 +40,18 @@ pub struct Conflict {
     pub expires_at: Time,
 }
 
-impl Scope {
+impl LimitScope {
     /// As `ErrorInfo` names it.
     pub fn name(self) -> &'static str {
         match self {
-            Scope::User => "user",
-            Scope::Client => "client",
-            Scope::DeviceType => "device_type",
+            LimitScope::User => "user",
+            LimitScope::Client => "client",
+            LimitScope::DeviceType => "device_type",
         }
     }
 }
 
-impl Breach {
+impl LimitBreach {
     /// How many of the sessions have to end, so that the new one fits in.
     pub fn must_end(&self) -> usize {
         (self.active + 1).saturating_sub(self.max as usize)
@@ -59,14 +59,14 @@ impl Breach {
 }
 
 /// For people.
-impl fmt::Display for Breach {
+impl fmt::Display for LimitBreach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whose = match self.scope {
-            Scope::User => "the user",
-            Scope::Client => "the user at this client",
-            Scope::DeviceType => "the user on this type of device",
+            LimitScope::User => "the user",
+            LimitScope::Client => "the user at this client",
+            LimitScope::DeviceType => "the user on this type of device",
         };
-        let Breach { max, active, .. } = self;
+        let LimitBreach { max, active, .. } = self;
         write!(f, "a limit of sessions, no failed login: {whose} has {active} of {max} allowed")
     }
 }

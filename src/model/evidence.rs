@@ -77,8 +77,8 @@ pub struct RefreshReuse {
 /// Two places, and how fast one would have to travel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Travel {
-    pub from: Place,
-    pub to: Place,
+    pub from: GeoPoint,
+    pub to: GeoPoint,
     /// In km, over the ground.
     pub distance: f64,
     /// In km: the same after what either place may be off.
@@ -93,7 +93,7 @@ pub struct Travel {
 
 /// Where a user was.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Place {
+pub struct GeoPoint {
     pub at: Time,
     /// Latitude and longitude, in degrees.
     pub coordinates: (f64, f64),

@@ -4,12 +4,12 @@
 //! snapshot of Postgres says exactly which transactions had committed; what the next snapshot shows besides is
 //! what was committed in between, late ones included. An open transaction delays its own rows only.
 
-mod place;
+mod order_key;
 
 use std::fmt;
 use std::str::FromStr;
 
-pub use place::Place;
+pub use order_key::OrderKey;
 
 /// The transactions that a reader has seen: all below `next` but those of `pending`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Horizon {
 
 /// The most transactions in progress that a horizon of a watcher names, so that a cursor stays short. Those of other
 /// databases of the cluster are among them: a snapshot of Postgres does not tell them apart.
-pub const MOST_PENDING: usize = 1000;
+pub const MAX_PENDING: usize = 1000;
 
 /// The transactions between two horizons.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub enum Position {
     /// It has seen all that the horizon shows.
     After(Horizon),
     /// Of the span it has seen the activities up to this place.
-    Within(Span, Place),
+    Within(Span, OrderKey),
 }
 
 impl Position {
@@ -109,10 +109,10 @@ impl Horizon {
         Some(Horizon { next, pending })
     }
 
-    /// The same, but of what comes after the [`MOST_PENDING`]th transaction in progress nothing was seen. Where it was preceded
+    /// The same, but of what comes after the [`MAX_PENDING`]th transaction in progress nothing was seen. Where it was preceded
     /// by such a horizon it still lies after that.
     pub fn bounded(self) -> Horizon {
-        match self.pending.get(MOST_PENDING) {
+        match self.pending.get(MAX_PENDING) {
             Some(one_more) => {
                 let last = one_more.saturating_sub(1);
                 self.cut(last)

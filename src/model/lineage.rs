@@ -15,7 +15,7 @@ pub struct DatabasePosition {
 
 /// What a replica remembers of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remembered {
+pub struct SavedPosition {
     pub position: DatabasePosition,
     /// Of a process before this one, which may have had another database.
     pub from_file: bool,
@@ -52,13 +52,13 @@ impl Continuity {
     pub fn judge(
         found: &DatabasePosition,
         from_dump: bool,
-        remembered: Option<&Remembered>,
+        remembered: Option<&SavedPosition>,
         has_ended: bool,
     ) -> Continuity {
         if from_dump {
             return Continuity::Dump;
         }
-        let Some(Remembered { position, from_file }) = remembered else {
+        let Some(SavedPosition { position, from_file }) = remembered else {
             return Continuity::Unbroken;
         };
         match () {
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn only_going_back_and_another_lineage_are_a_restore() {
         let judge = |remembered, from_file, has_ended| {
-            let remembered = Remembered { position: remembered, from_file };
+            let remembered = SavedPosition { position: remembered, from_file };
             Continuity::judge(&at(1, 1, 5), false, Some(&remembered), has_ended)
         };
         assert_eq!(judge(at(1, 1, 5), true, false), Continuity::Unbroken);

@@ -29,14 +29,14 @@ pub struct Page<T, P = Uuid> {
 }
 
 /// Where a row stands in its list: its id, or its time and id where ids do not tell the order.
-pub trait Position: Clone {
+pub trait PageKey: Clone {
     /// As it travels in a page token.
     fn to_bytes(self) -> Vec<u8>;
     /// `None` if it is none.
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
 }
 
-impl Position for Uuid {
+impl PageKey for Uuid {
     fn to_bytes(self) -> Vec<u8> {
         self.as_bytes().to_vec()
     }
@@ -47,7 +47,7 @@ impl Position for Uuid {
 }
 
 /// The text by which a list is sorted.
-impl Position for String {
+impl PageKey for String {
     fn to_bytes(self) -> Vec<u8> {
         self.into_bytes()
     }
@@ -58,7 +58,7 @@ impl Position for String {
 }
 
 /// To the microsecond.
-impl Position for (Time, Uuid) {
+impl PageKey for (Time, Uuid) {
     fn to_bytes(self) -> Vec<u8> {
         [self.0.timestamp_micros().to_be_bytes().as_slice(), self.1.as_bytes()].concat()
     }

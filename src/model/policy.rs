@@ -26,7 +26,7 @@ pub struct Policy {
     pub refresh_grace: Duration,
     /// The same while the successor was never seen in use: its answer may have been lost.
     pub lost_response_window: Duration,
-    pub limits: Limits,
+    pub limits: SessionLimits,
     /// Authentication levels (`acr`), lowest first; 1 to 16, each once. Others have no rank.
     pub acr_levels: Vec<String>,
 }
@@ -34,7 +34,7 @@ pub struct Policy {
 /// How many live sessions a user may have at the same time. Each limit counts by itself; a create has
 /// to keep them all.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Limits {
+pub struct SessionLimits {
     /// All of the user's.
     pub user: Limit,
     /// Those of the same client as the new one.
@@ -71,7 +71,7 @@ numbered! {
 
 /// The deadlines of one session, as durations from its creation or last activity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
+pub struct SessionTimeouts {
     /// From the last activity; `None` = never by idleness.
     pub idle: Option<Duration>,
     /// From creation.
@@ -88,7 +88,7 @@ impl Policy {
         &self,
         idle: Option<Duration>,
         absolute: Option<Duration>,
-    ) -> Result<Timeouts, Vec<Violation>> {
+    ) -> Result<SessionTimeouts, Vec<Violation>> {
         let mut broken = Vec::new();
         let mut check = |field: &str, asked: Option<Duration>, max: Duration| {
             if asked.is_some_and(|asked| asked < Duration::seconds(1) || asked > max) {
@@ -104,7 +104,7 @@ impl Policy {
         }
         // A policy's own idle timeout may be longer than what the caller left of the absolute one.
         let idle = idle.or(self.idle_timeout).map(|idle| idle.min(absolute));
-        Ok(Timeouts { idle, absolute })
+        Ok(SessionTimeouts { idle, absolute })
     }
 }
 
@@ -122,9 +122,9 @@ pub(crate) mod tests {
             access_token_ttl: Duration::minutes(5),
             refresh_grace: Duration::seconds(10),
             lost_response_window: Duration::hours(1),
-            limits: Limits {
+            limits: SessionLimits {
                 user: Limit { max: 3, on_limit: OnLimit::Reject },
-                ..Limits::default()
+                ..SessionLimits::default()
             },
             acr_levels: ["aal1", "aal2", "aal3"].map(str::to_owned).to_vec(),
         }

@@ -21,7 +21,7 @@ pub struct RequestId {
 
 /// What a request did: ids from which its answer is rebuilt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remembered {
+pub struct RecordedRequest {
     pub tenant: TenantId,
     pub request: RequestId,
     /// Whose session, device or alert it was; `None` if it found none.
@@ -37,17 +37,17 @@ pub struct Remembered {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
     /// Its subject is where the next step begins; related are the first sessions that ended.
-    pub request: Remembered,
+    pub request: RecordedRequest,
     /// What it did in all steps so far.
     pub count: u64,
     /// There is no next step.
     pub complete: bool,
 }
 
-impl Remembered {
+impl RecordedRequest {
     /// What a request did that made or changed `session` at `at`.
-    pub fn of_session(session: &Session, request: RequestId, at: Time) -> Remembered {
-        Remembered {
+    pub fn of_session(session: &Session, request: RequestId, at: Time) -> RecordedRequest {
+        RecordedRequest {
             tenant: session.key.tenant.clone(),
             request,
             user: Some(session.key.user.clone()),

@@ -10,7 +10,7 @@ use crate::model::policy::ranges;
 use crate::model::session::Session;
 
 /// How long a session is known by heart at most, from when it was read on, even if nobody revokes it.
-pub const KNOWN_FOR: std::time::Duration = std::time::Duration::from_secs(60);
+pub const CACHED_FOR: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Tokens of every generation.
 pub const ALL: u32 = i32::MAX.unsigned_abs();
@@ -91,9 +91,9 @@ impl Revocation {
         Revocation::of_knowledge(TenantId::default(), Subject::Callers, at)
     }
 
-    /// Of what is known of the subject, not of tokens: nobody knows it for longer than [`KNOWN_FOR`].
+    /// Of what is known of the subject, not of tokens: nobody knows it for longer than [`CACHED_FOR`].
     fn of_knowledge(tenant: TenantId, subject: Subject, at: Time) -> Revocation {
-        let evict_at = at + Duration::from_std(KNOWN_FOR).unwrap_or(Duration::MAX);
+        let evict_at = at + Duration::from_std(CACHED_FOR).unwrap_or(Duration::MAX);
         Revocation { tenant, subject, below: NONE, at, evict_at }
     }
 

@@ -16,7 +16,7 @@ use crate::model::statistics::alerts::AlertCounts;
 
 /// Names kept apart in one row, of clients and of rules, which callers choose; those that come later
 /// are counted together, under the empty name.
-pub const MOST_NAMES: usize = 100;
+pub const MAX_NAMES: usize = 100;
 
 /// Whose statistics: those of a tenant, or of one of its users.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +27,7 @@ pub struct Owner {
 
 /// What there is, as far as it was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Standing {
+pub struct OpenCounts {
     /// Sessions that nothing has written down as ended.
     pub live: i64,
     pub open_alerts: i64,
@@ -39,7 +39,7 @@ pub struct Standing {
 pub struct Summary {
     /// Of the tenant, or of the user within it.
     pub name: String,
-    pub standing: Standing,
+    pub standing: OpenCounts,
     /// Of a user; 0 for a tenant.
     pub devices: i64,
 }
@@ -63,7 +63,7 @@ pub struct Counts {
     /// Of created sessions; the empty name for an unknown place.
     #[serde(skip_serializing_if = "is_default")]
     pub countries: BTreeMap<String, u64>,
-    /// Of created sessions; the empty name for those beyond [`MOST_NAMES`].
+    /// Of created sessions; the empty name for those beyond [`MAX_NAMES`].
     #[serde(skip_serializing_if = "is_default")]
     pub clients: BTreeMap<String, u64>,
     /// Reports of what succeeded.
@@ -71,14 +71,14 @@ pub struct Counts {
     pub succeeded: u64,
     #[serde(skip_serializing_if = "is_default")]
     pub failed: u64,
-    pub level: Level,
+    pub level: StandingLevel,
     #[serde(skip_serializing_if = "is_default")]
     pub alerts: AlertCounts,
 }
 
 /// Live sessions over some time, in the order in which they were counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Level {
+pub struct StandingLevel {
     pub first: i64,
     pub peak: i64,
     pub last: i64,
@@ -129,8 +129,8 @@ impl Owner {
     }
 }
 
-impl Standing {
-    /// Takes over what an activity changes; a change to an alert is for [`Standing::move_alert`].
+impl OpenCounts {
+    /// Takes over what an activity changes; a change to an alert is for [`OpenCounts::move_alert`].
     pub fn note(&mut self, activity: &Activity) {
         match activity.kind {
             ActivityKind::Created => self.live += 1,
@@ -151,8 +151,8 @@ impl Standing {
     }
 
     /// Without what there is of another.
-    pub fn without(self, other: Standing) -> Standing {
-        Standing {
+    pub fn without(self, other: OpenCounts) -> OpenCounts {
+        OpenCounts {
             live: self.live - other.live,
             open_alerts: self.open_alerts - other.open_alerts,
             acknowledged_alerts: self.acknowledged_alerts - other.acknowledged_alerts,
@@ -163,7 +163,7 @@ impl Standing {
 impl Counts {
     /// Nothing yet, with `live` sessions.
     pub fn from(live: i64) -> Counts {
-        let level = Level { first: live, peak: live, last: live };
+        let level = StandingLevel { first: live, peak: live, last: live };
         Counts { level, ..Counts::default() }
     }
 
@@ -231,7 +231,7 @@ fn add_all<K: Ord + Clone>(counts: &mut BTreeMap<K, u64>, more: &BTreeMap<K, u64
 
 fn add_name(counts: &mut BTreeMap<String, u64>, name: &str, by: u64) {
     let named = counts.len() - usize::from(counts.contains_key(""));
-    let fits = named < MOST_NAMES || counts.contains_key(name);
+    let fits = named < MAX_NAMES || counts.contains_key(name);
     add(counts, if fits { name.to_owned() } else { String::new() }, by);
 }
 

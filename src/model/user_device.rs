@@ -23,8 +23,8 @@ pub struct UserDevice {
     pub described_at: Time,
     pub choice: Choice,
     /// Never changes.
-    pub first_seen: Sighting,
-    pub last_seen: Sighting,
+    pub first_seen: DeviceSighting,
+    pub last_seen: DeviceSighting,
     /// The last time; `None` = never.
     pub revoked_at: Option<Time>,
     /// Counts what was chosen and revoked.
@@ -43,7 +43,7 @@ pub struct Choice {
 
 /// When and where.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sighting {
+pub struct DeviceSighting {
     pub at: Time,
     pub ip: Option<IpAddr>,
     pub location: Option<Location>,
@@ -52,7 +52,7 @@ pub struct Sighting {
 impl UserDevice {
     /// What `session` tells of the device it is on.
     pub fn of_session(session: &Session) -> UserDevice {
-        let seen = |at| Sighting { at, ip: session.ip, location: session.location.clone() };
+        let seen = |at| DeviceSighting { at, ip: session.ip, location: session.location.clone() };
         UserDevice {
             key: session.device_key(),
             kind: session.device.kind,
@@ -128,7 +128,7 @@ pub struct Presence {
     pub session: SessionKey,
     pub device: Uuid,
     /// At its last activity.
-    pub seen: Sighting,
+    pub seen: DeviceSighting,
     pub idle_timeout: Option<Duration>,
     pub absolute_expires_at: Time,
 }
@@ -151,7 +151,7 @@ mod tests {
     /// A device whose every part tells its measure.
     fn known(first: u8, described: u8, last: u8, revision: u8) -> UserDevice {
         let at = |minutes: u8| Time::UNIX_EPOCH + Duration::minutes(minutes.into());
-        let seen = |minutes| Sighting {
+        let seen = |minutes| DeviceSighting {
             at: at(minutes),
             ip: Some([192, 0, 2, minutes].into()),
             location: None,

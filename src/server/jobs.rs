@@ -8,20 +8,20 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::settings::Intervals;
+use crate::cache::revocation_feed::RevocationFeed;
 use crate::cache::sessions::SessionReader;
-use crate::cache::tail::Tail;
 use crate::edge::tls::Certificates;
 use crate::jobs;
 use crate::session::apply_policy::ApplyPolicy;
 use crate::session::detect::Detect;
 use crate::session::expire::Expire;
 use crate::session::location::Locator;
-use crate::session::notice::Notices;
+use crate::session::observations::Observations;
 use crate::session::restore::RestoreWatch;
 use crate::session::retain::Retain;
 use crate::session::roll_up::RollUp;
 use crate::session::touch::Touches;
-use crate::supervise::Need::{self, Serving, Upkeep};
+use crate::supervise::TaskNeed::{self, Serving, Upkeep};
 use crate::supervise::Tasks;
 use crate::token::key_work::KeyWork;
 
@@ -31,9 +31,9 @@ pub(super) struct Jobs {
     pub retain: Retain,
     pub apply: ApplyPolicy,
     pub touches: Touches,
-    pub notices: Notices,
+    pub observations: Observations,
     pub reader: SessionReader,
-    pub tail: Tail,
+    pub revocation_feed: RevocationFeed,
     pub locator: Locator,
     /// `None` = no TLS.
     pub certificates: Option<Arc<Certificates>>,
@@ -83,12 +83,12 @@ impl Jobs {
         jobs.add(("flush_touches", Serving), self.touches, move |job, stop| {
             jobs::flush_touches::run(job, flush, stop)
         });
-        jobs.add(("flush_notices", Serving), self.notices, move |job, stop| {
-            jobs::flush_notices::run(job, flush, stop)
+        jobs.add(("flush_observations", Serving), self.observations, move |job, stop| {
+            jobs::flush_observations::run(job, flush, stop)
         });
         let following = ("follow_revocations", Serving);
-        jobs.add(following, self.tail.clone(), jobs::follow_revocations::run);
-        jobs.add(("tell_revocations", Serving), self.tail, jobs::tell_revocations::run);
+        jobs.add(following, self.revocation_feed.clone(), jobs::follow_revocations::run);
+        jobs.add(("notify_replicas", Serving), self.revocation_feed, jobs::notify_replicas::run);
         jobs.add(("probe", Serving), (self.reader, up), move |(reader, up), stop| {
             jobs::probe::run(reader, up, probe, stop)
         });
@@ -135,7 +135,7 @@ impl Starting<'_> {
     /// Supervises what `run` makes of `part`.
     fn add<P, F>(
         &mut self,
-        name: (&'static str, Need),
+        name: (&'static str, TaskNeed),
         part: P,
         run: impl Fn(P, CancellationToken) -> F + Send + 'static,
     ) where

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, bail};
 
-use crate::caller::admission::Callers;
+use crate::caller::authenticator::Callers;
 use crate::config::tls::TlsFiles;
 use crate::error::Result;
 use crate::store::durability::{self, Durability};

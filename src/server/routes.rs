@@ -6,14 +6,14 @@ use tonic::service::Routes as Router;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::Layer;
 
-use crate::caller::admission::Admission;
+use crate::caller::authenticator::Authenticator;
 use crate::clock::Clock;
-use crate::grpc::admit::{Admit, AdmitLayer};
 use crate::grpc::alert::AlertApi;
 use crate::grpc::auth::rate::Rates;
 use crate::grpc::auth::table::Table;
 use crate::grpc::auth::{Auth, AuthLayer};
-use crate::grpc::meters::Calls;
+use crate::grpc::concurrency::{ConcurrencyLimit, ConcurrencyLimitLayer};
+use crate::grpc::meters::CallMeters;
 use crate::grpc::observe::{Observe, ObserveLayer};
 use crate::grpc::pb::alert_service_server::AlertServiceServer;
 use crate::grpc::pb::session_service_server::SessionServiceServer;
@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::server::settings::Settings;
 
 /// What answers the requests of a connection.
-pub(super) type Service = Observe<Admit<Auth<Router>>>;
+pub(super) type Service = Observe<ConcurrencyLimit<Auth<Router>>>;
 
 /// The most that health is asked in one message, in bytes.
 const SMALL: usize = 64 << 10;
@@ -41,7 +41,7 @@ impl<H: Health> Routes<H> {
     pub fn service(
         self,
         settings: &Settings,
-        admission: Admission,
+        authenticator: Authenticator,
         clock: Clock,
         metrics: &Metrics,
     ) -> anyhow::Result<Service> {
@@ -58,10 +58,11 @@ impl<H: Health> Routes<H> {
                 .add_service(reflection::v1alpha::service()?);
         }
         let rates = Arc::new(Rates::per_second(settings.rate_limit));
-        let auth = AuthLayer { admission, table: Arc::new(Table::new()?), rates };
+        let auth = AuthLayer { authenticator, table: Arc::new(Table::new()?), rates };
         let authorised = auth.layer(router.prepare());
-        let admitted =
-            AdmitLayer::new(limits.max_requests, limits.request_timeout, metrics).layer(authorised);
-        Ok(ObserveLayer { clock, calls: Arc::new(Calls::new(metrics)), traced }.layer(admitted))
+        let caller =
+            ConcurrencyLimitLayer::new(limits.max_requests, limits.request_timeout, metrics)
+                .layer(authorised);
+        Ok(ObserveLayer { clock, calls: Arc::new(CallMeters::new(metrics)), traced }.layer(caller))
     }
 }

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cache::feed::WatchSettings;
-use crate::caller::admission::Callers;
-use crate::config::edge::Limits;
+use crate::caller::authenticator::Callers;
+use crate::config::edge::EdgeLimits;
 use crate::config::tls::TlsFiles;
 use crate::model::detection::DetectionSettings;
 use crate::model::lineage::OnRestore;
 use crate::model::policy::Policy;
 use crate::session::location::Locator;
-use crate::store::timeouts::Timeouts;
+use crate::store::timeouts::DatabaseTimeouts;
 use crate::token::jwk::SigningAlgorithm;
 use crate::token::seal::MasterKey;
 
@@ -25,7 +25,7 @@ pub struct Settings {
     /// Whether the operator does without TLS and authenticated callers on any address.
     pub dangerously_insecure: bool,
     /// What connections and calls may cost.
-    pub edge: Limits,
+    pub edge: EdgeLimits,
     /// Of metrics, health and keys; a loopback address. `None` = no such port.
     pub http_listen: Option<SocketAddr>,
     /// Who is let in.
@@ -37,7 +37,7 @@ pub struct Settings {
     /// The most connections, 2 or more.
     pub database_connections: u32,
     /// How long the database may take.
-    pub database_timeouts: Timeouts,
+    pub database_timeouts: DatabaseTimeouts,
     pub master_key: MasterKey,
     /// `iss` of access tokens.
     pub issuer: String,

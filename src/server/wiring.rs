@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::alert::{self, raise::Raise, read::Read, resolve::Resolve, rules::Rules, work::Work};
+use crate::alert::{
+    self, raise::Raise, read::ReadAlerts, resolve::Resolve, rules::ReadRules, work::AlertWorkflow,
+};
 use crate::cache::feed::Hub;
 use crate::cache::policies::Policies;
-use crate::cache::seen::Seen;
+use crate::cache::progress::RevocationProgress;
+use crate::cache::revocation_feed::RevocationFeed;
 use crate::cache::sessions::SessionReader;
-use crate::cache::tail::Tail;
-use crate::cache::whole::{Changes, Whole};
-use crate::caller::admission::Admission;
+use crate::cache::table::{TableCache, TableVersions};
+use crate::caller::authenticator::Authenticator;
 use crate::caller::directory::Directory;
 use crate::clock::Clock;
 use crate::edge::tls::Certificates;
@@ -38,22 +40,22 @@ use crate::session::{
     list::List,
     list_activities::ListActivities,
     list_tenants::ListTenants,
-    notice::Notices,
-    passed_over::PassedOver,
+    observations::Observations,
     reauthenticate::Reauthenticate,
     record_activities::RecordActivities,
     refresh::{Rate, Refresh},
     restore::{self, Cutoff, RestoreWatch},
     retain::Retain,
     roll_up::RollUp,
-    stats::Stats,
+    skipped_rows::SkippedRows,
+    stats::SessionStats,
     terminate::Terminate,
     terminate_many::TerminateMany,
     touch::Touches,
-    update::Update,
+    update::UpdateSession,
     update_policy::UpdatePolicy,
     validate::Validate,
-    watch::Watch,
+    watch::WatchSessions,
     watch_revocations::WatchRevocations,
 };
 use crate::store::pool::Database;
@@ -61,16 +63,16 @@ use crate::supervise::Tasks;
 use crate::token::cursor::Cursors;
 use crate::token::issuer::Issuer;
 use crate::token::key_work::KeyWork;
-use crate::token::keys::Keys;
+use crate::token::keys::KeyCache;
 
 /// The services and the jobs.
 pub(super) struct Wired {
     pub sessions: SessionApi,
     pub alerts: AlertApi,
-    pub keys: Keys,
+    pub keys: KeyCache,
     pub jobs: jobs::Jobs,
     /// Who is let in.
-    pub admission: Admission,
+    pub authenticator: Authenticator,
 }
 
 impl Wired {
@@ -92,35 +94,41 @@ impl Wired {
         // A session is worth more bytes than its token.
         let (for_tokens, for_sessions) = (settings.cache_bytes / 3, settings.cache_bytes / 3 * 2);
         let flush = settings.intervals.flush;
-        let passed_over = PassedOver::new(metrics);
-        let passed = |by: &str| passed_over.by(by);
+        let skipped_rows = SkippedRows::new(metrics);
+        let passed = |by: &str| skipped_rows.by(by);
         let bound = settings.staleness_bound;
         let touches = Touches::new(db.clone(), flush, bound, passed("touches"));
         sampled::register(metrics, db, clock, &touches, settings.dangerously_insecure);
-        let (seen, changes) = (Seen::default(), Changes::default());
+        let (seen, changes) = (RevocationProgress::default(), TableVersions::default());
         let (master, ahead) = (&settings.master_key, settings.key_publish_ahead);
         let by = Operator::service();
         let key_work = KeyWork::new(db.clone(), master.clone(), clock.clone(), ahead, by);
         key_work.begin(settings.key_algorithm).await?;
-        let keys = Keys::open(db, master, seen.clone(), bound, &changes).await?;
+        let keys = KeyCache::open(db, master, seen.clone(), bound, &changes).await?;
         let issuer = Issuer::new(&settings.issuer, keys.clone(), for_tokens);
         let reader = SessionReader::new(db.clone(), seen.clone(), bound, for_sessions, metrics);
-        let admission = admission(settings, db, clock, &seen, &changes);
-        let tail =
-            Tail::new(db.clone(), reader.clone(), changes, seen.clone(), clock.clone(), metrics);
+        let authenticator = authenticator(settings, db, clock, &seen, &changes);
+        let revocation_feed = RevocationFeed::new(
+            db.clone(),
+            reader.clone(),
+            changes,
+            seen.clone(),
+            clock.clone(),
+            metrics,
+        );
         let locator = &settings.locator;
         let hub = Hub::new(db.clone(), settings.watch, tasks.clone());
         let of = db.clone();
         let cursors = Cursors::new(keys.clone(), move || of.timeline());
         let streams = Arc::new(Streams::new(cursors, settings.watch, clock.clone(), drain.clone()));
-        let passing = passed("notices");
-        let notices = Notices::new(db.clone(), clock.clone(), locator.clone(), passing);
+        let passing = passed("observations");
+        let observations = Observations::new(db.clone(), clock.clone(), locator.clone(), passing);
         let parts = create::Parts {
             db: db.clone(),
             clock: clock.clone(),
             issuer: issuer.clone(),
             touches: touches.clone(),
-            notices: notices.clone(),
+            observations: observations.clone(),
             locator: locator.clone(),
             reader: reader.clone(),
         };
@@ -143,7 +151,7 @@ impl Wired {
             policies.clone(),
             issuer.clone(),
             touches.clone(),
-            notices.clone(),
+            observations.clone(),
             cutoff.clone(),
             clock.clone(),
         );
@@ -162,13 +170,19 @@ impl Wired {
         let terminate = Terminate::new(db.clone(), clock.clone(), issuer, touches.clone());
         let terminate_many = || {
             let passing = passed("terminate_many");
-            TerminateMany::new(db.clone(), clock.clone(), touches.clone(), tail.clone(), passing)
+            TerminateMany::new(
+                db.clone(),
+                clock.clone(),
+                touches.clone(),
+                revocation_feed.clone(),
+                passing,
+            )
         };
         let roll_up = RollUp::new(db.clone(), clock.clone(), passed("statistics"));
-        let restores = restore::Parts {
+        let restores = restore::RestoreParts {
             db: db.clone(),
             clock: clock.clone(),
-            tail: tail.clone(),
+            revocation_feed: revocation_feed.clone(),
             seen,
             terminate: terminate_many(),
             cutoff,
@@ -187,10 +201,14 @@ impl Wired {
             erase: Erase::new(db.clone(), clock.clone(), roll_up.clone()),
             get: Get::new(db.clone(), clock.clone(), touches.clone()),
             list: List::new(db.clone(), clock.clone(), touches.clone()),
-            update: Update::new(db.clone(), clock.clone(), touches.clone()),
+            update: UpdateSession::new(db.clone(), clock.clone(), touches.clone()),
             devices: Devices {
-                read: devices::read::Read::new(db.clone(), clock.clone(), touches.clone()),
-                update: devices::update::Update::new(db.clone(), clock.clone(), touches.clone()),
+                read: devices::read::ReadDevices::new(db.clone(), clock.clone(), touches.clone()),
+                update: devices::update::UpdateDevice::new(
+                    db.clone(),
+                    clock.clone(),
+                    touches.clone(),
+                ),
                 forget: devices::forget::Forget::new(db.clone(), clock.clone(), revoke.clone()),
                 revoke,
             },
@@ -202,10 +220,10 @@ impl Wired {
                 policies.clone(),
                 apply.clone(),
             ),
-            watch: Watch::new(hub.clone()),
+            watch: WatchSessions::new(hub.clone()),
             watch_revocations: WatchRevocations::new(
                 db.clone(),
-                tail.clone(),
+                revocation_feed.clone(),
                 clock.clone(),
                 &settings.watch,
             ),
@@ -214,21 +232,21 @@ impl Wired {
                 list: ListActivities::new(db.clone()),
             },
             streams: streams.clone(),
-            stats: Stats::new(db.clone(), clock.clone()),
+            stats: SessionStats::new(db.clone(), clock.clone()),
             keys: keys.clone(),
             clock: clock.clone(),
         };
         let alerts = AlertApi {
-            read: Read::new(db.clone()),
-            work: Work::new(db.clone(), clock.clone()),
-            resolve: Resolve::new(Work::new(db.clone(), clock.clone()), terminate_many()),
+            read: ReadAlerts::new(db.clone()),
+            work: AlertWorkflow::new(db.clone(), clock.clone()),
+            resolve: Resolve::new(AlertWorkflow::new(db.clone(), clock.clone()), terminate_many()),
             raise: Raise::new(db.clone(), clock.clone()),
-            rules: Rules::new(db.clone(), clock.clone(), policies.clone()),
-            watch: alert::watch::Watch::new(hub),
+            rules: ReadRules::new(db.clone(), clock.clone(), policies.clone()),
+            watch: alert::watch::WatchAlerts::new(hub),
             evaluate: Evaluate::new(db.clone(), policies.clone()),
             keys: keys.clone(),
             streams,
-            stats: alert::stats::Stats::new(db.clone(), clock.clone()),
+            stats: alert::stats::AlertStats::new(db.clone(), clock.clone()),
             clock: clock.clone(),
         };
         let jobs = jobs::Jobs {
@@ -247,32 +265,32 @@ impl Wired {
             key_work,
             key_rotation: settings.key_rotation,
             touches,
-            notices,
+            observations,
             reader,
-            tail,
+            revocation_feed,
             locator: settings.locator.clone(),
             certificates,
             insecure: settings.dangerously_insecure,
             intervals: settings.intervals,
         };
-        Ok(Wired { sessions, alerts, keys, jobs, admission })
+        Ok(Wired { sessions, alerts, keys, jobs, authenticator })
     }
 }
 
 /// By the callers as they are known here.
-fn admission(
+fn authenticator(
     settings: &Settings,
     db: &Database,
     clock: &Clock,
-    seen: &Seen,
-    changes: &Changes,
-) -> Admission {
+    seen: &RevocationProgress,
+    changes: &TableVersions,
+) -> Authenticator {
     let own = clock.clone();
     let read = move |db: Database| {
         let clock = own.clone();
         async move { Directory::read(&db, clock.now()).await }
     };
     let bound = settings.staleness_bound;
-    let directory = Whole::new(db.clone(), seen.clone(), bound, changes.callers.clone(), read);
-    Admission::new(settings.callers, directory, clock.clone())
+    let directory = TableCache::new(db.clone(), seen.clone(), bound, changes.callers.clone(), read);
+    Authenticator::new(settings.callers, directory, clock.clone())
 }

@@ -14,16 +14,16 @@ use crate::clock::Clock;
 use crate::error::{Error, Outage, Result};
 use crate::model::ids::SessionKey;
 use crate::model::policy::Policy;
-use crate::model::policy::overrides::{Level, Scope};
+use crate::model::policy::overrides::{PolicyLevel, PolicyScope};
 use crate::model::session::{EndReason, Session, State};
 use crate::session::batch_size::{BatchSize, is_about_rows};
-use crate::session::hold::shortened;
-use crate::session::terminate_many::Terminated;
+use crate::session::shorten::shortened;
+use crate::session::terminate_many::MassTerminationResult;
 use crate::session::terminate_many::budget::Budget;
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::pool::Database;
-use crate::store::sessions::Locked;
+use crate::store::sessions::LockedSessions;
 use crate::store::{policies, sessions};
 
 /// Sessions per transaction: short locks, and little lost if one fails.
@@ -48,11 +48,11 @@ pub struct ApplyPolicy {
     clock: Clock,
     touches: Touches,
     policies: Policies,
-    passed_over: IntCounter,
+    skipped_rows: IntCounter,
 }
 
 /// What became of a batch.
-struct Batch {
+struct PolicyBatch {
     /// Newest first.
     ended: Vec<Session>,
     /// Where the next one begins.
@@ -64,15 +64,15 @@ struct Batch {
 }
 
 impl ApplyPolicy {
-    /// Applies `policies` to the sessions of `db`. Those that cannot be held to them are counted in `passed_over`.
+    /// Applies `policies` to the sessions of `db`. Those that cannot be held to them are counted in `skipped_rows`.
     pub fn new(
         db: Database,
         clock: Clock,
         touches: Touches,
         policies: Policies,
-        passed_over: IntCounter,
+        skipped_rows: IntCounter,
     ) -> ApplyPolicy {
-        ApplyPolicy { db, clock, touches, policies, passed_over }
+        ApplyPolicy { db, clock, touches, policies, skipped_rows }
     }
 
     /// Does one turn of what is left to do, if anything is due; true if it was. Breaks off between
@@ -86,7 +86,7 @@ impl ApplyPolicy {
             async { policies::claim(&mut *self.db.acquire().await?, now, now + LEASE).await };
         let Some(level) = self.db.within(claiming).await? else { return Ok(false) };
         let by = level.updated.as_ref().map_or_else(String::new, |(_, by)| by.clone());
-        let mut done = Terminated::default();
+        let mut done = MassTerminationResult::default();
         let mut time = Budget::new(TURN);
         let go_on = || !stopped() && time.allows();
         self.apply(&level.scope, &by, go_on, &mut done).await?;
@@ -108,17 +108,17 @@ impl ApplyPolicy {
     /// [`Error::Unavailable`]: what was done stays done, also behind a session that stays locked.
     pub(super) async fn apply(
         &self,
-        scope: &Scope,
+        scope: &PolicyScope,
         by: &str,
         mut go_on: impl FnMut() -> bool,
-        done: &mut Terminated,
+        done: &mut MassTerminationResult,
     ) -> Result<()> {
         let (size, mut after, mut skips) = (BatchSize::new(BATCH), None, false);
         let (mut stuck, mut never) = (None, false);
         while go_on() && self.clock.is_settled() {
             let (limit, mut tried) = (size.now(), None);
             match self.db.within(self.batch(scope, by, after, limit, skips, &mut tried)).await {
-                Ok(Batch { ended, next, locked, damaged }) => {
+                Ok(PolicyBatch { ended, next, locked, damaged }) => {
                     size.grow(limit);
                     skips = false;
                     if locked > 0 {
@@ -126,7 +126,7 @@ impl ApplyPolicy {
                             locked,
                             "sessions are locked, and held to their policy later"
                         );
-                        self.passed_over.inc_by(locked);
+                        self.skipped_rows.inc_by(locked);
                         let said = format!("{locked} sessions");
                         stuck = stuck.or(Some(Error::Unavailable(Outage::Locked(said))));
                     }
@@ -146,7 +146,7 @@ impl ApplyPolicy {
                 Err(error) => match tried.filter(|_| is_about_rows(&error)) {
                     Some((id, _)) => {
                         tracing::error!(%error, session = %id, "a session cannot be held to its policy");
-                        self.passed_over.inc();
+                        self.skipped_rows.inc();
                         after = Some(id);
                         // What is held up may go another time; what cannot be written never does.
                         match error {
@@ -165,9 +165,13 @@ impl ApplyPolicy {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub(super) async fn count(&self, proposed: &Level, time: &mut Budget) -> Result<Terminated> {
+    pub(super) async fn count(
+        &self,
+        proposed: &PolicyLevel,
+        time: &mut Budget,
+    ) -> Result<MassTerminationResult> {
         let now = self.clock.now();
-        let mut counted = Terminated::default();
+        let mut counted = MassTerminationResult::default();
         let mut after = None;
         while time.allows() {
             let reading = async {
@@ -197,13 +201,13 @@ impl ApplyPolicy {
     /// Holds the next batch, of which it `skips` what others have locked. `tried` is the first session of it, and how many.
     async fn batch(
         &self,
-        scope: &Scope,
+        scope: &PolicyScope,
         by: &str,
         after: Option<Uuid>,
         limit: u32,
         skips: bool,
         tried: &mut Option<(Uuid, u32)>,
-    ) -> Result<Batch> {
+    ) -> Result<PolicyBatch> {
         let holding = self.db.transaction(async |tx| {
             let found = self.find(tx, scope, None, after, limit as usize).await?;
             let first = found.sessions.first().map(|(session, _)| session.key.session);
@@ -214,11 +218,11 @@ impl ApplyPolicy {
                 true => sessions::lock_free(tx, &keys).await?,
                 false => {
                     let (sessions, damaged) = sessions::lock_sound(tx, &keys).await?;
-                    Locked { sessions, damaged, ..Locked::default() }
+                    LockedSessions { sessions, damaged, ..LockedSessions::default() }
                 }
             };
             let damaged = (found.damaged + locked.damaged.len()) as u64;
-            self.passed_over.inc_by(damaged);
+            self.skipped_rows.inc_by(damaged);
             let doubt = || Error::Unavailable(Outage::Raced("time is in doubt".to_owned()));
             let mut changes = Changes::settled(&self.clock).ok_or_else(doubt)?;
             let mut ended = Vec::new();
@@ -228,7 +232,7 @@ impl ApplyPolicy {
                 ended.extend(self.hold(session, policy, by, &mut changes));
             }
             changes.write(tx).await?;
-            Ok(Batch { ended, next: found.next, locked: locked.held.len() as u64, damaged })
+            Ok(PolicyBatch { ended, next: found.next, locked: locked.held.len() as u64, damaged })
         });
         let mut done = holding.await?.answer;
         done.ended.sort_unstable_by_key(|session| std::cmp::Reverse(session.key.session));
@@ -260,7 +264,7 @@ impl ApplyPolicy {
     }
 }
 
-fn add(sum: &mut Terminated, ended: Vec<Session>) {
+fn add(sum: &mut MassTerminationResult, ended: Vec<Session>) {
     sum.count += ended.len() as u64;
     let room = SAMPLE - sum.sample.len();
     sum.sample.extend(ended.into_iter().take(room));

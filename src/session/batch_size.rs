@@ -12,7 +12,7 @@ use crate::clock::Time;
 use crate::error::{Error, Outage};
 
 /// The most that one reader sets aside.
-const MOST_ASIDE: usize = 1000;
+const MAX_ASIDE: usize = 1000;
 /// For how long it does.
 pub(super) const ASIDE_FOR: Duration = Duration::minutes(10);
 
@@ -67,7 +67,7 @@ impl Aside {
     /// Sets `id` aside at `now`; false if there is no room.
     pub fn put(&self, id: Uuid, now: Time) -> bool {
         let mut aside = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = aside.len() < MOST_ASIDE || aside.contains_key(&id);
+        let fits = aside.len() < MAX_ASIDE || aside.contains_key(&id);
         if fits {
             aside.insert(id, now + ASIDE_FOR);
         }

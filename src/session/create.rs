@@ -14,19 +14,19 @@ use crate::error::{Result, Violation};
 use crate::model::claims::CustomClaims;
 use crate::model::device::ClientContext;
 use crate::model::ids::{ClientId, TenantId, UserId};
-use crate::model::policy::{Policy, Timeouts};
+use crate::model::policy::{Policy, SessionTimeouts};
 use crate::model::request::RequestId;
 use crate::model::session::Session;
 use crate::model::token::TokenPair;
 use crate::model::watermark::Watermark;
-use crate::session::create::batch::Admitted;
+use crate::session::create::batch::CreatedSession;
 use crate::session::lanes::Lanes;
 use crate::supervise::Tasks;
 use crate::token::conflict::Holder;
 use crate::token::issuer::Issuer;
 use uuid::Uuid;
 
-pub use batch::Batch as Parts;
+pub use batch::CreateBatch as Parts;
 
 /// Two lanes keep both the database and this side busy; more would only split the batches.
 const LANES: usize = 2;
@@ -55,7 +55,7 @@ pub struct NewSession {
     pub policy: Arc<Policy>,
     /// As `policy` allows, or what it does not: that refuses the create, unless it repeats one that was
     /// allowed.
-    pub timeouts: Result<Timeouts, Vec<Violation>>,
+    pub timeouts: Result<SessionTimeouts, Vec<Violation>>,
     /// Empty = the issuer.
     pub audiences: Vec<String>,
     pub scope: Option<String>,
@@ -114,7 +114,8 @@ impl Create {
             new.audiences.push(self.issuer.name().to_owned());
         }
         let ttl = new.policy.access_token_ttl;
-        let (Admitted { session, terminated, watermark }, keys) = self.lanes.submit(new).await?;
+        let (CreatedSession { session, terminated, watermark }, keys) =
+            self.lanes.submit(new).await?;
         // The first tokens are those of creation, also when a repeated request asks again: they
         // are derived, so they are the same. What a re-authentication proved is not for them.
         let tokens = match session.first_generation() {

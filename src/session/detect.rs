@@ -19,26 +19,26 @@ use crate::model::activity::Activity;
 use crate::model::alert::Suppression;
 use crate::model::ids::DeviceKey;
 use crate::model::statistics::Owner;
-use crate::session::feed_reader::{FeedReader, Work};
+use crate::session::feed_reader::{FeedReader, FeedWork};
 use crate::session::incidents::{self, Silences};
 use crate::session::touch::Touches;
 use crate::store::devices;
 use crate::store::feed::Consumer;
 use crate::store::pool::{Database, Transaction};
 use agents::Agents;
-use memories::Memories;
+use memories::BatchMemories;
 
 pub(super) use memories::first_seen;
 
 /// Looks for what is suspicious.
-pub struct Detect(FeedReader<Rules>);
+pub struct Detect(FeedReader<DetectionWork>);
 
 /// The rules, and what they need.
-struct Rules {
+struct DetectionWork {
     clock: Clock,
     policies: Policies,
     touches: Touches,
-    passed_over: IntCounter,
+    skipped_rows: IntCounter,
 }
 
 impl Detect {
@@ -48,10 +48,10 @@ impl Detect {
         clock: Clock,
         policies: Policies,
         touches: Touches,
-        passed_over: IntCounter,
+        skipped_rows: IntCounter,
     ) -> Detect {
-        let (counter, of_reader) = (passed_over.clone(), clock.clone());
-        let rules = Rules { clock, policies, touches, passed_over };
+        let (counter, of_reader) = (skipped_rows.clone(), clock.clone());
+        let rules = DetectionWork { clock, policies, touches, skipped_rows };
         Detect(FeedReader::new(db, of_reader, rules, counter))
     }
 
@@ -65,7 +65,7 @@ impl Detect {
     }
 }
 
-impl Work for Rules {
+impl FeedWork for DetectionWork {
     const CONSUMER: Consumer = Consumer::Detect;
 
     /// Of a user as a whole: what is remembered of them is one row.
@@ -74,7 +74,7 @@ impl Work for Rules {
     }
 
     async fn take(&self, tx: &mut Transaction, activities: &[Activity], now: Time) -> Result<()> {
-        let before = Memories::read(tx, activities).await?;
+        let before = BatchMemories::read(tx, activities).await?;
         let mut memories = before.clone();
         let met: BTreeSet<DeviceKey> = activities.iter().filter_map(device_of).collect();
         let met: Vec<DeviceKey> = met.into_iter().collect();
@@ -96,7 +96,7 @@ impl Work for Rules {
         }
         memories.write(tx, &before, now).await?;
         silence(tx, &mut findings).await?;
-        let with = (&self.clock, &self.touches, &self.passed_over);
+        let with = (&self.clock, &self.touches, &self.skipped_rows);
         let (mut changes, taken) = enforce::enforce(tx, with, &findings).await?;
         let found = findings.into_iter().map(|found| finding::alert(&self.clock, found, &taken));
         incidents::raise(tx, found.collect(), &mut changes).await?;

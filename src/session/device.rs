@@ -14,7 +14,7 @@ use crate::model::device::DeviceType;
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Derived {
+pub struct DerivedDevice {
     pub kind: DeviceType,
     /// `iOS 18`, or `Windows` where the version is not told.
     pub os: Option<String>,
@@ -34,13 +34,13 @@ pub fn prepare() {
 }
 
 /// Reads a user agent of any content. Costs microseconds; the patterns run in linear time.
-pub fn derive(user_agent: &str) -> Derived {
+pub fn derive(user_agent: &str) -> DerivedDevice {
     let lower = user_agent.to_lowercase();
     let system = names::system(user_agent, &lower);
     let browser = names::browser(user_agent, &lower, system.as_ref(), kind::is_bot(&lower));
     let kind = kind::of(user_agent, &lower, system.as_ref(), browser.as_ref());
     let system = safari_tells(system, browser.as_ref());
-    Derived {
+    DerivedDevice {
         kind,
         // A crawler only pretends to be one.
         model: model::model(user_agent).filter(|_| kind != DeviceType::Bot),

@@ -68,7 +68,7 @@ impl Erase {
     /// # Errors
     /// [`Error::RequestIdReused`], and [`Error::Unavailable`]: slices before the one that failed
     /// stay deleted.
-    pub async fn erase(&self, wish: &Erasure, time: Duration) -> Result<Erased> {
+    pub async fn erase(&self, input: &Erasure, time: Duration) -> Result<Erased> {
         #[cfg(debug_assertions)]
         if crate::broken::is("erases-nothing") {
             return Ok(Erased { complete: true, ..Erased::default() });
@@ -76,26 +76,26 @@ impl Erase {
         let began = Instant::now();
         // What is deleted can no longer be counted. But it does not stay because somebody has a figure locked.
         let mut counting = Budget::new(time / 2);
-        let settled = match self.roll_up.settle(&wish.tenant, || counting.allows()).await {
+        let settled = match self.roll_up.settle(&input.tenant, || counting.allows()).await {
             // Figures that make no sense keep nobody from being erased.
             Err(Error::Internal(_)) => false,
             settled => settled?,
         };
         if !settled {
-            tracing::warn!(tenant = %wish.tenant, "what a user did is erased before all of it is counted");
+            tracing::warn!(tenant = %input.tenant, "what a user did is erased before all of it is counted");
         }
         let mut budget = Budget::new(time.saturating_sub(began.elapsed()));
         let mut done = Erased::default();
         while !done.complete && budget.allows() {
             let first = !done.is_any();
-            let mut slice = self.slice(wish, first, true).await;
+            let mut slice = self.slice(input, first, true).await;
             // Rolled back as a whole: once more is safe.
             if matches!(slice, Err(Error::Unavailable(Outage::Raced(_) | Outage::Locked(_)))) {
-                slice = self.slice(wish, first, true).await;
+                slice = self.slice(input, first, true).await;
             }
             if matches!(slice, Err(Error::Unavailable(Outage::Locked(_)))) {
                 // What there is of the tenant may be locked: then the rest goes, and a repetition settles that.
-                done.add(&self.slice(wish, first, false).await?);
+                done.add(&self.slice(input, first, false).await?);
                 break;
             }
             done.add(&slice?);
@@ -106,19 +106,19 @@ impl Erase {
 
     /// The `first` slice that deletes something says so, in the same commit: a call that is cut short
     /// leaves its line too. Only one that `settles` what is counted can be complete.
-    async fn slice(&self, wish: &Erasure, first: bool, settles: bool) -> Result<Erased> {
+    async fn slice(&self, input: &Erasure, first: bool, settles: bool) -> Result<Erased> {
         let erasing = self.db.transaction(async |tx| {
-            let Erasure { tenant, user, .. } = wish;
+            let Erasure { tenant, user, .. } = input;
             // First of all: readers in the background write rows of users under the lock of their own.
             feed::hold(tx).await?;
             let was_known = erase::lock(tx, tenant, user, self.clock.now()).await?;
             let issued_until = revocations::forget(tx, tenant, user, SLICE as i64).await?;
             let mut changes = Changes::new(&self.clock);
             let now = changes.at();
-            if is_new_request(tx, wish, now).await? {
-                changes.remember_plain(wish.request, tenant);
+            if is_new_request(tx, input, now).await? {
+                changes.record_plain_request(input.request, tenant);
             }
-            let mut erased = empty(tx, wish).await?;
+            let mut erased = empty(tx, input).await?;
             erased.complete &= settles;
             if erased.complete {
                 match roll_up::forget(tx, tenant, user, now).await {
@@ -134,7 +134,7 @@ impl Erase {
             // In place of what named its sessions.
             if says_so || was_known && first || erased.sessions > 0 {
                 let issued_until = issued_until.unwrap_or(now);
-                changes.erase_user(tenant, user, &wish.principal, says_so, issued_until);
+                changes.erase_user(tenant, user, &input.principal, says_so, issued_until);
             }
             changes.write(tx).await?;
             // Another replica may have erased what this one still caches.
@@ -176,7 +176,7 @@ impl Erased {
 }
 
 /// Empties table after table, until all are or the slice is full.
-async fn empty(tx: &mut Transaction, wish: &Erasure) -> Result<Erased> {
+async fn empty(tx: &mut Transaction, input: &Erasure) -> Result<Erased> {
     let mut erased = Erased::default();
     let mut room = SLICE;
     for table in TABLES {
@@ -185,7 +185,7 @@ async fn empty(tx: &mut Transaction, wish: &Erasure) -> Result<Erased> {
                 return Ok(erased);
             }
             let limit = i64::try_from(room).unwrap_or(i64::MAX);
-            let gone = erase::slice(tx, *table, &wish.tenant, &wish.user, limit).await?;
+            let gone = erase::slice(tx, *table, &input.tenant, &input.user, limit).await?;
             if gone.found == 0 {
                 break;
             }
@@ -198,9 +198,9 @@ async fn empty(tx: &mut Transaction, wish: &Erasure) -> Result<Erased> {
 }
 
 /// True if there is a request id to remember: this very request is not known.
-async fn is_new_request(tx: &mut Transaction, wish: &Erasure, now: Time) -> Result<bool> {
-    let Some(request) = wish.request else { return Ok(false) };
-    match requests::before(tx, &wish.tenant, request, now).await? {
+async fn is_new_request(tx: &mut Transaction, input: &Erasure, now: Time) -> Result<bool> {
+    let Some(request) = input.request else { return Ok(false) };
+    match requests::before(tx, &input.tenant, request, now).await? {
         Some(known) if known.request == request => Ok(false),
         Some(_) => Err(Error::RequestIdReused),
         None => Ok(true),

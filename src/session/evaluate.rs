@@ -25,7 +25,7 @@ use crate::session::terminate_many::budget::Budget;
 use crate::store::devices;
 use crate::store::pool::Database;
 use crate::store::replay::{Selection, page};
-use replay::{Difference, Replay, Subject, Tally};
+use replay::{Difference, Replay, ReplaySubject, Tally};
 
 /// Activities read at a time.
 const PAGE: i64 = 1_000;
@@ -70,7 +70,7 @@ pub struct Evaluated {
 }
 
 /// Activities, and what the rules must know of them besides.
-struct Page {
+struct EvaluationPage {
     activities: Vec<Activity>,
     /// More may follow.
     full: bool,
@@ -88,23 +88,23 @@ impl Evaluate {
     ///
     /// # Errors
     /// [`Error::Overloaded`] while others evaluate, [`Error::Unavailable`].
-    pub async fn evaluate(&self, wish: &Evaluation, time: Span) -> Result<Evaluated> {
+    pub async fn evaluate(&self, input: &Evaluation, time: Span) -> Result<Evaluated> {
         let _turn = self.turns.try_acquire().map_err(|_| Error::Overloaded)?;
         let mut time = Budget::new(time);
         let reading = async {
             let mut conn = self.db.acquire().await?;
-            self.policies.detection_of(&mut conn, [wish.tenant.clone()].into()).await
+            self.policies.detection_of(&mut conn, [input.tenant.clone()].into()).await
         };
-        let current = self.db.within(reading).await?[&wish.tenant].as_ref().clone();
-        let changed = current.under(&wish.change);
-        let mut replay = Replay::new(current, changed, wish.start, wish.samples);
+        let current = self.db.within(reading).await?[&input.tenant].as_ref().clone();
+        let changed = current.under(&input.change);
+        let mut replay = Replay::new(current, changed, input.start, input.samples);
         let mut agents = Agents::default();
         let mut of_networks: Vec<Activity> = Vec::new();
         let (mut shown, mut complete) = (0, false);
         let mut last: Option<Activity> = None;
         while shown < MOST && time.allows() {
-            let Page { activities, full, trusted, first_seen } =
-                self.db.within(self.page(wish, last.as_ref())).await?;
+            let EvaluationPage { activities, full, trusted, first_seen } =
+                self.db.within(self.page(input, last.as_ref())).await?;
             // With none to go on behind, what follows cannot be reached.
             let is_last = !full || activities.is_empty();
             complete = !full;
@@ -117,7 +117,7 @@ impl Evaluate {
                 if activity.user.is_some() {
                     let is_trusted = device_of(&activity).is_some_and(|key| trusted.contains(&key));
                     let context = agents.context(&activity, is_trusted);
-                    replay.show(&activity, &context, Subject::User);
+                    replay.show(&activity, &context, ReplaySubject::User);
                 }
                 of_networks.extend(of_network(&activity));
                 last = Some(activity);
@@ -131,19 +131,19 @@ impl Evaluate {
         Ok(Evaluated { rules, samples, activities: shown, complete })
     }
 
-    async fn page(&self, wish: &Evaluation, after: Option<&Activity>) -> Result<Page> {
+    async fn page(&self, input: &Evaluation, after: Option<&Activity>) -> Result<EvaluationPage> {
         let of = Selection {
-            tenant: &wish.tenant,
-            user: wish.user.as_ref(),
-            start: wish.start - wish.warm_up,
-            end: wish.end,
+            tenant: &input.tenant,
+            user: input.user.as_ref(),
+            start: input.start - input.warm_up,
+            end: input.end,
         };
         let mut conn = self.db.acquire().await?;
         let (activities, full) = page(&mut conn, &of, after, PAGE).await?;
         let met: BTreeSet<DeviceKey> = activities.iter().filter_map(device_of).collect();
         let trusted = devices::trusted(&mut conn, &met.into_iter().collect::<Vec<_>>()).await?;
         let first_seen = first_seen(&mut conn, &activities).await?;
-        Ok(Page { activities, full, trusted, first_seen })
+        Ok(EvaluationPage { activities, full, trusted, first_seen })
     }
 }
 
@@ -170,7 +170,7 @@ async fn show_networks(replay: &mut Replay, mut activities: Vec<Activity>) {
             replay.begin(None);
             before = network;
         }
-        replay.show(activity, &Context::default(), Subject::Network);
+        replay.show(activity, &Context::default(), ReplaySubject::Network);
         if n % PAGE as usize == 0 {
             tokio::task::yield_now().await;
         }

@@ -25,10 +25,10 @@ use aside::Pace;
 /// Activities per transaction, about.
 const BATCH: u32 = 500;
 /// The most owners that one reader sets aside. Where more are locked, it waits.
-const MOST_ASIDE: usize = 1000;
+const MAX_ASIDE: usize = 1000;
 
 /// What is done with activities.
-pub(super) trait Work {
+pub(super) trait FeedWork {
     /// Who reads.
     const CONSUMER: Consumer;
 
@@ -48,7 +48,7 @@ pub(super) struct FeedReader<W> {
     /// Of what is set aside.
     aside_size: BatchSize,
     pace: Pace,
-    passed_over: IntCounter,
+    skipped_rows: IntCounter,
 }
 
 /// How a batch is taken.
@@ -66,11 +66,11 @@ enum Take<'a> {
     PassOver(&'a Horizon),
 }
 
-impl<W: Work> FeedReader<W> {
-    /// Reads the activities of `db`. What makes no sense to `work` is counted in `passed_over`.
-    pub fn new(db: Database, clock: Clock, work: W, passed_over: IntCounter) -> FeedReader<W> {
+impl<W: FeedWork> FeedReader<W> {
+    /// Reads the activities of `db`. What makes no sense to `work` is counted in `skipped_rows`.
+    pub fn new(db: Database, clock: Clock, work: W, skipped_rows: IntCounter) -> FeedReader<W> {
         let (size, aside_size) = (BatchSize::new(BATCH), BatchSize::new(BATCH));
-        FeedReader { db, clock, work, size, aside_size, pace: Pace::default(), passed_over }
+        FeedReader { db, clock, work, size, aside_size, pace: Pace::default(), skipped_rows }
     }
 
     /// Reads one batch, and of what is set aside at most another; true if more may be there. While another replica is
@@ -130,7 +130,7 @@ impl<W: Work> FeedReader<W> {
                 (Error::Internal(_), Some(from)) => {
                     tracing::error!(%error, reader = W::CONSUMER.name(), "an activity is passed over");
                     let more = self.once(Take::PassOver(from)).await?;
-                    self.passed_over.inc();
+                    self.skipped_rows.inc();
                     Ok(more || is_settling)
                 }
                 // It may stay locked for long.

@@ -6,7 +6,7 @@ use crate::model::detection::DetectionSettings;
 use crate::model::detection::overrides::DetectionOverrides;
 use crate::model::ids::TenantId;
 use crate::model::page::{Page, PageRequest};
-use crate::model::policy::overrides::{Level, Scope};
+use crate::model::policy::overrides::{PolicyLevel, PolicyScope};
 use crate::model::policy::resolve::{Effective, resolve};
 use crate::store::pool::Database;
 use crate::store::{Connection, policies};
@@ -26,33 +26,33 @@ pub struct Detection {
 
 /// A level and the one above it.
 pub(super) struct Levels {
-    pub tenant: Level,
+    pub tenant: PolicyLevel,
     /// `None` where the tenant's level is meant.
-    pub client: Option<Level>,
+    pub client: Option<PolicyLevel>,
 }
 
 impl Levels {
     /// The levels of `scope` as the database has them.
-    pub async fn read(conn: &mut Connection, scope: &Scope) -> Result<Levels> {
-        let own = Scope { tenant: scope.tenant.clone(), client: None };
+    pub async fn read(conn: &mut Connection, scope: &PolicyScope) -> Result<Levels> {
+        let own = PolicyScope { tenant: scope.tenant.clone(), client: None };
         let wanted = [&own, scope];
         let distinct = if scope.client.is_some() { &wanted[..] } else { &wanted[..1] };
         let mut found = policies::find(conn, distinct).await?;
-        let mut take = |scope: &Scope| {
+        let mut take = |scope: &PolicyScope| {
             let at = found.iter().position(|level| level.scope == *scope);
-            at.map_or_else(|| Level::unwritten(scope.clone()), |at| found.swap_remove(at))
+            at.map_or_else(|| PolicyLevel::unwritten(scope.clone()), |at| found.swap_remove(at))
         };
         let tenant = take(&own);
         Ok(Levels { tenant, client: scope.client.is_some().then(|| take(scope)) })
     }
 
     /// The level that is meant.
-    pub fn own(&self) -> &Level {
+    pub fn own(&self) -> &PolicyLevel {
         self.client.as_ref().unwrap_or(&self.tenant)
     }
 
     /// The same, to be changed.
-    pub fn own_mut(&mut self) -> &mut Level {
+    pub fn own_mut(&mut self) -> &mut PolicyLevel {
         self.client.as_mut().unwrap_or(&mut self.tenant)
     }
 
@@ -78,7 +78,7 @@ impl GetPolicy {
         &self,
         tenant: &TenantId,
         page: PageRequest<String>,
-    ) -> Result<Page<Level, String>> {
+    ) -> Result<Page<PolicyLevel, String>> {
         let reading = async { policies::list(&mut *self.db.acquire().await?, tenant, page).await };
         self.db.within(reading).await
     }
@@ -87,7 +87,7 @@ impl GetPolicy {
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
-    pub async fn get(&self, scope: &Scope) -> Result<(Level, Effective, Detection)> {
+    pub async fn get(&self, scope: &PolicyScope) -> Result<(PolicyLevel, Effective, Detection)> {
         let reading = async { Levels::read(&mut *self.db.acquire().await?, scope).await };
         let levels = self.db.within(reading).await?;
         let effective = levels.effective(&self.policies);

@@ -11,7 +11,7 @@ use crate::store::changes::Changes;
 use crate::store::{Connection, alerts};
 
 /// What makes an incident: nobody is told of a suppressed one, so it is not the same.
-type Key = (TenantId, Option<UserId>, String, Option<Suppression>);
+type IncidentKey = (TenantId, Option<UserId>, String, Option<Suppression>);
 
 struct Incident {
     alert: Alert,
@@ -31,7 +31,7 @@ pub async fn raise(conn: &mut Connection, found: Vec<Alert>, changes: &mut Chang
         return Ok(());
     }
     let wanted: Vec<&Alert> = found.iter().collect();
-    let mut going_on: BTreeMap<Key, Incident> = BTreeMap::new();
+    let mut going_on: BTreeMap<IncidentKey, Incident> = BTreeMap::new();
     for alert in alerts::current(conn, &wanted).await? {
         going_on.insert(key(&alert), Incident::of(alert, false));
     }
@@ -87,7 +87,7 @@ impl Incident {
     }
 }
 
-fn key(alert: &Alert) -> Key {
+fn key(alert: &Alert) -> IncidentKey {
     (alert.tenant.clone(), alert.user.clone(), alert.dedup_key.clone(), alert.suppression)
 }
 

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Error, Outage, Result};
 use crate::model::ids::{TenantId, UserId};
 use crate::store::pool::Database;
-use crate::supervise::{Need, Tasks, caught};
+use crate::supervise::{TaskNeed, Tasks, caught};
 
 /// Jobs that wait in one lane; more are refused as overload, with nothing done.
 const QUEUE: usize = 1024;
@@ -27,7 +27,7 @@ const BATCH: usize = 64;
 const SIDE_BY_SIDE: usize = 4;
 
 /// Work that can be done for many jobs in one transaction.
-pub trait Work: Send + Sync + 'static {
+pub trait LaneWork: Send + Sync + 'static {
     type Job: Send + Sync + 'static;
     type Answer: Send + 'static;
 
@@ -43,19 +43,19 @@ pub trait Work: Send + Sync + 'static {
 }
 
 /// A fixed number of lanes, each a supervised task with a bounded queue. Dropping it ends them.
-pub struct Lanes<W: Work> {
+pub struct Lanes<W: LaneWork> {
     queues: Vec<mpsc::Sender<Queued<W>>>,
     /// The longest a job waits for its answer.
     patience: Duration,
     _lanes: JoinSet<()>,
 }
 
-struct Queued<W: Work> {
+struct Queued<W: LaneWork> {
     job: W::Job,
     answer: oneshot::Sender<Result<W::Answer>>,
 }
 
-impl<W: Work> Lanes<W> {
+impl<W: LaneWork> Lanes<W> {
     /// Starts `count` lanes that do `work` on `db`, as `tasks` of this name.
     pub fn start(
         (name, count): (&'static str, usize),
@@ -70,7 +70,7 @@ impl<W: Work> Lanes<W> {
                 let (sender, queue) = mpsc::channel(QUEUE);
                 // What is queued outlives a failure of the lane.
                 let (queue, db, work) = (Arc::new(Mutex::new(queue)), db.clone(), work.clone());
-                tasks.supervise(&mut lanes, (name, Need::Serving), &stop, move || {
+                tasks.supervise(&mut lanes, (name, TaskNeed::Serving), &stop, move || {
                     serve(queue.clone(), db.clone(), work.clone())
                 });
                 sender
@@ -113,7 +113,7 @@ fn gone() -> Error {
     Error::Unavailable(Outage::Unreachable("the server stopped before it answered".to_owned()))
 }
 
-async fn serve<W: Work>(queue: Queue<W>, db: Database, work: Arc<W>) {
+async fn serve<W: LaneWork>(queue: LaneQueue<W>, db: Database, work: Arc<W>) {
     let mut queue = queue.lock().await;
     let mut batch = Vec::with_capacity(BATCH);
     while queue.recv_many(&mut batch, BATCH).await > 0 {
@@ -129,14 +129,14 @@ async fn serve<W: Work>(queue: Queue<W>, db: Database, work: Arc<W>) {
     }
 }
 
-type Queue<W> = Arc<Mutex<mpsc::Receiver<Queued<W>>>>;
-type Answers<W> = Vec<oneshot::Sender<Result<<W as Work>::Answer>>>;
+type LaneQueue<W> = Arc<Mutex<mpsc::Receiver<Queued<W>>>>;
+type LaneAnswers<W> = Vec<oneshot::Sender<Result<<W as LaneWork>::Answer>>>;
 
 /// Does jobs in one transaction, within its time.
 ///
 /// # Errors
 /// [`Panicked`], with which it is not known what was done.
-async fn attempt<W: Work>(
+async fn attempt<W: LaneWork>(
     db: &Database,
     work: &W,
     jobs: &[W::Job],
@@ -155,7 +155,7 @@ impl Panicked {
 
 /// Runs a batch. If it fails for a reason that may lie with one user, each user's jobs by
 /// themselves, side by side: whoever waits for a lock holds up nobody else.
-async fn run<W: Work>(db: &Database, work: &W, jobs: &[W::Job], answers: Answers<W>) {
+async fn run<W: LaneWork>(db: &Database, work: &W, jobs: &[W::Job], answers: LaneAnswers<W>) {
     let error = match attempt(db, work, jobs).await {
         Ok(Ok(results)) => return send::<W>(results, answers),
         Ok(Err(error)) => error,
@@ -168,7 +168,7 @@ async fn run<W: Work>(db: &Database, work: &W, jobs: &[W::Job], answers: Answers
     let side_by_side = Semaphore::new(SIDE_BY_SIDE);
     let mut answers = answers.into_iter();
     let users = jobs.chunk_by(|a, b| W::user(a) == W::user(b)).map(|jobs| {
-        let answers: Answers<W> = answers.by_ref().take(jobs.len()).collect();
+        let answers: LaneAnswers<W> = answers.by_ref().take(jobs.len()).collect();
         let side_by_side = &side_by_side;
         async move {
             let _permit = side_by_side.acquire().await;
@@ -185,7 +185,7 @@ async fn run<W: Work>(db: &Database, work: &W, jobs: &[W::Job], answers: Answers
 
 /// Runs jobs of one user. A lock is held against all of them, so they fail together; after a lost
 /// race the winner can be read; a fault may lie in one job, so then each runs alone.
-async fn of_one_user<W: Work>(
+async fn of_one_user<W: LaneWork>(
     db: &Database,
     work: &W,
     jobs: &[W::Job],
@@ -211,7 +211,7 @@ async fn of_one_user<W: Work>(
     Ok(results)
 }
 
-fn send<W: Work>(results: Vec<Result<W::Answer>>, answers: Answers<W>) {
+fn send<W: LaneWork>(results: Vec<Result<W::Answer>>, answers: LaneAnswers<W>) {
     for (result, answer) in results.into_iter().zip(answers) {
         // A caller that gave up meanwhile asks again, and gets the same answer.
         let _ = answer.send(result);

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use uuid::Uuid;
 
-use crate::model::conflict::{Breach, Scope};
-use crate::model::policy::{Limit, Limits, OnLimit};
+use crate::model::conflict::{LimitBreach, LimitScope};
+use crate::model::policy::{Limit, OnLimit, SessionLimits};
 use crate::model::session::{Session, State};
 
 /// A limit refuses the new session.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refused {
-    pub breach: Breach,
+    pub breach: LimitBreach,
     /// The sessions to choose from, least recently used first; `None` if there is no choice.
     pub choice: Option<Vec<usize>>,
 }
@@ -25,7 +25,7 @@ pub struct Refused {
 /// # Errors
 /// [`Refused`] by the first limit that refuses. Then none ends, so what it counts are all that live.
 pub fn admit(
-    limits: &Limits,
+    limits: &SessionLimits,
     new: &Session,
     sessions: &[Session],
     chosen: &BTreeSet<Uuid>,
@@ -49,7 +49,7 @@ pub fn admit(
             continue;
         }
         let refused = |choice| {
-            let breach = Breach { scope, max: limit.max, active: counted.clone().count() };
+            let breach = LimitBreach { scope, max: limit.max, active: counted.clone().count() };
             Err(Refused { breach, choice })
         };
         // Session ids sort by creation, and settle what times leave open.
@@ -83,24 +83,28 @@ pub fn admit(
 }
 
 /// The lowest limit that `new` has to keep.
-pub fn lowest(limits: &Limits, new: &Session) -> Option<u32> {
+pub fn lowest(limits: &SessionLimits, new: &Session) -> Option<u32> {
     applicable(limits, new).map(|(_, limit)| limit.max).min()
 }
 
 /// The limits that `new` has to keep, in the order in which they are judged.
-fn applicable(limits: &Limits, new: &Session) -> impl Iterator<Item = (Scope, Limit)> {
+fn applicable(limits: &SessionLimits, new: &Session) -> impl Iterator<Item = (LimitScope, Limit)> {
     let device_type = limits.device_types.get(&new.device.kind).copied().unwrap_or_default();
-    [(Scope::User, limits.user), (Scope::Client, limits.client), (Scope::DeviceType, device_type)]
-        .into_iter()
-        .filter(|(_, limit)| limit.max > 0)
+    [
+        (LimitScope::User, limits.user),
+        (LimitScope::Client, limits.client),
+        (LimitScope::DeviceType, device_type),
+    ]
+    .into_iter()
+    .filter(|(_, limit)| limit.max > 0)
 }
 
-impl Scope {
+impl LimitScope {
     fn counts(self, session: &Session, new: &Session) -> bool {
         match self {
-            Scope::User => true,
-            Scope::Client => session.client == new.client,
-            Scope::DeviceType => session.device.kind == new.device.kind,
+            LimitScope::User => true,
+            LimitScope::Client => session.client == new.client,
+            LimitScope::DeviceType => session.device.kind == new.device.kind,
         }
     }
 }

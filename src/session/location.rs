@@ -13,13 +13,13 @@ use maxminddb::path;
 
 use crate::model::device::Location;
 use crate::model::ids::text_of;
-use source::{Entry, Source};
+use source::{LocationEntry, LocationSource};
 
 /// Looks addresses up. Cheap to clone; clones share the files.
 #[derive(Clone, Default)]
 pub struct Locator {
-    places: Option<Arc<Source>>,
-    networks: Option<Arc<Source>>,
+    places: Option<Arc<LocationSource>>,
+    networks: Option<Arc<LocationSource>>,
 }
 
 impl Locator {
@@ -30,10 +30,12 @@ impl Locator {
     /// A sentence that names the flag and the file.
     pub fn open(places: Option<PathBuf>, networks: Option<PathBuf>) -> anyhow::Result<Locator> {
         let places = places.map(|file| {
-            Source::open("--geoip-database", &["City", "Country", "Enterprise"], file).map(Arc::new)
+            LocationSource::open("--geoip-database", &["City", "Country", "Enterprise"], file)
+                .map(Arc::new)
         });
-        let networks = networks
-            .map(|file| Source::open("--geoip-asn-database", &["ASN", "ISP"], file).map(Arc::new));
+        let networks = networks.map(|file| {
+            LocationSource::open("--geoip-asn-database", &["ASN", "ISP"], file).map(Arc::new)
+        });
         Ok(Locator { places: places.transpose()?, networks: networks.transpose()? })
     }
 
@@ -61,7 +63,7 @@ impl Locator {
 }
 
 /// What a record says, held to what a caller may state.
-fn place(entry: &Entry<'_>) -> Location {
+fn place(entry: &LocationEntry<'_>) -> Location {
     let name = |text: Option<&str>| text.and_then(|text| text_of(text, 1, 128).ok());
     let code: Option<&str> = entry.part(&path!["country", "iso_code"]);
     let is_code = |code: &&str| code.len() == 2 && code.bytes().all(|b| b.is_ascii_uppercase());

@@ -4,7 +4,7 @@
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Outage, Result};
 use crate::model::ids::TenantId;
-use crate::model::request::{Remembered, RequestId};
+use crate::model::request::{RecordedRequest, RequestId};
 use crate::store::changes::Changes;
 use crate::store::pool::{Committed, Database, Transaction};
 use crate::store::requests;
@@ -17,22 +17,22 @@ pub(crate) trait Mutation<Wish: Sync>: Sync {
     type Answer: Send;
 
     /// The request id, if the caller gave one, and its tenant.
-    fn request(wish: &Wish) -> Option<(&TenantId, RequestId)>;
+    fn request(input: &Wish) -> Option<(&TenantId, RequestId)>;
 
     /// Locks what may change, and reads what is needed to decide.
     fn lock(
         &self,
         tx: &mut Transaction,
-        wish: &Wish,
+        input: &Wish,
     ) -> impl Future<Output = Result<Self::Locked>> + Send;
 
     /// The answer of a request that was done before, rebuilt from what it left. States are as of `now`.
     fn repeat(
         &self,
         tx: &mut Transaction,
-        wish: &Wish,
+        input: &Wish,
         locked: Self::Locked,
-        known: Remembered,
+        known: RecordedRequest,
         now: Time,
     ) -> impl Future<Output = Result<Self::Answer>> + Send;
 
@@ -40,13 +40,13 @@ pub(crate) trait Mutation<Wish: Sync>: Sync {
     fn decide(
         &self,
         tx: &mut Transaction,
-        wish: &Wish,
+        input: &Wish,
         locked: Self::Locked,
         changes: &mut Changes,
     ) -> impl Future<Output = Result<Self::Answer>> + Send;
 }
 
-/// Does what `wish` asks, within the time limit of a unit of work.
+/// Does what `input` asks, within the time limit of a unit of work.
 ///
 /// # Errors
 /// [`Error::RequestIdReused`], those of the mutation, [`Error::Unavailable`].
@@ -54,12 +54,12 @@ pub(crate) async fn run<Wish: Sync, M: Mutation<Wish>>(
     db: &Database,
     clock: &Clock,
     mutation: &M,
-    wish: &Wish,
+    input: &Wish,
 ) -> Result<Committed<M::Answer>> {
     let twice = async {
-        match attempt(db, clock, mutation, wish).await {
+        match attempt(db, clock, mutation, input).await {
             // Another call took the request id meanwhile: what it did can be read now.
-            Err(Error::Unavailable(Outage::Raced(_))) => attempt(db, clock, mutation, wish).await,
+            Err(Error::Unavailable(Outage::Raced(_))) => attempt(db, clock, mutation, input).await,
             other => other,
         }
     };
@@ -70,21 +70,21 @@ async fn attempt<Wish: Sync, M: Mutation<Wish>>(
     db: &Database,
     clock: &Clock,
     mutation: &M,
-    wish: &Wish,
+    input: &Wish,
 ) -> Result<Committed<M::Answer>> {
     db.transaction(async |tx| {
-        let locked = mutation.lock(tx, wish).await?;
+        let locked = mutation.lock(tx, input).await?;
         let mut changes = Changes::new(clock);
         // After the locks: the same request at the same time was waited for there, and has committed.
-        if let Some((tenant, request)) = M::request(wish)
+        if let Some((tenant, request)) = M::request(input)
             && let Some(known) = requests::before(tx, tenant, request, changes.at()).await?
         {
             if known.request != request {
                 return Err(Error::RequestIdReused);
             }
-            return mutation.repeat(tx, wish, locked, known, changes.at()).await;
+            return mutation.repeat(tx, input, locked, known, changes.at()).await;
         }
-        let answer = mutation.decide(tx, wish, locked, &mut changes).await?;
+        let answer = mutation.decide(tx, input, locked, &mut changes).await?;
         changes.write(tx).await?;
         Ok(answer)
     })

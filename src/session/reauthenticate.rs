@@ -12,7 +12,7 @@ use crate::model::claims::CustomClaims;
 use crate::model::device::ClientContext;
 use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::policy::Policy;
-use crate::model::request::{Remembered, RequestId};
+use crate::model::request::{RecordedRequest, RequestId};
 use crate::model::revocation::Revocation;
 use crate::model::session::{Authentication, Session, State};
 use crate::model::token::TokenPair;
@@ -88,10 +88,10 @@ impl Reauthenticate {
     /// # Errors
     /// [`Error::NotFound`], [`Error::SessionEnded`], [`Error::RequestIdReused`],
     /// [`Error::Unavailable`].
-    pub async fn reauthenticate(&self, wish: &Reauthentication) -> Result<Reauthenticated> {
+    pub async fn reauthenticate(&self, input: &Reauthentication) -> Result<Reauthenticated> {
         let keys = self.issuer.ready().await?;
-        let wish = Keyed { wish, mac: keys.current_mac(self.clock.now())? };
-        let done = mutation::run(&self.db, &self.clock, self, &wish).await?;
+        let input = Keyed { input, mac: keys.current_mac(self.clock.now())? };
+        let done = mutation::run(&self.db, &self.clock, self, &input).await?;
         let watermark = watermark::including(&self.db, done.watermark).await?;
         let Renewed { session, policy, current } = done.answer;
         // As of the rotation, so that a repetition gets the same tokens.
@@ -106,7 +106,7 @@ impl Reauthenticate {
 
 /// A re-authentication with the MAC key of the generation that it makes.
 struct Keyed<'a> {
-    wish: &'a Reauthentication,
+    input: &'a Reauthentication,
     mac: i16,
 }
 
@@ -122,23 +122,23 @@ impl<'a> Mutation<Keyed<'a>> for Reauthenticate {
     type Answer = Renewed;
 
     fn request<'w>(of: &'w Keyed<'a>) -> Option<(&'w TenantId, RequestId)> {
-        Some((&of.wish.tenant, of.wish.request?))
+        Some((&of.input.tenant, of.input.request?))
     }
 
     async fn lock(&self, tx: &mut Transaction, of: &Keyed<'a>) -> Result<Self::Locked> {
-        let wish = of.wish;
-        let key = match &wish.user {
+        let input = of.input;
+        let key = match &input.user {
             Some(user) => {
-                let (tenant, user) = (wish.tenant.clone(), user.clone());
-                Some(SessionKey { tenant, user, session: wish.session })
+                let (tenant, user) = (input.tenant.clone(), user.clone());
+                Some(SessionKey { tenant, user, session: input.session })
             }
-            None => sessions::find_by_id(tx, &wish.tenant, wish.session).await?.map(|s| s.key),
+            None => sessions::find_by_id(tx, &input.tenant, input.session).await?.map(|s| s.key),
         };
-        let key = key.ok_or_else(|| not_found(wish.session))?;
+        let key = key.ok_or_else(|| not_found(input.session))?;
         let session = sessions::lock(tx, &[&key]).await?.pop();
-        let mut session = session.ok_or_else(|| not_found(wish.session))?;
+        let mut session = session.ok_or_else(|| not_found(input.session))?;
         self.touches.overlay(&mut session);
-        let scope = (&wish.tenant, &session.client);
+        let scope = (&input.tenant, &session.client);
         let policy = self.policies.all_of(tx, &[scope]).await?.pop();
         let policy = policy.ok_or_else(|| anyhow::anyhow!("one policy for each scope"))?;
         Ok((session, policy))
@@ -149,7 +149,7 @@ impl<'a> Mutation<Keyed<'a>> for Reauthenticate {
         tx: &mut Transaction,
         _: &Keyed<'a>,
         (session, policy): Self::Locked,
-        known: Remembered,
+        known: RecordedRequest,
         now: Time,
     ) -> Result<Renewed> {
         tx.invalidate(Revocation::of_superseded(&session, now));
@@ -165,25 +165,25 @@ impl<'a> Mutation<Keyed<'a>> for Reauthenticate {
         (mut session, policy): Self::Locked,
         changes: &mut Changes,
     ) -> Result<Renewed> {
-        let wish = of.wish;
+        let input = of.input;
         self.cutoff.apply(&mut session, changes);
         if let State::Ended(end) = session.state_at(changes.at()) {
             return Err(Error::SessionEnded(end.reason));
         }
-        renew(&mut session, wish, &policy, changes.at(), of.mac);
+        renew(&mut session, input, &policy, changes.at(), of.mac);
         let look_up = |ip| self.locator.locate(ip);
-        if wish.client.as_ref().is_some_and(|client| session.locate(client, look_up)) {
+        if input.client.as_ref().is_some_and(|client| session.locate(client, look_up)) {
             changes.see_device(UserDevice::of_session(&session));
         }
-        changes.reauthenticate_session(&session, &wish.principal);
-        changes.remember_session(wish.request, &session);
+        changes.reauthenticate_session(&session, &input.principal);
+        changes.record_request_of_session(input.request, &session);
         Ok(Renewed { session, policy, current: true })
     }
 }
 
 /// Whether the tokens of the first answer are the present ones: the session has neither rotated nor
 /// ended since.
-fn is_current(known: &Remembered, session: &Session) -> bool {
+fn is_current(known: &RecordedRequest, session: &Session) -> bool {
     let chain = &session.chain;
     let last = session.renewed_at == known.at && chain.generation == chain.min_generation;
     last && session.state == State::Active
@@ -191,7 +191,7 @@ fn is_current(known: &Remembered, session: &Session) -> bool {
 
 /// Starts the session anew at `now`, with the timeouts it has, or the policy's where those are
 /// shorter by now.
-fn renew(session: &mut Session, wish: &Reauthentication, policy: &Policy, now: Time, key_id: i16) {
+fn renew(session: &mut Session, input: &Reauthentication, policy: &Policy, now: Time, key_id: i16) {
     let absolute = session.absolute_expires_at - session.renewed_at;
     let absolute = absolute.min(policy.absolute_timeout);
     let idle = [session.idle_timeout, policy.idle_timeout].into_iter().flatten().min();
@@ -201,14 +201,14 @@ fn renew(session: &mut Session, wish: &Reauthentication, policy: &Policy, now: T
     session.last_active_at = session.last_active_at.max(now);
     session.sweep_at = session.deadline();
     session.prove(Authentication {
-        acr: wish.acr.clone(),
-        amr: wish.amr.clone(),
-        auth_time: wish.auth_time.unwrap_or(now),
+        acr: input.acr.clone(),
+        amr: input.amr.clone(),
+        auth_time: input.auth_time.unwrap_or(now),
     });
-    if let Some(scope) = &wish.scope {
+    if let Some(scope) = &input.scope {
         session.scope.clone_from(scope);
     }
-    if let Some(claims) = &wish.claims {
+    if let Some(claims) = &input.claims {
         session.claims.clone_from(claims);
     }
     let chain = &mut session.chain;

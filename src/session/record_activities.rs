@@ -7,10 +7,10 @@ use uuid::Uuid;
 
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Result};
-use crate::model::activity::{Activity, ActivityKind, Report};
+use crate::model::activity::{Activity, ActivityKind, ActivityReport};
 use crate::model::device::ClientContext;
 use crate::model::ids::{TenantId, UserId};
-use crate::model::request::{Remembered, RequestId};
+use crate::model::request::{RecordedRequest, RequestId};
 use crate::model::session::Session;
 use crate::session::location::Locator;
 use crate::session::mutation::{self, Mutation};
@@ -48,7 +48,7 @@ pub struct Reported {
     pub context: ClientContext,
     /// `None` = now.
     pub at: Option<Time>,
-    pub report: Report,
+    pub report: ActivityReport,
 }
 
 /// What became of them.
@@ -134,7 +134,7 @@ impl Mutation<Reports> for RecordActivities {
         _: &mut Transaction,
         reports: &Reports,
         _: Self::Locked,
-        known: Remembered,
+        known: RecordedRequest,
         _: Time,
     ) -> Result<Recorded> {
         let index = |id: &Uuid| usize::try_from(id.as_u128()).unwrap_or(usize::MAX);
@@ -163,7 +163,7 @@ impl Mutation<Reports> for RecordActivities {
             }
         }
         if let Some(request) = reports.request {
-            changes.remember(Remembered {
+            changes.record_request(RecordedRequest {
                 tenant: tenant.clone(),
                 request,
                 user: None,

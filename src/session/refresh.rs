@@ -14,7 +14,7 @@ use crate::model::session::Session;
 use crate::model::token::TokenPair;
 use crate::session::lanes::Lanes;
 use crate::session::location::Locator;
-use crate::session::refresh::batch::{Batch, Job};
+use crate::session::refresh::batch::{RefreshBatch, RefreshJob};
 use crate::session::restore::Cutoff;
 use crate::session::touch::Touches;
 use crate::store::pool::Database;
@@ -28,7 +28,7 @@ const LANES: usize = 2;
 
 /// Refreshes sessions.
 pub struct Refresh {
-    lanes: Lanes<Batch>,
+    lanes: Lanes<RefreshBatch>,
     issuer: Issuer,
 }
 
@@ -56,8 +56,17 @@ impl Refresh {
         tasks: &Tasks,
     ) -> Refresh {
         let (db, own) = (db.clone(), issuer.clone());
-        let batch =
-            Batch { db, rate, clock, policies, issuer: own, touches, locator, reader, cutoff };
+        let batch = RefreshBatch {
+            db,
+            rate,
+            clock,
+            policies,
+            issuer: own,
+            touches,
+            locator,
+            reader,
+            cutoff,
+        };
         let lanes = Lanes::start(("refresh", LANES), tasks, &batch.db.clone(), batch);
         Refresh { lanes, issuer }
     }
@@ -75,11 +84,11 @@ impl Refresh {
         caller: &Caller,
     ) -> Result<Refreshed> {
         let mut presented = refresh::decode(token).ok_or_else(invalid)?;
-        if !caller.may_know(&presented.claims.key.tenant) {
+        if !caller.may_see(&presented.claims.key.tenant) {
             presented.claims.key = presented.claims.key.nowhere();
         }
         let principal = caller.name.clone();
-        let refreshed = self.lanes.submit(Job { presented, client, principal }).await;
+        let refreshed = self.lanes.submit(RefreshJob { presented, client, principal }).await;
         #[cfg(debug_assertions)]
         if refreshed.is_err() && crate::broken::is("outage-is-logout") {
             return Err(invalid());

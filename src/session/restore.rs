@@ -13,15 +13,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use prometheus::IntCounter;
 use uuid::Uuid;
 
-use crate::cache::seen::Seen;
-use crate::cache::tail::Tail;
+use crate::cache::progress::RevocationProgress;
+use crate::cache::revocation_feed::RevocationFeed;
 use crate::clock::{Clock, Time};
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::model::alert::{Alert, Category, DATA_REGRESSION, Severity};
 use crate::model::evidence::Evidence;
 use crate::model::ids::TenantId;
-use crate::model::lineage::{Continuity, DatabasePosition, OnRestore, Remembered};
+use crate::model::lineage::{Continuity, DatabasePosition, OnRestore, SavedPosition};
 use crate::session::terminate_many::TerminateMany;
 use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
@@ -34,11 +34,11 @@ pub use end::Cutoff;
 pub struct RestoreWatch(Arc<Inner>);
 
 /// What it works with.
-pub struct Parts {
+pub struct RestoreParts {
     pub db: Database,
     pub clock: Clock,
-    pub tail: Tail,
-    pub seen: Seen,
+    pub revocation_feed: RevocationFeed,
+    pub seen: RevocationProgress,
     pub terminate: TerminateMany,
     pub cutoff: Cutoff,
     pub on_restore: OnRestore,
@@ -47,8 +47,8 @@ pub struct Parts {
 }
 
 struct Inner {
-    parts: Parts,
-    remembered: Mutex<Option<Remembered>>,
+    parts: RestoreParts,
+    remembered: Mutex<Option<SavedPosition>>,
     restored: IntCounter,
     passed: end::Passed,
 }
@@ -62,11 +62,11 @@ struct Look {
 
 impl RestoreWatch {
     /// With what the file remembers.
-    pub fn new(parts: Parts, metrics: &Metrics) -> RestoreWatch {
+    pub fn new(parts: RestoreParts, metrics: &Metrics) -> RestoreWatch {
         let help = "Restores of the database that this process noticed or learned of.";
         let restored = metrics.counter("database_restored_total", help);
         let position = parts.file.as_deref().and_then(file::read);
-        let remembered = position.map(|position| Remembered { position, from_file: true });
+        let remembered = position.map(|position| SavedPosition { position, from_file: true });
         let remembered = Mutex::new(remembered);
         RestoreWatch(Arc::new(Inner {
             parts,
@@ -78,7 +78,7 @@ impl RestoreWatch {
 
     /// Waits until the feed of revocations finds that the database went back.
     pub async fn suspected(&self) {
-        self.0.parts.seen.went_back().await;
+        self.0.parts.seen.rewound().await;
     }
 
     /// Compares the database with what is remembered, and moves both on. A restore is written down by the first replica
@@ -87,7 +87,7 @@ impl RestoreWatch {
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
     pub async fn look(&self) -> Result<()> {
-        let Parts { db, clock, .. } = &self.0.parts;
+        let RestoreParts { db, clock, .. } = &self.0.parts;
         // Without a lock: whoever holds the position must not keep it from being learned what is over.
         self.learn_cutoff().await?;
         let remembered = self.remembered().clone();
@@ -115,11 +115,15 @@ impl RestoreWatch {
                 tracing::debug!(%error, "the position of the database could not be written");
             }
         }
-        *self.remembered() = Some(Remembered { position, from_file: false });
+        *self.remembered() = Some(SavedPosition { position, from_file: false });
         Ok(())
     }
 
-    async fn compare(&self, tx: &mut Transaction, remembered: Option<&Remembered>) -> Result<Look> {
+    async fn compare(
+        &self,
+        tx: &mut Transaction,
+        remembered: Option<&SavedPosition>,
+    ) -> Result<Look> {
         let (found, from_dump) = lineage::lock(tx).await?;
         let other = remembered.map(|known| known.position.lineage).filter(|l| *l != found.lineage);
         let has_ended = match other {
@@ -142,17 +146,17 @@ impl RestoreWatch {
     }
 
     async fn learn_cutoff(&self) -> Result<()> {
-        let Parts { db, tail, cutoff, .. } = &self.0.parts;
+        let RestoreParts { db, revocation_feed, cutoff, .. } = &self.0.parts;
         let reading = async { lineage::cutoff(&mut *db.acquire().await?).await };
-        cutoff.learn(db.within(reading).await?, tail).await;
+        cutoff.learn(db.within(reading).await?, revocation_feed).await;
         Ok(())
     }
 
     fn tell(&self, look: &Look) {
-        let Parts { tail, on_restore, .. } = &self.0.parts;
+        let RestoreParts { revocation_feed, on_restore, .. } = &self.0.parts;
         let found = look.continuity.as_str();
         if look.continuity.is_restored() {
-            tail.forget_all();
+            revocation_feed.invalidate_all();
             self.0.restored.inc();
             let (lineage, beat) = (look.found.lineage, look.found.beat);
             tracing::error!(found, %lineage, beat, ?on_restore, "the database was restored");
@@ -161,7 +165,7 @@ impl RestoreWatch {
         }
     }
 
-    fn remembered(&self) -> MutexGuard<'_, Option<Remembered>> {
+    fn remembered(&self) -> MutexGuard<'_, Option<SavedPosition>> {
         self.0.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -172,7 +176,7 @@ fn alert(
     now: Time,
     continuity: Continuity,
     found: &DatabasePosition,
-    remembered: Option<&Remembered>,
+    remembered: Option<&SavedPosition>,
 ) -> Alert {
     let seen = remembered.map_or("unknown".to_owned(), |known| known.position.beat.to_string());
     let values = [

@@ -13,7 +13,7 @@ use crate::model::activity::Activity;
 use crate::model::ids::{TenantId, UserId};
 use crate::model::session::EndReason;
 use crate::model::statistics::{Owner, hour_of, is_counted};
-use crate::session::feed_reader::{FeedReader, Work};
+use crate::session::feed_reader::{FeedReader, FeedWork};
 use crate::store::feed::Consumer;
 use crate::store::pool::{Database, Transaction};
 use crate::store::{Connection, statistics};
@@ -27,8 +27,8 @@ struct Count;
 
 impl RollUp {
     /// Counts the activities of `db`.
-    pub fn new(db: Database, clock: Clock, passed_over: IntCounter) -> RollUp {
-        RollUp(Arc::new(FeedReader::new(db, clock, Count, passed_over)))
+    pub fn new(db: Database, clock: Clock, skipped_rows: IntCounter) -> RollUp {
+        RollUp(Arc::new(FeedReader::new(db, clock, Count, skipped_rows)))
     }
 
     /// Counts one batch and returns true if more may be there. While another replica is at it, there is
@@ -50,7 +50,7 @@ impl RollUp {
     }
 }
 
-impl Work for Count {
+impl FeedWork for Count {
     const CONSUMER: Consumer = Consumer::Stats;
 
     /// The figures of a tenant and of its users move together.

@@ -6,7 +6,7 @@ use crate::model::session::Chain;
 
 /// The judgement on a presented generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RotationVerdict {
     /// It is the current one: make the next.
     Rotate,
     /// It was just used, or its answer may have been lost: give the same successor again.
@@ -28,34 +28,34 @@ pub enum Verdict {
 /// A token from before a re-authentication gets no pair, ever: whoever holds a copy of it would get
 /// the session with all that the user proved since. Its holder may be a client that refreshed while
 /// the user stepped up, so within the windows it is refused only.
-pub fn judge(chain: &Chain, presented: u32, now: Time, policy: &Policy) -> Verdict {
+pub fn judge(chain: &Chain, presented: u32, now: Time, policy: &Policy) -> RotationVerdict {
     if presented == chain.generation {
-        return Verdict::Rotate;
+        return RotationVerdict::Rotate;
     }
     if presented > chain.generation {
-        return Verdict::Regression;
+        return RotationVerdict::Regression;
     }
     #[cfg(debug_assertions)]
     if crate::broken::is("no-theft") {
-        return Verdict::Replay;
+        return RotationVerdict::Replay;
     }
     #[cfg(debug_assertions)]
     if crate::broken::is("new-successor") {
-        return Verdict::Rotate;
+        return RotationVerdict::Rotate;
     }
     #[cfg(debug_assertions)]
     if crate::broken::is("retry-is-theft") {
-        return Verdict::Reuse;
+        return RotationVerdict::Reuse;
     }
     let age = now - chain.rotated_at;
     let unseen = chain.confirmed < chain.generation;
     let in_time = age <= policy.refresh_grace || (unseen && age <= policy.lost_response_window);
     let replayed = presented + 1 == chain.generation && in_time;
     if presented >= chain.min_generation {
-        return if replayed { Verdict::Replay } else { Verdict::Reuse };
+        return if replayed { RotationVerdict::Replay } else { RotationVerdict::Reuse };
     }
     let unused = chain.confirmed <= presented && age <= policy.lost_response_window;
-    if replayed || unused { Verdict::Superseded } else { Verdict::Reuse }
+    if replayed || unused { RotationVerdict::Superseded } else { RotationVerdict::Reuse }
 }
 
 #[cfg(test)]
@@ -67,7 +67,7 @@ mod tests {
     use crate::model::policy::tests::policy;
     use crate::model::session::tests::{session, start};
 
-    fn verdict(generation: u32, confirmed: u32, presented: u32, age: Duration) -> Verdict {
+    fn verdict(generation: u32, confirmed: u32, presented: u32, age: Duration) -> RotationVerdict {
         stepped_up(generation, 1, confirmed, presented, age)
     }
 
@@ -77,7 +77,7 @@ mod tests {
         confirmed: u32,
         presented: u32,
         age: Duration,
-    ) -> Verdict {
+    ) -> RotationVerdict {
         let chain = Chain { generation, min_generation, confirmed, ..session().chain };
         judge(&chain, presented, start() + age, &policy())
     }
@@ -87,17 +87,17 @@ mod tests {
         let instant = Duration::microseconds(1);
         let (grace, lost) = (Duration::seconds(10), Duration::hours(1));
         // The successor, 2, was seen in use: only the grace is left.
-        assert_eq!(verdict(2, 2, 1, grace), Verdict::Replay);
-        assert_eq!(verdict(2, 2, 1, grace + instant), Verdict::Reuse);
+        assert_eq!(verdict(2, 2, 1, grace), RotationVerdict::Replay);
+        assert_eq!(verdict(2, 2, 1, grace + instant), RotationVerdict::Reuse);
         // It was not: its answer may have been lost.
-        assert_eq!(verdict(2, 1, 1, grace + instant), Verdict::Replay);
-        assert_eq!(verdict(2, 1, 1, lost), Verdict::Replay);
-        assert_eq!(verdict(2, 1, 1, lost + instant), Verdict::Reuse);
+        assert_eq!(verdict(2, 1, 1, grace + instant), RotationVerdict::Replay);
+        assert_eq!(verdict(2, 1, 1, lost), RotationVerdict::Replay);
+        assert_eq!(verdict(2, 1, 1, lost + instant), RotationVerdict::Reuse);
     }
 
     #[test]
     fn two_generations_back_is_reuse_at_once() {
-        assert_eq!(verdict(3, 0, 1, Duration::zero()), Verdict::Reuse);
+        assert_eq!(verdict(3, 0, 1, Duration::zero()), RotationVerdict::Reuse);
     }
 
     #[test]
@@ -105,19 +105,19 @@ mod tests {
         let instant = Duration::microseconds(1);
         let (grace, lost) = (Duration::seconds(10), Duration::hours(1));
         // Generation 2 stepped up, and was seen in use: only the grace is left.
-        assert_eq!(stepped_up(2, 2, 2, 1, grace), Verdict::Superseded);
-        assert_eq!(stepped_up(2, 2, 2, 1, grace + instant), Verdict::Reuse);
-        assert_eq!(stepped_up(2, 2, 1, 1, lost), Verdict::Superseded);
-        assert_eq!(stepped_up(2, 2, 1, 1, lost + instant), Verdict::Reuse);
+        assert_eq!(stepped_up(2, 2, 2, 1, grace), RotationVerdict::Superseded);
+        assert_eq!(stepped_up(2, 2, 2, 1, grace + instant), RotationVerdict::Reuse);
+        assert_eq!(stepped_up(2, 2, 1, 1, lost), RotationVerdict::Superseded);
+        assert_eq!(stepped_up(2, 2, 1, 1, lost + instant), RotationVerdict::Reuse);
         // A refresh whose answer nobody used came between.
-        assert_eq!(stepped_up(3, 3, 1, 1, lost), Verdict::Superseded);
-        assert_eq!(stepped_up(3, 3, 1, 1, lost + instant), Verdict::Reuse);
+        assert_eq!(stepped_up(3, 3, 1, 1, lost), RotationVerdict::Superseded);
+        assert_eq!(stepped_up(3, 3, 1, 1, lost + instant), RotationVerdict::Reuse);
         // It was used: the older token is a copy, or its client lost track.
-        assert_eq!(stepped_up(3, 3, 2, 1, Duration::zero()), Verdict::Reuse);
-        assert_eq!(stepped_up(3, 3, 2, 2, lost), Verdict::Superseded);
+        assert_eq!(stepped_up(3, 3, 2, 1, Duration::zero()), RotationVerdict::Reuse);
+        assert_eq!(stepped_up(3, 3, 2, 2, lost), RotationVerdict::Superseded);
         // What the step-up made is a token like any other.
-        assert_eq!(stepped_up(2, 2, 2, 2, lost), Verdict::Rotate);
-        assert_eq!(stepped_up(3, 2, 2, 2, lost), Verdict::Replay);
+        assert_eq!(stepped_up(2, 2, 2, 2, lost), RotationVerdict::Rotate);
+        assert_eq!(stepped_up(3, 2, 2, 2, lost), RotationVerdict::Replay);
     }
 
     proptest! {
@@ -135,8 +135,8 @@ mod tests {
             if presented >= min_generation {
                 prop_assert_eq!(got, plain);
             } else {
-                prop_assert!(matches!(got, Verdict::Superseded | Verdict::Reuse));
-                prop_assert!(got != Verdict::Reuse || plain == Verdict::Reuse);
+                prop_assert!(matches!(got, RotationVerdict::Superseded | RotationVerdict::Reuse));
+                prop_assert!(got != RotationVerdict::Reuse || plain == RotationVerdict::Reuse);
             }
         }
 
@@ -146,8 +146,8 @@ mod tests {
             age in 0i64..1_000_000,
         ) {
             let got = verdict(generation, confirmed, presented, Duration::seconds(age));
-            prop_assert_eq!(got == Verdict::Rotate, presented == generation);
-            prop_assert_eq!(got == Verdict::Regression, presented > generation);
+            prop_assert_eq!(got == RotationVerdict::Rotate, presented == generation);
+            prop_assert_eq!(got == RotationVerdict::Regression, presented > generation);
         }
     }
 }

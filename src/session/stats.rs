@@ -8,15 +8,15 @@ use crate::store::pool::Database;
 use crate::store::statistics::figures;
 
 /// Reads what was counted.
-pub struct Stats {
+pub struct SessionStats {
     db: Database,
     clock: Clock,
 }
 
-impl Stats {
+impl SessionStats {
     /// Reads from `db`.
-    pub fn new(db: Database, clock: Clock) -> Stats {
-        Stats { db, clock }
+    pub fn new(db: Database, clock: Clock) -> SessionStats {
+        SessionStats { db, clock }
     }
 
     /// The figures of a window. Of whom nothing is known, they are 0.

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn all_are_told() {
+    fn all_reasons_are_reported() {
         let mut session = proven(None);
         assert!(session.demand_step_up(start()));
         let required =

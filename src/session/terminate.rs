@@ -6,7 +6,7 @@ use crate::clock::{Clock, Time};
 use crate::error::Result;
 use crate::model::caller::principal::Caller;
 use crate::model::ids::{SessionKey, TenantId, UserId};
-use crate::model::request::{Remembered, RequestId};
+use crate::model::request::{RecordedRequest, RequestId};
 use crate::model::revocation::Revocation;
 use crate::model::session::{EndReason, Session, State};
 use crate::model::watermark::Watermark;
@@ -30,7 +30,7 @@ pub struct Terminate {
 pub struct Termination {
     /// Of a target by id; a token names its own.
     pub tenant: TenantId,
-    pub target: Target,
+    pub target: TerminationTarget,
     /// Never one of the service's own.
     pub reason: EndReason,
     /// At most 512 characters.
@@ -41,7 +41,7 @@ pub struct Termination {
 }
 
 /// What became of it.
-pub struct Terminated {
+pub struct TerminationResult {
     /// `None` if the target names none.
     pub session: Option<Session>,
     /// What includes the end.
@@ -49,7 +49,7 @@ pub struct Terminated {
 }
 
 /// Which session.
-pub enum Target {
+pub enum TerminationTarget {
     /// By id; naming the user makes the look-up cheap.
     Id { user: Option<UserId>, session: Uuid },
     /// By a genuine refresh token of any generation.
@@ -60,31 +60,32 @@ pub enum Target {
 
 impl Termination {
     /// What stands for a session of a tenant that is not the caller's: one of the caller's own that is not there.
-    fn foreign(&self, key: &SessionKey) -> Option<Named> {
-        let nowhere = || Named::Key(SessionKey { tenant: self.tenant.clone(), ..key.nowhere() });
-        (!self.caller.may_know(&key.tenant)).then(nowhere)
+    fn foreign(&self, key: &SessionKey) -> Option<NamedSession> {
+        let nowhere =
+            || NamedSession::Key(SessionKey { tenant: self.tenant.clone(), ..key.nowhere() });
+        (!self.caller.may_see(&key.tenant)).then(nowhere)
     }
 }
 
 /// A target that names a session, if not more.
-enum Named {
+enum NamedSession {
     Key(SessionKey),
     Id(Uuid),
     Presented(Box<Presented>),
 }
 
-impl Named {
+impl NamedSession {
     /// A token names its tenant itself.
     fn tenant(&self) -> Option<&TenantId> {
         match self {
-            Named::Key(key) => Some(&key.tenant),
-            Named::Presented(presented) => Some(&presented.claims.key.tenant),
-            Named::Id(_) => None,
+            NamedSession::Key(key) => Some(&key.tenant),
+            NamedSession::Presented(presented) => Some(&presented.claims.key.tenant),
+            NamedSession::Id(_) => None,
         }
     }
 
     fn presented(&self) -> Option<&Presented> {
-        if let Named::Presented(presented) = self { Some(presented) } else { None }
+        if let NamedSession::Presented(presented) = self { Some(presented) } else { None }
     }
 }
 
@@ -102,42 +103,46 @@ impl Terminate {
     ///
     /// [`Error::RequestIdReused`]: crate::error::Error::RequestIdReused
     /// [`Error::Unavailable`]: crate::error::Error::Unavailable
-    pub async fn terminate(&self, wish: &Termination) -> Result<Terminated> {
+    pub async fn terminate(&self, input: &Termination) -> Result<TerminationResult> {
         let now = self.clock.now();
-        let named = self.name(wish, now).await?;
-        let presented = named.as_ref().and_then(Named::presented);
+        let named = self.name(input, now).await?;
+        let presented = named.as_ref().and_then(NamedSession::presented);
         let keys = self.issuer.ready_for(presented.into_iter(), now).await?;
-        let tenant = named.as_ref().and_then(Named::tenant).unwrap_or(&wish.tenant).clone();
+        let tenant = named.as_ref().and_then(NamedSession::tenant).unwrap_or(&input.tenant).clone();
         #[cfg(debug_assertions)]
         let tenant = match &named {
-            Some(Named::Id(_)) if crate::broken::is("any-tenant") => TenantId::default(),
+            Some(NamedSession::Id(_)) if crate::broken::is("any-tenant") => TenantId::default(),
             _ => tenant,
         };
-        let wish = Resolved { wish, tenant, named, keys };
-        let done = mutation::run(&self.db, &self.clock, self, &wish).await?;
+        let input = Resolved { input, tenant, named, keys };
+        let done = mutation::run(&self.db, &self.clock, self, &input).await?;
         let watermark = watermark::including(&self.db, done.watermark).await?;
-        Ok(Terminated { session: done.answer, watermark })
+        Ok(TerminationResult { session: done.answer, watermark })
     }
 
     /// What the target says before anything is read. An expired access token still names its
     /// session: logging out must work with the token at hand.
-    async fn name(&self, wish: &Termination, now: Time) -> Result<Option<Named>> {
-        Ok(match &wish.target {
-            Target::Id { user: None, session } => Some(Named::Id(*session)),
-            Target::Id { user: Some(user), session } => Some(Named::Key(SessionKey {
-                tenant: wish.tenant.clone(),
-                user: user.clone(),
-                session: *session,
-            })),
-            Target::AccessToken(token) => {
+    async fn name(&self, input: &Termination, now: Time) -> Result<Option<NamedSession>> {
+        Ok(match &input.target {
+            TerminationTarget::Id { user: None, session } => Some(NamedSession::Id(*session)),
+            TerminationTarget::Id { user: Some(user), session } => {
+                Some(NamedSession::Key(SessionKey {
+                    tenant: input.tenant.clone(),
+                    user: user.clone(),
+                    session: *session,
+                }))
+            }
+            TerminationTarget::AccessToken(token) => {
                 let claims = self.issuer.verify(token, now).await?.ok();
                 claims.map(|claims| {
-                    wish.foreign(&claims.key).unwrap_or_else(|| Named::Key(claims.key.clone()))
+                    input
+                        .foreign(&claims.key)
+                        .unwrap_or_else(|| NamedSession::Key(claims.key.clone()))
                 })
             }
-            Target::RefreshToken(token) => refresh::decode(token).map(|presented| {
-                let foreign = wish.foreign(&presented.claims.key);
-                foreign.unwrap_or_else(|| Named::Presented(Box::new(presented)))
+            TerminationTarget::RefreshToken(token) => refresh::decode(token).map(|presented| {
+                let foreign = input.foreign(&presented.claims.key);
+                foreign.unwrap_or_else(|| NamedSession::Presented(Box::new(presented)))
             }),
         })
     }
@@ -145,9 +150,9 @@ impl Terminate {
 
 /// A termination whose target is read.
 struct Resolved<'a> {
-    wish: &'a Termination,
+    input: &'a Termination,
     tenant: TenantId,
-    named: Option<Named>,
+    named: Option<NamedSession>,
     keys: Ready,
 }
 
@@ -156,15 +161,17 @@ impl<'a> Mutation<Resolved<'a>> for Terminate {
     type Answer = Option<Session>;
 
     fn request<'w>(of: &'w Resolved<'a>) -> Option<(&'w TenantId, RequestId)> {
-        Some((&of.tenant, of.wish.request?))
+        Some((&of.tenant, of.input.request?))
     }
 
     async fn lock(&self, tx: &mut Transaction, of: &Resolved<'a>) -> Result<Option<Session>> {
         let (key, presented) = match &of.named {
             None => return Ok(None),
-            Some(Named::Key(key)) => (key.clone(), None),
-            Some(Named::Presented(presented)) => (presented.claims.key.clone(), Some(presented)),
-            Some(Named::Id(id)) => match sessions::find_by_id(tx, &of.tenant, *id).await? {
+            Some(NamedSession::Key(key)) => (key.clone(), None),
+            Some(NamedSession::Presented(presented)) => {
+                (presented.claims.key.clone(), Some(presented))
+            }
+            Some(NamedSession::Id(id)) => match sessions::find_by_id(tx, &of.tenant, *id).await? {
                 Some(session) => (session.key, None),
                 None => return Ok(None),
             },
@@ -185,7 +192,7 @@ impl<'a> Mutation<Resolved<'a>> for Terminate {
         tx: &mut Transaction,
         _: &Resolved<'a>,
         _: Option<Session>,
-        known: Remembered,
+        known: RecordedRequest,
         now: Time,
     ) -> Result<Option<Session>> {
         let (Some(user), Some(session)) = (known.user, known.subject) else { return Ok(None) };
@@ -204,12 +211,12 @@ impl<'a> Mutation<Resolved<'a>> for Terminate {
         mut session: Option<Session>,
         changes: &mut Changes,
     ) -> Result<Option<Session>> {
-        let Resolved { wish, tenant, .. } = of;
+        let Resolved { input, tenant, .. } = of;
         if let Some(session) = &mut session {
             match &session.state {
                 State::Active => {
-                    let by = Some(wish.caller.name.as_str());
-                    changes.end_session(session, wish.reason, by, wish.note.clone());
+                    let by = Some(input.caller.name.as_str());
+                    changes.end_session(session, input.reason, by, input.note.clone());
                 }
                 // Those who verify its tokens themselves do not know that it was idle.
                 State::Ended(end) if end.reason.is_expiry() => changes.withdraw_tokens(session),
@@ -218,8 +225,8 @@ impl<'a> Mutation<Resolved<'a>> for Terminate {
                 }
             }
         }
-        if let Some(request) = wish.request {
-            changes.remember(Remembered {
+        if let Some(request) = input.request {
+            changes.record_request(RecordedRequest {
                 tenant: tenant.clone(),
                 request,
                 user: session.as_ref().map(|session| session.key.user.clone()),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use prometheus::IntCounter;
 use uuid::Uuid;
 
-use crate::cache::tail::{CATCH_UP, Tail};
+use crate::cache::revocation_feed::{CATCH_UP, RevocationFeed};
 use crate::clock::Clock;
 use crate::error::{Error, Outage, Result};
 use crate::model::ids::{SessionKey, TenantId};
@@ -26,7 +26,7 @@ use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
 use crate::store::{sessions, watermark};
 use budget::Budget;
-use walk::{Part, Tried, Walk};
+use walk::{Tried, Walk, WalkPart};
 
 /// Sessions per transaction: short locks, and little lost if one fails.
 const BATCH: u32 = 500;
@@ -38,8 +38,8 @@ pub struct TerminateMany {
     db: Database,
     clock: Clock,
     touches: Touches,
-    tail: Tail,
-    passed_over: IntCounter,
+    revocation_feed: RevocationFeed,
+    skipped_rows: IntCounter,
 }
 
 /// What a caller asks for.
@@ -65,7 +65,7 @@ pub struct MassTermination {
 
 /// What was ended, by all calls of a request together, or in a dry run would be.
 #[derive(Default)]
-pub struct Terminated {
+pub struct MassTerminationResult {
     pub count: u64,
     /// The newest of them.
     pub sample: Vec<Session>,
@@ -79,7 +79,7 @@ pub struct Terminated {
 
 /// A batch: what became of it.
 #[derive(Default)]
-struct Step {
+struct BatchResult {
     /// Newest first.
     ended: Vec<Session>,
     /// Everything newer was looked at before.
@@ -95,7 +95,7 @@ struct Step {
     watermark: Option<Watermark>,
 }
 
-impl Step {
+impl BatchResult {
     /// True if it did not end all that it looked at.
     fn leaves_some(&self) -> bool {
         self.damaged || !self.held.is_empty()
@@ -103,15 +103,15 @@ impl Step {
 }
 
 impl TerminateMany {
-    /// Terminates sessions of `db`. Those that cannot be read or written are left, and counted in `passed_over`.
+    /// Terminates sessions of `db`. Those that cannot be read or written are left, and counted in `skipped_rows`.
     pub fn new(
         db: Database,
         clock: Clock,
         touches: Touches,
-        tail: Tail,
-        passed_over: IntCounter,
+        revocation_feed: RevocationFeed,
+        skipped_rows: IntCounter,
     ) -> TerminateMany {
-        TerminateMany { db, clock, touches, tail, passed_over }
+        TerminateMany { db, clock, touches, revocation_feed, skipped_rows }
     }
 
     /// Ends what matches, for as long as `time` lasts, or goes on with what the same request
@@ -124,17 +124,25 @@ impl TerminateMany {
     ///
     /// [`Error::Precondition`]: crate::error::Error::Precondition
     /// [`Error::RequestIdReused`]: crate::error::Error::RequestIdReused
-    pub async fn terminate(&self, wish: &MassTermination, time: Duration) -> Result<Terminated> {
+    pub async fn terminate(
+        &self,
+        input: &MassTermination,
+        time: Duration,
+    ) -> Result<MassTerminationResult> {
         // Some of it is for the look at the end.
-        let (mut done, failure) = self.walk(wish, time - CATCH_UP.min(time / 4)).await?;
-        if !wish.dry_run && !self.tail.catch_up().await {
+        let (mut done, failure) = self.walk(input, time - CATCH_UP.min(time / 4)).await?;
+        if !input.dry_run && !self.revocation_feed.catch_up().await {
             // What other replicas ended before must be over here too, once this is answered.
-            let scope = wish
+            let scope = input
                 .filter
                 .user
                 .as_ref()
-                .map_or(Subject::Tenant, |user| Subject::User(digest(&wish.tenant, user)));
-            self.tail.forget(&Revocation::new(wish.tenant.clone(), scope, self.clock.now()));
+                .map_or(Subject::Tenant, |user| Subject::User(digest(&input.tenant, user)));
+            self.revocation_feed.invalidate(&Revocation::new(
+                input.tenant.clone(),
+                scope,
+                self.clock.now(),
+            ));
         }
         if let Some(failure) = failure {
             return Err(failure);
@@ -150,31 +158,37 @@ impl TerminateMany {
     /// As [`TerminateMany::terminate`], but those of single sessions.
     pub async fn walk(
         &self,
-        wish: &MassTermination,
+        input: &MassTermination,
         time: Duration,
-    ) -> Result<(Terminated, Option<Error>)> {
+    ) -> Result<(MassTerminationResult, Option<Error>)> {
         let mut budget = Budget::new(time);
         #[cfg(debug_assertions)]
         if crate::broken::is("ends-nothing") {
-            return Ok((Terminated { complete: true, ..Terminated::default() }, None));
+            return Ok((
+                MassTerminationResult { complete: true, ..MassTerminationResult::default() },
+                None,
+            ));
         }
-        if wish.dry_run || (wish.expected_max.is_some() && !self.has_begun(wish).await?) {
-            let counted = self.count(wish, &mut budget).await?;
-            if wish.dry_run {
-                return Ok((Terminated { sample: self.sample(wish).await?, ..counted }, None));
+        if input.dry_run || (input.expected_max.is_some() && !self.has_begun(input).await?) {
+            let counted = self.count(input, &mut budget).await?;
+            if input.dry_run {
+                return Ok((
+                    MassTerminationResult { sample: self.sample(input).await?, ..counted },
+                    None,
+                ));
             }
             if !counted.complete {
-                return Ok((Terminated::default(), None));
+                return Ok((MassTerminationResult::default(), None));
             }
         }
-        let mut done = Terminated::default();
+        let mut done = MassTerminationResult::default();
         let (mut walk, mut progress) =
-            (Walk::new(BATCH, wish.up_to.map(progress::just_before)), None);
+            (Walk::new(BATCH, input.up_to.map(progress::just_before)), None);
         while budget.allows()
             && let Some(part) = walk.next().await
         {
             let mut tried = None;
-            let step = self.db.within(self.attempt(wish, &part, walk.subject(), &mut tried)).await;
+            let step = self.db.within(self.attempt(input, &part, walk.subject(), &mut tried)).await;
             match step {
                 Ok(step) => {
                     done.watermark = done.watermark.max(step.watermark);
@@ -186,14 +200,14 @@ impl TerminateMany {
                 }
                 Err(error) => {
                     if walk.failed(part, tried, error)? {
-                        self.passed_over.inc();
+                        self.skipped_rows.inc();
                     }
                 }
             }
         }
         (done.complete, done.held_up) = (walk.is_complete(), walk.is_held_up());
         // The row of a request counts what was committed, whatever was answered.
-        if walk.is_unknown() && (wish.request.is_none() || progress.is_none()) {
+        if walk.is_unknown() && (input.request.is_none() || progress.is_none()) {
             return Err(Error::Unavailable(Outage::Timeout));
         }
         let failure = walk.into_failure();
@@ -206,39 +220,41 @@ impl TerminateMany {
 
     async fn attempt(
         &self,
-        wish: &MassTermination,
-        part: &Part,
-        subject: walk::Subject,
+        input: &MassTermination,
+        part: &WalkPart,
+        subject: walk::NextStart,
         tried: &mut Option<Tried>,
-    ) -> Result<Step> {
-        let stepping = async |tx: &mut Transaction| self.step(tx, wish, part, subject, tried).await;
+    ) -> Result<BatchResult> {
+        let stepping =
+            async |tx: &mut Transaction| self.step(tx, input, part, subject, tried).await;
         let done = self.db.transaction(stepping).await?;
-        Ok(Step { watermark: done.watermark, ..done.answer })
+        Ok(BatchResult { watermark: done.watermark, ..done.answer })
     }
 
     async fn step(
         &self,
         tx: &mut Transaction,
-        wish: &MassTermination,
-        part: &Part,
-        subject: walk::Subject,
+        input: &MassTermination,
+        part: &WalkPart,
+        subject: walk::NextStart,
         tried: &mut Option<Tried>,
-    ) -> Result<Step> {
+    ) -> Result<BatchResult> {
         let now = self.clock.now();
-        let begun = progress::begun(tx, wish, now).await?;
+        let begun = progress::begun(tx, input, now).await?;
         if begun.as_ref().is_some_and(|begun| begun.complete) {
-            return Ok(Step { progress: begun, ..Step::default() });
+            return Ok(BatchResult { progress: begun, ..BatchResult::default() });
         }
         // Past a deadline or not: another replica may know of activity that is not written yet.
-        let filter = wish.selecting(StateFilter::Unended);
+        let filter = input.selecting(StateFilter::Unended);
         let (after, keys, next) = match part {
-            Part::Next { after, limit, .. } => {
+            WalkPart::Next { after, limit, .. } => {
                 let from = progress::further(*after, begun.as_ref());
-                let keys = sessions::matching(tx, &wish.tenant, &filter, from, *limit, now).await?;
+                let keys =
+                    sessions::matching(tx, &input.tenant, &filter, from, *limit, now).await?;
                 let next = keys.last().filter(|_| keys.len() == *limit).map(|key| key.session);
                 (from, keys, next)
             }
-            Part::Held(keys) => (None, keys.clone(), None),
+            WalkPart::Held(keys) => (None, keys.clone(), None),
         };
         // Also of the first batch: what is created later is none of the request's.
         let from = after.or(keys.first().map(|key| progress::just_before(key.session)));
@@ -247,36 +263,36 @@ impl TerminateMany {
             many: keys.len(),
             from,
         });
-        let named: Vec<&SessionKey> = keys.iter().filter(|key| wish.names(key)).collect();
+        let named: Vec<&SessionKey> = keys.iter().filter(|key| input.names(key)).collect();
         // What makes no sense must not save the others, nor what another transaction holds.
         let locked = sessions::lock_free(tx, &named).await?;
-        self.passed_over.inc_by(locked.damaged.len() as u64);
+        self.skipped_rows.inc_by(locked.damaged.len() as u64);
         let mut changes = Changes::new(&self.clock);
         // With a request, of all its calls together.
-        let begins = match wish.request {
+        let begins = match input.request {
             Some(_) => begun.is_none(),
-            None => matches!(part, Part::Next { first: true, .. }),
+            None => matches!(part, WalkPart::Next { first: true, .. }),
         };
-        if begins && wish.is_of_whole_tenant() {
-            changes.withdraw_tenant(&wish.tenant, changes.at());
+        if begins && input.is_of_whole_tenant() {
+            changes.withdraw_tenant(&input.tenant, changes.at());
         }
         let mut ended = Vec::new();
         for mut session in locked.sessions {
             self.touches.overlay(&mut session);
             // It may have been used, or ended, before it was locked.
             let selected = session.state == State::Active && filter.still_selects(&session);
-            let by = Some(wish.principal.as_str());
-            if selected && changes.end_session(&mut session, wish.reason, by, wish.note.clone()) {
+            let by = Some(input.principal.as_str());
+            if selected && changes.end_session(&mut session, input.reason, by, input.note.clone()) {
                 ended.push(session);
             }
         }
         ended.sort_unstable_by_key(|session| std::cmp::Reverse(session.key.session));
         let held = keys.into_iter().filter(|key| locked.held.get(&key.session) == Some(&true));
         let (held, damaged) = (held.collect(), !locked.damaged.is_empty());
-        let mut step = Step { ended, from, next, held, damaged, ..Step::default() };
-        step.progress = wish
+        let mut step = BatchResult { ended, from, next, held, damaged, ..BatchResult::default() };
+        step.progress = input
             .request
-            .map(|request| progress::advance(begun, wish, request, &step, subject, &mut changes));
+            .map(|request| progress::advance(begun, input, request, &step, subject, &mut changes));
         changes.write(tx).await?;
         Ok(step)
     }

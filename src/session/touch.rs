@@ -1,6 +1,6 @@
 //! The bounded buffer of last activity: validation writes here, never to the database.
 
-mod seen;
+mod buffer;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,12 +17,12 @@ use crate::model::session::{Session, State};
 use crate::session::batch_size::{BatchSize, is_about_rows};
 use crate::store::pool::Database;
 use crate::store::sessions::{self, Touch};
-use seen::{Entry, Seen};
+use buffer::{TouchBuffer, TouchEntry};
 
 /// Rows per statement of a flush.
 const BATCH: u32 = 500;
 /// The most that one flush finds stuck: if more fail alone, the database does.
-const MOST_FAILED: usize = 8;
+const MAX_FAILED: usize = 8;
 /// Before what is locked is tried again in the same flush: our own transactions are over by then.
 const PAUSES: [std::time::Duration; 2] =
     [std::time::Duration::from_millis(20), std::time::Duration::from_millis(100)];
@@ -34,27 +34,27 @@ const COARSE: Duration = Duration::seconds(1);
 #[derive(Clone)]
 pub struct Touches {
     db: Database,
-    seen: Arc<Mutex<Seen>>,
+    buffer: Arc<Mutex<TouchBuffer>>,
     urgent: Arc<Notify>,
     settled_after: Duration,
     size: Arc<BatchSize>,
-    passed_over: IntCounter,
+    skipped_rows: IntCounter,
 }
 
 impl Touches {
     /// An empty buffer in front of this database, flushed every `flush`. Replicas serve cached sessions up to `bound`
-    /// after their last look at the revocations. What cannot be written is counted in `passed_over`.
+    /// after their last look at the revocations. What cannot be written is counted in `skipped_rows`.
     pub fn new(
         db: Database,
         flush: std::time::Duration,
         bound: std::time::Duration,
-        passed_over: IntCounter,
+        skipped_rows: IntCounter,
     ) -> Touches {
         // A flush may fail once, and what a replica validated by its cache comes with the one after.
         let settled_after = Duration::from_std(flush * 2 + bound).unwrap_or(Duration::MAX);
-        let (seen, urgent) = (Arc::default(), Arc::default());
+        let (buffer, urgent) = (Arc::default(), Arc::default());
         let size = Arc::new(BatchSize::new(BATCH));
-        Touches { db, seen, urgent, settled_after, size, passed_over }
+        Touches { db, buffer, urgent, settled_after, size, skipped_rows }
     }
 
     /// How long after an idle deadline no replica holds unwritten activity from before it.
@@ -88,8 +88,8 @@ impl Touches {
 
     /// Adds to `session`, as read from the database, what is noted here and not yet there.
     pub fn overlay(&self, session: &mut Session) {
-        let seen = self.lock();
-        for touch in seen.of(&session.key.session) {
+        let buffer = self.lock();
+        for touch in buffer.of(&session.key.session) {
             if session.state == State::Active {
                 session.last_active_at = session.last_active_at.max(touch.last_active_at);
                 let generation = touch.generation.min(session.chain.generation);
@@ -122,7 +122,7 @@ impl Touches {
             if !self.has_locked() {
                 tracing::warn!(count, %first, "sessions are locked; their last activity is kept");
             }
-            self.passed_over.inc_by(count as u64);
+            self.skipped_rows.inc_by(count as u64);
             self.lock().add_locked(&locked);
         }
         self.flush_stuck(&stuck).await
@@ -145,7 +145,7 @@ impl Touches {
     }
 
     /// Writes `batch`, chunk by chunk, and returns what is locked.
-    async fn write_each(&self, batch: &[Entry]) -> Result<Vec<Entry>> {
+    async fn write_each(&self, batch: &[TouchEntry]) -> Result<Vec<TouchEntry>> {
         let (mut rest, mut failed, mut locked) = (batch, 0, Vec::new());
         while let Some((key, _)) = rest.first() {
             let size = self.size.now();
@@ -156,7 +156,7 @@ impl Touches {
                     locked.extend(skipped);
                 }
                 Err(error) if self.size.shrink(chunk.len() as u32, &error) => continue,
-                Err(error) if is_about_rows(&error) && failed < MOST_FAILED => {
+                Err(error) if is_about_rows(&error) && failed < MAX_FAILED => {
                     failed += 1;
                     self.pass_over(key, &error);
                 }
@@ -168,7 +168,7 @@ impl Touches {
     }
 
     /// Tries those that were stuck all at once, and then one of them, since another may be to blame.
-    async fn flush_stuck(&self, stuck: &[Entry]) -> Result<()> {
+    async fn flush_stuck(&self, stuck: &[TouchEntry]) -> Result<()> {
         let Some(first) = stuck.first() else { return Ok(()) };
         match self.write(stuck).await {
             Err(error) if is_about_rows(&error) => {}
@@ -184,7 +184,7 @@ impl Touches {
     }
 
     /// Returns what is locked: it is not written, and kept.
-    async fn write(&self, chunk: &[Entry]) -> Result<Vec<Entry>> {
+    async fn write(&self, chunk: &[TouchEntry]) -> Result<Vec<TouchEntry>> {
         let rows: Vec<(&SessionKey, Touch)> = chunk.iter().map(|(k, t)| (k, *t)).collect();
         let writing = async { sessions::touch(&mut *self.db.acquire().await?, &rows).await };
         let locked: HashSet<Uuid> = self.db.within(writing).await?.into_iter().collect();
@@ -192,8 +192,8 @@ impl Touches {
             self.lock().written(chunk);
             return Ok(Vec::new());
         }
-        let is_locked = |(key, _): &Entry| locked.contains(&key.session);
-        let (locked, written): (Vec<Entry>, Vec<Entry>) =
+        let is_locked = |(key, _): &TouchEntry| locked.contains(&key.session);
+        let (locked, written): (Vec<TouchEntry>, Vec<TouchEntry>) =
             chunk.iter().cloned().partition(is_locked);
         self.lock().written(&written);
         Ok(locked)
@@ -201,13 +201,13 @@ impl Touches {
 
     fn pass_over(&self, key: &SessionKey, error: &Error) {
         tracing::warn!(%error, session = %key.session, "last activity of a session cannot be written");
-        self.passed_over.inc();
+        self.skipped_rows.inc();
         // Any other error would be the same again.
         self.lock().set_apart(key.session, matches!(error, Error::Unavailable(_)));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Seen> {
+    fn lock(&self) -> MutexGuard<'_, TouchBuffer> {
         // Nothing panics while holding it, and the maps are whole between any two calls.
-        self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.buffer.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Result};
 use crate::model::ids::{SessionKey, TenantId, UserId};
-use crate::model::request::{Remembered, RequestId};
+use crate::model::request::{RecordedRequest, RequestId};
 use crate::model::session::{Session, State};
 use crate::model::user_device::UserDevice;
 use crate::session::devices::update::Setting;
@@ -20,7 +20,7 @@ use crate::store::pool::{Database, Transaction};
 use crate::store::{devices, sessions};
 
 /// Updates sessions.
-pub struct Update {
+pub struct UpdateSession {
     db: Database,
     clock: Clock,
     touches: Touches,
@@ -43,10 +43,10 @@ pub struct SessionUpdate {
     pub principal: String,
 }
 
-impl Update {
+impl UpdateSession {
     /// Updates sessions of `db`.
-    pub fn new(db: Database, clock: Clock, touches: Touches) -> Update {
-        Update { db, clock, touches }
+    pub fn new(db: Database, clock: Clock, touches: Touches) -> UpdateSession {
+        UpdateSession { db, clock, touches }
     }
 
     /// Sets what is asked, and returns the session; nothing changes where it is so already.
@@ -54,59 +54,59 @@ impl Update {
     /// # Errors
     /// [`Error::NotFound`], [`Error::SessionEnded`], [`Error::EtagMismatch`],
     /// [`Error::RequestIdReused`], [`Error::Unavailable`].
-    pub async fn update(&self, wish: &SessionUpdate) -> Result<Session> {
-        Ok(mutation::run(&self.db, &self.clock, self, wish).await?.answer)
+    pub async fn update(&self, input: &SessionUpdate) -> Result<Session> {
+        Ok(mutation::run(&self.db, &self.clock, self, input).await?.answer)
     }
 }
 
 /// The session, and if its device gets a name, the device and the other sessions on it.
-pub(crate) struct Locked {
+pub(crate) struct LockedSession {
     session: Session,
     others: Vec<Session>,
     device: Option<UserDevice>,
 }
 
-impl Mutation<SessionUpdate> for Update {
-    type Locked = Locked;
+impl Mutation<SessionUpdate> for UpdateSession {
+    type Locked = LockedSession;
     type Answer = Session;
 
-    fn request(wish: &SessionUpdate) -> Option<(&TenantId, RequestId)> {
-        Some((&wish.tenant, wish.request?))
+    fn request(input: &SessionUpdate) -> Option<(&TenantId, RequestId)> {
+        Some((&input.tenant, input.request?))
     }
 
-    async fn lock(&self, tx: &mut Transaction, wish: &SessionUpdate) -> Result<Locked> {
-        let found = match &wish.user {
+    async fn lock(&self, tx: &mut Transaction, input: &SessionUpdate) -> Result<LockedSession> {
+        let found = match &input.user {
             Some(user) => {
-                let (tenant, user) = (wish.tenant.clone(), user.clone());
-                let key = SessionKey { tenant, user, session: wish.session };
+                let (tenant, user) = (input.tenant.clone(), user.clone());
+                let key = SessionKey { tenant, user, session: input.session };
                 sessions::find(tx, &key).await?
             }
-            None => sessions::find_by_id(tx, &wish.tenant, wish.session).await?,
+            None => sessions::find_by_id(tx, &input.tenant, input.session).await?,
         };
-        let found = found.ok_or_else(|| not_found(wish.session))?;
-        let names = wish.device.display_name.is_some();
+        let found = found.ok_or_else(|| not_found(input.session))?;
+        let names = input.device.display_name.is_some();
         let key = found.device_key();
         let mut others = match names {
-            true => sessions::lock_on_device(tx, &key, Some(wish.session)).await?,
+            true => sessions::lock_on_device(tx, &key, Some(input.session)).await?,
             false => sessions::lock(tx, &[&found.key]).await?,
         };
         others.iter_mut().for_each(|session| self.touches.overlay(session));
-        let at = others.iter().position(|session| session.key.session == wish.session);
-        let session = others.swap_remove(at.ok_or_else(|| not_found(wish.session))?);
+        let at = others.iter().position(|session| session.key.session == input.session);
+        let session = others.swap_remove(at.ok_or_else(|| not_found(input.session))?);
         let device = match names {
             // A session that a release before this made has no device yet.
             true => devices::lock(tx, &key).await?.or(Some(UserDevice::of_session(&session))),
             false => None,
         };
-        Ok(Locked { session, others, device })
+        Ok(LockedSession { session, others, device })
     }
 
     async fn repeat(
         &self,
         _: &mut Transaction,
         _: &SessionUpdate,
-        locked: Locked,
-        _: Remembered,
+        locked: LockedSession,
+        _: RecordedRequest,
         now: Time,
     ) -> Result<Session> {
         Ok(locked.session.seen_at(now))
@@ -115,35 +115,35 @@ impl Mutation<SessionUpdate> for Update {
     async fn decide(
         &self,
         _: &mut Transaction,
-        wish: &SessionUpdate,
-        Locked { mut session, others, device }: Locked,
+        input: &SessionUpdate,
+        LockedSession { mut session, others, device }: LockedSession,
         changes: &mut Changes,
     ) -> Result<Session> {
         if let State::Ended(end) = session.state_at(changes.at()) {
             return Err(Error::SessionEnded(end.reason));
         }
-        if wish.etag.as_ref().is_some_and(|seen| *seen != etag::of(&session)) {
+        if input.etag.as_ref().is_some_and(|seen| *seen != etag::of(&session)) {
             return Err(Error::EtagMismatch);
         }
         let was = session.clone();
         if let Some(mut device) = device {
-            let differs = wish.device.apply(&mut device);
+            let differs = input.device.apply(&mut device);
             // Also where the device is named so already: a later session may show another name.
-            if let Some(shown) = wish.device.shown_by(&device, vec![session.clone()]).pop() {
+            if let Some(shown) = input.device.shown_by(&device, vec![session.clone()]).pop() {
                 session = shown;
             }
             if differs {
-                let shown = wish.device.shown_by(&device, others);
-                changes.update_device(device, &wish.principal, &shown);
+                let shown = input.device.shown_by(&device, others);
+                changes.update_device(device, &input.principal, &shown);
             }
         }
-        if let Some(metadata) = &wish.metadata {
+        if let Some(metadata) = &input.metadata {
             session.metadata.clone_from(metadata);
         }
         if session != was {
-            changes.update_session(&session, &wish.principal);
+            changes.update_session(&session, &input.principal);
         }
-        changes.remember_session(wish.request, &session);
+        changes.record_request_of_session(input.request, &session);
         Ok(session)
     }
 }

@@ -6,14 +6,14 @@ use crate::cache::policies::Policies;
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Result, Violation};
 use crate::model::ids::TenantId;
-use crate::model::policy::overrides::{Field, Level, Overrides, Scope};
+use crate::model::policy::overrides::{Field, Overrides, PolicyLevel, PolicyScope};
 use crate::model::policy::preset::Excess;
 use crate::model::policy::resolve::{check, resolve};
-use crate::model::request::{Remembered, RequestId};
+use crate::model::request::{RecordedRequest, RequestId};
 use crate::session::apply_policy::{ApplyPolicy, REPEAT_AFTER};
 use crate::session::get_policy::Levels;
 use crate::session::mutation::{self, Mutation};
-use crate::session::terminate_many::Terminated;
+use crate::session::terminate_many::MassTerminationResult;
 use crate::session::terminate_many::budget::Budget;
 use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
@@ -32,7 +32,7 @@ pub struct UpdatePolicy {
 
 /// What a caller asks for.
 pub struct PolicyUpdate {
-    pub scope: Scope,
+    pub scope: PolicyScope,
     /// Within their ranges.
     pub overrides: Overrides,
     /// Which of them to take over.
@@ -47,16 +47,16 @@ pub struct PolicyUpdate {
 
 /// What came of it.
 pub struct Updated {
-    pub level: Level,
+    pub level: PolicyLevel,
     /// What of it exceeds its preset's recommendations.
     pub advice: Vec<Excess>,
     /// The sessions that ended for it, or in a dry run would.
-    pub ended: Terminated,
+    pub ended: MassTerminationResult,
 }
 
 /// A level before and after a change.
-pub(crate) struct Change {
-    before: Level,
+pub(crate) struct PolicyChange {
+    before: PolicyLevel,
     levels: Levels,
 }
 
@@ -72,27 +72,27 @@ impl UpdatePolicy {
     /// # Errors
     /// [`Error::Invalid`] for rules between values, [`Error::EtagMismatch`],
     /// [`Error::RequestIdReused`], [`Error::Unavailable`].
-    pub async fn update(&self, wish: &PolicyUpdate, time: Duration) -> Result<Updated> {
+    pub async fn update(&self, input: &PolicyUpdate, time: Duration) -> Result<Updated> {
         let mut time = Budget::new(time);
-        if wish.dry_run {
-            return self.dry_run(wish, &mut time).await;
+        if input.dry_run {
+            return self.dry_run(input, &mut time).await;
         }
-        let done = mutation::run(&self.db, &self.clock, self, wish).await?;
-        let Change { before, levels } = done.answer;
-        self.policies.forget();
+        let done = mutation::run(&self.db, &self.clock, self, input).await?;
+        let PolicyChange { before, levels } = done.answer;
+        self.policies.invalidate();
         let level = levels.own().clone();
         if level.revision != before.revision {
             tracing::info!(
                 target: "audit",
-                principal = wish.principal, scope = ?level.scope, revision = level.revision,
+                principal = input.principal, scope = ?level.scope, revision = level.revision,
                 before = ?before.overrides, after = ?level.overrides, "policy updated"
             );
         }
-        let mut ended = Terminated::default();
+        let mut ended = MassTerminationResult::default();
         if level.apply_at.is_none() {
             ended.complete = true;
         } else if let Err(error) =
-            self.apply.apply(&level.scope, &wish.principal, || time.allows(), &mut ended).await
+            self.apply.apply(&level.scope, &input.principal, || time.allows(), &mut ended).await
         {
             // The change itself is committed, and a job does the rest.
             tracing::warn!(%error, "a policy could not be applied to the end; it will be");
@@ -101,18 +101,23 @@ impl UpdatePolicy {
         Ok(self.updated(level, &levels, ended))
     }
 
-    async fn dry_run(&self, wish: &PolicyUpdate, time: &mut Budget) -> Result<Updated> {
+    async fn dry_run(&self, input: &PolicyUpdate, time: &mut Budget) -> Result<Updated> {
         let deciding = async {
             let mut conn = self.db.acquire().await?;
-            self.change(&mut conn, wish, self.clock.now()).await
+            self.change(&mut conn, input, self.clock.now()).await
         };
-        let Change { before, levels } = self.db.within(deciding).await?;
+        let PolicyChange { before, levels } = self.db.within(deciding).await?;
         let ended = self.apply.count(levels.own(), time).await?;
-        let level = Level { overrides: levels.own().overrides.clone(), ..before };
+        let level = PolicyLevel { overrides: levels.own().overrides.clone(), ..before };
         Ok(self.updated(level, &levels, ended))
     }
 
-    fn updated(&self, level: Level, levels: &Levels, ended: Terminated) -> Updated {
+    fn updated(
+        &self,
+        level: PolicyLevel,
+        levels: &Levels,
+        ended: MassTerminationResult,
+    ) -> Updated {
         let advice = levels.effective(&self.policies).exceeded();
         Updated { level, advice, ended }
     }
@@ -121,21 +126,21 @@ impl UpdatePolicy {
     async fn change(
         &self,
         conn: &mut Connection,
-        wish: &PolicyUpdate,
+        input: &PolicyUpdate,
         now: Time,
-    ) -> Result<Change> {
-        let mut levels = Levels::read(conn, &wish.scope).await?;
+    ) -> Result<PolicyChange> {
+        let mut levels = Levels::read(conn, &input.scope).await?;
         let before = levels.own().clone();
-        if wish.etag.as_ref().is_some_and(|etag| *etag != before.revision.to_string()) {
+        if input.etag.as_ref().is_some_and(|etag| *etag != before.revision.to_string()) {
             return Err(Error::EtagMismatch);
         }
         let own = levels.own_mut();
-        for field in &wish.fields {
-            own.overrides.take(*field, &wish.overrides);
+        for field in &input.fields {
+            own.overrides.take(*field, &input.overrides);
         }
         if own.overrides != before.overrides {
             own.revision += 1;
-            own.updated = Some((now, wish.principal.clone()));
+            own.updated = Some((now, input.principal.clone()));
         }
         if own.overrides.timeouts_differ(&before.overrides) {
             own.apply_at = Some(now + REPEAT_AFTER);
@@ -146,11 +151,11 @@ impl UpdatePolicy {
         if levels.client.is_none() && levels.tenant.overrides.preset != before.overrides.preset {
             self.check_clients(conn, &levels.tenant).await?;
         }
-        Ok(Change { before, levels })
+        Ok(PolicyChange { before, levels })
     }
 
     /// A preset must hold for the clients that inherit it, too.
-    async fn check_clients(&self, conn: &mut Connection, tenant: &Level) -> Result<()> {
+    async fn check_clients(&self, conn: &mut Connection, tenant: &PolicyLevel) -> Result<()> {
         let builtin = self.policies.builtin();
         let mut broken = Vec::new();
         for level in policies::of_tenant(conn, &tenant.scope.tenant).await? {
@@ -169,43 +174,43 @@ impl UpdatePolicy {
 
 impl Mutation<PolicyUpdate> for UpdatePolicy {
     type Locked = ();
-    type Answer = Change;
+    type Answer = PolicyChange;
 
-    fn request(wish: &PolicyUpdate) -> Option<(&TenantId, RequestId)> {
-        Some((&wish.scope.tenant, wish.request?))
+    fn request(input: &PolicyUpdate) -> Option<(&TenantId, RequestId)> {
+        Some((&input.scope.tenant, input.request?))
     }
 
-    async fn lock(&self, tx: &mut Transaction, wish: &PolicyUpdate) -> Result<()> {
+    async fn lock(&self, tx: &mut Transaction, input: &PolicyUpdate) -> Result<()> {
         // Also where a client's level changes: what its tenant says must stand still.
-        policies::lock(tx, &wish.scope.tenant).await
+        policies::lock(tx, &input.scope.tenant).await
     }
 
     /// The level as it is.
     async fn repeat(
         &self,
         tx: &mut Transaction,
-        wish: &PolicyUpdate,
+        input: &PolicyUpdate,
         (): (),
-        _: Remembered,
+        _: RecordedRequest,
         _: Time,
-    ) -> Result<Change> {
-        let levels = Levels::read(tx, &wish.scope).await?;
-        Ok(Change { before: levels.own().clone(), levels })
+    ) -> Result<PolicyChange> {
+        let levels = Levels::read(tx, &input.scope).await?;
+        Ok(PolicyChange { before: levels.own().clone(), levels })
     }
 
     async fn decide(
         &self,
         tx: &mut Transaction,
-        wish: &PolicyUpdate,
+        input: &PolicyUpdate,
         (): (),
         changes: &mut Changes,
-    ) -> Result<Change> {
-        let change = self.change(tx, wish, changes.at()).await?;
+    ) -> Result<PolicyChange> {
+        let change = self.change(tx, input, changes.at()).await?;
         let level = change.levels.own();
         if level.revision != change.before.revision {
-            changes.update_policy(level.clone(), &wish.principal);
+            changes.update_policy(level.clone(), &input.principal);
         }
-        changes.remember_plain(wish.request, &wish.scope.tenant);
+        changes.record_plain_request(input.request, &input.scope.tenant);
         Ok(change)
     }
 }

@@ -16,7 +16,7 @@ use crate::model::ids::SessionKey;
 use crate::model::session::{EndReason, Session, State};
 use crate::model::token::{AccessClaims, InactiveReason, StepUpReason};
 use crate::model::watermark::Watermark;
-use crate::session::notice::Notices;
+use crate::session::observations::Observations;
 use crate::session::restore::Cutoff;
 use crate::session::step_up::{self, Requirements};
 use crate::session::touch::Touches;
@@ -28,7 +28,7 @@ pub struct Validate {
     policies: Policies,
     issuer: Issuer,
     touches: Touches,
-    notices: Notices,
+    observations: Observations,
     cutoff: Cutoff,
     clock: Clock,
 }
@@ -48,7 +48,7 @@ pub struct Validation {
 
 /// A judgement about a token, made at `checked_at`.
 pub struct Validated {
-    pub outcome: Outcome,
+    pub outcome: ValidationOutcome,
     /// The session, where the token is genuine and its session known.
     pub session: Option<Session>,
     /// The moment for which the judgement holds.
@@ -61,7 +61,7 @@ pub struct Validated {
 
 /// What a token opens.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ValidationOutcome {
     Active,
     Inactive(InactiveReason),
     /// The token is good, but the user has to prove more first; never without a reason.
@@ -75,11 +75,11 @@ impl Validate {
         policies: Policies,
         issuer: Issuer,
         touches: Touches,
-        notices: Notices,
+        observations: Observations,
         cutoff: Cutoff,
         clock: Clock,
     ) -> Validate {
-        Validate { reader, policies, issuer, touches, notices, cutoff, clock }
+        Validate { reader, policies, issuer, touches, observations, cutoff, clock }
     }
 
     /// Judges a token. Being inactive is an answer, not an error.
@@ -87,26 +87,26 @@ impl Validate {
     /// # Errors
     /// [`crate::error::Error::NotPermitted`] for an audience that is not the caller's;
     /// [`crate::error::Error::Unavailable`]: it cannot be told.
-    pub async fn validate(&self, wish: &Validation) -> Result<Validated> {
-        wish.caller.check_audience(wish.audience.as_deref())?;
+    pub async fn validate(&self, input: &Validation) -> Result<Validated> {
+        input.caller.check_audience(input.audience.as_deref())?;
         let now = self.clock.now();
         // Whatever waits is boxed: a hit does not, and should be moved from layer to layer as little.
-        let verified = match self.issuer.verify_now(&wish.token, now) {
+        let verified = match self.issuer.verify_now(&input.token, now) {
             Some(verified) => verified,
-            None => Box::pin(self.issuer.verify(&wish.token, now)).await?,
+            None => Box::pin(self.issuer.verify(&input.token, now)).await?,
         };
         let claims = match verified {
             Ok(claims) => claims,
             Err(reason) => {
-                self.notices.forged(reason, wish, now);
+                self.observations.forged(reason, input, now);
                 return Ok(Validated::of_token(reason, now));
             }
         };
-        let allowed = wish.caller.may_know(&claims.key.tenant);
+        let allowed = input.caller.may_see(&claims.key.tenant);
         let key =
             if allowed { Cow::Borrowed(&claims.key) } else { Cow::Owned(claims.key.nowhere()) };
-        let known = self.reader.by_heart(&key, wish.freshness);
-        let freshness = if known.is_some() { Freshness::Strong } else { wish.freshness };
+        let known = self.reader.get_cached(&key, input.freshness);
+        let freshness = if known.is_some() { Freshness::Strong } else { input.freshness };
         let (reading, session) = match known.and_then(|known| self.overlaid(known, &claims, now)) {
             Some(decided) => decided,
             None => Box::pin(self.read(&key, &claims, freshness, now)).await?,
@@ -120,37 +120,37 @@ impl Validate {
             watermark: Some(reading.watermark),
         };
         let Some(mut session) = session else {
-            return Ok(judged(Outcome::Inactive(InactiveReason::SessionUnknown), None));
+            return Ok(judged(ValidationOutcome::Inactive(InactiveReason::SessionUnknown), None));
         };
-        let outcome = match judge(&claims, &session, wish, now) {
+        let outcome = match judge(&claims, &session, input, now) {
             Ok(()) if self.cutoff.covers(&session) => {
-                Outcome::Inactive(InactiveReason::SessionTerminated)
+                ValidationOutcome::Inactive(InactiveReason::SessionTerminated)
             }
-            Err(reason) => Outcome::Inactive(reason),
+            Err(reason) => ValidationOutcome::Inactive(reason),
             Ok(()) => {
                 // The order of classes is the policy's; without a class there is nothing to look up.
-                let policy = match wish.required.acr {
+                let policy = match input.required.acr {
                     Some(_) => {
                         Box::pin(self.policies.of(&session.key.tenant, &session.client)).await?
                     }
                     None => self.policies.builtin(),
                 };
-                match step_up::unmet(&wish.required, &session, &policy.acr_levels, now) {
-                    unmet if unmet.is_empty() => Outcome::Active,
-                    unmet => Outcome::StepUp(unmet),
+                match step_up::unmet(&input.required, &session, &policy.acr_levels, now) {
+                    unmet if unmet.is_empty() => ValidationOutcome::Active,
+                    unmet => ValidationOutcome::StepUp(unmet),
                 }
             }
         };
-        if outcome == Outcome::Inactive(InactiveReason::TokenExpired) {
-            self.notices.expired(&session, &wish.client, now);
+        if outcome == ValidationOutcome::Inactive(InactiveReason::TokenExpired) {
+            self.observations.expired(&session, &input.client, now);
         }
         // The user is there, proven enough or not.
-        if !matches!(outcome, Outcome::Inactive(_)) {
-            self.notices.seen(&session, &wish.client, now);
+        if !matches!(outcome, ValidationOutcome::Inactive(_)) {
+            self.observations.seen(&session, &input.client, now);
             self.touches.note(&session, claims.generation, now);
             session.last_active_at = session.last_active_at.max(now);
         }
-        let cacheable_until = (outcome == Outcome::Active)
+        let cacheable_until = (outcome == ValidationOutcome::Active)
             .then(|| self.cacheable_until(&claims, &session, checked_at))
             .filter(|until| *until > now);
         Ok(Validated { cacheable_until, ..judged(outcome, Some(session.seen_at(now))) })
@@ -168,7 +168,7 @@ impl Validate {
         #[cfg(debug_assertions)]
         if crate::broken::is("outage-is-logout") && self.reader.ping().await.is_err() {
             let (true_at, watermark) = (Instant::now(), Watermark::default());
-            return Ok((Reading { session: None, by_heart: false, true_at, watermark }, None));
+            return Ok((Reading { session: None, cached: false, true_at, watermark }, None));
         }
         let reading = self.reader.get(key, freshness).await?;
         if let Some(decided) = self.overlaid(reading, claims, now) {
@@ -190,7 +190,7 @@ impl Validate {
             self.touches.overlay(session);
         }
         let doubtful = session.as_ref().is_some_and(|session| is_doubtful(session, claims, now));
-        (!doubtful || !reading.by_heart).then_some((reading, session))
+        (!doubtful || !reading.cached).then_some((reading, session))
     }
 
     /// No later than the bound allows, the token lasts, and the session without further activity.
@@ -205,7 +205,7 @@ impl Validated {
     /// A judgement for which no session was looked at: it holds for ever.
     fn of_token(reason: InactiveReason, now: Time) -> Validated {
         Validated {
-            outcome: Outcome::Inactive(reason),
+            outcome: ValidationOutcome::Inactive(reason),
             session: None,
             checked_at: now,
             cacheable_until: None,
@@ -233,7 +233,7 @@ fn age(true_at: Instant) -> Duration {
 fn judge(
     claims: &AccessClaims,
     session: &Session,
-    wish: &Validation,
+    input: &Validation,
     now: Time,
 ) -> Result<(), InactiveReason> {
     if let State::Ended(end) = session.state_at(now) {
@@ -250,6 +250,10 @@ fn judge(
     if crate::broken::is("never-expires") {
         return Ok(());
     }
-    claims.check(now, wish.audience.as_deref())?;
-    if wish.caller.accepts(&claims.audiences) { Ok(()) } else { Err(InactiveReason::WrongAudience) }
+    claims.check(now, input.audience.as_deref())?;
+    if input.caller.accepts(&claims.audiences) {
+        Ok(())
+    } else {
+        Err(InactiveReason::WrongAudience)
+    }
 }

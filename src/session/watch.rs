@@ -2,14 +2,14 @@
 
 use uuid::Uuid;
 
-use crate::cache::feed::{Hub, Watch as Feed};
+use crate::cache::feed::{Hub, Subscription as Feed};
 use crate::error::Result;
 use crate::model::activity::{Activity, ActivityKind};
 use crate::model::feed::Position;
 use crate::model::ids::{TenantId, UserId};
 
 /// Watches sessions.
-pub struct Watch {
+pub struct WatchSessions {
     hub: Hub,
 }
 
@@ -22,10 +22,10 @@ pub struct EventFilter {
     pub kinds: Vec<ActivityKind>,
 }
 
-impl Watch {
+impl WatchSessions {
     /// Watches what `hub` reads.
-    pub fn new(hub: Hub) -> Watch {
-        Watch { hub }
+    pub fn new(hub: Hub) -> WatchSessions {
+        WatchSessions { hub }
     }
 
     /// Watches a tenant's sessions, or those of all tenants, from a position on; without one, from now on.

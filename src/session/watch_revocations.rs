@@ -7,7 +7,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
 use crate::cache::feed::WatchSettings;
-use crate::cache::tail::{News, Tail};
+use crate::cache::revocation_feed::{RevocationBatch, RevocationFeed};
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Outage, Result};
 use crate::model::feed::Horizon;
@@ -19,30 +19,30 @@ use crate::store::revocations::{self, After};
 /// Revocations per read and per message.
 const PAGE: usize = 1000;
 /// More since a cursor than this, and all is told anew.
-const MOST_SINCE: usize = 20_000;
+const MAX_SINCE: usize = 20_000;
 
 /// Where gateways come.
 pub struct WatchRevocations {
     db: Database,
-    tail: Tail,
+    revocation_feed: RevocationFeed,
     clock: Clock,
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     /// For how long nothing may be heard.
     outage: Duration,
 }
 
 /// One gateway. Dropping it frees its place.
-pub struct Following {
+pub struct RevocationStream {
     db: Database,
     clock: Clock,
     tenant: TenantId,
-    news: broadcast::Receiver<Arc<News>>,
+    batches: broadcast::Receiver<Arc<RevocationBatch>>,
     outage: Duration,
-    at: At,
-    _place: OwnedSemaphorePermit,
+    at: StreamState,
+    _slot: OwnedSemaphorePermit,
 }
 
-enum At {
+enum StreamState {
     Since(Horizon),
     /// All that is in force is still to be told.
     Nothing,
@@ -53,7 +53,7 @@ enum At {
 
 /// What is told at once.
 #[derive(Debug)]
-pub struct Told {
+pub struct RevocationMessage {
     pub resync: bool,
     pub revocations: Vec<Revocation>,
     /// All that was committed before, and its time; `None` = more of what is in force follows.
@@ -61,67 +61,71 @@ pub struct Told {
 }
 
 impl WatchRevocations {
-    /// Tells what `tail` hears.
+    /// Tells what `revocation_feed` hears.
     pub fn new(
         db: Database,
-        tail: Tail,
+        revocation_feed: RevocationFeed,
         clock: Clock,
         settings: &WatchSettings,
     ) -> WatchRevocations {
-        let places = Arc::new(Semaphore::new(settings.gateways));
-        WatchRevocations { db, tail, clock, places, outage: settings.outage }
+        let slots = Arc::new(Semaphore::new(settings.gateways));
+        WatchRevocations { db, revocation_feed, clock, slots, outage: settings.outage }
     }
 
     /// Follows what is revoked in the tenant, after a position or from what is in force on.
     ///
     /// # Errors
     /// [`Error::Overloaded`].
-    pub fn follow(&self, tenant: TenantId, from: Option<Horizon>) -> Result<Following> {
-        let place = self.places.clone().try_acquire_owned().map_err(|_| Error::Overloaded)?;
-        Ok(Following {
+    pub fn follow(&self, tenant: TenantId, from: Option<Horizon>) -> Result<RevocationStream> {
+        let slot = self.slots.clone().try_acquire_owned().map_err(|_| Error::Overloaded)?;
+        Ok(RevocationStream {
             db: self.db.clone(),
             clock: self.clock.clone(),
             tenant,
             // Before anything is read: whatever commits after what is read shows is heard of. Some is told twice.
-            news: self.tail.news(),
+            batches: self.revocation_feed.subscribe(),
             outage: self.outage,
-            at: from.map_or(At::Nothing, At::Since),
-            _place: place,
+            at: from.map_or(StreamState::Nothing, StreamState::Since),
+            _slot: slot,
         })
     }
 }
 
-impl Following {
+impl RevocationStream {
     /// What is to be told next. Where nothing was revoked, it says at every look that there was nothing.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn next(&mut self) -> Result<Told> {
-        match std::mem::replace(&mut self.at, At::Nothing) {
-            At::Since(from) => self.since(from).await,
-            At::Nothing => self.page(None, None).await,
-            At::Page(after, to, at) => self.page(Some(after), Some((to, at))).await,
-            At::Live => self.live().await,
+    pub async fn next(&mut self) -> Result<RevocationMessage> {
+        match std::mem::replace(&mut self.at, StreamState::Nothing) {
+            StreamState::Since(from) => self.since(from).await,
+            StreamState::Nothing => self.page(None, None).await,
+            StreamState::Page(after, to, at) => self.page(Some(after), Some((to, at))).await,
+            StreamState::Live => self.live().await,
         }
     }
 
-    async fn since(&mut self, from: Horizon) -> Result<Told> {
+    async fn since(&mut self, from: Horizon) -> Result<RevocationMessage> {
         let now = self.clock.now();
         let reading = async {
             let mut conn = self.db.acquire().await?;
-            revocations::since(&mut conn, &from, MOST_SINCE).await
+            revocations::since(&mut conn, &from, MAX_SINCE).await
         };
-        let news = self.db.within(reading).await?;
-        if news.too_many || news.is_before(&from) {
+        let batches = self.db.within(reading).await?;
+        if batches.too_many || batches.is_before(&from) {
             return self.page(None, None).await;
         }
-        self.at = At::Live;
-        let revocations = self.concerning(&news.revocations);
-        Ok(Told { resync: false, revocations, through: Some((news.to, now)) })
+        self.at = StreamState::Live;
+        let revocations = self.concerning(&batches.revocations);
+        Ok(RevocationMessage { resync: false, revocations, through: Some((batches.to, now)) })
     }
 
     /// A page of what is in force. What is revoked meanwhile is on a later page, or heard of.
-    async fn page(&mut self, after: Option<After>, first: Option<(Horizon, Time)>) -> Result<Told> {
+    async fn page(
+        &mut self,
+        after: Option<After>,
+        first: Option<(Horizon, Time)>,
+    ) -> Result<RevocationMessage> {
         let now = self.clock.now();
         let resync = after.is_none();
         let reading = async {
@@ -132,40 +136,44 @@ impl Following {
         let (to, at) = first.unwrap_or((page.to, now));
         let through = match next {
             Some(after) => {
-                self.at = At::Page(after, to, at);
+                self.at = StreamState::Page(after, to, at);
                 None
             }
             None => {
-                self.at = At::Live;
+                self.at = StreamState::Live;
                 Some((to, at))
             }
         };
-        Ok(Told { resync, revocations: page.revocations, through })
+        Ok(RevocationMessage { resync, revocations: page.revocations, through })
     }
 
-    async fn live(&mut self) -> Result<Told> {
-        let heard = tokio::time::timeout(self.outage, self.news.recv()).await;
-        let news = match heard {
-            Ok(Ok(news)) => news,
+    async fn live(&mut self) -> Result<RevocationMessage> {
+        let received = tokio::time::timeout(self.outage, self.batches.recv()).await;
+        let batches = match received {
+            Ok(Ok(batches)) => batches,
             // It was too slow.
             Ok(Err(RecvError::Lagged(_))) => return self.page(None, None).await,
             Ok(Err(RecvError::Closed)) | Err(_) => {
                 return Err(Error::Unavailable(Outage::Timeout));
             }
         };
-        if news.resync {
+        if batches.resync {
             return self.page(None, None).await;
         }
-        self.at = At::Live;
-        let revocations = self.concerning(&news.revocations);
-        Ok(Told { resync: false, revocations, through: Some((news.to.clone(), news.at)) })
+        self.at = StreamState::Live;
+        let revocations = self.concerning(&batches.revocations);
+        Ok(RevocationMessage {
+            resync: false,
+            revocations,
+            through: Some((batches.to.clone(), batches.at)),
+        })
     }
 
     /// What a gateway of this tenant has to know; keys are everybody's.
     fn concerning(&self, revocations: &[Revocation]) -> Vec<Revocation> {
-        let told = |revocation: &&Revocation| {
+        let visible = |revocation: &&Revocation| {
             revocation.below > NONE && (revocation.tenant == self.tenant || revocation.is_of_key())
         };
-        revocations.iter().filter(told).cloned().collect()
+        revocations.iter().filter(visible).cloned().collect()
     }
 }

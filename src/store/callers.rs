@@ -28,7 +28,7 @@ pub struct StoredPrincipal {
 /// An API key as stored, with the hash of its secret. Has no `Debug`.
 #[derive(Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = api_keys, check_for_backend(diesel::pg::Pg))]
-pub struct StoredKey {
+pub struct StoredApiKey {
     pub key_id: String,
     pub principal: String,
     pub secret_sha256: Vec<u8>,
@@ -38,7 +38,7 @@ pub struct StoredKey {
 }
 
 /// A principal and, if it has any, a live key: its id, hash and expiry.
-pub struct Known {
+pub struct PrincipalWithKey {
     pub principal: StoredPrincipal,
     pub key: Option<(String, Vec<u8>, Time)>,
 }
@@ -81,7 +81,7 @@ type Row = (
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn known(conn: &mut Connection, now: Time, limit: i64) -> Result<Vec<Known>> {
+pub async fn known(conn: &mut Connection, now: Time, limit: i64) -> Result<Vec<PrincipalWithKey>> {
     let rows: Vec<Row> = All::new(now, limit).load(conn).await?;
     let known = |row: Row| {
         let (name, roles, scopes, tenants, audiences, created_at, updated_at, id, hash, until) =
@@ -89,7 +89,7 @@ pub async fn known(conn: &mut Connection, now: Time, limit: i64) -> Result<Vec<K
         let principal =
             StoredPrincipal { name, roles, scopes, tenants, audiences, created_at, updated_at };
         let key = id.zip(hash).zip(until).map(|((id, hash), until)| (id, hash, until));
-        Known { principal, key }
+        PrincipalWithKey { principal, key }
     };
     Ok(rows.into_iter().map(known).collect())
 }
@@ -115,9 +115,9 @@ pub async fn principals(conn: &mut Connection) -> Result<Vec<StoredPrincipal>> {
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn keys(conn: &mut Connection) -> Result<Vec<StoredKey>> {
+pub async fn keys(conn: &mut Connection) -> Result<Vec<StoredApiKey>> {
     let all = api_keys::table.order((api_keys::principal, api_keys::created_at, api_keys::key_id));
-    Ok(all.select(StoredKey::as_select()).load(conn).await?)
+    Ok(all.select(StoredApiKey::as_select()).load(conn).await?)
 }
 
 /// Adds or replaces a principal; when it was created stays.
@@ -151,7 +151,7 @@ pub(super) async fn remove_principal(conn: &mut Connection, name: &str) -> Resul
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub(super) async fn add_key(conn: &mut Connection, key: &StoredKey) -> Result<()> {
+pub(super) async fn add_key(conn: &mut Connection, key: &StoredApiKey) -> Result<()> {
     diesel::insert_into(api_keys::table).values(key).execute(conn).await?;
     Ok(())
 }

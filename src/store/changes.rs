@@ -16,8 +16,8 @@ use crate::clock::{Clock, Time};
 use crate::model::activity::{Activity, ActivityKind};
 use crate::model::alert::Alert;
 use crate::model::ids::{DeviceKey, SessionKey, TenantId, UserId};
-use crate::model::policy::overrides::Level;
-use crate::model::request::{Progress, Remembered, RequestId};
+use crate::model::policy::overrides::PolicyLevel;
+use crate::model::request::{Progress, RecordedRequest, RequestId};
 use crate::model::revocation::{Revocation, Subject, digest};
 use crate::model::session::Session;
 use crate::model::user_device::UserDevice;
@@ -38,9 +38,9 @@ pub struct Changes {
     raised: Vec<Alert>,
     updated_alerts: Vec<Alert>,
     activities: Vec<Activity>,
-    remembered: Vec<Remembered>,
+    remembered: Vec<RecordedRequest>,
     progress: Option<Progress>,
-    policies: Vec<Level>,
+    policies: Vec<PolicyLevel>,
     revocations: Vec<Revocation>,
     administered: Vec<Administration>,
 }
@@ -107,7 +107,7 @@ impl Changes {
     }
 
     /// Stores a level of policy, new or locked before. [`Changes::shorten_session`] holds its sessions to it.
-    pub fn update_policy(&mut self, level: Level, by: &str) {
+    pub fn update_policy(&mut self, level: PolicyLevel, by: &str) {
         let tenant = &level.scope.tenant;
         let activity = self.activity(ActivityKind::PolicyUpdated, by, tenant, None);
         self.activities.push(Activity { client: level.scope.client.clone(), ..activity });
@@ -143,24 +143,25 @@ impl Changes {
     }
 
     /// Takes a request id, which must not be taken yet.
-    pub fn remember(&mut self, request: Remembered) {
+    pub fn record_request(&mut self, request: RecordedRequest) {
         self.remembered.push(request);
     }
 
     /// The same for a request that found or made `session`.
-    pub fn remember_session(&mut self, request: Option<RequestId>, session: &Session) {
-        let remembered = request.map(|request| Remembered::of_session(session, request, self.at));
+    pub fn record_request_of_session(&mut self, request: Option<RequestId>, session: &Session) {
+        let remembered =
+            request.map(|request| RecordedRequest::of_session(session, request, self.at));
         self.remembered.extend(remembered);
     }
 
     /// The same for a request about a device; `newest` is the session up to which it ends those of the user, if it does.
-    pub fn remember_device(
+    pub fn record_request_of_device(
         &mut self,
         request: Option<RequestId>,
         key: &DeviceKey,
         newest: Option<Uuid>,
     ) {
-        self.remembered.extend(request.map(|request| Remembered {
+        self.remembered.extend(request.map(|request| RecordedRequest {
             tenant: key.tenant.clone(),
             request,
             user: Some(key.user.clone()),
@@ -171,13 +172,13 @@ impl Changes {
     }
 
     /// The same for a request about an alert; `newest` as for a device.
-    pub fn remember_alert(
+    pub fn record_request_of_alert(
         &mut self,
         request: Option<RequestId>,
         alert: &Alert,
         newest: Option<Uuid>,
     ) {
-        self.remembered.extend(request.map(|request| Remembered {
+        self.remembered.extend(request.map(|request| RecordedRequest {
             tenant: alert.tenant.clone(),
             request,
             user: alert.user.clone(),
@@ -188,8 +189,8 @@ impl Changes {
     }
 
     /// The same for a request that is about nothing whose id its answer needs.
-    pub fn remember_plain(&mut self, request: Option<RequestId>, tenant: &TenantId) {
-        self.remembered.extend(request.map(|request| Remembered {
+    pub fn record_plain_request(&mut self, request: Option<RequestId>, tenant: &TenantId) {
+        self.remembered.extend(request.map(|request| RecordedRequest {
             tenant: tenant.clone(),
             request,
             user: None,

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Client};
 
-use crate::store::unanswered::{Counted, Unanswered};
+use crate::store::in_flight::{InFlight, InFlightStatement};
 use crate::store::writer::Member;
 
 /// A connection to Postgres, set up as this service needs it.
@@ -30,7 +30,7 @@ pub struct Connection {
     member: Option<Member>,
     refused_write: Arc<AtomicBool>,
     used_at: Instant,
-    unanswered: Unanswered,
+    unanswered: InFlight,
 }
 
 /// Carries the bytes of a connection until it is dropped.
@@ -84,7 +84,7 @@ impl Connection {
         refused_write: Arc<AtomicBool>,
     ) -> ConnectionResult<Connection> {
         let inner = AsyncPgConnection::try_from(client).await?;
-        let (used_at, unanswered) = (Instant::now(), Unanswered::default());
+        let (used_at, unanswered) = (Instant::now(), InFlight::default());
         Ok(Connection { inner, driver, member, refused_write, used_at, unanswered })
     }
 
@@ -113,7 +113,7 @@ impl Connection {
     /// Waits until the server has answered all that it was asked.
     pub(super) async fn catch_up(&mut self) -> QueryResult<()> {
         self.inner.batch_execute("SELECT 1").await?;
-        self.unanswered = Unanswered::default();
+        self.unanswered = InFlight::default();
         Ok(())
     }
 
@@ -134,9 +134,9 @@ type Inner = AsyncPgConnection;
 
 impl AsyncConnectionCore for Connection {
     type ExecuteFuture<'conn, 'query> =
-        Counted<<Inner as AsyncConnectionCore>::ExecuteFuture<'conn, 'query>>;
+        InFlightStatement<<Inner as AsyncConnectionCore>::ExecuteFuture<'conn, 'query>>;
     type LoadFuture<'conn, 'query> =
-        Counted<<Inner as AsyncConnectionCore>::LoadFuture<'conn, 'query>>;
+        InFlightStatement<<Inner as AsyncConnectionCore>::LoadFuture<'conn, 'query>>;
     type Stream<'conn, 'query> = <Inner as AsyncConnectionCore>::Stream<'conn, 'query>;
     type Row<'conn, 'query> = <Inner as AsyncConnectionCore>::Row<'conn, 'query>;
     type Backend = Pg;

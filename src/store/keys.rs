@@ -15,7 +15,7 @@ use crate::store::{Connection, writer};
 /// A key as stored: its private part is sealed.
 #[derive(Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = signing_keys, check_for_backend(diesel::pg::Pg))]
-pub struct StoredKey {
+pub struct StoredSigningKey {
     /// RFC 7638 thumbprint, or `refresh-<number>`.
     pub kid: String,
     /// 1 access tokens, 2 refresh tokens.
@@ -54,7 +54,7 @@ impl KeyReader {
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
-    pub async fn read(&self) -> Result<Vec<StoredKey>> {
+    pub async fn read(&self) -> Result<Vec<StoredSigningKey>> {
         // A read that breaks off, or is given up, takes its connection with it.
         let kept = self.kept().take();
         if let Some(mut conn) = kept
@@ -79,10 +79,10 @@ impl KeyReader {
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn all(conn: &mut Connection) -> Result<Vec<StoredKey>> {
+pub async fn all(conn: &mut Connection) -> Result<Vec<StoredSigningKey>> {
     Ok(signing_keys::table
         .order((signing_keys::purpose, signing_keys::key_number))
-        .select(StoredKey::as_select())
+        .select(StoredSigningKey::as_select())
         .load(conn)
         .await?)
 }
@@ -91,7 +91,7 @@ pub async fn all(conn: &mut Connection) -> Result<Vec<StoredKey>> {
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn lock(tx: &mut Transaction) -> Result<Vec<StoredKey>> {
+pub async fn lock(tx: &mut Transaction) -> Result<Vec<StoredSigningKey>> {
     tx.batch_execute("LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE").await?;
     all(tx).await
 }
@@ -100,7 +100,7 @@ pub async fn lock(tx: &mut Transaction) -> Result<Vec<StoredKey>> {
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub(super) async fn add(tx: &mut Transaction, key: &StoredKey) -> Result<()> {
+pub(super) async fn add(tx: &mut Transaction, key: &StoredSigningKey) -> Result<()> {
     insert_into(signing_keys::table).values(key).execute(&mut **tx).await?;
     Ok(())
 }
@@ -109,7 +109,7 @@ pub(super) async fn add(tx: &mut Transaction, key: &StoredKey) -> Result<()> {
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub(super) async fn put(tx: &mut Transaction, key: &StoredKey) -> Result<()> {
+pub(super) async fn put(tx: &mut Transaction, key: &StoredSigningKey) -> Result<()> {
     update(signing_keys::table.find(&key.kid))
         .set((
             signing_keys::signs_from.eq(key.signs_from),

@@ -8,7 +8,7 @@ use futures_util::{FutureExt, StreamExt};
 use crate::error::{Error, Outage, Result};
 use crate::model::feed::Horizon;
 use crate::store::pool::Database;
-use crate::store::revocations::{self, News};
+use crate::store::revocations::{self, NewRevocations};
 use crate::store::{Connection, feed, writer};
 
 const CHANNEL: &str = "sessiond_revocations";
@@ -53,7 +53,7 @@ impl Listener {
     ///
     /// # Errors
     /// [`Error::Unavailable`], also if another server takes the writes by now.
-    pub async fn since(&mut self, from: &Horizon, limit: usize) -> Result<News> {
+    pub async fn since(&mut self, from: &Horizon, limit: usize) -> Result<NewRevocations> {
         within(self.patience, revocations::since(&mut self.conn, from, limit)).await
     }
 
@@ -61,7 +61,7 @@ impl Listener {
     ///
     /// # Errors
     /// [`Error::Unavailable`]: the connection is lost.
-    pub async fn told(&mut self) -> Result<()> {
+    pub async fn notified(&mut self) -> Result<()> {
         let mut notifications = std::pin::pin!(self.conn.notifications_stream());
         match notifications.next().await {
             Some(Ok(_)) => {}
@@ -79,7 +79,7 @@ impl Listener {
 ///
 /// # Errors
 /// [`Error::Unavailable`].
-pub async fn tell(db: &Database) -> Result<()> {
+pub async fn notify(db: &Database) -> Result<()> {
     let notify = format!("NOTIFY {CHANNEL}");
     db.within(async { Ok(db.acquire().await?.batch_execute(&notify).await?) }).await
 }

@@ -69,16 +69,16 @@ statement! {
 /// Rows that no month covers, because a clock was wrong when they were written. They lie in the default partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Strays {
-    /// At most [`MOST_COUNTED`].
+    /// At most [`MAX_COUNTED`].
     pub count: usize,
     /// When the first and the last of those counted are said to have happened.
     pub span: Option<(Time, Time)>,
 }
 
 /// The most strays that are counted.
-pub const MOST_COUNTED: usize = 10_000;
+pub const MAX_COUNTED: usize = 10_000;
 /// The most strays of a month that move into its partition: nobody reads or writes the table meanwhile.
-const MOST_MOVED: i64 = 5_000;
+const MAX_MOVED: i64 = 5_000;
 
 /// Creates the partitions of the month of `now`, the two that follow and the one before, which reports may
 /// still reach, where they are missing. Strays of such a month move into it; of too many to move at once the month
@@ -102,18 +102,18 @@ pub async fn create_ahead(conn: &mut Connection, now: Time) -> Result<()> {
 async fn create_month(conn: &mut Connection, first: NaiveDate) -> Result<()> {
     let start = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
     let (from, to) = (start(first), start(first + Months::new(1)));
-    let strays: i64 = StraysOf::new(from, to, MOST_MOVED + 1).get_result(conn).await?;
+    let strays: i64 = StraysOf::new(from, to, MAX_MOVED + 1).get_result(conn).await?;
     let month = name(first);
     match strays {
         0 => conn.batch_execute(&create(first)).await?,
-        1..=MOST_MOVED if UnreadStrays::new(from, to).get_result(conn).await? => {
+        1..=MAX_MOVED if UnreadStrays::new(from, to).get_result(conn).await? => {
             tracing::info!(
                 partition = month,
                 strays,
                 "activities move into their month once they are read"
             );
         }
-        1..=MOST_MOVED => {
+        1..=MAX_MOVED => {
             conn.batch_execute(&create_around(first)).await?;
             tracing::warn!(
                 partition = month,
@@ -135,7 +135,7 @@ async fn create_month(conn: &mut Connection, first: NaiveDate) -> Result<()> {
 /// Those of the database.
 pub async fn strays(conn: &mut Connection) -> Result<Strays> {
     let (count, first, last): (i64, Option<Time>, Option<Time>) =
-        CountStrays::new(MOST_COUNTED as i64).get_result(conn).await?;
+        CountStrays::new(MAX_COUNTED as i64).get_result(conn).await?;
     Ok(Strays { count: usize::try_from(count).unwrap_or(0), span: first.zip(last) })
 }
 

@@ -8,7 +8,7 @@ use crate::clock::Time;
 use crate::error::Result;
 use crate::model::ids::TenantId;
 use crate::model::page::{Page, PageRequest};
-use crate::model::policy::overrides::{Level, Scope};
+use crate::model::policy::overrides::{PolicyLevel, PolicyScope};
 use crate::store::Connection;
 use crate::store::changes::array;
 use crate::store::rows::policy::{NO_CLIENT, PolicyRow};
@@ -117,7 +117,7 @@ statement! {
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn find(conn: &mut Connection, scopes: &[&Scope]) -> Result<Vec<Level>> {
+pub async fn find(conn: &mut Connection, scopes: &[&PolicyScope]) -> Result<Vec<PolicyLevel>> {
     let tenants: Vec<&str> = scopes.iter().map(|scope| scope.tenant.as_str()).collect();
     let clients: Vec<&str> = scopes.iter().map(|scope| scope.client_name()).collect();
     levels(Find::new(&tenants, &clients).load(conn).await?)
@@ -127,7 +127,7 @@ pub async fn find(conn: &mut Connection, scopes: &[&Scope]) -> Result<Vec<Level>
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn of_tenant(conn: &mut Connection, tenant: &TenantId) -> Result<Vec<Level>> {
+pub async fn of_tenant(conn: &mut Connection, tenant: &TenantId) -> Result<Vec<PolicyLevel>> {
     levels(OfTenant::new(tenant.as_str()).load(conn).await?)
 }
 
@@ -139,7 +139,7 @@ pub async fn list(
     conn: &mut Connection,
     tenant: &TenantId,
     page: PageRequest<String>,
-) -> Result<Page<Level, String>> {
+) -> Result<Page<PolicyLevel, String>> {
     let limit = i64::try_from(page.size + 1).unwrap_or(i64::MAX);
     let (after, follows) = page.after.as_deref().map_or((NO_CLIENT, 0), |after| (after, 1));
     let rows = PageOfTenant::new(tenant.as_str(), after, follows, limit).load(conn).await?;
@@ -164,7 +164,7 @@ pub async fn lock(conn: &mut Connection, tenant: &TenantId) -> Result<()> {
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub(super) async fn decide(conn: &mut Connection, levels: &[Level]) -> Result<()> {
+pub(super) async fn decide(conn: &mut Connection, levels: &[PolicyLevel]) -> Result<()> {
     let rows = array(levels.iter().map(PolicyRow::from));
     Decide::new(&rows).get_result::<i64>(conn).await?;
     Ok(())
@@ -175,7 +175,7 @@ pub(super) async fn decide(conn: &mut Connection, levels: &[Level]) -> Result<()
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn claim(conn: &mut Connection, now: Time, until: Time) -> Result<Option<Level>> {
+pub async fn claim(conn: &mut Connection, now: Time, until: Time) -> Result<Option<PolicyLevel>> {
     let rows: Vec<PolicyRow> = Claim::new(until, now, now).load(conn).await?;
     Ok(levels(rows)?.pop())
 }
@@ -185,13 +185,17 @@ pub async fn claim(conn: &mut Connection, now: Time, until: Time) -> Result<Opti
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn settle(conn: &mut Connection, claimed: &Level, next: Option<Time>) -> Result<()> {
-    let Level { scope, apply_at, .. } = claimed;
+pub async fn settle(
+    conn: &mut Connection,
+    claimed: &PolicyLevel,
+    next: Option<Time>,
+) -> Result<()> {
+    let PolicyLevel { scope, apply_at, .. } = claimed;
     let settle = Settle::new(next, scope.tenant.as_str(), scope.client_name(), *apply_at);
     settle.get_result::<i64>(conn).await?;
     Ok(())
 }
 
-fn levels(rows: Vec<PolicyRow>) -> Result<Vec<Level>> {
-    rows.into_iter().map(Level::try_from).collect()
+fn levels(rows: Vec<PolicyRow>) -> Result<Vec<PolicyLevel>> {
+    rows.into_iter().map(PolicyLevel::try_from).collect()
 }

@@ -20,8 +20,8 @@ use crate::error::{Error, Outage, Result};
 use crate::model::revocation::Revocation;
 use crate::store::Connection;
 use crate::store::probe::Probe;
-use crate::store::target::{Session, Target};
-use crate::store::timeouts::Timeouts;
+use crate::store::target::{DatabaseTarget, ServerSettings};
+use crate::store::timeouts::DatabaseTimeouts;
 
 pub use crate::store::transaction::{Committed, Transaction};
 
@@ -33,7 +33,7 @@ const ANSWER: Duration = Duration::from_millis(250);
 const HELD: &str = "it is held until it is dropped";
 
 /// Migrations take as long as they take; a way that is slow to establish is no reason to give up.
-const UPKEEP: Session<'static> = Session {
+const UPKEEP: ServerSettings<'static> = ServerSettings {
     patience: Duration::from_secs(5),
     settings: "SET statement_timeout = 0; SET lock_timeout = 0; \
                SET idle_in_transaction_session_timeout = 0",
@@ -43,19 +43,19 @@ const UPKEEP: Session<'static> = Session {
 #[derive(Clone)]
 pub struct Database {
     pool: Pool<Connection>,
-    timeouts: Timeouts,
-    target: Arc<Target>,
-    revoked: Arc<OnceLock<Revoked>>,
+    timeouts: DatabaseTimeouts,
+    target: Arc<DatabaseTarget>,
+    revoked: Arc<OnceLock<OnRevoked>>,
     waits: Arc<OnceLock<Histogram>>,
-    failed: Arc<Failed>,
+    failed: Arc<LastRefusal>,
     probe: Arc<Probe>,
 }
 
 /// Why a connection was last refused, and when: the pool only says that none became free.
-type Failed = Mutex<Option<(Instant, String)>>;
+type LastRefusal = Mutex<Option<(Instant, String)>>;
 
 /// Hears what was revoked, once it is committed and before the caller is answered.
-pub type Revoked = Box<dyn Fn(&[Revocation]) + Send + Sync>;
+pub type OnRevoked = Box<dyn Fn(&[Revocation]) + Send + Sync>;
 
 /// A connection of the pool.
 pub struct Pooled {
@@ -73,7 +73,7 @@ impl Database {
     /// # Errors
     /// A sentence that says what is wrong with the URL.
     pub fn new(url: &str, max_connections: u32) -> anyhow::Result<Database> {
-        Database::with_timeouts(url, max_connections, Timeouts::default())
+        Database::with_timeouts(url, max_connections, DatabaseTimeouts::default())
     }
 
     /// The same with other timeouts.
@@ -83,21 +83,24 @@ impl Database {
     pub fn with_timeouts(
         url: &str,
         max_connections: u32,
-        timeouts: Timeouts,
+        timeouts: DatabaseTimeouts,
     ) -> anyhow::Result<Database> {
         let settings =
             format!("{}; SET idle_in_transaction_session_timeout = 5000", timeouts.settings());
-        let target = Arc::new(Target::parse(url)?);
+        let target = Arc::new(DatabaseTarget::parse(url)?);
         let mut config = ManagerConfig::default();
         config.recycling_method =
             RecyclingMethod::CustomFunction(Box::new(|conn: &mut Connection| lend(conn).boxed()));
-        let failed = Arc::<Failed>::default();
+        let failed = Arc::<LastRefusal>::default();
         let (for_pool, note) = (target.clone(), failed.clone());
         config.custom_setup = Box::new(move |_| {
             let (target, note, settings) = (for_pool.clone(), note.clone(), settings.clone());
             let establishing = async move {
-                let requests =
-                    Session { patience: timeouts.connection, settings: &settings, to_any: false };
+                let requests = ServerSettings {
+                    patience: timeouts.connection,
+                    settings: &settings,
+                    to_any: false,
+                };
                 let done = target.connect(requests).await;
                 if let Err(error) = &done {
                     let why = Some((Instant::now(), error.to_string()));
@@ -153,13 +156,13 @@ impl Database {
     }
 
     /// Whom to tell of what transactions of this process revoke. The first one stays.
-    pub fn on_revoked(&self, hear: Revoked) {
+    pub fn on_revoked(&self, on_revoked: OnRevoked) {
         // A second one would be a mistake in the wiring, and nobody would hear of the loss.
-        assert!(self.revoked.set(hear).is_ok(), "somebody hears already");
+        assert!(self.revoked.set(on_revoked).is_ok(), "somebody hears already");
     }
 
     /// Who is told.
-    pub(super) fn revoked(&self) -> Option<&Revoked> {
+    pub(super) fn revoked(&self) -> Option<&OnRevoked> {
         self.revoked.get()
     }
 
@@ -169,7 +172,7 @@ impl Database {
     }
 
     /// How long it may take.
-    pub fn timeouts(&self) -> Timeouts {
+    pub fn timeouts(&self) -> DatabaseTimeouts {
         self.timeouts
     }
 

@@ -8,10 +8,10 @@ use tokio::sync::Mutex;
 
 use crate::error::{Error, Outage, Result};
 use crate::store::connection::Connection;
-use crate::store::target::{Session, Target};
+use crate::store::target::{DatabaseTarget, ServerSettings};
 
 /// It reads, and nobody waits for it.
-const SESSION: Session<'static> = Session {
+const SESSION: ServerSettings<'static> = ServerSettings {
     patience: Duration::from_millis(900),
     settings: "SET statement_timeout = 1200; SET lock_timeout = 500; \
                SET idle_in_transaction_session_timeout = 0",
@@ -32,7 +32,7 @@ impl Probe {
     ///
     /// # Errors
     /// [`Error::Unavailable`], with the reason.
-    pub(super) async fn ask(&self, target: &Target) -> Result<()> {
+    pub(super) async fn ask(&self, target: &DatabaseTarget) -> Result<()> {
         let mut kept = self.0.lock().await;
         let mut conn = match kept.take() {
             Some(conn) => conn,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::clock::Time;
 use crate::error::{Error, Result};
 use crate::model::ids::TenantId;
-use crate::model::request::{Progress, REMEMBERED_FOR, Remembered, RequestId};
+use crate::model::request::{Progress, REMEMBERED_FOR, RecordedRequest, RequestId};
 use crate::store::Connection;
 use crate::store::rows::request::RequestRow;
 use crate::store::schema::requests;
@@ -62,11 +62,14 @@ statement! {
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn find(conn: &mut Connection, ids: &[(&TenantId, Uuid)]) -> Result<Vec<Remembered>> {
+pub async fn find(
+    conn: &mut Connection,
+    ids: &[(&TenantId, Uuid)],
+) -> Result<Vec<RecordedRequest>> {
     let tenants: Vec<&str> = ids.iter().map(|(tenant, _)| tenant.as_str()).collect();
     let requests: Vec<Uuid> = ids.iter().map(|(_, id)| *id).collect();
     let rows: Vec<RequestRow> = Find::new(&tenants, &requests).load(conn).await?;
-    rows.into_iter().map(Remembered::try_from).collect()
+    rows.into_iter().map(RecordedRequest::try_from).collect()
 }
 
 /// What one request did before, if that still counts at `now`.
@@ -78,7 +81,7 @@ pub async fn before(
     tenant: &TenantId,
     request: RequestId,
     now: Time,
-) -> Result<Option<Remembered>> {
+) -> Result<Option<RecordedRequest>> {
     let known = find(conn, &[(tenant, request.id)]).await?;
     Ok(known.into_iter().find(|known| known.holds_at(now)))
 }

@@ -9,7 +9,7 @@ use crate::model::feed::{Horizon, Span};
 use crate::model::ids::{TenantId, UserId};
 use crate::model::revocation::{NONE, Revocation};
 use crate::store::feed::horizon;
-use crate::store::rows::revocation::{self, Columns};
+use crate::store::rows::revocation::{self, RevocationColumns};
 use crate::store::{Connection, writer};
 
 /// Times that the driver cannot take are NULL, which is damage.
@@ -143,7 +143,7 @@ pub async fn forget(
 }
 
 /// What was revoked since a position.
-pub struct News {
+pub struct NewRevocations {
     /// Where to go on.
     pub to: Horizon,
     pub revocations: Vec<Revocation>,
@@ -157,7 +157,7 @@ pub struct News {
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`], also if another server takes the writes by now.
-pub async fn since(conn: &mut Connection, from: &Horizon, limit: usize) -> Result<News> {
+pub async fn since(conn: &mut Connection, from: &Horizon, limit: usize) -> Result<NewRevocations> {
     let next = from.next().to_string();
     let pending: Vec<String> = from.pending().iter().map(u64::to_string).collect();
     let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
@@ -185,7 +185,7 @@ pub async fn in_force(
     now: Time,
     after: Option<After>,
     limit: usize,
-) -> Result<(News, Option<After>)> {
+) -> Result<(NewRevocations, Option<After>)> {
     let nothing =
         || After { xid: "0".to_owned(), tenant: String::new(), level: 0, subject: String::new() };
     let After { xid, tenant: of, level, subject } = after.unwrap_or_else(nothing);
@@ -219,14 +219,14 @@ type Found = (
     Option<Time>,
 );
 
-impl News {
+impl NewRevocations {
     /// True if it was read of a database that has not come so far: another cluster, or a restored one.
     pub fn is_before(&self, from: &Horizon) -> bool {
         Span::new(from.clone(), self.to.clone()).is_none()
     }
 }
 
-fn news(mut rows: Vec<Found>, limit: usize) -> Result<News> {
+fn news(mut rows: Vec<Found>, limit: usize) -> Result<NewRevocations> {
     let first = rows.as_slice().first().ok_or_else(|| anyhow::anyhow!("no snapshot"))?;
     let (to, at) = (horizon(&first.0)?, first.1);
     let too_many = rows.len() > limit;
@@ -245,10 +245,10 @@ fn news(mut rows: Vec<Found>, limit: usize) -> Result<News> {
             }
         }
     }
-    Ok(News { to, revocations, too_many: too_many || damaged > 0, at })
+    Ok(NewRevocations { to, revocations, too_many: too_many || damaged > 0, at })
 }
 
 /// `None` if one has no value.
-fn columns(row: Found) -> Option<Columns> {
+fn columns(row: Found) -> Option<RevocationColumns> {
     Some((row.2?, row.3?, row.4?, row.5?, row.6?, row.7?))
 }

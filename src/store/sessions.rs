@@ -22,7 +22,9 @@ use crate::store::rows::session::SessionRow;
 use crate::store::schema::user_sessions as s;
 
 pub use list::{list, matching};
-pub use lock::{Locked, count_live, lock, lock_due, lock_free, lock_live, lock_sound, postpone};
+pub use lock::{
+    LockedSessions, count_live, lock, lock_due, lock_free, lock_live, lock_sound, postpone,
+};
 pub use on_device::{count_revoked, lock_on_device};
 pub use outliving::outliving;
 pub use presence::present;

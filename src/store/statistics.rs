@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::model::alert::{Category, Severity};
 use crate::model::ids::{TenantId, UserId};
 use crate::model::statistics::alerts::AlertFacts;
-use crate::model::statistics::{Counts, Owner, Standing};
+use crate::model::statistics::{Counts, OpenCounts, Owner};
 use crate::store::rows::user_or_none;
 use crate::store::{Connection, changes};
 
@@ -96,7 +96,7 @@ statement! {
 /// What was counted of an owner in an hour.
 pub type OfHour = ((Owner, Time), Counts);
 /// What there is of an owner.
-pub type OfOwner = (Owner, Standing);
+pub type OfOwner = (Owner, OpenCounts);
 
 /// What there is of these owners, in any order; of others there is nothing.
 ///
@@ -108,7 +108,7 @@ pub async fn standings(conn: &mut Connection, owners: &[&Owner]) -> Result<Vec<O
         Standings::new(&tenants, &users).load(conn).await?;
     let parse =
         |(tenant, user, live, open_alerts, acknowledged_alerts): (String, String, _, _, _)| {
-            let standing = Standing { live, open_alerts, acknowledged_alerts };
+            let standing = OpenCounts { live, open_alerts, acknowledged_alerts };
             Ok((owner(&tenant, &user).ok_or_else(|| corrupt("standings"))?, standing))
         };
     rows.into_iter().map(parse).collect()
@@ -201,11 +201,11 @@ pub async fn forget(
     conn: &mut Connection,
     tenant: &TenantId,
     user: &UserId,
-) -> Result<Option<Standing>> {
+) -> Result<Option<OpenCounts>> {
     Lock::new(tenant.as_str()).get_result::<i64>(conn).await.optional()?;
     let gone: Option<(i64, i64, i64)> =
         Forget::new(tenant.as_str(), user.as_str()).get_result(conn).await.optional()?;
-    Ok(gone.map(|(live, open_alerts, acknowledged_alerts)| Standing {
+    Ok(gone.map(|(live, open_alerts, acknowledged_alerts)| OpenCounts {
         live,
         open_alerts,
         acknowledged_alerts,

@@ -15,7 +15,7 @@ use tokio_postgres::{Client, Config, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::store::connection::{Connection, Driver};
-use crate::store::place::{Place, places, share_of};
+use crate::store::host::{DatabaseHost, hosts, share_of};
 use crate::store::pooler;
 use crate::store::socket::Socket;
 use crate::store::tls;
@@ -32,11 +32,11 @@ const DEFAULTS: &str = "SET default_transaction_isolation = 'read committed'; \
      SET row_security = on; SET transform_null_equals = off; SET array_nulls = on";
 
 /// A parsed database URL.
-pub(super) struct Target {
+pub(super) struct DatabaseTarget {
     config: Config,
     /// `None` = plain text.
     tls: Option<MakeRustlsConnect>,
-    places: Vec<Place>,
+    hosts: Vec<DatabaseHost>,
     /// Which place answered last.
     last: AtomicUsize,
     writer: Writer,
@@ -44,7 +44,7 @@ pub(super) struct Target {
 
 /// What a connection is for.
 #[derive(Clone, Copy)]
-pub(super) struct Session<'a> {
+pub(super) struct ServerSettings<'a> {
     /// The longest it takes to establish.
     pub patience: Duration,
     /// Settings besides [`DEFAULTS`].
@@ -53,23 +53,29 @@ pub(super) struct Session<'a> {
     pub to_any: bool,
 }
 
-impl Target {
+impl DatabaseTarget {
     /// Parses `url`. `sslmode` is `disable`, `verify-ca` or `verify-full`; `require` means `verify-full`. `sslrootcert` is
     /// a PEM file, or `system`: the system's roots, also without it.
-    pub(super) fn parse(url: &str) -> anyhow::Result<Target> {
+    pub(super) fn parse(url: &str) -> anyhow::Result<DatabaseTarget> {
         let (mut config, parameters) = url::parse(url)?;
-        let places = places(&config)?;
+        let hosts = hosts(&config)?;
         let attrs = config.get_target_session_attrs();
         ensure!(
             attrs != TargetSessionAttrs::ReadOnly,
             "the database URL asks for a read-only server (target_session_attrs): sessiond writes"
         );
-        let remote = places.iter().any(|place| !place.is_local());
+        let remote = hosts.iter().any(|host| !host.is_local());
         let tls = tls::client_config(&parameters, remote)?.map(MakeRustlsConnect::new);
         if config.get_application_name().is_none() {
             config.application_name("sessiond");
         }
-        Ok(Target { config, tls, places, last: AtomicUsize::new(0), writer: Writer::default() })
+        Ok(DatabaseTarget {
+            config,
+            tls,
+            hosts,
+            last: AtomicUsize::new(0),
+            writer: Writer::default(),
+        })
     }
 
     /// The newest timeline that a connection met; 0 = none yet.
@@ -79,23 +85,26 @@ impl Target {
 
     /// Establishes a connection to the first server that will do, which takes the writes. Servers share the
     /// patience, so that a silent one leaves time for those after it.
-    pub(super) async fn connect(&self, session: Session<'_>) -> ConnectionResult<Connection> {
+    pub(super) async fn connect(
+        &self,
+        session: ServerSettings<'_>,
+    ) -> ConnectionResult<Connection> {
         let until = Instant::now() + session.patience;
-        let count = self.places.len();
+        let count = self.hosts.len();
         let mut failures = Vec::new();
         let last = self.last.load(Ordering::Relaxed);
         for tried in 0..count {
             let index = (last + tried) % count;
-            let place = &self.places[index];
+            let host = &self.hosts[index];
             let share = until.saturating_duration_since(Instant::now()) / share_of(count - tried);
             let share = share.min(self.config.get_connect_timeout().copied().unwrap_or(share));
-            match timeout(share, self.open(place, share, session)).await {
+            match timeout(share, self.open(host, share, session)).await {
                 Ok(Ok(conn)) => {
                     self.last.store(index, Ordering::Relaxed);
                     return Ok(conn);
                 }
-                Ok(Err(error)) => failures.push(format!("{place}: {error:#}")),
-                Err(_) => failures.push(format!("{place}: it does not answer in time")),
+                Ok(Err(error)) => failures.push(format!("{host}: {error:#}")),
+                Err(_) => failures.push(format!("{host}: it does not answer in time")),
             }
         }
         Err(ConnectionError::BadConnection(failures.join("; ")))
@@ -103,21 +112,21 @@ impl Target {
 
     async fn open(
         &self,
-        place: &Place,
+        host: &DatabaseHost,
         patience: Duration,
-        session: Session<'_>,
+        session: ServerSettings<'_>,
     ) -> anyhow::Result<Connection> {
         let refused_write = Arc::new(AtomicBool::new(false));
-        let stream = place.stream(patience, &self.config).await.context("cannot connect")?;
+        let stream = host.stream(patience, &self.config).await.context("cannot connect")?;
         let mut config = self.config.clone();
-        let (client, driver, about) = match (&self.tls, &place.host) {
+        let (client, driver, about) = match (&self.tls, &host.host) {
             (Some(tls), Host::Tcp(name)) => {
                 config.ssl_mode(SslMode::Require);
                 let connector = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls.clone(), name)?;
                 let connector = CodedInside { connector, refused_write: refused_write.clone() };
                 let (client, connection) =
                     config.connect_raw(stream, connector).await.map_err(explain)?;
-                let about = About::of(&connection);
+                let about = ServerGreeting::of(&connection);
                 (client, Driver::start(connection), about)
             }
             // As for libpq: nobody listens on the way to a Unix socket.
@@ -126,14 +135,14 @@ impl Target {
                 let stream = Coded::new(stream, refused_write.clone());
                 let (client, connection) =
                     config.connect_raw(stream, NoTls).await.map_err(explain)?;
-                let about = About::of(&connection);
+                let about = ServerGreeting::of(&connection);
                 (client, Driver::start(connection), about)
             }
         };
         about.check(self.config.get_dbname())?;
         let timeline = set_up(&client, &about, session.settings).await?;
         let member = match self.writer.join(&timeline) {
-            Err(_) if session.to_any && self.places.len() == 1 => None,
+            Err(_) if session.to_any && self.hosts.len() == 1 => None,
             joined => Some(joined.map_err(anyhow::Error::msg)?),
         };
         Connection::new(client, driver, member, refused_write).await.map_err(|error| {
@@ -147,7 +156,7 @@ impl Target {
 }
 
 /// One round trip, before anything else is done. Returns the answer to [`TIMELINE`].
-async fn set_up(client: &Client, about: &About, settings: &str) -> anyhow::Result<String> {
+async fn set_up(client: &Client, about: &ServerGreeting, settings: &str) -> anyhow::Result<String> {
     let since_17 = if about.version >= 17 { "SET transaction_timeout = 0;" } else { "" };
     let sql = format!("{DEFAULTS}; {since_17} {settings}; {TIMELINE}");
     let answers = client.simple_query(&sql).await.map_err(explain)?;
@@ -159,13 +168,13 @@ async fn set_up(client: &Client, about: &About, settings: &str) -> anyhow::Resul
 }
 
 /// What a server says of itself when a session begins.
-struct About {
+struct ServerGreeting {
     encoding: String,
     version: u32,
 }
 
-impl About {
-    fn of<S, T>(connection: &tokio_postgres::Connection<S, T>) -> About
+impl ServerGreeting {
+    fn of<S, T>(connection: &tokio_postgres::Connection<S, T>) -> ServerGreeting
     where
         S: AsyncRead + AsyncWrite + Unpin,
         T: AsyncRead + AsyncWrite + Unpin,
@@ -173,7 +182,7 @@ impl About {
         let told = |name| connection.parameter(name).unwrap_or_default();
         let version = told("server_version").split(|c: char| !c.is_ascii_digit()).next();
         let version = version.and_then(|digits| digits.parse().ok()).unwrap_or_default();
-        About { encoding: told("server_encoding").to_owned(), version }
+        ServerGreeting { encoding: told("server_encoding").to_owned(), version }
     }
 
     /// Names, places and notes are Unicode. In another encoding Postgres would refuse some of them, one by one. Empty =

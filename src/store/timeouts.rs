@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// How long the database may take. What runs into one of these is `UNAVAILABLE`.
 #[derive(Debug, Clone, Copy)]
-pub struct Timeouts {
+pub struct DatabaseTimeouts {
     /// The longest wait for a free connection, or for a new one to be established.
     pub connection: Duration,
     /// The longest a unit of work takes, waiting included.
@@ -17,11 +17,11 @@ pub struct Timeouts {
     pub lock: Duration,
 }
 
-impl Default for Timeouts {
+impl Default for DatabaseTimeouts {
     /// As shipped. A caller hears `UNAVAILABLE` within two seconds, also from a database that silently stopped
     /// answering.
-    fn default() -> Timeouts {
-        Timeouts {
+    fn default() -> DatabaseTimeouts {
+        DatabaseTimeouts {
             connection: Duration::from_millis(900),
             work: Duration::from_millis(1_500),
             call: Duration::from_millis(1_900),
@@ -31,10 +31,10 @@ impl Default for Timeouts {
     }
 }
 
-impl Timeouts {
+impl DatabaseTimeouts {
     /// Those so many times as long.
-    pub fn times(self, factor: u32) -> Timeouts {
-        Timeouts {
+    pub fn times(self, factor: u32) -> DatabaseTimeouts {
+        DatabaseTimeouts {
             connection: self.connection * factor,
             work: self.work * factor,
             call: self.call * factor,

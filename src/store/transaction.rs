@@ -93,8 +93,8 @@ impl Transaction {
         let done =
             AnsiTransactionManager::commit_transaction(&mut *self.conn).await.map_err(unknown);
         // Also if it is unknown: forgetting what may be true costs a read.
-        if let (false, Some(hear)) = (self.revoked.is_empty(), self.db.revoked()) {
-            hear(&self.revoked);
+        if let (false, Some(on_revoked)) = (self.revoked.is_empty(), self.db.revoked()) {
+            on_revoked(&self.revoked);
         }
         done
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 
 const NAME: &str = "x";
-const SERVING: (&str, Need) = (NAME, Need::Serving);
+const SERVING: (&str, TaskNeed) = (NAME, TaskNeed::Serving);
 
 fn tasks() -> (Tasks, Metrics) {
     let metrics = Metrics::default();
@@ -77,7 +77,7 @@ async fn the_server_serves_without_upkeep() {
     let (tasks, metrics) = tasks();
     let stop = CancellationToken::new();
     let mut set = JoinSet::new();
-    tasks.supervise(&mut set, (NAME, Need::Upkeep), &stop, || async { panic!("of a test") });
+    tasks.supervise(&mut set, (NAME, TaskNeed::Upkeep), &stop, || async { panic!("of a test") });
     let down = tasks.down();
     until(|| metrics.render().contains("sessiond_tasks_down 1")).await;
     until(|| failures(&metrics) > 3).await;

@@ -10,8 +10,8 @@ use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The most that waits to be written.
-const MOST_BYTES: usize = 4 << 20;
-const MOST_LINES: usize = 16_384;
+const MAX_BYTES: usize = 4 << 20;
+const MAX_LINES: usize = 16_384;
 /// Between two attempts to write where the other end has made writing not to block.
 const RETRY: Duration = Duration::from_millis(10);
 
@@ -43,18 +43,18 @@ pub fn dropped() -> u64 {
 
 /// Waits until every line is written, for this long at most.
 pub fn flush(within: Duration) {
-    let unwritten = |queue: &mut Queue| queue.writing || !queue.lines.is_empty();
+    let unwritten = |queue: &mut LineQueue| queue.writing || !queue.lines.is_empty();
     let _ = STDERR.changed.wait_timeout_while(STDERR.lock(), within, unwritten);
 }
 
 #[derive(Default)]
 struct Shared {
-    queue: Mutex<Queue>,
+    queue: Mutex<LineQueue>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Queue {
+struct LineQueue {
     lines: VecDeque<Vec<u8>>,
     /// Those of the lines that wait.
     bytes: usize,
@@ -65,13 +65,13 @@ struct Queue {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, LineQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn push(&self, line: &[u8]) {
         let mut queue = self.lock();
-        if queue.bytes + line.len() > MOST_BYTES || queue.lines.len() >= MOST_LINES {
+        if queue.bytes + line.len() > MAX_BYTES || queue.lines.len() >= MAX_LINES {
             queue.dropped += 1;
             return;
         }
@@ -83,7 +83,7 @@ impl Shared {
 
     /// The next line, once there is one.
     fn pop(&self) -> Vec<u8> {
-        let empty = |queue: &mut Queue| queue.lines.is_empty();
+        let empty = |queue: &mut LineQueue| queue.lines.is_empty();
         let waited = self.changed.wait_while(self.lock(), empty);
         let mut queue = waited.unwrap_or_else(PoisonError::into_inner);
         let line = queue.lines.pop_front().unwrap_or_default();
@@ -99,7 +99,7 @@ impl Shared {
         queue.writing = false;
         queue.dropped += u64::from(!written);
         let unreported = queue.dropped - queue.reported;
-        let report = written && queue.lines.len() < MOST_LINES / 2;
+        let report = written && queue.lines.len() < MAX_LINES / 2;
         if report {
             queue.reported = queue.dropped;
         }

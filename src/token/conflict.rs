@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::clock::Time;
 use crate::model::ids::{ClientId, TenantId, UserId};
 use crate::model::request::RequestId;
-use crate::token::derived::Derived;
+use crate::token::derived::DerivedKey;
 use crate::token::keyring::Keyring;
 
 /// How long a conflict may wait to be settled.
@@ -23,7 +23,7 @@ const BODY_LEN: usize = NONCE_LEN + 8;
 const TAG_LEN: usize = 16;
 
 /// Writes and reads conflict tokens.
-pub struct ConflictTokens(Derived);
+pub struct ConflictTokens(DerivedKey);
 
 /// Whom a token is for.
 pub type Holder<'a> = (&'a TenantId, &'a UserId, &'a ClientId);
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     fn tokens() -> ConflictTokens {
-        ConflictTokens(Derived::of([hmac::Key::new(hmac::HMAC_SHA256, &[9; 32])]))
+        ConflictTokens(DerivedKey::of([hmac::Key::new(hmac::HMAC_SHA256, &[9; 32])]))
     }
 
     fn names(user: &str, client: &str) -> (TenantId, UserId, ClientId) {

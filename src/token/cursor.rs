@@ -7,10 +7,10 @@ use chrono::{DateTime, Duration};
 
 use crate::clock::Time;
 use crate::error::{Error, Outage, Result};
-use crate::model::feed::{Horizon, Place, Position, Span};
-use crate::token::derived::Derived;
+use crate::model::feed::{Horizon, OrderKey, Position, Span};
+use crate::token::derived::DerivedKey;
 use crate::token::keyring::Keyring;
-use crate::token::keys::Keys;
+use crate::token::keys::KeyCache;
 
 /// How long a cursor is good for; what follows it must be kept for longer.
 pub const LIFE: Duration = Duration::days(7);
@@ -23,17 +23,17 @@ const SEPARATOR: char = '/';
 
 /// Writes and reads cursors.
 pub struct Cursors {
-    keys: Keys,
+    keys: KeyCache,
     timeline: Box<dyn Fn() -> u32 + Send + Sync>,
 }
 
 /// The same with the keys of a moment, and the timeline.
-struct Texts(Derived, u32);
+struct Texts(DerivedKey, u32);
 
 impl Cursors {
     /// With keys that all replicas share. `timeline` says which timeline of the database is the newest: where a server is
     /// promoted, transaction ids are given again, so a cursor from before tells nothing any more.
-    pub fn new(keys: Keys, timeline: impl Fn() -> u32 + Send + Sync + 'static) -> Cursors {
+    pub fn new(keys: KeyCache, timeline: impl Fn() -> u32 + Send + Sync + 'static) -> Cursors {
         Cursors { keys, timeline: Box::new(timeline) }
     }
 
@@ -63,7 +63,7 @@ impl Cursors {
         match self.texts(&*self.keys.get().await?, now)?.read(scope, cursor, now) {
             // Another replica may have written it under a newer key.
             Err(Error::InvalidCursor) => {
-                self.texts(&*self.keys.anew().await?, now)?.read(scope, cursor, now)
+                self.texts(&*self.keys.reload().await?, now)?.read(scope, cursor, now)
             }
             other => other,
         }
@@ -75,7 +75,7 @@ impl Texts {
         let head = format!("{}/{}", now.timestamp_micros(), self.1);
         let mut text = match position {
             Position::After(seen) => format!("{head}/{}", seen.to_compact()),
-            Position::Within(span, Place { at, rank, id }) => format!(
+            Position::Within(span, OrderKey { at, rank, id }) => format!(
                 "{head}/{}/{}/{}/{rank}/{id}",
                 span.from().to_compact(),
                 span.to().to_compact(),
@@ -122,7 +122,7 @@ fn parse(text: &[u8]) -> Option<(Position, Time, u32)> {
             let span = Span::new(from, Horizon::from_compact(to)?)?;
             let at = time(parts.next()?)?;
             let rank = parts.next()?.parse().ok()?;
-            Position::Within(span, Place { at, rank, id: parts.next()?.parse().ok()? })
+            Position::Within(span, OrderKey { at, rank, id: parts.next()?.parse().ok()? })
         }
     };
     Some((position, issued, timeline))
@@ -143,14 +143,14 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::feed::MOST_PENDING;
+    use crate::model::feed::MAX_PENDING;
 
     fn cursors() -> Texts {
         on_timeline(1)
     }
 
     fn on_timeline(timeline: u32) -> Texts {
-        Texts(Derived::of([hmac::Key::new(hmac::HMAC_SHA256, &[9; 32])]), timeline)
+        Texts(DerivedKey::of([hmac::Key::new(hmac::HMAC_SHA256, &[9; 32])]), timeline)
     }
 
     fn horizon(text: &str) -> Horizon {
@@ -166,8 +166,8 @@ mod tests {
         [Position::After(horizon("10:20:10,14")), Position::Within(span, place(7))]
     }
 
-    fn place(id: u128) -> Place {
-        Place { at: now(), rank: u64::MAX, id: Uuid::from_u128(id) }
+    fn place(id: u128) -> OrderKey {
+        OrderKey { at: now(), rank: u64::MAX, id: Uuid::from_u128(id) }
     }
 
     proptest! {
@@ -224,14 +224,14 @@ mod tests {
     #[test]
     fn the_longest_cursor_fits() {
         // As far apart as Postgres keeps transactions.
-        let apart = (1 << 31) / MOST_PENDING as u64;
+        let apart = (1 << 31) / MAX_PENDING as u64;
         let pending = |from: u64| {
-            let list = (0..2 * MOST_PENDING as u64).map(|at| (from + at * apart).to_string());
+            let list = (0..2 * MAX_PENDING as u64).map(|at| (from + at * apart).to_string());
             let list: Vec<String> = list.collect();
             horizon(&format!("{from}:{}:{}", u64::MAX, list.join(","))).bounded()
         };
         let first = u64::MAX - (1 << 33);
-        let span = Span::new(pending(first), pending(first + apart * MOST_PENDING as u64));
+        let span = Span::new(pending(first), pending(first + apart * MAX_PENDING as u64));
         let position = Position::Within(span.expect("forward"), place(u128::MAX));
         let cursor = on_timeline(u32::MAX).write(b"scope", &position, now());
         assert!(cursor.len() <= MAX_LEN, "{}", cursor.len());

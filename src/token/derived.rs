@@ -4,12 +4,12 @@ use aws_lc_rs::hmac;
 
 /// Keys of one kind of text, derived from the MAC keys: the first writes, all of them read, so a text outlives the
 /// rotation of the key under which it was written.
-pub(super) struct Derived(Vec<hmac::Key>);
+pub(super) struct DerivedKey(Vec<hmac::Key>);
 
-impl Derived {
+impl DerivedKey {
     /// The one that writes comes first.
-    pub fn of(keys: impl IntoIterator<Item = hmac::Key>) -> Derived {
-        Derived(keys.into_iter().collect())
+    pub fn of(keys: impl IntoIterator<Item = hmac::Key>) -> DerivedKey {
+        DerivedKey(keys.into_iter().collect())
     }
 
     /// The MAC of a message that is written.

@@ -11,16 +11,16 @@ use crate::model::token::{AccessClaims, InactiveReason, RefreshClaims, TokenPair
 use crate::token::access;
 use crate::token::conflict::ConflictTokens;
 use crate::token::keyring::Keyring;
-use crate::token::keys::Keys;
+use crate::token::keys::KeyCache;
 use crate::token::refresh::{self, Presented};
-use crate::token::verified::Verified;
+use crate::token::verified::VerifiedTokens;
 
 /// The issuer of all tokens. Cheap to clone.
 #[derive(Clone)]
 pub struct Issuer {
     name: Arc<str>,
-    keys: Keys,
-    verified: Arc<Verified>,
+    keys: KeyCache,
+    verified: Arc<VerifiedTokens>,
 }
 
 /// The keys of a moment, for a transaction and what comes of it.
@@ -29,8 +29,8 @@ pub struct Ready(Arc<Keyring>);
 
 impl Issuer {
     /// An issuer called `name` (the `iss` claim), which remembers tokens in at most so many `bytes`.
-    pub fn new(name: &str, keys: Keys, bytes: u64) -> Issuer {
-        Issuer { name: name.into(), keys, verified: Arc::new(Verified::new(bytes)) }
+    pub fn new(name: &str, keys: KeyCache, bytes: u64) -> Issuer {
+        Issuer { name: name.into(), keys, verified: Arc::new(VerifiedTokens::new(bytes)) }
     }
 
     /// The `iss` claim, and the audience of sessions that name none.
@@ -57,7 +57,7 @@ impl Issuer {
     ) -> Result<Ready> {
         let mut keyring = self.keys.get().await?;
         if tokens.any(|token| keyring.mac(token.claims.key_id, now).is_none()) {
-            keyring = self.keys.anew().await?;
+            keyring = self.keys.reload().await?;
         }
         Ok(Ready(keyring))
     }
@@ -94,7 +94,7 @@ impl Issuer {
         let mut keyring = self.keys.get().await?;
         if keyring.verifying(&kid, now).is_none() {
             // It may be newer than what is known.
-            keyring = self.keys.anew().await?;
+            keyring = self.keys.reload().await?;
         }
         Ok(self.prove(&keyring, &kid, token, now))
     }
@@ -122,7 +122,7 @@ impl Issuer {
         let mut macs = ready.0.clone();
         if macs.mac(claims.key_id, now).is_none() {
             // Another replica may have begun the generation with a newer one.
-            macs = self.keys.anew().await?;
+            macs = self.keys.reload().await?;
         }
         let Some(mac) = macs.mac(claims.key_id, now) else { return Ok(None) };
         let keyring = self.keys.get().await?;

@@ -32,7 +32,7 @@ pub struct Life {
 
 /// What a key does at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum KeyState {
     /// Known to everybody, but not in use yet.
     Published,
     /// Makes what is made now.
@@ -80,14 +80,14 @@ impl Purpose {
     }
 }
 
-impl State {
+impl KeyState {
     /// As it is written.
     pub fn name(self) -> &'static str {
         match self {
-            State::Published => "published",
-            State::Signing => "signing",
-            State::Verifying => "verifying",
-            State::Gone => "gone",
+            KeyState::Published => "published",
+            KeyState::Signing => "signing",
+            KeyState::Verifying => "verifying",
+            KeyState::Gone => "gone",
         }
     }
 }
@@ -110,15 +110,15 @@ impl Life {
     }
 
     /// What it does at `now`.
-    pub fn state(&self, now: Time) -> State {
+    pub fn state(&self, now: Time) -> KeyState {
         if self.gone_at().is_some_and(|at| at <= now) {
-            State::Gone
+            KeyState::Gone
         } else if self.retires_at.is_some_and(|at| at <= now) {
-            State::Verifying
+            KeyState::Verifying
         } else if self.begins() > now {
-            State::Published
+            KeyState::Published
         } else {
-            State::Signing
+            KeyState::Signing
         }
     }
 
@@ -131,7 +131,7 @@ impl Life {
 /// How many of `lives` it is who makes what is made at `now`: the last that began.
 pub fn signing<'a>(lives: impl IntoIterator<Item = &'a Life>, now: Time) -> Option<usize> {
     let signing =
-        lives.into_iter().enumerate().filter(|(_, life)| life.state(now) == State::Signing);
+        lives.into_iter().enumerate().filter(|(_, life)| life.state(now) == KeyState::Signing);
     signing.max_by_key(|(at, life)| (life.begins(), *at)).map(|(at, _)| at)
 }
 
@@ -212,19 +212,19 @@ mod tests {
                 Life { signs_from: Some(at(100)), retires_at: Some(at(200)), ..life(purpose) };
             let gone = at(200) + longest + MARGIN;
             for (moment, before, then) in [
-                (at(100), State::Published, State::Signing),
-                (at(200), State::Signing, State::Verifying),
-                (gone, State::Verifying, State::Gone),
+                (at(100), KeyState::Published, KeyState::Signing),
+                (at(200), KeyState::Signing, KeyState::Verifying),
+                (gone, KeyState::Verifying, KeyState::Gone),
             ] {
                 assert_eq!(life.state(moment - micro), before, "{purpose:?}");
                 assert_eq!(life.state(moment), then, "{purpose:?}");
             }
             assert!(life.verifies(gone - micro) && !life.verifies(gone));
             let removed = Life { removed_at: Some(at(150)), ..life };
-            assert_eq!(removed.state(at(150) - micro), State::Signing);
-            assert_eq!(removed.state(at(150)), State::Gone);
+            assert_eq!(removed.state(at(150) - micro), KeyState::Signing);
+            assert_eq!(removed.state(at(150)), KeyState::Gone);
         }
-        assert_eq!(life(Purpose::Access).state(Time::MIN_UTC), State::Signing);
+        assert_eq!(life(Purpose::Access).state(Time::MIN_UTC), KeyState::Signing);
     }
 
     #[test]
@@ -286,13 +286,13 @@ mod tests {
                 }
                 for later in 0..300 {
                     let later = now + Duration::seconds(later);
-                    let signing = lives.iter().filter(|life| life.state(later) == State::Signing);
+                    let signing = lives.iter().filter(|life| life.state(later) == KeyState::Signing);
                     prop_assert_eq!(signing.count(), 1);
                 }
                 for (was, is) in before.iter().zip(&lives) {
                     let (was, is) = (was.state(now), is.state(now));
-                    prop_assert!(was != State::Gone || is == State::Gone);
-                    prop_assert!(was != State::Verifying || is != State::Signing);
+                    prop_assert!(was != KeyState::Gone || is == KeyState::Gone);
+                    prop_assert!(was != KeyState::Verifying || is != KeyState::Signing);
                 }
             }
         }

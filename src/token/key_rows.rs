@@ -6,7 +6,7 @@ use crate::model::activity::ActivityKind;
 use crate::model::caller::operator::Operator;
 use crate::store::changes::Changes;
 use crate::store::changes::administration::Administration;
-use crate::store::keys::{self, StoredKey};
+use crate::store::keys::{self, StoredSigningKey};
 use crate::store::pool::{Database, Transaction};
 use crate::token::key_life::{Life, Purpose};
 use crate::token::keyring::{Keyring, life};
@@ -15,9 +15,9 @@ use crate::token::seal::MasterKey;
 /// All keys, locked.
 pub(super) struct Rows {
     tx: Transaction,
-    before: Vec<StoredKey>,
+    before: Vec<StoredSigningKey>,
     /// As they are to be.
-    pub keys: Vec<StoredKey>,
+    pub keys: Vec<StoredSigningKey>,
 }
 
 impl Rows {
@@ -39,7 +39,7 @@ impl Rows {
     }
 
     /// The keys of a purpose, oldest first.
-    pub fn of(&self, purpose: Purpose) -> impl Iterator<Item = &StoredKey> {
+    pub fn of(&self, purpose: Purpose) -> impl Iterator<Item = &StoredSigningKey> {
         self.keys.iter().filter(move |key| key.purpose == purpose.number())
     }
 
@@ -64,7 +64,8 @@ impl Rows {
     /// Writes what differs, has every replica read the table again, and logs what was done by whom.
     pub async fn write(mut self, clock: &Clock, by: &Operator) -> Result<()> {
         let (mut changes, mut done) = (Changes::new(clock), Vec::new());
-        let find = |keys: &[StoredKey], kid: &str| keys.iter().find(|key| key.kid == kid).cloned();
+        let find =
+            |keys: &[StoredSigningKey], kid: &str| keys.iter().find(|key| key.kid == kid).cloned();
         for key in &self.keys {
             let change = match find(&self.before, &key.kid) {
                 None => Administration::PublishKey(key.clone()),
@@ -95,14 +96,14 @@ impl Rows {
     }
 }
 
-fn log(kind: ActivityKind, key: &StoredKey, by: &Operator) {
+fn log(kind: ActivityKind, key: &StoredSigningKey, by: &Operator) {
     let what = match kind {
         ActivityKind::SigningKeyPublished => "key published",
         ActivityKind::SigningKeyRemoved => "key removed: what it made is refused",
         ActivityKind::SigningKeyForgotten => "key forgotten: nothing of it can live",
         _ => "key rescheduled",
     };
-    let StoredKey { kid, algorithm, purpose, signs_from, retires_at, .. } = key;
+    let StoredSigningKey { kid, algorithm, purpose, signs_from, retires_at, .. } = key;
     let purpose = Purpose::of(*purpose).map(Purpose::name);
     let time = |at: &Option<Time>| at.map(|at| at.to_rfc3339());
     let (signs_from, retires_at) = (time(signs_from), time(retires_at));

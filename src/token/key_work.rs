@@ -10,10 +10,10 @@ use chrono::Duration as Length;
 use crate::clock::{Clock, Time};
 use crate::error::Result;
 use crate::model::caller::operator::Operator;
-use crate::store::keys::StoredKey;
+use crate::store::keys::StoredSigningKey;
 use crate::store::pool::Database;
 use crate::token::jwk::SigningAlgorithm;
-use crate::token::key_life::{Life, Purpose, State, add, signing};
+use crate::token::key_life::{KeyState, Life, Purpose, add, signing};
 use crate::token::key_rows::Rows;
 use crate::token::keyring::life;
 use crate::token::new_key::new_key;
@@ -40,16 +40,16 @@ pub struct Shown {
     pub kid: String,
     pub algorithm: String,
     pub life: Life,
-    pub state: State,
+    pub state: KeyState,
 }
 
 /// A plain sentence: why nothing was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal(pub String);
+pub struct KeyRefusal(pub String);
 
 impl Shown {
     fn signs(&self, purpose: Purpose) -> bool {
-        self.life.purpose == purpose && self.state == State::Signing
+        self.life.purpose == purpose && self.state == KeyState::Signing
     }
 }
 
@@ -118,7 +118,7 @@ impl KeyWork {
         &self,
         purpose: Purpose,
         algorithm: Option<SigningAlgorithm>,
-    ) -> Result<Result<Shown, Refusal>> {
+    ) -> Result<Result<Shown, KeyRefusal>> {
         let algorithm = match algorithm {
             Some(algorithm) => algorithm,
             None => self.present_algorithm(purpose).await?,
@@ -131,7 +131,7 @@ impl KeyWork {
             let waiting = waiting(&rows, purpose, now)?;
             if let Some(waiting) = waiting.filter(|key| key.life.begins() <= now + self.ahead) {
                 rows.leave().await?;
-                return Ok(Err(Refusal(format!(
+                return Ok(Err(KeyRefusal(format!(
                     "{} is published already and takes over at {}",
                     waiting.kid,
                     waiting.life.since()
@@ -196,13 +196,13 @@ impl KeyWork {
         &self,
         mut rows: Rows,
         purpose: Purpose,
-        made: Option<StoredKey>,
+        made: Option<StoredSigningKey>,
         after: Length,
     ) -> Result<Shown> {
         let now = self.clock.now();
         let number = rows.next_number(purpose);
         let key = match made {
-            Some(made) => StoredKey { key_number: number, created_at: now, ..made },
+            Some(made) => StoredSigningKey { key_number: number, created_at: now, ..made },
             None => new_key(purpose, SigningAlgorithm::EdDsa, number, now, &self.master)?,
         };
         let kid = key.kid.clone();
@@ -217,7 +217,7 @@ impl KeyWork {
         &self,
         rows: &mut Rows,
         purpose: Purpose,
-        key: StoredKey,
+        key: StoredSigningKey,
         from: Option<Time>,
     ) -> Result<()> {
         let now = self.clock.now();
@@ -233,7 +233,7 @@ impl KeyWork {
         &self,
         purpose: Purpose,
         algorithm: SigningAlgorithm,
-    ) -> Result<Option<StoredKey>> {
+    ) -> Result<Option<StoredSigningKey>> {
         if purpose == Purpose::Refresh {
             return Ok(None);
         }
@@ -276,7 +276,7 @@ fn shown(rows: &Rows, purpose: Purpose, now: Time) -> Result<Vec<Shown>> {
     Ok(rows.of(purpose).map(|key| show(key, now)).collect::<anyhow::Result<_>>()?)
 }
 
-fn show(key: &StoredKey, now: Time) -> anyhow::Result<Shown> {
+fn show(key: &StoredSigningKey, now: Time) -> anyhow::Result<Shown> {
     let life = life(key)?;
     let (kid, algorithm) = (key.kid.clone(), key.algorithm.clone());
     Ok(Shown { kid, algorithm, life, state: life.state(now) })
@@ -285,6 +285,6 @@ fn show(key: &StoredKey, now: Time) -> anyhow::Result<Shown> {
 /// The key of a purpose that takes over next.
 fn waiting(rows: &Rows, purpose: Purpose, now: Time) -> Result<Option<Shown>> {
     let waiting = shown(rows, purpose, now)?.into_iter();
-    let waiting = waiting.filter(|key| key.state == State::Published);
+    let waiting = waiting.filter(|key| key.state == KeyState::Published);
     Ok(waiting.min_by_key(|key| key.life.begins()))
 }

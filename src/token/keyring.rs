@@ -6,8 +6,8 @@ use anyhow::{Context, anyhow};
 use aws_lc_rs::hmac;
 
 use crate::clock::Time;
-use crate::store::keys::StoredKey;
-use crate::token::derived::Derived;
+use crate::store::keys::StoredSigningKey;
+use crate::token::derived::DerivedKey;
 use crate::token::jwk::{Jwk, SigningAlgorithm, VerifyingKey};
 use crate::token::key_life::{Life, Purpose, signer};
 use crate::token::pair::Pair;
@@ -40,7 +40,7 @@ impl Keyring {
     ///
     /// # Errors
     /// `master` does not open one, or it is damaged.
-    pub fn load(stored: &[StoredKey], master: &MasterKey) -> anyhow::Result<Keyring> {
+    pub fn load(stored: &[StoredSigningKey], master: &MasterKey) -> anyhow::Result<Keyring> {
         let mut keyring = Keyring { access: Vec::new(), macs: Vec::new() };
         for key in stored.iter().filter(|key| key.removed_at.is_none()) {
             let secret = master.open(&key.kid, &key.sealed_private_key).ok_or_else(|| {
@@ -101,19 +101,19 @@ impl Keyring {
 
     /// Keys for `purpose`, derived from the MAC keys, so the same on every replica: the present one writes, and each
     /// that is not gone at `now` reads.
-    pub(super) fn derive(&self, purpose: &str, now: Time) -> anyhow::Result<Derived> {
+    pub(super) fn derive(&self, purpose: &str, now: Time) -> anyhow::Result<DerivedKey> {
         let current = self.current_mac(now)?;
         let mut macs: Vec<&MacKey> =
             self.macs.iter().filter(|key| key.life.verifies(now)).collect();
         macs.sort_by_key(|key| (key.number != current, -key.number));
         let derive = |mac: &MacKey| hmac::sign(&mac.key, purpose.as_bytes());
         let derived = macs.into_iter().map(derive);
-        Ok(Derived::of(derived.map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref()))))
+        Ok(DerivedKey::of(derived.map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref()))))
     }
 }
 
 impl AccessKey {
-    fn open(key: &StoredKey, life: Life, secret: &[u8]) -> anyhow::Result<AccessKey> {
+    fn open(key: &StoredSigningKey, life: Life, secret: &[u8]) -> anyhow::Result<AccessKey> {
         let algorithm = SigningAlgorithm::named(&key.algorithm);
         let algorithm = algorithm.with_context(|| format!("algorithm {}", key.algorithm))?;
         let pair = Pair::open(algorithm, secret).context("it is damaged")?;
@@ -128,7 +128,7 @@ impl AccessKey {
 ///
 /// # Errors
 /// A purpose that this release does not know.
-pub(super) fn life(key: &StoredKey) -> anyhow::Result<Life> {
+pub(super) fn life(key: &StoredSigningKey) -> anyhow::Result<Life> {
     let purpose = Purpose::of(key.purpose);
     Ok(Life {
         purpose: purpose.with_context(|| format!("key {}: purpose {}", key.kid, key.purpose))?,
@@ -154,7 +154,7 @@ mod tests {
         MasterKey::parse(&MasterKey::generate()).unwrap()
     }
 
-    fn key(master: &MasterKey, purpose: Purpose, algorithm: SigningAlgorithm) -> StoredKey {
+    fn key(master: &MasterKey, purpose: Purpose, algorithm: SigningAlgorithm) -> StoredSigningKey {
         new_key(purpose, algorithm, 1, now(), master).unwrap()
     }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cache::seen::Seen;
-use crate::cache::whole::{Changes, Whole};
+use crate::cache::progress::RevocationProgress;
+use crate::cache::table::{TableCache, TableVersions};
 use crate::error::Result;
 use crate::store::keys::KeyReader;
 use crate::store::pool::Database;
@@ -13,9 +13,9 @@ use crate::token::seal::MasterKey;
 
 /// All keys. Cheap to clone; clones share what they know.
 #[derive(Clone)]
-pub struct Keys(Whole<Keyring>);
+pub struct KeyCache(TableCache<Keyring>);
 
-impl Keys {
+impl KeyCache {
     /// The keys of `db`, which are there (`key_work`). What is heard of `changes` counts at once, the rest within
     /// `bound`.
     ///
@@ -24,17 +24,18 @@ impl Keys {
     pub async fn open(
         db: &Database,
         master: &MasterKey,
-        seen: Seen,
+        progress: RevocationProgress,
         bound: Duration,
-        changes: &Changes,
-    ) -> Result<Keys> {
+        changes: &TableVersions,
+    ) -> Result<KeyCache> {
         let master = master.clone();
         let reader = Arc::new(KeyReader::new(db.clone()));
         let read = move |_| {
             let (reader, master) = (reader.clone(), master.clone());
             async move { Ok(Keyring::load(&reader.read().await?, &master)?) }
         };
-        let keys = Keys(Whole::new(db.clone(), seen, bound, changes.keys.clone(), read));
+        let keys =
+            KeyCache(TableCache::new(db.clone(), progress, bound, changes.keys.clone(), read));
         keys.get().await?;
         Ok(keys)
     }
@@ -49,7 +50,7 @@ impl Keys {
 
     /// The same, if they are known.
     pub fn known(&self) -> Option<Arc<Keyring>> {
-        self.0.known()
+        self.0.cached()
     }
 
     /// The keys, true of a moment from now on: for who was told of one that is not known. However many ask, the table is
@@ -57,8 +58,8 @@ impl Keys {
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
-    pub async fn anew(&self) -> Result<Arc<Keyring>> {
-        self.0.anew().await
+    pub async fn reload(&self) -> Result<Arc<Keyring>> {
+        self.0.reload().await
     }
 
     /// What was read last, however long ago: for what carries no authority.

@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 
 use crate::clock::Time;
-use crate::store::keys::StoredKey;
+use crate::store::keys::StoredSigningKey;
 use crate::token::jwk::SigningAlgorithm;
 use crate::token::key_life::Purpose;
 use crate::token::pair::{self, Pair};
@@ -22,7 +22,7 @@ pub(super) fn new_key(
     number: i16,
     now: Time,
     master: &MasterKey,
-) -> anyhow::Result<StoredKey> {
+) -> anyhow::Result<StoredSigningKey> {
     let (kid, algorithm, secret, public_key) = match purpose {
         Purpose::Access => {
             let secret = pair::generate(algorithm)?;
@@ -35,7 +35,7 @@ pub(super) fn new_key(
             (format!("refresh-{number}"), "HS256", secret, Vec::new())
         }
     };
-    Ok(StoredKey {
+    Ok(StoredSigningKey {
         sealed_private_key: master.seal(&kid, &secret),
         kid,
         purpose: purpose.number(),

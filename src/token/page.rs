@@ -6,36 +6,36 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::clock::Time;
 use crate::error::Result;
-use crate::model::page::Position;
-use crate::token::derived::Derived;
-use crate::token::keys::Keys;
+use crate::model::page::PageKey;
+use crate::token::derived::DerivedKey;
+use crate::token::keys::KeyCache;
 
 const TAG_LEN: usize = 16;
 /// The bytes of a token: a time, an id and the tag.
 const MOST: usize = 8 + 16 + TAG_LEN;
 
 /// Writes and reads page tokens.
-pub struct PageTokens(Derived);
+pub struct PageTokens(DerivedKey);
 
 impl PageTokens {
     /// With keys that all replicas share, as of now.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
-    pub async fn of(keys: &Keys, now: Time) -> Result<PageTokens> {
+    pub async fn of(keys: &KeyCache, now: Time) -> Result<PageTokens> {
         Ok(PageTokens(keys.get().await?.derive("page token", now)?))
     }
 
     /// The token of the page after the row `last`, in the list described by `scope` (method,
     /// tenant, filter).
-    pub fn encode(&self, scope: &[u8], last: impl Position) -> String {
+    pub fn encode(&self, scope: &[u8], last: impl PageKey) -> String {
         let last = last.to_bytes();
         let tag = self.0.sign(&[&last, scope].concat());
         URL_SAFE_NO_PAD.encode([&last, &tag.as_ref()[..TAG_LEN]].concat())
     }
 
     /// The row after which the page begins; `None` unless the token was made for this `scope`.
-    pub fn decode<P: Position>(&self, scope: &[u8], token: &str) -> Option<P> {
+    pub fn decode<P: PageKey>(&self, scope: &[u8], token: &str) -> Option<P> {
         let mut bytes = [0; MOST];
         let len = URL_SAFE_NO_PAD.decode_slice(token, &mut bytes).ok()?;
         let (last, tag) = bytes.get(..len)?.split_last_chunk::<TAG_LEN>()?;
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     fn tokens() -> PageTokens {
-        PageTokens(Derived::of([hmac::Key::new(hmac::HMAC_SHA256, &[9; 32])]))
+        PageTokens(DerivedKey::of([hmac::Key::new(hmac::HMAC_SHA256, &[9; 32])]))
     }
 
     proptest! {

@@ -20,7 +20,7 @@ const USUAL: u64 = 200;
 
 /// Tokens by the SHA-256 of the whole token. Only genuine ones have a place, so whoever fills it holds them all; what
 /// is dropped is checked once more.
-pub(super) struct Verified(Cache<Hash, Kept, Bytes>);
+pub(super) struct VerifiedTokens(Cache<Hash, VerifiedEntry, ClaimsWeight>);
 
 /// What a token says, and the key that proves it: it counts while that verifies.
 pub(super) struct Proven {
@@ -29,7 +29,7 @@ pub(super) struct Proven {
 }
 
 #[derive(Clone)]
-struct Kept {
+struct VerifiedEntry {
     packed: Arc<[u8]>,
     /// Shared by all tokens of the key.
     kid: Arc<str>,
@@ -49,19 +49,19 @@ impl Proven {
 type Hash = [u8; 32];
 
 #[derive(Clone)]
-struct Bytes;
+struct ClaimsWeight;
 
-impl Weighter<Hash, Kept> for Bytes {
-    fn weight(&self, _: &Hash, kept: &Kept) -> u64 {
+impl Weighter<Hash, VerifiedEntry> for ClaimsWeight {
+    fn weight(&self, _: &Hash, kept: &VerifiedEntry) -> u64 {
         kept.packed.len() as u64 + OVERHEAD
     }
 }
 
-impl Verified {
+impl VerifiedTokens {
     /// In at most so many bytes.
-    pub fn new(bytes: u64) -> Verified {
+    pub fn new(bytes: u64) -> VerifiedTokens {
         let items = usize::try_from(bytes / USUAL).unwrap_or(usize::MAX);
-        Verified(Cache::with_weighter(items, bytes, Bytes))
+        VerifiedTokens(Cache::with_weighter(items, bytes, ClaimsWeight))
     }
 
     /// What a token says that was proven before.
@@ -72,7 +72,7 @@ impl Verified {
 
     /// Notes a token that was proven, or made, here.
     pub fn note(&self, token: &str, kid: &Arc<str>, claims: &AccessClaims) {
-        self.0.insert(hash(token), Kept { packed: pack(claims).into(), kid: kid.clone() });
+        self.0.insert(hash(token), VerifiedEntry { packed: pack(claims).into(), kid: kid.clone() });
     }
 }
 
@@ -82,7 +82,7 @@ fn hash(token: &str) -> Hash {
 
 /// Also the order in which it is written.
 #[derive(Serialize, Deserialize)]
-struct Packed<'a> {
+struct PackedClaims<'a> {
     key: (&'a str, &'a str, Uuid),
     device: Uuid,
     #[serde(borrow)]
@@ -94,7 +94,7 @@ struct Packed<'a> {
 
 fn pack(claims: &AccessClaims) -> Vec<u8> {
     let AccessClaims { key, device, audiences, generation, not_before, expires_at } = claims;
-    let packed = Packed {
+    let packed = PackedClaims {
         key: (key.tenant.as_str(), key.user.as_str(), key.session),
         device: *device,
         audiences: audiences.iter().map(String::as_str).collect(),
@@ -107,7 +107,7 @@ fn pack(claims: &AccessClaims) -> Vec<u8> {
 
 /// `None` for bytes that [`pack`] did not make.
 fn unpack(bytes: &[u8]) -> Option<AccessClaims> {
-    let packed: Packed<'_> = postcard::from_bytes(bytes).ok()?;
+    let packed: PackedClaims<'_> = postcard::from_bytes(bytes).ok()?;
     let (tenant, user, session) = packed.key;
     let (tenant, user) = (TenantId::parse(tenant).ok()?, UserId::parse(user).ok()?);
     Some(AccessClaims {
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn what_was_noted_is_told_again_and_only_of_the_whole_token() {
-        let verified = Verified::new(1 << 20);
+        let verified = VerifiedTokens::new(1 << 20);
         verified.note("head.body.signature", &"key-1".into(), &claims());
         let proven = verified.get("head.body.signature").expect("it was noted");
         assert_eq!((&*proven.kid, proven.claims), ("key-1", claims()));
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn memory_stays_within_its_bound_however_many_there_are() {
-        let verified = Verified::new(1 << 20);
+        let verified = VerifiedTokens::new(1 << 20);
         for number in 0..20_000 {
             verified.note(&number.to_string(), &"key-1".into(), &claims());
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sessiond::caller::manage::{Grant, Manage};
-use sessiond::caller::permissions::{METHODS, Need, Role};
+use sessiond::caller::permissions::{METHODS, Permission, Role};
 use sessiond::clock::Clock;
 use sessiond::model::caller::operator::Operator;
 use sessiond::store::pool::Database;
@@ -86,8 +86,11 @@ pub fn probe(keys: &Keys, directory: &Directory, rng: &mut Rng) -> Call {
             return Call::new(who, what, Body::Probe(path, Box::new(message)));
         }
     }
-    let of_roles: Vec<&str> =
-        METHODS.iter().filter(|(_, need)| *need != Need::Nothing).map(|(name, _)| *name).collect();
+    let of_roles: Vec<&str> = METHODS
+        .iter()
+        .filter(|(_, need)| *need != Permission::Nothing)
+        .map(|(name, _)| *name)
+        .collect();
     let path = format!("/{}", rng.pick(&of_roles));
     let what = What::Probe { path: path.clone(), tag: String::new() };
     let call = Call::new(who, what, Body::Probe(path, Box::default()));

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use chrono::Duration as Span;
 use sessiond::cache::feed::WatchSettings;
-use sessiond::caller::admission::Callers;
+use sessiond::caller::authenticator::Callers;
 use sessiond::clock::Clock;
 use sessiond::config::edge;
 use sessiond::model::detection::DetectionSettings;
-use sessiond::model::policy::{Limits, Policy};
+use sessiond::model::policy::{Policy, SessionLimits};
 use sessiond::server::{Intervals, Server, Settings};
 use sessiond::session::location::Locator;
-use sessiond::store::timeouts::Timeouts;
+use sessiond::store::timeouts::DatabaseTimeouts;
 use sessiond::token::jwk::SigningAlgorithm;
 use sessiond::token::seal::MasterKey;
 use tokio::runtime::Runtime;
@@ -141,13 +141,16 @@ impl Replica {
             listen: listen.unwrap_or_else(|| "127.0.0.1:0".parse().expect("an address")),
             tls: None,
             dangerously_insecure: false,
-            edge: edge::Limits { max_connection_rate_per_peer: 100_000, ..edge::Limits::default() },
+            edge: edge::EdgeLimits {
+                max_connection_rate_per_peer: 100_000,
+                ..edge::EdgeLimits::default()
+            },
             http_listen: None,
             callers: Callers::Open,
             reflection: false,
             database_url: format!("postgresql://sessiond@{proxy}/sessiond"),
             database_connections: 8,
-            database_timeouts: Timeouts::default(),
+            database_timeouts: DatabaseTimeouts::default(),
             master_key: MasterKey::parse(&self.master_key).expect("32 bytes"),
             issuer: "sessiond".to_owned(),
             policy: Policy {
@@ -156,7 +159,7 @@ impl Replica {
                 access_token_ttl: Span::minutes(5),
                 refresh_grace: Span::from_std(GRACE).expect("short"),
                 lost_response_window: Span::from_std(LOST_RESPONSE).expect("short"),
-                limits: Limits::default(),
+                limits: SessionLimits::default(),
                 acr_levels: ["aal1", "aal2", "aal3"].map(str::to_owned).to_vec(),
             },
             // The users do all that a rule would find.

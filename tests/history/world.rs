@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::Duration as Span;
 use futures_util::future::join_all;
 use prost::Message;
-use sessiond::dev_postgres::{DevPostgres, MAX_CONNECTIONS, Options};
+use sessiond::dev_postgres::{DevPostgres, DevPostgresOptions, MAX_CONNECTIONS};
 use sessiond::grpc::pb;
 use sessiond::grpc::pb::session_service_client::SessionServiceClient;
 use sessiond::token::seal::MasterKey;
@@ -60,8 +60,12 @@ impl World {
         open_to_all(home.path())?;
         let data_dir = home.path().join("home");
         // A killed server loses nothing for it: only a crash of the machine would.
-        let options =
-            Options { data_dir, pg_bin: None, fsync: false, max_connections: MAX_CONNECTIONS };
+        let options = DevPostgresOptions {
+            data_dir,
+            pg_bin: None,
+            fsync: false,
+            max_connections: MAX_CONNECTIONS,
+        };
         let postgres = tokio::task::spawn_blocking(|| DevPostgres::start(options)).await??;
         let admin = connect(&postgres.url("sessiond")).await?;
         for setting in SETTINGS {

@@ -17,7 +17,7 @@ mod well_formed;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use sessiond::caller::manage::Grant;
-use sessiond::caller::permissions::{METHODS, Need, Role};
+use sessiond::caller::permissions::{METHODS, Permission, Role};
 use sessiond::grpc::auth::table::DESCRIPTORS;
 use sessiond::grpc::pb;
 use sessiond::model::caller::scope::{Scope, Scopes};
@@ -45,7 +45,7 @@ fn methods() -> Vec<String> {
 }
 
 /// What the table says.
-fn need(method: &str) -> Need {
+fn need(method: &str) -> Permission {
     METHODS.iter().find(|(name, _)| *name == method).expect("a row").1
 }
 
@@ -116,7 +116,7 @@ async fn nobody_gets_through_without_good_credentials_and_all_hear_the_same() {
         for body in bodies(&method) {
             for key in odd.iter().map(|key| Some(*key)).chain([None]) {
                 let answer = server.call(&method, body.clone(), key).await;
-                if need(&method) == Need::Nothing {
+                if need(&method) == Permission::Nothing {
                     assert_eq!(denied(answer), None, "{method} {key:?}");
                     continue;
                 }

@@ -49,8 +49,8 @@ async fn no_credential_is_left_anywhere_and_personal_data_only_in_the_database()
         location: Some(location),
         ..Default::default()
     };
-    let wish = pb::CreateSessionRequest { client: Some(context.clone()), ..new_session(USER) };
-    let created = client.create_session(wish).await.expect("a session");
+    let input = pb::CreateSessionRequest { client: Some(context.clone()), ..new_session(USER) };
+    let created = client.create_session(input).await.expect("a session");
     let (id, access, first) = parts(created.get_ref());
     let mut tokens = vec![access.clone(), first.clone()];
     let refresh = |refresh_token: &String| pb::RefreshSessionRequest {

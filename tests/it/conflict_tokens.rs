@@ -3,7 +3,7 @@
 use chrono::Duration;
 use futures_util::future::join_all;
 use sessiond::grpc::pb;
-use sessiond::model::conflict::Scope;
+use sessiond::model::conflict::LimitScope;
 use sessiond::model::policy::OnLimit;
 
 use crate::harness::calls::{new_session, parts, violations};
@@ -110,7 +110,7 @@ async fn no_changed_cut_or_extended_token_settles() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_parallel_settlings_with_one_token_exactly_one_wins() {
     let server = start_asking(4).await;
-    let change = |settings: &mut _| limit(settings, Scope::User, 4, OnLimit::Ask);
+    let change = |settings: &mut _| limit(settings, LimitScope::User, 4, OnLimit::Ask);
     let replica = server.replica_with(change).await;
     let mut made = Vec::new();
     for _ in 0..4 {

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use chrono::Duration;
 use sessiond::grpc::pb;
-use sessiond::model::conflict::Scope;
+use sessiond::model::conflict::LimitScope;
 use sessiond::model::policy::OnLimit;
 use sessiond::server::Settings;
 
@@ -83,7 +83,7 @@ async fn a_conflict_tells_the_sessions_least_recently_used_first_and_changes_not
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_chosen_session_ends_in_one_step_with_the_create_at_any_replica() {
-    let change = |settings: &mut Settings| limit(settings, Scope::User, 3, OnLimit::Ask);
+    let change = |settings: &mut Settings| limit(settings, LimitScope::User, 3, OnLimit::Ask);
     let server = start_asking(3).await;
     let replica = server.replica_with(change).await;
     let made = some(&server, 3).await;
@@ -105,7 +105,7 @@ async fn a_choice_that_is_too_small_is_asked_again_and_ends_nothing() {
     let server = start_asking(5).await;
     let made = some(&server, 5).await;
     let (db, clock) = server.stop().await;
-    let lowered = |settings: &mut Settings| limit(settings, Scope::User, 3, OnLimit::Ask);
+    let lowered = |settings: &mut Settings| limit(settings, LimitScope::User, 3, OnLimit::Ask);
     let server = start_on(db, clock, lowered).await;
     let first = ask(&server).await;
     assert_eq!(first.must_end_count, 3);
@@ -168,8 +168,8 @@ async fn a_chosen_session_that_has_ended_meanwhile_is_room() {
 #[tokio::test(flavor = "multi_thread")]
 async fn other_limits_refuse_or_end_sessions_as_before() {
     let server = start_with(|settings| {
-        limit(settings, Scope::User, 3, OnLimit::Ask);
-        limit(settings, Scope::Client, 2, OnLimit::Reject);
+        limit(settings, LimitScope::User, 3, OnLimit::Ask);
+        limit(settings, LimitScope::Client, 2, OnLimit::Reject);
     })
     .await;
     let made = some(&server, 2).await;
@@ -198,9 +198,9 @@ async fn the_limit_of_a_client_or_device_type_asks_for_its_own_sessions() {
         };
         let one = create("app", pb::DeviceType::Mobile);
         let other = match scope {
-            Scope::User => new_session("bob"),
-            Scope::Client => create("tv", pb::DeviceType::Mobile),
-            Scope::DeviceType => create("app", pb::DeviceType::Tv),
+            LimitScope::User => new_session("bob"),
+            LimitScope::Client => create("tv", pb::DeviceType::Mobile),
+            LimitScope::DeviceType => create("app", pb::DeviceType::Tv),
         };
         let (first, ..) = parts(&server.try_create(one.clone()).await.expect("a session"));
         server.try_create(other).await.expect("it does not count");

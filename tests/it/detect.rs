@@ -250,7 +250,7 @@ async fn a_damaged_memory_and_an_activity_that_cannot_be_handled_stop_nobody_els
         fail_logins(&server, 3, 1).await;
     }
     settled(&server).await;
-    let passed = scrape(&server).await["sessiond_passed_over_total{by=\"detection\"}"];
+    let passed = scrape(&server).await["sessiond_skipped_rows_total{by=\"detection\"}"];
     assert!(passed >= 1.0, "{passed}");
     for (user, count) in [("user-1", 1), ("user-2", 0), ("user-3", 0)] {
         // What shares a transaction with the one that fails is passed over with it.

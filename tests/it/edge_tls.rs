@@ -8,7 +8,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, date_time_ymd};
 use rustls::version::{TLS12, TLS13};
-use sessiond::config::edge::Limits;
+use sessiond::config::edge::EdgeLimits;
 use sessiond::edge::Edge;
 use sessiond::edge::tls::Certificates;
 use sessiond::metrics::Metrics;
@@ -29,7 +29,7 @@ async fn mirror(files: &Files, required: bool) -> (SocketAddr, DropGuard) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let (addr, drain) = (listener.local_addr().expect("a port"), CancellationToken::new());
     let certificates = Some(certificates.expect("sound files"));
-    let edge = Edge::new(listener, Limits::default(), certificates, &metrics, drain.clone());
+    let edge = Edge::new(listener, EdgeLimits::default(), certificates, &metrics, drain.clone());
     let service = tower::service_fn(|request: Request<Incoming>| async move {
         let peer = request.extensions().get::<Peer>().expect("the peer of each request");
         assert!(peer.address.ip().is_loopback());

@@ -7,9 +7,9 @@ use std::time::Duration;
 use chrono::Duration as Length;
 use futures_util::future::join_all;
 use sessiond::clock::Clock;
-use sessiond::gateway::{Gateway, Options, Verdict};
+use sessiond::gateway::{Gateway, GatewayOptions, Verdict};
 use sessiond::grpc::pb;
-use sessiond::model::conflict::Scope;
+use sessiond::model::conflict::LimitScope;
 use sessiond::model::policy::OnLimit;
 use sessiond::server::Settings;
 
@@ -113,7 +113,7 @@ async fn a_session_that_reads_expired_counts_for_no_limit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_question_names_no_expired_session_and_settles_among_the_others() {
-    let server = start_with(|settings| limit(settings, Scope::User, 2, OnLimit::Ask)).await;
+    let server = start_with(|settings| limit(settings, LimitScope::User, 2, OnLimit::Ask)).await;
     let request =
         pb::CreateSessionRequest { idle_timeout: length(Length::seconds(2)), ..new_session("ada") };
     let (short, ..) = parts(&server.try_create(request).await.expect("a session"));
@@ -181,7 +181,7 @@ async fn near_its_absolute_deadline_a_session_gives_a_pair_that_works_or_is_expi
 
 /// On the real clock, which a gateway measures by.
 async fn gateway(server: &TestServer) -> Gateway {
-    Gateway::connect(server.channel(), Options::new("sessiond")).await.expect("a gateway")
+    Gateway::connect(server.channel(), GatewayOptions::new("sessiond")).await.expect("a gateway")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use sessiond::clock::Clock;
-use sessiond::dev_postgres::{DevPostgres, MAX_CONNECTIONS, Options};
+use sessiond::dev_postgres::{DevPostgres, DevPostgresOptions, MAX_CONNECTIONS};
 use sessiond::grpc::pb;
 use tempfile::TempDir;
 use tonic_health::pb::health_check_response::ServingStatus::Serving;
@@ -40,7 +40,7 @@ async fn promoted(primary: &DevPostgres) -> (DevPostgres, TempDir) {
 
 fn start(home: &Path) -> DevPostgres {
     let (data_dir, max_connections) = (home.to_owned(), MAX_CONNECTIONS);
-    let options = Options { data_dir, pg_bin: None, fsync: false, max_connections };
+    let options = DevPostgresOptions { data_dir, pg_bin: None, fsync: false, max_connections };
     DevPostgres::start(options).expect("a copy that starts")
 }
 

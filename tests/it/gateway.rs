@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use sessiond::clock::Clock;
-use sessiond::gateway::{Gateway, Mode, Options, Verdict};
+use sessiond::gateway::{Gateway, GatewayOptions, Mode, Verdict};
 use sessiond::grpc::pb;
 use sessiond::model::token::InactiveReason;
 use sessiond::server::Settings;
@@ -27,7 +27,7 @@ async fn channel(server: &TestServer) -> Channel {
 }
 
 async fn gateway(server: &TestServer, mode: Mode) -> Gateway {
-    let options = Options { mode, ..Options::new("sessiond") };
+    let options = GatewayOptions { mode, ..GatewayOptions::new("sessiond") };
     Gateway::connect(channel(server).await, options).await.expect("a gateway")
 }
 
@@ -135,9 +135,10 @@ async fn it_finds_back_to_a_service_that_was_restarted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_is_no_good_is_told_as_the_service_tells_it() {
     let server = server(|_| {}).await;
-    let options = Options { audience: Some("api".to_owned()), ..Options::new("sessiond") };
+    let options =
+        GatewayOptions { audience: Some("api".to_owned()), ..GatewayOptions::new("sessiond") };
     let for_api = Gateway::connect(channel(&server).await, options).await.expect("a gateway");
-    let other = Gateway::connect(channel(&server).await, Options::new("other")).await;
+    let other = Gateway::connect(channel(&server).await, GatewayOptions::new("other")).await;
     let other = other.expect("a gateway");
     let gateway = gateway(&server, Mode::Strict).await;
     let (_, token, _) = parts(&server.create("ada").await);

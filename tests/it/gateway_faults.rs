@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sessiond::clock::Clock;
-use sessiond::gateway::{Gateway, Mode, Options, Verdict};
+use sessiond::gateway::{Gateway, GatewayOptions, Mode, Verdict};
 use sessiond::model::token::InactiveReason;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -22,7 +22,7 @@ use crate::harness::{start, start_on, wait};
 const BOUND: Duration = Duration::from_secs(1);
 
 async fn gateway(addr: SocketAddr, mode: Mode) -> Gateway {
-    let options = Options { mode, ..Options::new("sessiond") };
+    let options = GatewayOptions { mode, ..GatewayOptions::new("sessiond") };
     let address = Channel::from_shared(format!("http://{addr}")).expect("an address");
     let channel = address.connect().await.expect("a connection");
     Gateway::connect(channel, options).await.expect("a gateway")
@@ -76,7 +76,7 @@ impl Drop for Line {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_that_cannot_be_is_refused_at_once() {
     let server = start().await;
-    let options = Options { tenant: "a b".to_owned(), ..Options::new("sessiond") };
+    let options = GatewayOptions { tenant: "a b".to_owned(), ..GatewayOptions::new("sessiond") };
     let refused = Gateway::connect(server.channel(), options).await.err().expect("a refusal");
     assert_eq!(refused.code(), tonic::Code::InvalidArgument);
 }

@@ -33,17 +33,17 @@ use std::time::Duration;
 
 use chrono::{TimeZone, Utc};
 use sessiond::cache::feed::WatchSettings;
-use sessiond::caller::admission::Callers;
+use sessiond::caller::authenticator::Callers;
 use sessiond::clock::Clock;
 use sessiond::config::edge;
 use sessiond::grpc::pb::alert_service_client::AlertServiceClient;
 use sessiond::grpc::pb::session_service_client::SessionServiceClient;
 use sessiond::model::detection::DetectionSettings;
 use sessiond::model::lineage::OnRestore;
-use sessiond::model::policy::{Limits, Policy};
+use sessiond::model::policy::{Policy, SessionLimits};
 use sessiond::server::{Intervals, Server, Settings};
 use sessiond::session::location::Locator;
-use sessiond::store::timeouts::Timeouts;
+use sessiond::store::timeouts::DatabaseTimeouts;
 use sessiond::token::jwk::SigningAlgorithm;
 use sessiond::token::seal::MasterKey;
 use tokio::sync::oneshot;
@@ -79,7 +79,7 @@ pub async fn start_with(change: impl FnOnce(&mut Settings)) -> TestServer {
 
 /// For what is about a database that others hold up: its timeouts as shipped.
 pub fn impatient(settings: &mut Settings) {
-    settings.database_timeouts = Timeouts::default();
+    settings.database_timeouts = DatabaseTimeouts::default();
 }
 
 /// A server on this database and clock: a restart, or another replica.
@@ -87,7 +87,7 @@ pub async fn start_on(db: Db, clock: Clock, change: impl FnOnce(&mut Settings)) 
     let mut settings = settings(db.url.clone());
     if db.is_shared() {
         // A busy machine is no outage.
-        settings.database_timeouts = Timeouts::default().times(4);
+        settings.database_timeouts = DatabaseTimeouts::default().times(4);
     }
     change(&mut settings);
     if settings.database_url != db.url {
@@ -123,13 +123,13 @@ pub fn settings(database_url: String) -> Settings {
         listen: "127.0.0.1:0".parse().expect("an address"),
         tls: None,
         dangerously_insecure: false,
-        edge: edge::Limits::default(),
+        edge: edge::EdgeLimits::default(),
         http_listen: None,
         callers: Callers::Open,
         reflection: true,
         database_url,
         database_connections: 6,
-        database_timeouts: Timeouts::default(),
+        database_timeouts: DatabaseTimeouts::default(),
         master_key: MasterKey::parse(&MASTER_KEY).expect("32 bytes"),
         issuer: "sessiond".to_owned(),
         policy: Policy {
@@ -138,7 +138,7 @@ pub fn settings(database_url: String) -> Settings {
             access_token_ttl: chrono::Duration::minutes(5),
             refresh_grace: chrono::Duration::seconds(10),
             lost_response_window: chrono::Duration::hours(1),
-            limits: Limits::default(),
+            limits: SessionLimits::default(),
             acr_levels: ["aal1", "aal2", "aal3"].map(str::to_owned).to_vec(),
         },
         // Most tests do what a rule would find.
@@ -171,7 +171,7 @@ pub fn settings(database_url: String) -> Settings {
             restores: Duration::from_millis(100),
         },
         watch: WatchSettings {
-            look: Duration::from_millis(20),
+            poll: Duration::from_millis(20),
             heartbeat: Duration::from_millis(100),
             ..WatchSettings::default()
         },

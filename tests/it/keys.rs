@@ -11,7 +11,7 @@ use serde_json::Value;
 use sessiond::grpc::pb;
 use sessiond::server::Settings;
 use sessiond::token::jwk::SigningAlgorithm;
-use sessiond::token::key_life::{Purpose, State};
+use sessiond::token::key_life::{KeyState, Purpose};
 
 use crate::harness::calls::{parts, refusal, successor};
 use crate::harness::keys::{AHEAD, header};
@@ -59,7 +59,7 @@ async fn a_rotation_under_load_refuses_no_token_on_either_replica() {
                 let named = (purpose == Purpose::Access).then_some(algorithm);
                 let work = one.key_work();
                 let new = work.rotate(purpose, named).await.expect("ok").expect("a successor");
-                assert_eq!(new.state, State::Published);
+                assert_eq!(new.state, KeyState::Published);
                 assert_eq!(new.life.since() - one.clock.now(), AHEAD);
                 let again = work.rotate(purpose, named).await.expect("ok").expect_err("one waits");
                 assert!(again.0.contains(&new.kid), "{}", again.0);
@@ -147,7 +147,7 @@ async fn refresh_tokens_outlive_the_rotation_of_their_mac_key_and_replays_stay_r
     one.advance(Length::hours(2));
     let state =
         one.keys().await.into_iter().find(|key| key.kid == "refresh-1").map(|key| key.state);
-    assert_eq!(state, Some(State::Gone));
+    assert_eq!(state, Some(KeyState::Gone));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use chrono::Duration as Length;
 use serde_json::json;
 use sessiond::clock::Clock;
-use sessiond::gateway::{Gateway, Options, Verdict};
+use sessiond::gateway::{Gateway, GatewayOptions, Verdict};
 use sessiond::grpc::pb;
 use sessiond::grpc::pb::InactiveReason as Why;
 use sessiond::token::jwk::SigningAlgorithm;
-use sessiond::token::key_life::{Purpose, State};
+use sessiond::token::key_life::{KeyState, Purpose};
 use sessiond::token::key_work::Retired;
 
 use crate::harness::calls::{assert_unavailable, parts, refusal};
@@ -40,7 +40,7 @@ async fn until_refused(server: &TestServer, token: &str, removed: Instant) {
 async fn a_removed_key_is_refused_everywhere_within_the_bound_and_another_signs_at_once() {
     let one = start_on(Db::fresh().await, Clock::system(), |_| {}).await;
     let two = one.replica().await;
-    let gateway = Gateway::connect(two.channel(), Options::new("sessiond")).await;
+    let gateway = Gateway::connect(two.channel(), GatewayOptions::new("sessiond")).await;
     let gateway = gateway.expect("a gateway");
     let (id, token, refresh) = parts(&one.create("ada").await);
     // Verified, and kept as such, by all three.
@@ -54,7 +54,7 @@ async fn a_removed_key_is_refused_everywhere_within_the_bound_and_another_signs_
         panic!("it is removed");
     };
     let removed = Instant::now();
-    assert_eq!((gone.state, new.state), (State::Gone, State::Signing));
+    assert_eq!((gone.state, new.state), (KeyState::Gone, KeyState::Signing));
     wait::until(async || {
         let asked = removed.elapsed();
         let active = matches!(gateway.validate(&token), Verdict::Active(_));
@@ -191,7 +191,7 @@ async fn a_published_key_takes_over_from_a_removed_one_and_one_that_is_removed_n
     let Ok(Retired::Replaced(old, new)) = work.retire(&standby.kid).await.expect("ok") else {
         panic!("it is replaced");
     };
-    assert_eq!((old.state, new.state), (State::Verifying, State::Signing));
+    assert_eq!((old.state, new.state), (KeyState::Verifying, KeyState::Signing));
     assert_eq!(new.kid, later.kid);
     for kid in [&first, &standby.kid, "nobody"] {
         work.retire(kid).await.expect("ok").expect_err("there is nothing to do");

@@ -2,7 +2,7 @@
 
 use chrono::Duration;
 use sessiond::grpc::pb;
-use sessiond::model::conflict::Scope;
+use sessiond::model::conflict::LimitScope;
 use sessiond::model::policy::OnLimit;
 use sessiond::server::Settings;
 
@@ -13,7 +13,7 @@ use crate::harness::{TestServer, audit, start_on, start_with};
 /// Longer than a test takes, and far less than an idle timeout: what is used is not flushed at once.
 const LONG: std::time::Duration = std::time::Duration::from_secs(60);
 
-fn limited(scope: Scope, max: u32, on_limit: OnLimit) -> impl Fn(&mut Settings) {
+fn limited(scope: LimitScope, max: u32, on_limit: OnLimit) -> impl Fn(&mut Settings) {
     move |settings| {
         limit(settings, scope, max, on_limit);
         // Last activity stays unwritten until the test is over.
@@ -36,11 +36,11 @@ fn phone() -> pb::CreateSessionRequest {
 }
 
 /// What the limit of this kind does not count beside [`phone`].
-fn uncounted(scope: Scope) -> pb::CreateSessionRequest {
+fn uncounted(scope: LimitScope) -> pb::CreateSessionRequest {
     match scope {
-        Scope::User => pb::CreateSessionRequest { user_id: "bob".to_owned(), ..phone() },
-        Scope::Client => on("shop", "phone", pb::DeviceType::Mobile),
-        Scope::DeviceType => on("app", "tv", pb::DeviceType::Tv),
+        LimitScope::User => pb::CreateSessionRequest { user_id: "bob".to_owned(), ..phone() },
+        LimitScope::Client => on("shop", "phone", pb::DeviceType::Mobile),
+        LimitScope::DeviceType => on("app", "tv", pb::DeviceType::Tv),
     }
 }
 
@@ -148,9 +148,9 @@ async fn a_lowered_limit_ends_at_the_next_create_as_many_as_are_too_many() {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_limits_hold_together_and_if_one_refuses_nothing_ends() {
     let server = start_with(|settings| {
-        limit(settings, Scope::User, 3, OnLimit::TerminateOldest);
-        limit(settings, Scope::Client, 2, OnLimit::TerminateLeastRecentlyUsed);
-        limit(settings, Scope::DeviceType, 1, OnLimit::Reject);
+        limit(settings, LimitScope::User, 3, OnLimit::TerminateOldest);
+        limit(settings, LimitScope::Client, 2, OnLimit::TerminateLeastRecentlyUsed);
+        limit(settings, LimitScope::DeviceType, 1, OnLimit::Reject);
     })
     .await;
     let web = |client: &str| on(client, "laptop", pb::DeviceType::Web);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
 use sessiond::grpc::pb;
-use sessiond::model::conflict::Scope;
+use sessiond::model::conflict::LimitScope;
 use sessiond::model::policy::OnLimit;
 use sessiond::server::Settings;
 use tonic::Status;
@@ -32,19 +32,19 @@ async fn most_at_once(db: Db, live: String, stop: Arc<AtomicBool>) -> i64 {
 
 /// A create of ada that the limit counts, on the device with this fingerprint: client and type are
 /// the same where they have to be, else they differ from one create to the next.
-fn counted(scope: Scope, i: usize, fingerprint: &str) -> pb::CreateSessionRequest {
-    let client = if scope == Scope::Client { 0 } else { i % 3 };
+fn counted(scope: LimitScope, i: usize, fingerprint: &str) -> pb::CreateSessionRequest {
+    let client = if scope == LimitScope::Client { 0 } else { i % 3 };
     let kinds = [pb::DeviceType::Mobile, pb::DeviceType::Tv, pb::DeviceType::Web];
-    let kind = kinds[if scope == Scope::DeviceType { 0 } else { i % 3 }];
+    let kind = kinds[if scope == LimitScope::DeviceType { 0 } else { i % 3 }];
     at(["app", "shop", "mail"][client], kind, fingerprint)
 }
 
 /// One that it does not count; every session of the user counts for theirs.
-fn uncounted(scope: Scope) -> Option<pb::CreateSessionRequest> {
+fn uncounted(scope: LimitScope) -> Option<pb::CreateSessionRequest> {
     match scope {
-        Scope::User => None,
-        Scope::Client => Some(at("other", pb::DeviceType::Mobile, "one")),
-        Scope::DeviceType => Some(at("app", pb::DeviceType::Tv, "one")),
+        LimitScope::User => None,
+        LimitScope::Client => Some(at("other", pb::DeviceType::Mobile, "one")),
+        LimitScope::DeviceType => Some(at("app", pb::DeviceType::Tv, "one")),
     }
 }
 
@@ -60,11 +60,11 @@ fn at(client: &str, kind: pb::DeviceType, fingerprint: &str) -> pb::CreateSessio
     }
 }
 
-fn live(scope: Scope) -> String {
+fn live(scope: LimitScope) -> String {
     let counted = match scope {
-        Scope::User => "",
-        Scope::Client => "AND client_id = 'app'",
-        Scope::DeviceType => "AND device_type = 2",
+        LimitScope::User => "",
+        LimitScope::Client => "AND client_id = 'app'",
+        LimitScope::DeviceType => "AND device_type = 2",
     };
     format!("SELECT count(*) FROM user_sessions WHERE user_id = 'ada' AND state = 1 {counted}")
 }
@@ -72,7 +72,7 @@ fn live(scope: Scope) -> String {
 /// All creates at once, on one device, while a sampler holds the limit to every snapshot it gets.
 /// `before` sessions of the user are on another device.
 async fn rush(
-    scope: Scope,
+    scope: LimitScope,
     on_limit: OnLimit,
     before: usize,
 ) -> (TestServer, Vec<Result<pb::CreateSessionResponse, Status>>) {
@@ -107,7 +107,7 @@ async fn rush(
 }
 
 /// Exactly the limit is admitted; returns the refusals, each for that reason.
-async fn refusals(scope: Scope, on_limit: OnLimit, name: &str) -> Vec<Status> {
+async fn refusals(scope: LimitScope, on_limit: OnLimit, name: &str) -> Vec<Status> {
     let (server, answers) = rush(scope, on_limit, 0).await;
     let refused: Vec<Status> = answers.into_iter().filter_map(Result::err).collect();
     assert_eq!(refused.len(), CREATES - LIMIT);
@@ -144,7 +144,7 @@ async fn of_parallel_creates_beyond_the_limit_each_gets_a_question_of_its_own() 
 }
 
 /// Each create ends exactly the right session, and each victim is named once.
-async fn ends_in_order(scope: Scope, on_limit: OnLimit, before: usize) {
+async fn ends_in_order(scope: LimitScope, on_limit: OnLimit, before: usize) {
     let (server, answers) = rush(scope, on_limit, before).await;
     let room = LIMIT - before;
     // Time stands still, so in all modes the ids, which sort by creation, decide.

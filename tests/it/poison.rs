@@ -15,7 +15,7 @@ use crate::harness::policies::{level, set};
 use crate::harness::requests::length;
 use crate::harness::scrape::{scrape, with_port};
 use crate::harness::{TestServer, start_with, wait};
-use crate::notices::{CHANGED, noticed, session_of, try_validate_from, validate_from};
+use crate::observations::{CHANGED, noticed, session_of, try_validate_from, validate_from};
 
 const USERS: [&str; 5] = ["ada", "bob", "damaged", "refused", "stuck"];
 const NEVER: StdDuration = StdDuration::from_secs(86_400);
@@ -68,8 +68,8 @@ pub async fn users_of(server: &TestServer, condition: &str) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-async fn passed_over(server: &TestServer, by: &str) -> f64 {
-    scrape(server).await[&format!("sessiond_passed_over_total{{by=\"{by}\"}}")]
+async fn skipped_rows(server: &TestServer, by: &str) -> f64 {
+    scrape(server).await[&format!("sessiond_skipped_rows_total{{by=\"{by}\"}}")]
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,7 +86,7 @@ async fn last_activity_of_others_is_written() {
     let moved = "last_active_at > created_at";
     // Nothing of it is read, so a damaged row is as good as another.
     wait::until(async || users_of(&server, moved).await == ["ada", "bob", "damaged"]).await;
-    wait::until(async || passed_over(&server, "touches").await >= 2.0).await;
+    wait::until(async || skipped_rows(&server, "touches").await >= 2.0).await;
     // What is locked is kept, and what is refused is not.
     wait::until(async || scrape(&server).await["sessiond_touch_backlog"] == 1.0).await;
     drop(stuck);
@@ -120,7 +120,7 @@ async fn any_number_of_locked_sessions_hold_up_no_last_activity() {
     let moved = "last_active_at > created_at";
     // Keys are written in order, so hers is behind all that is locked.
     wait::until(async || users_of(&server, moved).await == ["zoe"]).await;
-    wait::until(async || passed_over(&server, "touches").await >= 100.0).await;
+    wait::until(async || skipped_rows(&server, "touches").await >= 100.0).await;
     assert_eq!(scrape(&server).await["sessiond_touch_backlog"], 100.0, "what is locked is kept");
     drop(stuck);
     // Free, it is written without another flush.
@@ -138,7 +138,7 @@ async fn any_number_of_locked_sessions_hold_up_no_notice() {
     }
     let entered = async || noticed(&server, CHANGED).await.len();
     wait::until(async || entered().await == 1).await;
-    wait::until(async || passed_over(&server, "notices").await == 60.0).await;
+    wait::until(async || skipped_rows(&server, "observations").await == 60.0).await;
     drop(stuck);
     server.advance(Duration::minutes(10));
     wait::until(async || entered().await == 61).await;
@@ -190,7 +190,7 @@ async fn what_is_noticed_of_others_is_entered() {
         entered().await == users
     };
     wait::until(async || in_time(&["ada", "bob"]).await).await;
-    wait::until(async || passed_over(&server, "notices").await >= 3.0).await;
+    wait::until(async || skipped_rows(&server, "observations").await >= 3.0).await;
     drop(stuck);
     wait::until(async || in_time(&["ada", "bob", "stuck"]).await).await;
 }
@@ -215,7 +215,7 @@ async fn others_are_held_to_a_policy() {
     let done = server.try_update(stricter).await.expect("a change");
     assert_eq!((done.terminated_count, done.complete), (2, false));
     assert_eq!(users_of(&server, "state <> 1").await, ["ada", "bob"]);
-    assert!(passed_over(&server, "apply_policy").await >= 3.0);
+    assert!(skipped_rows(&server, "apply_policy").await >= 3.0);
     drop(stuck);
     // The job takes it up.
     wait::until(async || {
@@ -248,7 +248,7 @@ async fn others_are_terminated_by_a_filter() {
         assert_eq!(failed.code(), Code::Internal);
         assert_eq!(users_of(&server, "state = 1").await, ["damaged"]);
     }
-    assert_eq!(passed_over(&server, "terminate_many").await, 2.0);
+    assert_eq!(skipped_rows(&server, "terminate_many").await, 2.0);
     server.meddle(MEND).await;
     for _ in 0..2 {
         let done = server.terminate_many(request.clone()).await.expect("an end");

@@ -7,7 +7,7 @@ use crate::harness::calls::{new_session, parts};
 use crate::harness::proxy::{Mode, Proxy};
 use crate::harness::scrape::with_port;
 use crate::harness::{audit, start, start_with, wait};
-use crate::notices::session_of;
+use crate::observations::session_of;
 use crate::poison::{MEND, sessions, spoil, users_of};
 
 #[tokio::test(flavor = "multi_thread")]

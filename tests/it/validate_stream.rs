@@ -66,7 +66,7 @@ fn long(settings: &mut Settings) {
 }
 
 /// A token whose session the server need not read any more.
-async fn known_by_heart(server: &TestServer) -> String {
+async fn cached_session(server: &TestServer) -> String {
     let (_, token, _) = parts(&server.create("ada").await);
     // Once it follows the revocations, nothing that is known is forgotten without cause.
     wait::until(async || server.validate(&token).await.watermark != "w0").await;
@@ -139,7 +139,7 @@ async fn what_is_wrong_with_a_question_is_its_answer_and_the_stream_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_question_that_waits_for_the_database_holds_up_no_other() {
     let server = start_with(long).await;
-    let token = known_by_heart(&server).await;
+    let token = cached_session(&server).await;
     let lock = server.db.hold("LOCK TABLE user_sessions IN ACCESS EXCLUSIVE MODE").await;
     let (send, questions) = tokio::sync::mpsc::channel(8);
     let questions = tokio_stream::wrappers::ReceiverStream::new(questions);
@@ -187,7 +187,7 @@ async fn who_does_not_read_the_answers_is_asked_for_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_answers_what_was_taken_and_then_ends_the_stream() {
     let mut server = start_with(long).await;
-    let token = known_by_heart(&server).await;
+    let token = cached_session(&server).await;
     let lock = server.db.hold("LOCK TABLE user_sessions IN ACCESS EXCLUSIVE MODE").await;
     let (send, questions) = tokio::sync::mpsc::channel(8);
     let questions = tokio_stream::wrappers::ReceiverStream::new(questions);

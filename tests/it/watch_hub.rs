@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use sessiond::cache::feed::{Hub, Watch, WatchSettings};
+use sessiond::cache::feed::{Hub, Subscription, WatchSettings};
 use sessiond::metrics::Metrics;
 use sessiond::model::activity::Activity;
 use sessiond::store::pool::Database;
@@ -16,17 +16,17 @@ use crate::harness::{TestServer, clock, start, start_on, wait};
 
 fn hub(server: &TestServer) -> Hub {
     let db = Database::new(&server.db.url, 4).expect("a URL");
-    let look = Duration::from_millis(20);
+    let poll = Duration::from_millis(20);
     let tasks = Tasks::new(&Metrics::default());
-    Hub::new(db, WatchSettings { look, ..WatchSettings::default() }, tasks)
+    Hub::new(db, WatchSettings { poll, ..WatchSettings::default() }, tasks)
 }
 
-async fn watch(hub: &Hub) -> Watch<Uuid> {
+async fn watch(hub: &Hub) -> Subscription<Uuid> {
     let pick = Box::new(|activity: &Activity, _: &_| Some(activity.id));
     hub.watch(None, pick).await.expect("a place")
 }
 
-async fn next(watch: &mut Watch<Uuid>) -> Uuid {
+async fn next(watch: &mut Subscription<Uuid>) -> Uuid {
     let until = Instant::now() + Duration::from_secs(60);
     watch.next(until).await.expect("no failure").expect("an event, within a minute")
 }

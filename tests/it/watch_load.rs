@@ -106,7 +106,7 @@ async fn who_leaves_and_resumes_at_random_misses_none_of_ten_thousand_and_repeat
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_is_cut_off_and_loses_nothing() {
-    let server = start_with(|settings| settings.watch.kept.activities = 1_000).await;
+    let server = start_with(|settings| settings.watch.backlog.activities = 1_000).await;
     let mut slow = server.watch_on_a_thin_line().await;
     let mut quick = server.watch("").await;
     let writer = server.db.connect().await;

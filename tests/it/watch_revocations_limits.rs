@@ -14,7 +14,7 @@ use crate::harness::{TestServer, start, start_with, wait};
 type Stream = Streaming<pb::WatchRevocationsResponse>;
 
 /// The most that a cursor is told of without beginning anew.
-const MOST_SINCE: i32 = 20_000;
+const MAX_SINCE: i32 = 20_000;
 
 /// So many revocations at once, of sessions that nobody has.
 async fn revoke(server: &TestServer, count: i32) {
@@ -69,7 +69,7 @@ async fn more_than_a_page_is_told_whole_and_more_than_twenty_thousand_anew() {
     let (resync, subjects, cursor) = told(&server, "").await;
     assert_eq!((resync, subjects.len()), (true, 2_500));
 
-    revoke(&server, MOST_SINCE).await;
+    revoke(&server, MAX_SINCE).await;
     let (resync, subjects, _) = told(&server, &cursor).await;
     assert_eq!((resync, subjects.len()), (false, 20_000), "what came since");
     let (id, ..) = parts(&server.create("ada").await);

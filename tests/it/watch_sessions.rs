@@ -1,12 +1,12 @@
 //! WatchSessions: each committed event once, in order, from wherever the caller left off.
 
 use chrono::Duration;
-use sessiond::cache::{seen::Seen, whole::Changes};
+use sessiond::cache::{progress::RevocationProgress, table::TableVersions};
 use sessiond::grpc::pb;
 use sessiond::model::feed::Position;
 use sessiond::store::pool::Database;
 use sessiond::token::cursor::Cursors;
-use sessiond::token::keys::Keys;
+use sessiond::token::keys::KeyCache;
 use sessiond::token::seal::MasterKey;
 use tonic::Code;
 
@@ -183,7 +183,7 @@ async fn a_cursor_of_any_message_goes_on_with_what_follows_it_on_any_replica() {
 async fn a_replica_that_is_behind_goes_on_from_the_cursor_of_another() {
     let server = start().await;
     let behind = server
-        .replica_with(|settings| settings.watch.look = std::time::Duration::from_millis(700))
+        .replica_with(|settings| settings.watch.poll = std::time::Duration::from_millis(700))
         .await;
     let writer = server.db.connect().await;
     // Its reader has begun, and looks seldom.
@@ -238,9 +238,9 @@ async fn a_cursor_that_is_foreign_forged_old_or_ahead_is_refused() {
     // As a database that was restored from an older backup would get.
     let db = Database::new(&server.db.url, 2).expect("a URL");
     let master = MasterKey::parse(&MASTER_KEY).expect("32 bytes");
-    let (seen, changes) = (Seen::default(), Changes::default());
+    let (seen, changes) = (RevocationProgress::default(), TableVersions::default());
     let keys =
-        Keys::open(&db, &master, seen, Duration::seconds(1).to_std().expect("some"), &changes);
+        KeyCache::open(&db, &master, seen, Duration::seconds(1).to_std().expect("some"), &changes);
     let cursors = Cursors::new(keys.await.expect("the keys"), move || db.timeline());
     let ahead = Position::After("999999999:999999999:".parse().expect("a snapshot"));
     let scope = b"WatchSessions\0default\0";

@@ -9,26 +9,30 @@ use uuid::Uuid;
 use crate::error::Outage;
 use crate::model::activity::Activity;
 use crate::model::alert::{Alert, Note};
-use crate::model::feed::{Horizon, Place, Span};
+use crate::model::feed::{Horizon, OrderKey, Span};
 
 /// A span with all that is in it.
-pub struct Batch {
+pub struct ActivityBatch {
     pub span: Span,
     /// Changes of state, in their order.
-    pub activities: Vec<(Place, Activity)>,
+    pub activities: Vec<(OrderKey, Activity)>,
     /// Those that the activities concern, as they were when they were read.
     alerts: HashMap<Uuid, Alert>,
     /// What it takes in memory, about, in bytes.
     pub(super) bytes: usize,
 }
 
-impl Batch {
+impl ActivityBatch {
     /// Leaves out what others report, which may be much and nobody watches.
-    pub(super) fn new(span: Span, mut activities: Vec<Activity>, alerts: Vec<Alert>) -> Batch {
+    pub(super) fn new(
+        span: Span,
+        mut activities: Vec<Activity>,
+        alerts: Vec<Alert>,
+    ) -> ActivityBatch {
         activities.retain(|activity| activity.kind.is_change());
         let alerts: HashMap<Uuid, Alert> =
             alerts.into_iter().map(|alert| (alert.id, alert)).collect();
-        let activities = Place::order(activities);
+        let activities = OrderKey::order(activities);
         #[cfg(debug_assertions)]
         let activities = match crate::broken::is("reverses-events") {
             true => activities.into_iter().rev().collect(),
@@ -37,7 +41,7 @@ impl Batch {
         let bytes =
             activities.iter().map(|(_, activity)| size_of_activity(activity)).sum::<usize>()
                 + alerts.values().map(size_of_alert).sum::<usize>();
-        Batch { span, activities, alerts, bytes }
+        ActivityBatch { span, activities, alerts, bytes }
     }
 
     /// The alert that an activity of this batch concerns, as it was when it was read.
@@ -46,8 +50,8 @@ impl Batch {
     }
 
     /// How many activities are not after this place.
-    pub(super) fn up_to(&self, place: Place) -> usize {
-        self.activities.partition_point(|(other, _)| *other <= place)
+    pub(super) fn up_to(&self, key: OrderKey) -> usize {
+        self.activities.partition_point(|(other, _)| *other <= key)
     }
 }
 
@@ -67,9 +71,9 @@ fn size_of_alert(alert: &Alert) -> usize {
 
 /// The batches of one reader.
 pub(super) struct Ring {
-    state: Mutex<State>,
+    state: Mutex<RingState>,
     /// Tells of new batches and of the end.
-    news: watch::Sender<()>,
+    next_batch: watch::Sender<()>,
     most: Kept,
 }
 
@@ -82,8 +86,8 @@ pub struct Kept {
     pub bytes: usize,
 }
 
-struct State {
-    batches: VecDeque<Arc<Batch>>,
+struct RingState {
+    batches: VecDeque<Arc<ActivityBatch>>,
     /// The number of the first of them.
     first: u64,
     /// What is in them.
@@ -94,8 +98,8 @@ struct State {
 }
 
 /// What a watcher finds.
-pub(super) enum Found {
-    Batch(Arc<Batch>),
+pub(super) enum NextBatch {
+    Batch(Arc<ActivityBatch>),
     /// Nothing new up to this horizon.
     Nothing(Horizon),
     /// It is not kept any more.
@@ -106,12 +110,12 @@ pub(super) enum Found {
 impl Ring {
     pub fn new(most: Kept) -> Ring {
         let held = Kept { activities: 0, bytes: 0 };
-        let state = State { batches: VecDeque::new(), first: 0, held, seen: None, ended: None };
-        Ring { state: Mutex::new(state), news: watch::Sender::new(()), most }
+        let state = RingState { batches: VecDeque::new(), first: 0, held, seen: None, ended: None };
+        Ring { state: Mutex::new(state), next_batch: watch::Sender::new(()), most }
     }
 
     /// Adds what the reader has read, and drops the oldest that need not be kept.
-    pub fn push(&self, batch: Batch) {
+    pub fn push(&self, batch: ActivityBatch) {
         let mut state = self.lock();
         state.seen = Some(batch.span.to().clone());
         state.held = state.held.with(&batch);
@@ -128,21 +132,21 @@ impl Ring {
             state.held = rest;
         }
         drop(state);
-        self.news.send_replace(());
+        self.next_batch.send_replace(());
     }
 
     /// The reader has seen more, and nothing was in it.
     pub fn advance(&self, seen: Horizon) {
         let first = self.lock().seen.replace(seen).is_none();
         if first {
-            self.news.send_replace(());
+            self.next_batch.send_replace(());
         }
     }
 
     /// Nothing more comes.
     pub fn end(&self, outage: Outage) {
         self.lock().ended.get_or_insert(outage);
-        self.news.send_replace(());
+        self.next_batch.send_replace(());
     }
 
     pub fn has_ended(&self) -> bool {
@@ -150,8 +154,8 @@ impl Ring {
     }
 
     /// Tells of what changes from now on.
-    pub fn news(&self) -> watch::Receiver<()> {
-        self.news.subscribe()
+    pub fn next_batch(&self) -> watch::Receiver<()> {
+        self.next_batch.subscribe()
     }
 
     /// How far the reader has come, and the number of its next batch; `None` if it has not begun.
@@ -164,37 +168,37 @@ impl Ring {
     }
 
     /// The batch of this number.
-    pub fn find(&self, number: u64) -> Found {
+    pub fn find(&self, number: u64) -> NextBatch {
         let state = self.lock();
-        let Some(at) = number.checked_sub(state.first) else { return Found::Gone };
+        let Some(at) = number.checked_sub(state.first) else { return NextBatch::Gone };
         let at = usize::try_from(at).unwrap_or(usize::MAX);
         match (state.batches.get(at), &state.ended, &state.seen) {
-            (Some(batch), ..) => Found::Batch(batch.clone()),
-            (None, Some(outage), _) => Found::Ended(outage.clone()),
-            (None, None, Some(seen)) => Found::Nothing(seen.clone()),
-            (None, None, None) => Found::Gone,
+            (Some(batch), ..) => NextBatch::Batch(batch.clone()),
+            (None, Some(outage), _) => NextBatch::Ended(outage.clone()),
+            (None, None, Some(seen)) => NextBatch::Nothing(seen.clone()),
+            (None, None, None) => NextBatch::Gone,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, RingState> {
         // Nothing panics while holding it.
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
-impl State {
+impl RingState {
     fn next(&self) -> u64 {
         self.first + self.batches.len() as u64
     }
 }
 
 impl Kept {
-    fn with(self, batch: &Batch) -> Kept {
+    fn with(self, batch: &ActivityBatch) -> Kept {
         let (activities, bytes) = (batch.activities.len(), batch.bytes);
         Kept { activities: self.activities + activities, bytes: self.bytes + bytes }
     }
 
-    fn without(self, batch: &Batch) -> Kept {
+    fn without(self, batch: &ActivityBatch) -> Kept {
         let (activities, bytes) = (batch.activities.len(), batch.bytes);
         Kept { activities: self.activities - activities, bytes: self.bytes - bytes }
     }

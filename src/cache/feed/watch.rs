@@ -6,51 +6,51 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::ring::{Found, Ring};
-use super::{Batch, Inner};
+use super::ring::{NextBatch, Ring};
+use super::{ActivityBatch, Inner};
 use crate::error::{Error, Result};
 use crate::model::activity::Activity;
 use crate::model::feed::{Horizon, Position, Span};
 
 /// Makes an event of an activity of a batch, or leaves it out.
-pub type Pick<E> = Box<dyn Fn(&Activity, &Batch) -> Option<E> + Send + Sync>;
+pub type Pick<E> = Box<dyn Fn(&Activity, &ActivityBatch) -> Option<E> + Send + Sync>;
 
 /// Between two looks of a watcher that the reader has still to reach.
 const BEHIND: Duration = Duration::from_millis(50);
 
 /// One watcher. Dropping it frees its place.
-pub struct Watch<E> {
+pub struct Subscription<E> {
     hub: Arc<Inner>,
     ring: Arc<Ring>,
-    _place: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
     pick: Pick<E>,
-    at: At,
+    at: SubscriptionState,
     /// The number of the next batch of the reader; `None` while this watcher reads by itself.
     joined: Option<u64>,
 }
 
-enum At {
+enum SubscriptionState {
     /// It has seen all of this.
     After(Horizon),
     /// It has seen all before this batch, and so many of its activities.
-    In(Arc<Batch>, usize),
+    In(Arc<ActivityBatch>, usize),
     /// It was somewhere in a span, which is to be read again.
     Resumed(Position),
 }
 
-impl<E> Watch<E> {
+impl<E> Subscription<E> {
     pub(super) fn new(
         hub: Arc<Inner>,
         ring: Arc<Ring>,
-        place: OwnedSemaphorePermit,
+        slot: OwnedSemaphorePermit,
         from: Position,
         pick: Pick<E>,
-    ) -> Watch<E> {
+    ) -> Subscription<E> {
         let at = match from {
-            Position::After(seen) => At::After(seen),
-            within => At::Resumed(within),
+            Position::After(seen) => SubscriptionState::After(seen),
+            within => SubscriptionState::Resumed(within),
         };
-        Watch { hub, ring, _place: place, pick, at, joined: None }
+        Subscription { hub, ring, _slot: slot, pick, at, joined: None }
     }
 
     /// The next event, or `None` at `until`. No more than a read longer, however many activities are left out.
@@ -63,20 +63,22 @@ impl<E> Watch<E> {
                 return Ok(Some(event));
             }
             if Instant::now() >= until {
-                self.look_on();
+                self.keep_reading();
                 return Ok(None);
             }
             match (&self.at, self.joined) {
-                (At::Resumed(position), _) => {
+                (SubscriptionState::Resumed(position), _) => {
                     let position = position.clone();
                     self.resume(position, until).await?;
                 }
-                (At::After(seen), None) => {
+                (SubscriptionState::After(seen), None) => {
                     let seen = seen.clone();
                     self.catch_up(seen, until).await?;
                 }
                 (_, Some(number)) => self.take(number, until).await?,
-                (At::In(..), None) => unreachable!("what is in hand was looked at above"),
+                (SubscriptionState::In(..), None) => {
+                    unreachable!("what is in hand was looked at above")
+                }
             }
         }
     }
@@ -84,9 +86,9 @@ impl<E> Watch<E> {
     /// Up to where it was told everything.
     pub fn position(&self) -> Position {
         match &self.at {
-            At::After(seen) => Position::After(seen.clone()),
-            At::Resumed(position) => position.clone(),
-            At::In(batch, seen) => match seen.checked_sub(1) {
+            SubscriptionState::After(seen) => Position::After(seen.clone()),
+            SubscriptionState::Resumed(position) => position.clone(),
+            SubscriptionState::In(batch, seen) => match seen.checked_sub(1) {
                 Some(last) => Position::Within(batch.span.clone(), batch.activities[last].0),
                 None => Position::After(batch.span.from().clone()),
             },
@@ -95,7 +97,7 @@ impl<E> Watch<E> {
 
     /// The next event of the batch in hand.
     fn pick_next(&mut self) -> Option<E> {
-        let At::In(batch, seen) = &mut self.at else { return None };
+        let SubscriptionState::In(batch, seen) = &mut self.at else { return None };
         let mut event = None;
         while let Some((_, activity)) = batch.activities.get(*seen) {
             *seen += 1;
@@ -121,20 +123,20 @@ impl<E> Watch<E> {
             }
         }
         if *seen == batch.activities.len() {
-            self.at = At::After(batch.span.to().clone());
+            self.at = SubscriptionState::After(batch.span.to().clone());
         }
         event
     }
 
     async fn resume(&mut self, position: Position, until: Instant) -> Result<()> {
         self.at = match position {
-            Position::After(seen) => At::After(seen),
-            Position::Within(span, place) => {
+            Position::After(seen) => SubscriptionState::After(seen),
+            Position::Within(span, slot) => {
                 let turn = timeout_at(until, self.hub.own_reads.acquire());
                 let Ok(_turn) = turn.await else { return Ok(()) };
                 let batch = self.hub.read_again(span).await?;
-                let seen = batch.up_to(place);
-                At::In(Arc::new(batch), seen)
+                let seen = batch.up_to(slot);
+                SubscriptionState::In(Arc::new(batch), seen)
             }
         };
         Ok(())
@@ -142,16 +144,16 @@ impl<E> Watch<E> {
 
     /// A step towards the reader, which goes on meanwhile.
     async fn catch_up(&mut self, seen: Horizon, until: Instant) -> Result<()> {
-        let mut news = self.ring.news();
+        let mut next_batch = self.ring.next_batch();
         let Some((end, number)) = self.ring.end_of_line().map_err(Error::Unavailable)? else {
             // The reader begins.
-            let _ = timeout_at(until, news.changed()).await;
+            let _ = timeout_at(until, next_batch.changed()).await;
             return Ok(());
         };
         match Span::new(seen.clone(), end.clone()) {
             Some(span) if span.is_empty() => {
                 self.joined = Some(number);
-                self.at = At::After(end);
+                self.at = SubscriptionState::After(end);
             }
             Some(_) => {
                 let turn = timeout_at(until, self.hub.own_reads.acquire());
@@ -160,7 +162,7 @@ impl<E> Watch<E> {
                 if *batch.span.to() == end {
                     self.joined = Some(number);
                 }
-                self.at = At::In(Arc::new(batch), 0);
+                self.at = SubscriptionState::In(Arc::new(batch), 0);
             }
             // The reader has still to see what was seen elsewhere.
             None => sleep_until(until.min(Instant::now() + BEHIND)).await,
@@ -170,28 +172,28 @@ impl<E> Watch<E> {
 
     /// What the reader read next, or waits for it.
     async fn take(&mut self, number: u64, until: Instant) -> Result<()> {
-        let mut news = self.ring.news();
+        let mut next_batch = self.ring.next_batch();
         match self.ring.find(number) {
-            Found::Batch(batch) => {
-                self.at = At::In(batch, 0);
+            NextBatch::Batch(batch) => {
+                self.at = SubscriptionState::In(batch, 0);
                 self.joined = Some(number + 1);
             }
-            Found::Nothing(seen) => {
-                self.at = At::After(seen);
-                let _ = timeout_at(until, news.changed()).await;
+            NextBatch::Nothing(seen) => {
+                self.at = SubscriptionState::After(seen);
+                let _ = timeout_at(until, next_batch.changed()).await;
             }
-            Found::Gone => return Err(Error::WatchTooSlow),
-            Found::Ended(outage) => return Err(Error::Unavailable(outage)),
+            NextBatch::Gone => return Err(Error::WatchTooSlow),
+            NextBatch::Ended(outage) => return Err(Error::Unavailable(outage)),
         }
         Ok(())
     }
 
     /// Moves on to where the reader is, if all was told that it read.
-    fn look_on(&mut self) {
-        if let (At::After(_), Some(number)) = (&self.at, self.joined)
-            && let Found::Nothing(seen) = self.ring.find(number)
+    fn keep_reading(&mut self) {
+        if let (SubscriptionState::After(_), Some(number)) = (&self.at, self.joined)
+            && let NextBatch::Nothing(seen) = self.ring.find(number)
         {
-            self.at = At::After(seen);
+            self.at = SubscriptionState::After(seen);
         }
     }
 }

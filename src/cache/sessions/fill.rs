@@ -22,10 +22,10 @@ pub(super) struct Fills(Mutex<HashMap<Uuid, Fill>>);
 #[derive(Clone)]
 struct Fill {
     began: Instant,
-    done: watch::Receiver<Option<Arc<Read>>>,
+    done: watch::Receiver<Option<Arc<FillResult>>>,
 }
 
-struct Read {
+struct FillResult {
     session: Result<Option<Session>>,
     watermark: Watermark,
 }
@@ -50,7 +50,7 @@ pub(super) async fn join(
     let usable = fill.began >= asked;
     Ok(usable.then(|| Reading {
         session: session.clone(),
-        by_heart: false,
+        cached: false,
         true_at: fill.began,
         watermark: read.watermark,
     }))
@@ -61,44 +61,44 @@ fn begin(inner: &Arc<Inner>, key: &SessionKey) -> Fill {
     if let Some(fill) = fills.get(&key.session) {
         return fill.clone();
     }
-    let (tell, done) = watch::channel(None);
+    let (sender, done) = watch::channel(None);
     let fill = Fill { began: Instant::now(), done };
     fills.insert(key.session, fill.clone());
     // A runtime that is shutting down drops the task, and with it the place, at once and here.
     drop(fills);
-    let place = Place { inner: inner.clone(), id: key.session };
-    tokio::spawn(run(place, key.clone(), fill.began, tell));
+    let slot = FillSlot { inner: inner.clone(), id: key.session };
+    tokio::spawn(run(slot, key.clone(), fill.began, sender));
     fill
 }
 
 async fn run(
-    place: Place,
+    slot: FillSlot,
     key: SessionKey,
     began: Instant,
-    tell: watch::Sender<Option<Arc<Read>>>,
+    sender: watch::Sender<Option<Arc<FillResult>>>,
 ) {
-    let inner = &place.inner;
+    let inner = &slot.inner;
     // Before the read, so that they tell less than it.
-    let (mark, (_, watermark)) = (inner.known.mark(), inner.seen.through());
+    let (stamp, (_, watermark)) = (inner.entries.stamp(), inner.progress.through());
     let reading = async { sessions::find(&mut *inner.db.acquire().await?, &key).await };
     let session = inner.db.within(reading).await;
     if let (Ok(session), false) = (&session, inner.bound.is_zero())
-        && !inner.known.keep(mark, &key, session.as_ref(), began)
+        && !inner.entries.insert(stamp, &key, session.as_ref(), began)
     {
         inner.meters.dropped.inc();
     }
     // Whoever comes from here on finds what was kept, or reads again.
-    drop(place);
-    tell.send_replace(Some(Arc::new(Read { session, watermark })));
+    drop(slot);
+    sender.send_replace(Some(Arc::new(FillResult { session, watermark })));
 }
 
 /// The place of a read among those under way, also if it panics.
-struct Place {
+struct FillSlot {
     inner: Arc<Inner>,
     id: Uuid,
 }
 
-impl Drop for Place {
+impl Drop for FillSlot {
     fn drop(&mut self) {
         self.inner.fills.lock().remove(&self.id);
     }
@@ -116,7 +116,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::cache::seen::Seen;
+    use crate::cache::progress::RevocationProgress;
     use crate::cache::sessions::SessionReader;
     use crate::metrics::Metrics;
     use crate::model::session::tests::session;
@@ -129,8 +129,13 @@ mod tests {
         let entered = handle.enter();
         let db = Database::new("postgres://127.0.0.1:1/none", 2).expect("a URL");
         let bound = Duration::from_secs(1);
-        let SessionReader(inner) =
-            SessionReader::new(db, Seen::default(), bound, 1 << 20, &Metrics::default());
+        let SessionReader(inner) = SessionReader::new(
+            db,
+            RevocationProgress::default(),
+            bound,
+            1 << 20,
+            &Metrics::default(),
+        );
         // What is spawned from now on is dropped at once.
         drop(runtime);
         begin(&inner, &session().key);

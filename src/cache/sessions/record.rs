@@ -18,7 +18,7 @@ type Micros = i64;
 
 /// Also the order in which it is written. Without the formats that skip fields, since nothing says which are there.
 #[derive(Serialize, Deserialize)]
-struct Packed<'a> {
+struct PackedSession<'a> {
     key: (&'a str, &'a str, Uuid),
     client: &'a str,
     #[serde(borrow)]
@@ -27,7 +27,7 @@ struct Packed<'a> {
     #[serde(borrow)]
     user_agent: Option<&'a str>,
     #[serde(borrow)]
-    location: Option<Place<'a>>,
+    location: Option<PackedLocation<'a>>,
     #[serde(borrow)]
     acr: Option<&'a str>,
     #[serde(borrow)]
@@ -53,7 +53,7 @@ struct Packed<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Place<'a> {
+struct PackedLocation<'a> {
     #[serde(borrow)]
     names: [Option<&'a str>; 3],
     coordinates: Option<(f64, f64)>,
@@ -74,13 +74,13 @@ pub(super) fn pack(session: &Session) -> Box<[u8]> {
         &details.browser,
         &details.model,
     ];
-    let packed = Packed {
+    let packed = PackedSession {
         key: (session.key.tenant.as_str(), session.key.user.as_str(), session.key.session),
         client: session.client.as_str(),
         device: (session.device.id, session.device.kind as i16, device.map(Option::as_deref)),
         ip: session.ip,
         user_agent: session.user_agent.as_deref(),
-        location: session.location.as_ref().map(|place| Place {
+        location: session.location.as_ref().map(|place| PackedLocation {
             names: [&place.country_code, &place.region, &place.city].map(Option::as_deref),
             coordinates: place.coordinates,
             accuracy_km: place.accuracy_km,
@@ -120,7 +120,7 @@ pub(super) fn pack(session: &Session) -> Box<[u8]> {
 
 /// The session again; `None` for bytes that [`pack`] did not make.
 pub(super) fn unpack(bytes: &[u8]) -> Option<Session> {
-    let packed: Packed<'_> = postcard::from_bytes(bytes).ok()?;
+    let packed: PackedSession<'_> = postcard::from_bytes(bytes).ok()?;
     let owned = |text: Option<&str>| text.map(str::to_owned);
     let all = |texts: Vec<&str>| texts.into_iter().map(str::to_owned).collect();
     let at = |index: usize| time(packed.created_at.checked_add(packed.later[index])?);
@@ -183,9 +183,9 @@ pub(super) fn unpack(bytes: &[u8]) -> Option<Session> {
     })
 }
 
-fn place(place: Place<'_>) -> Location {
+fn place(place: PackedLocation<'_>) -> Location {
     let [country_code, region, city] = place.names.map(|name| name.map(str::to_owned));
-    let Place { coordinates, accuracy_km, asn, .. } = place;
+    let PackedLocation { coordinates, accuracy_km, asn, .. } = place;
     Location { country_code, region, city, coordinates, accuracy_km, asn }
 }
 

@@ -28,8 +28,8 @@ fn directory() -> (Directory, PresentedKey) {
     let until = now() + Duration::hours(1);
     let stored = (key.id.as_str().to_owned(), key.hash.bytes().to_vec(), until);
     let known = vec![
-        Known { principal: principal("edge"), key: Some(stored) },
-        Known { principal: principal("other"), key: None },
+        PrincipalWithKey { principal: principal("edge"), key: Some(stored) },
+        PrincipalWithKey { principal: principal("other"), key: None },
     ];
     (Directory::of(known), key)
 }

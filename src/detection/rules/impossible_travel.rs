@@ -7,7 +7,7 @@ use crate::detection::sightings::{self, Point, Sighting, Spot};
 use crate::model::activity::{Activity, ActivityKind};
 use crate::model::detection::rule::Rule;
 use crate::model::detection::{DetectionSettings, RuleSettings};
-use crate::model::evidence::{Place, Travel, TypedEvidence};
+use crate::model::evidence::{GeoPoint, Travel, TypedEvidence};
 
 /// Mean radius of the Earth in km (IUGG).
 const EARTH: f64 = 6371.0088;
@@ -31,7 +31,7 @@ pub fn look(
         return None;
     }
     let mut here = Sighting::of(activity, user);
-    if let Some(Place { at, coordinates }) = user.place.take() {
+    if let Some(GeoPoint { at, coordinates }) = user.place.take() {
         user.sightings.insert(0, Sighting::before(at, coordinates));
     }
     let known = sightings::same_place(&user.sightings, &here);
@@ -64,8 +64,8 @@ fn compare(
     let off = |spot: &Spot| f64::from(rule.accuracy.max(spot.accuracy_km.unwrap_or(0)));
     let certain_distance = distance - off(from) - off(to);
     let (from, to) = (
-        Place { at: before.at, coordinates: from_point },
-        Place { at: here.at, coordinates: to_point },
+        GeoPoint { at: before.at, coordinates: from_point },
+        GeoPoint { at: here.at, coordinates: to_point },
     );
     let hours = (to.at - from.at).as_seconds_f64().abs() / 3600.0;
     // At the same moment any distance is too far; a second keeps the speed a number.
@@ -76,7 +76,7 @@ fn compare(
         let text =
             format!("{certain_distance:.0} km in {hours:.2} hours, which is {speed:.0} km/h.");
         let point =
-            |place: &Place| format!("{:.4},{:.4}", place.coordinates.0, place.coordinates.1);
+            |place: &GeoPoint| format!("{:.4},{:.4}", place.coordinates.0, place.coordinates.1);
         let values = [
             ("from", point(&from)),
             ("from_time", from.at.to_rfc3339()),

@@ -44,7 +44,7 @@ pub fn look(
 mod tests {
     use super::*;
     use crate::detection::samples::{activity, at, from};
-    use crate::model::activity::{Report, SYSTEM};
+    use crate::model::activity::{ActivityReport, SYSTEM};
 
     type Memories = (UserMemory, NetworkMemory);
 
@@ -80,7 +80,7 @@ mod tests {
             let mut activity = activity(ActivityKind::TokenRefused, at(0.0));
             activity.principal = SYSTEM.to_owned();
             let metadata = [("count".to_owned(), count.to_owned())].into();
-            activity.report = Some(Report { metadata, ..Report::default() });
+            activity.report = Some(ActivityReport { metadata, ..ActivityReport::default() });
             let (mut user, mut network) = Memories::default();
             let found = look(&activity, &DetectionSettings::default(), &mut user, &mut network);
             assert_eq!(found.is_some(), expected, "{count}");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{assert_row_kept, psql, start, temp_dir, write_a_row};
-use crate::dev_postgres::identity::Identity;
+use crate::dev_postgres::identity::ProcessIdentity;
 use crate::dev_postgres::{DevPostgres, MAX_CONNECTIONS, POLL, cluster, server, stale};
 
 /// Returns once another server is up.
@@ -62,15 +62,15 @@ fn a_half_made_cluster_is_made_anew() {
     assert!(!unfinished.exists());
 }
 
-fn server_of(postgres: &DevPostgres, dir: &Path) -> server::Server {
-    server::Server {
+fn server_of(postgres: &DevPostgres, dir: &Path) -> server::PostgresServer {
+    server::PostgresServer {
         program: postgres.binaries.program("postgres"),
         data: cluster::data_dir(dir),
         socket_dir: dir.join("run"),
         log: dir.join(server::LOG),
         fsync: true,
         max_connections: MAX_CONNECTIONS,
-        identity: Identity::choose().unwrap(),
+        identity: ProcessIdentity::choose().unwrap(),
     }
 }
 
@@ -127,7 +127,7 @@ fn locks_that_a_crash_left_hold_nobody_up_whatever_is_in_them() {
     let left = locks(dir.path());
     drop(postgres);
     // Of the user that Postgres runs as: it takes any living one for a server.
-    let identity = Identity::choose().unwrap();
+    let identity = ProcessIdentity::choose().unwrap();
     let mut living = identity.command("/bin/sleep").arg("600").spawn().unwrap();
     let id = living.id().to_string();
     for first in [id.as_str(), "nonsense", "0", ""] {

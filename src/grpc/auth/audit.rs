@@ -14,7 +14,7 @@ use crate::model::caller::scope::Scope;
 const TENANT: usize = 64;
 
 /// A call that will be logged when it ends.
-pub(super) struct Entry {
+pub(super) struct AuditEntry {
     principal: String,
     method: String,
     id: String,
@@ -35,7 +35,7 @@ impl Tenant {
     }
 }
 
-impl Entry {
+impl AuditEntry {
     /// `None` for a call that nobody need know of. `scope` permits every request of the method; a caller with a narrower
     /// one is logged where it goes beyond that.
     pub fn begin<A>(
@@ -43,13 +43,13 @@ impl Entry {
         caller: &Caller,
         scope: Scope,
         is_narrow: bool,
-    ) -> Option<Entry> {
+    ) -> Option<AuditEntry> {
         if !scope.is_administrative() {
             return None;
         }
         let tenant = Tenant::default();
         request.extensions_mut().insert(tenant.clone());
-        Some(Entry {
+        Some(AuditEntry {
             principal: caller.name.clone(),
             method: method(request),
             id: id(request),

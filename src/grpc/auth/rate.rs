@@ -26,9 +26,9 @@ struct Inner {
 }
 
 /// The buckets of a principal, by path.
-type Row = HashMap<String, Bucket>;
+type Row = HashMap<String, RateBucket>;
 
-type Bucket =
+type RateBucket =
     RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<std::time::Instant>>;
 
 impl Rates {

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use anyhow::ensure;
 
-use crate::caller::permissions::{METHODS, Need};
+use crate::caller::permissions::{METHODS, Permission};
 use crate::grpc::meters::names;
 use crate::grpc::pb;
 
 /// What each method needs, by its exact path.
-pub struct Table(HashMap<String, Need>);
+pub struct Table(HashMap<String, Permission>);
 
 /// The descriptors of all that can be served.
 pub const DESCRIPTORS: [&[u8]; 4] = [
@@ -28,7 +28,7 @@ impl Table {
         Table::of(METHODS, &DESCRIPTORS.into_iter().flat_map(names).collect::<Vec<_>>())
     }
 
-    fn of(rows: &[(&str, Need)], served: &[String]) -> anyhow::Result<Table> {
+    fn of(rows: &[(&str, Permission)], served: &[String]) -> anyhow::Result<Table> {
         let mut table = HashMap::new();
         for (method, need) in rows {
             ensure!(
@@ -48,7 +48,7 @@ impl Table {
     }
 
     /// What a call to `path` needs; `None` if there is no such method.
-    pub fn need(&self, path: &str) -> Option<Need> {
+    pub fn need(&self, path: &str) -> Option<Permission> {
         self.0.get(path).copied()
     }
 }
@@ -65,7 +65,7 @@ mod tests {
         let table = Table::new().unwrap();
         assert_eq!(table.0.len(), METHODS.len());
         let served = vec!["a.B/C".to_owned(), "a.B/D".to_owned()];
-        let row = |method| (method, Need::Nothing);
+        let row = |method| (method, Permission::Nothing);
         assert!(Table::of(&[row("a.B/C"), row("a.B/D")], &served).is_ok());
         for (rows, said) in [
             (&[row("a.B/C")][..], "lacks a.B/D"),

@@ -11,14 +11,14 @@ use crate::grpc::convert::lists::page_size;
 use crate::grpc::convert::session::network;
 use crate::grpc::convert::time::{duration_to_pb, time, to_pb};
 use crate::grpc::pb;
-use crate::model::activity::{Activity, ActivityFilter, ActivityKind, Report};
+use crate::model::activity::{Activity, ActivityFilter, ActivityKind, ActivityReport};
 use crate::model::administration::AdministrativeChange;
 use crate::model::ids::{ClientId, TenantId, UserId};
 
 pub use report::{reports, to_pb_recorded};
 
 /// How many kinds a filter may name.
-const MOST_KINDS: usize = 32;
+const MAX_KINDS: usize = 32;
 
 /// Checks a list request; returns tenant, filter and page size.
 ///
@@ -33,7 +33,7 @@ pub fn filter(request: &pb::ListActivitiesRequest) -> Result<(TenantId, Activity
     let filter = ActivityFilter {
         user: user.and_then(|text| check.take("filter.user_id", UserId::parse(&text))),
         session: check.uuid("filter.session_id", &pb.session_id),
-        kinds: check.values("filter.kinds", &pb.kinds, MOST_KINDS, ActivityKind::from_number),
+        kinds: check.values("filter.kinds", &pb.kinds, MAX_KINDS, ActivityKind::from_number),
         success: pb.success,
         after: time(&mut check, "filter.occurred_after_time", pb.occurred_after_time),
         before: time(&mut check, "filter.occurred_before_time", pb.occurred_before_time),
@@ -77,7 +77,7 @@ pub fn to_pb_activity(activity: Activity) -> pb::Activity {
     }
 }
 
-fn to_pb_report(report: Report) -> pb::ActivityReport {
+fn to_pb_report(report: ActivityReport) -> pb::ActivityReport {
     pb::ActivityReport {
         name: report.name.unwrap_or_default(),
         endpoint: report.endpoint.unwrap_or_default(),

@@ -17,12 +17,12 @@ use crate::model::alert::{Alert, AlertFilter, AlertState, Category, Severity};
 use crate::model::ids::{TenantId, UserId};
 
 pub use report::report;
-pub use stats::{stats_wish, to_pb_stats};
+pub use stats::{stats_request, to_pb_stats};
 pub use steps::{acknowledgement, note, reopening, resolution};
 pub use watch::{to_pb_watched, watch};
 
 /// The most categories or states of a filter.
-const MOST_VALUES: usize = 16;
+const MAX_VALUES: usize = 16;
 
 /// An alert as the protocol writes it.
 pub fn to_pb_alert(alert: Alert) -> pb::SecurityAlert {
@@ -120,7 +120,7 @@ fn alert_filter(check: &mut Check, pb: pb::AlertFilter) -> AlertFilter {
         categories: check.values(
             "filter.categories",
             &pb.categories,
-            MOST_VALUES,
+            MAX_VALUES,
             Category::from_number,
         ),
         minimum_severity: check.value(
@@ -128,7 +128,7 @@ fn alert_filter(check: &mut Check, pb: pb::AlertFilter) -> AlertFilter {
             pb.minimum_severity,
             Severity::from_number,
         ),
-        states: check.values("filter.states", &pb.states, MOST_VALUES, state),
+        states: check.values("filter.states", &pb.states, MAX_VALUES, state),
         rule_id: check.text("filter.rule_id", &pb.rule_id, 64),
         last_seen_after: time(check, "filter.last_seen_after_time", pb.last_seen_after_time),
         last_seen_before: time(check, "filter.last_seen_before_time", pb.last_seen_before_time),

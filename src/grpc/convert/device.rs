@@ -12,13 +12,13 @@ use crate::model::device::{DeviceDetails, DeviceType};
 use crate::model::ids::{DeviceKey, TenantId, UserId};
 use crate::model::request::RequestId;
 use crate::model::user_device::DeviceFilter;
-use crate::session::devices::read::Seen;
-use crate::session::devices::revoke::Revocation;
+use crate::session::devices::read::ListedDevice;
+use crate::session::devices::revoke::DeviceRevocation;
 use crate::session::devices::update::{DeviceUpdate, Setting};
 
 /// A device as the protocol writes it.
-pub fn to_pb_device(seen: Seen) -> pb::UserDevice {
-    let Seen { device, active } = seen;
+pub fn to_pb_device(seen: ListedDevice) -> pb::UserDevice {
+    let ListedDevice { device, active } = seen;
     let (kind, etag) = (device.shown_kind(), device.etag());
     let DeviceDetails { name, platform, app_version, os, browser, model } = device.details;
     let address = |ip: Option<std::net::IpAddr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
@@ -119,7 +119,10 @@ pub fn update(mut request: pb::UpdateDeviceRequest, principal: String) -> Result
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
-pub fn revocation(mut request: pb::RevokeDeviceRequest, principal: String) -> Result<Revocation> {
+pub fn revocation(
+    mut request: pb::RevokeDeviceRequest,
+    principal: String,
+) -> Result<DeviceRevocation> {
     let mut check = Check::default();
     let id = std::mem::take(&mut request.request_id);
     let remember = request_id(&mut check, &principal, "RevokeDevice", &id, &request);
@@ -131,7 +134,10 @@ pub fn revocation(mut request: pb::RevokeDeviceRequest, principal: String) -> Re
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
-pub fn forgetting(mut request: pb::ForgetDeviceRequest, principal: String) -> Result<Revocation> {
+pub fn forgetting(
+    mut request: pb::ForgetDeviceRequest,
+    principal: String,
+) -> Result<DeviceRevocation> {
     let mut check = Check::default();
     let id = std::mem::take(&mut request.request_id);
     let remember = request_id(&mut check, &principal, "ForgetDevice", &id, &request);
@@ -145,11 +151,11 @@ fn revoking(
     note: String,
     request: Option<RequestId>,
     principal: String,
-) -> Result<Revocation> {
+) -> Result<DeviceRevocation> {
     let note = check.note("note", note, 512);
     let Some(key) = key else { return Err(check.failed()) };
     check.done()?;
-    Ok(Revocation { key, note, request, principal })
+    Ok(DeviceRevocation { key, note, request, principal })
 }
 
 fn key(check: &mut Check, tenant: &str, user: &str, device: &str) -> Option<DeviceKey> {

@@ -5,11 +5,11 @@ use prost::Message;
 use crate::error::{Error, Result};
 use crate::grpc::convert::check::Check;
 use crate::model::ids::TenantId;
-use crate::model::page::{DEFAULT_SIZE, MAX_SIZE, Page, PageRequest, Position};
+use crate::model::page::{DEFAULT_SIZE, MAX_SIZE, Page, PageKey, PageRequest};
 use crate::token::page::PageTokens;
 
 /// The most bytes of items in a page. Clients of gRPC take messages of 4 MiB unless told otherwise.
-const MOST_BYTES: usize = 3 << 20;
+const MAX_BYTES: usize = 3 << 20;
 /// What a repeated field adds to each item at most: its tag, and a length of up to 28 bits.
 const FRAMING: usize = 5;
 
@@ -34,7 +34,7 @@ impl Listing {
     ///
     /// # Errors
     /// [`Error::InvalidPageToken`].
-    pub fn page<P: Position>(&self, size: usize, token: &str) -> Result<PageRequest<P>> {
+    pub fn page<P: PageKey>(&self, size: usize, token: &str) -> Result<PageRequest<P>> {
         if token.is_empty() {
             return Ok(PageRequest { size, after: None });
         }
@@ -42,9 +42,9 @@ impl Listing {
         Ok(PageRequest { size, after: Some(after) })
     }
 
-    /// The items of the page as the protocol writes them, up to [`MOST_BYTES`] of them, and the token of the page that
+    /// The items of the page as the protocol writes them, up to [`MAX_BYTES`] of them, and the token of the page that
     /// follows; empty if there is none. `position` says where an item stands.
-    pub fn answer<T, M: Message, P: Position>(
+    pub fn answer<T, M: Message, P: PageKey>(
         &self,
         page: Page<T, P>,
         position: impl Fn(&T) -> P,
@@ -56,7 +56,7 @@ impl Listing {
             let at = position(&item);
             let item = encode(item);
             bytes += item.encoded_len() + FRAMING;
-            if bytes > MOST_BYTES && last.is_some() {
+            if bytes > MAX_BYTES && last.is_some() {
                 next = last;
                 break;
             }

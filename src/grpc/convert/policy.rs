@@ -15,7 +15,7 @@ use crate::model::caller::scope::Scope;
 use crate::model::detection::overrides::DetectionOverrides;
 use crate::model::ids::{ClientId, TenantId};
 use crate::model::policy::Limit;
-use crate::model::policy::overrides::{self, Field, Level, Overrides};
+use crate::model::policy::overrides::{self, Field, Overrides, PolicyLevel};
 use crate::model::policy::preset::Excess;
 use crate::model::policy::resolve::{Effective, Origin};
 use crate::session::get_policy::Detection;
@@ -27,7 +27,7 @@ pub use update::update;
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
-pub fn scope(request: &pb::GetPolicyRequest) -> Result<overrides::Scope> {
+pub fn scope(request: &pb::GetPolicyRequest) -> Result<overrides::PolicyScope> {
     let mut check = Check::default();
     let scope = level(&mut check, "", &request.tenant_id, &request.client_id);
     let Some(scope) = scope else { return Err(check.failed()) };
@@ -35,18 +35,23 @@ pub fn scope(request: &pb::GetPolicyRequest) -> Result<overrides::Scope> {
     Ok(scope)
 }
 
-fn level(check: &mut Check, path: &str, tenant: &str, client: &str) -> Option<overrides::Scope> {
+fn level(
+    check: &mut Check,
+    path: &str,
+    tenant: &str,
+    client: &str,
+) -> Option<overrides::PolicyScope> {
     let tenant = check.take(&format!("{path}tenant_id"), TenantId::parse(tenant));
     let client = match client {
         "" => Some(None),
         text => check.take(&format!("{path}client_id"), ClientId::parse(text)).map(Some),
     };
-    Some(overrides::Scope { tenant: tenant?, client: client? })
+    Some(overrides::PolicyScope { tenant: tenant?, client: client? })
 }
 
 /// What a level states.
-pub fn to_pb_policy(level: Level) -> pb::Policy {
-    let Level { scope, overrides, revision, updated, .. } = level;
+pub fn to_pb_policy(level: PolicyLevel) -> pb::Policy {
+    let PolicyLevel { scope, overrides, revision, updated, .. } = level;
     let (time, by) = updated.unzip();
     let types = overrides.device_type_limits.unwrap_or_default();
     pb::Policy {
@@ -78,7 +83,7 @@ pub fn to_pb_policy(level: Level) -> pb::Policy {
 
 /// What applies at a level.
 pub fn to_pb_effective(
-    level: Level,
+    level: PolicyLevel,
     effective: Effective,
     detection: Detection,
 ) -> pb::GetPolicyResponse {
@@ -107,7 +112,7 @@ pub fn to_pb_effective(
     });
     let origins = of_level.chain(of_detection).collect::<Vec<_>>();
     pb::GetPolicyResponse {
-        policy: Some(to_pb_policy(Level { overrides: all, ..level })),
+        policy: Some(to_pb_policy(PolicyLevel { overrides: all, ..level })),
         origins: origins
             .into_iter()
             .map(|(name, origin)| (name, i32::from(origin as i16)))

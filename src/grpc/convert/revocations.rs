@@ -8,7 +8,7 @@ use crate::grpc::convert::time::{duration, to_pb};
 use crate::grpc::pb;
 use crate::model::ids::TenantId;
 use crate::model::revocation::{ALL, Revocation, Subject};
-use crate::session::watch_revocations::Told;
+use crate::session::watch_revocations::RevocationMessage;
 use crate::token::cursor::MAX_LEN;
 
 /// If the caller does not say.
@@ -39,11 +39,11 @@ pub fn watch(request: pb::WatchRevocationsRequest) -> Result<(TenantId, String, 
 }
 
 /// A message as the protocol writes it.
-pub fn to_pb_told(told: Told, cursor: String) -> pb::WatchRevocationsResponse {
-    let through = told.through;
+pub fn to_pb_message(message: RevocationMessage, cursor: String) -> pb::WatchRevocationsResponse {
+    let through = message.through;
     pb::WatchRevocationsResponse {
-        resync: told.resync,
-        revocations: told.revocations.into_iter().filter_map(to_pb_revocation).collect(),
+        resync: message.resync,
+        revocations: message.revocations.into_iter().filter_map(to_pb_revocation).collect(),
         watermark: through.as_ref().map(|(to, _)| to.watermark().to_string()).unwrap_or_default(),
         checked_time: through.map(|(_, at)| to_pb(at)),
         cursor,

@@ -35,7 +35,7 @@ pub use create::{new_session, scope};
 pub use erase::{erasure, to_pb_erased};
 pub use filter::{filter, network};
 pub use reauthenticate::{reauthentication, to_pb_reauthenticated};
-pub use stats::{stats_wish, to_pb_stats};
+pub use stats::{stats_request, to_pb_stats};
 pub use terminate::{termination, to_pb_terminated};
 pub use terminate_many::mass_termination;
 pub use update::session_update;

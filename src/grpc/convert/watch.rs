@@ -36,7 +36,7 @@ pub fn watched_name(tenant: Option<&TenantId>) -> &str {
 }
 
 /// Checks it.
-pub fn wish(check: &mut Check, cursor: String, heartbeat: Option<prost_types::Duration>) -> Wish {
+pub fn input(check: &mut Check, cursor: String, heartbeat: Option<prost_types::Duration>) -> Wish {
     if cursor.len() > MAX_LEN {
         check.broken("cursor", format!("must be at most {MAX_LEN} characters"));
     }

@@ -8,20 +8,20 @@ use chrono::{Datelike, Duration};
 use crate::clock::Time;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::time::{duration, time};
-use crate::model::statistics::window::{LONGEST, MOST_BUCKETS, Window};
+use crate::model::statistics::window::{LONGEST, MAX_BUCKETS, Window};
 
 /// The most names of a kind that a bucket holds.
 pub const IN_A_BUCKET: usize = 10;
 
 /// What every request for statistics states of the time.
-pub struct Asked {
+pub struct RequestedWindow {
     pub start: Option<prost_types::Timestamp>,
     pub end: Option<prost_types::Timestamp>,
     pub bucket: Option<prost_types::Duration>,
 }
 
 /// Checks a window: by default the last 24 hours, hour by hour.
-pub fn window(check: &mut Check, asked: Asked, now: Time) -> Option<Window> {
+pub fn window(check: &mut Check, asked: RequestedWindow, now: Time) -> Option<Window> {
     let hour = Duration::hours(1);
     let bucket = duration(check, "bucket", asked.bucket);
     let (start, end) = (time(check, "start_time", asked.start), time(check, "end_time", asked.end));
@@ -59,8 +59,8 @@ pub fn window(check: &mut Check, asked: Asked, now: Time) -> Option<Window> {
     }
     if bucket < hour || Duration::hours(bucket.num_hours()) != bucket {
         check.broken("bucket", "must be a multiple of one hour");
-    } else if window.buckets() > MOST_BUCKETS {
-        check.broken("bucket", format!("must cut the time into at most {MOST_BUCKETS} buckets"));
+    } else if window.buckets() > MAX_BUCKETS {
+        check.broken("bucket", format!("must cut the time into at most {MAX_BUCKETS} buckets"));
     }
     Some(window)
 }

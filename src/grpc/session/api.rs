@@ -8,12 +8,12 @@ use crate::grpc::device::Devices;
 use crate::grpc::watch::Streams;
 use crate::session::{
     create::Create, erase::Erase, get::Get, get_policy::GetPolicy, list::List,
-    list_tenants::ListTenants, reauthenticate::Reauthenticate, refresh::Refresh, stats::Stats,
-    terminate::Terminate, terminate_many::TerminateMany, update::Update,
-    update_policy::UpdatePolicy, validate::Validate, watch::Watch,
+    list_tenants::ListTenants, reauthenticate::Reauthenticate, refresh::Refresh,
+    stats::SessionStats, terminate::Terminate, terminate_many::TerminateMany,
+    update::UpdateSession, update_policy::UpdatePolicy, validate::Validate, watch::WatchSessions,
     watch_revocations::WatchRevocations,
 };
-use crate::token::keys::Keys;
+use crate::token::keys::KeyCache;
 
 /// The service and the verbs behind it.
 pub struct SessionApi {
@@ -26,16 +26,16 @@ pub struct SessionApi {
     pub erase: Erase,
     pub get: Get,
     pub list: List,
-    pub update: Update,
+    pub update: UpdateSession,
     pub devices: Devices,
     pub list_tenants: ListTenants,
     pub get_policy: GetPolicy,
     pub update_policy: UpdatePolicy,
-    pub watch: Watch,
+    pub watch: WatchSessions,
     pub watch_revocations: WatchRevocations,
     pub activities: Activities,
     pub streams: Arc<Streams>,
-    pub stats: Stats,
-    pub keys: Keys,
+    pub stats: SessionStats,
+    pub keys: KeyCache,
     pub clock: Clock,
 }

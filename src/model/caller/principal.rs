@@ -89,7 +89,7 @@ impl Principal {
     }
 
     /// True if it may know of what is this tenant's.
-    pub fn may_know(&self, tenant: &TenantId) -> bool {
+    pub fn may_see(&self, tenant: &TenantId) -> bool {
         match &self.tenants {
             Tenants::All => true,
             Tenants::Named(named) => named.contains(tenant),

@@ -23,7 +23,7 @@ pub enum Rule {
 
 /// What a rule is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct About {
+pub struct RuleDescription {
     /// Its `rule_id`, and its name in a policy.
     pub id: &'static str,
     /// From 1; counts changes of what it finds.
@@ -75,8 +75,8 @@ impl Rule {
     }
 
     /// What it is.
-    pub fn about(self) -> About {
-        let about = |id, category, severity, title, finds| About {
+    pub fn about(self) -> RuleDescription {
+        let about = |id, category, severity, title, finds| RuleDescription {
             id,
             version: 1,
             category,

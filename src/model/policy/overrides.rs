@@ -141,13 +141,13 @@ impl Overrides {
 
 /// Where a level stands: a tenant's own, or one of its clients'.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Scope {
+pub struct PolicyScope {
     pub tenant: TenantId,
     /// `None` = the tenant's own.
     pub client: Option<ClientId>,
 }
 
-impl Scope {
+impl PolicyScope {
     /// The client; the empty text for the tenant's own.
     pub fn client_name(&self) -> &str {
         self.client.as_ref().map_or("", ClientId::as_str)
@@ -156,8 +156,8 @@ impl Scope {
 
 /// A level as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Level {
-    pub scope: Scope,
+pub struct PolicyLevel {
+    pub scope: PolicyScope,
     pub overrides: Overrides,
     /// Counts changes; the etag. 0 = never written.
     pub revision: i64,
@@ -167,10 +167,16 @@ pub struct Level {
     pub apply_at: Option<Time>,
 }
 
-impl Level {
+impl PolicyLevel {
     /// A level that nobody has written.
-    pub fn unwritten(scope: Scope) -> Level {
-        Level { scope, overrides: Overrides::default(), revision: 0, updated: None, apply_at: None }
+    pub fn unwritten(scope: PolicyScope) -> PolicyLevel {
+        PolicyLevel {
+            scope,
+            overrides: Overrides::default(),
+            revision: 0,
+            updated: None,
+            apply_at: None,
+        }
     }
 }
 

@@ -21,7 +21,7 @@ pub struct AlertCounts {
     /// The same by [`Severity`].
     #[serde(skip_serializing_if = "is_default")]
     pub severities: BTreeMap<i16, u64>,
-    /// The same by rule; the empty name for those beyond [`crate::model::statistics::MOST_NAMES`].
+    /// The same by rule; the empty name for those beyond [`crate::model::statistics::MAX_NAMES`].
     #[serde(skip_serializing_if = "is_default")]
     pub rules: BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "is_default")]

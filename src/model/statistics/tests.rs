@@ -3,7 +3,7 @@
 use chrono::Duration;
 
 use super::*;
-use crate::model::activity::Report;
+use crate::model::activity::ActivityReport;
 use crate::model::statistics::window::{Stored, Window};
 
 fn at(hour: i64) -> Time {
@@ -18,7 +18,7 @@ fn activity(kind: ActivityKind) -> Activity {
 #[test]
 fn names_beyond_the_hundredth_are_counted_together() {
     let mut counts = Counts::default();
-    for client in 0..MOST_NAMES {
+    for client in 0..MAX_NAMES {
         add_name(&mut counts.clients, &client.to_string(), 1);
     }
     assert_eq!(counts.clients.get(""), None);
@@ -32,13 +32,13 @@ fn names_beyond_the_hundredth_are_counted_together() {
 
 #[test]
 fn the_level_follows_the_sessions_and_an_hour_without_any_has_that_before_the_next() {
-    let mut standing = Standing { live: 3, ..Standing::default() };
+    let mut standing = OpenCounts { live: 3, ..OpenCounts::default() };
     let mut counts = Counts::from(standing.live);
     for kind in [ActivityKind::Created, ActivityKind::Created, ActivityKind::Expired] {
         standing.note(&activity(kind));
         counts.note(&activity(kind), standing.live);
     }
-    assert_eq!(counts.level, Level { first: 3, peak: 5, last: 4 });
+    assert_eq!(counts.level, StandingLevel { first: 3, peak: 5, last: 4 });
     let window = Window::new(at(0), at(3), Duration::hours(1));
     let stored = Stored { standing, hours: vec![(at(1), counts)], as_of: at(2) };
     let figures = window.sum(stored);
@@ -54,17 +54,17 @@ fn a_window_is_widened_to_whole_hours_and_its_last_bucket_may_be_shorter() {
     assert_eq!((window.start, window.end, window.buckets()), (at(0), at(3), 2));
     let exact = Window::new(at(0), at(2), Duration::hours(1));
     assert_eq!((exact.end, exact.buckets()), (at(2), 2));
-    let stored = Stored { standing: Standing::default(), hours: vec![], as_of: at(0) };
+    let stored = Stored { standing: OpenCounts::default(), hours: vec![], as_of: at(0) };
     let ends: Vec<Time> = window.sum(stored).buckets.iter().map(|b| b.end).collect();
     assert_eq!(ends, [at(2), at(3)]);
 }
 
 #[test]
 fn what_others_report_is_counted_and_what_the_service_notices_is_not() {
-    let report = Some(Report { success: true, ..Report::default() });
+    let report = Some(ActivityReport { success: true, ..ActivityReport::default() });
     let told = Activity { report, ..activity(ActivityKind::ApiRequest) };
     let noticed = Activity {
-        report: Some(Report::default()),
+        report: Some(ActivityReport::default()),
         principal: SYSTEM.to_owned(),
         ..activity(ActivityKind::TokenRefused)
     };
@@ -77,12 +77,12 @@ fn what_others_report_is_counted_and_what_the_service_notices_is_not() {
 
 #[test]
 fn an_alert_moves_between_states() {
-    let mut standing = Standing::default();
+    let mut standing = OpenCounts::default();
     standing.move_alert(None, 1);
     standing.move_alert(Some(1), 2);
     assert_eq!((standing.open_alerts, standing.acknowledged_alerts), (0, 1));
     standing.move_alert(Some(2), 3);
-    assert_eq!(standing, Standing::default());
+    assert_eq!(standing, OpenCounts::default());
 }
 
 #[test]

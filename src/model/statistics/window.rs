@@ -3,12 +3,12 @@
 use chrono::Duration;
 
 use crate::clock::Time;
-use crate::model::statistics::{Counts, Standing, hour_of};
+use crate::model::statistics::{Counts, OpenCounts, hour_of};
 
 /// The longest window.
 pub const LONGEST: Duration = Duration::days(93);
 /// The most buckets of an answer.
-pub const MOST_BUCKETS: i64 = 1000;
+pub const MAX_BUCKETS: i64 = 1000;
 
 /// Some time, of whole hours: not empty, and within the limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Window {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figures {
     pub window: Window,
-    pub standing: Standing,
+    pub standing: OpenCounts,
     pub total: Counts,
     /// One after the other, also where nothing happened.
     pub buckets: Vec<Bucket>,
@@ -41,7 +41,7 @@ pub struct Bucket {
 
 /// What is stored of a window.
 pub struct Stored {
-    pub standing: Standing,
+    pub standing: OpenCounts,
     /// The hours in which something was counted, ascending: those of the window, and the next after it.
     pub hours: Vec<(Time, Counts)>,
     pub as_of: Time,

@@ -8,15 +8,15 @@ use uuid::Uuid;
 use crate::error::Result;
 use crate::model::ids::ClientId;
 use crate::model::policy::Policy;
-use crate::model::policy::overrides::{Level, Scope};
+use crate::model::policy::overrides::{PolicyLevel, PolicyScope};
 use crate::model::session::Session;
 use crate::session::apply_policy::ApplyPolicy;
 use crate::session::apply_policy::stack::Stack;
-use crate::session::hold::shortened;
+use crate::session::shorten::shortened;
 use crate::store::{Connection, sessions};
 
 /// Sessions that do not obey, each with its policy, and where the next ones begin.
-pub(super) struct Found {
+pub(super) struct FoundSessions {
     pub sessions: Vec<(Session, Arc<Policy>)>,
     pub next: Option<Uuid>,
     /// How many make no sense.
@@ -31,11 +31,11 @@ impl ApplyPolicy {
     pub(super) async fn find(
         &self,
         conn: &mut Connection,
-        scope: &Scope,
-        proposed: Option<&Level>,
+        scope: &PolicyScope,
+        proposed: Option<&PolicyLevel>,
         after: Option<Uuid>,
         limit: usize,
-    ) -> Result<Found> {
+    ) -> Result<FoundSessions> {
         let builtin = self.policies.builtin();
         let stack = Stack::read(conn, builtin, scope, proposed).await?;
         let least = stack.policy(scope.client.as_ref());
@@ -53,6 +53,6 @@ impl ApplyPolicy {
                 sessions.push((session, policy.clone()));
             }
         }
-        Ok(Found { sessions, next: page.next, damaged: page.damaged })
+        Ok(FoundSessions { sessions, next: page.next, damaged: page.damaged })
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::model::ids::ClientId;
 use crate::model::policy::Policy;
-use crate::model::policy::overrides::{Level, Overrides, Scope};
+use crate::model::policy::overrides::{Overrides, PolicyLevel, PolicyScope};
 use crate::model::policy::resolve::resolve;
 use crate::store::{Connection, policies};
 
@@ -22,14 +22,14 @@ impl Stack {
     pub(super) async fn read(
         conn: &mut Connection,
         builtin: Arc<Policy>,
-        scope: &Scope,
-        proposed: Option<&Level>,
+        scope: &PolicyScope,
+        proposed: Option<&PolicyLevel>,
     ) -> Result<Stack> {
         let levels = match scope.client {
             // Any client may state values of its own.
             None => policies::of_tenant(conn, &scope.tenant).await?,
             Some(_) => {
-                let tenant = Scope { client: None, ..scope.clone() };
+                let tenant = PolicyScope { client: None, ..scope.clone() };
                 policies::find(conn, &[&tenant, scope]).await?
             }
         };

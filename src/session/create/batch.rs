@@ -6,19 +6,19 @@ use std::time::Instant;
 use crate::cache::sessions::SessionReader;
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Result};
-use crate::model::conflict::{Breach, Scope};
+use crate::model::conflict::{LimitBreach, LimitScope};
 use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::policy::ranges::MAX_SESSIONS;
-use crate::model::request::Remembered;
+use crate::model::request::RecordedRequest;
 use crate::model::revocation::Revocation;
 use crate::model::session::{Session, State};
 use crate::model::watermark::Watermark;
-use crate::session::create::plan::{Limited, Live, Outcome, Plan};
+use crate::session::create::plan::{CreateOutcome, Limited, Live, Plan};
 use crate::session::create::{NewSession, birth};
-use crate::session::lanes::Work;
+use crate::session::lanes::LaneWork;
 use crate::session::limits;
 use crate::session::location::Locator;
-use crate::session::notice::Notices;
+use crate::session::observations::Observations;
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
@@ -28,7 +28,7 @@ use crate::token::issuer::{Issuer, Ready};
 
 /// A session that is committed, with those that ended for it.
 #[derive(Clone)]
-pub struct Admitted {
+pub struct CreatedSession {
     pub session: Session,
     pub terminated: Vec<Session>,
     /// What includes their ends, once these are committed; `None` if there are none.
@@ -36,19 +36,19 @@ pub struct Admitted {
 }
 
 /// Everything a transaction of creates needs.
-pub struct Batch {
+pub struct CreateBatch {
     pub db: Database,
     pub clock: Clock,
     pub issuer: Issuer,
     pub touches: Touches,
-    pub notices: Notices,
+    pub observations: Observations,
     pub locator: Locator,
     pub reader: SessionReader,
 }
 
 /// The most live sessions of a user that a create reads and can end: what a limit may be, and some
 /// more. Beyond, a batch would outlast its time, and hold up others for nothing.
-const MOST_LIVE: u32 = MAX_SESSIONS + 2_000;
+const MAX_LIVE: u32 = MAX_SESSIONS + 2_000;
 
 /// What the creates of one user ask for together.
 #[derive(Default)]
@@ -75,39 +75,39 @@ impl Demand {
         self.chooses || self.limit.is_some_and(exceeds)
     }
 
-    /// What refuses the creates of a user who has more than [`MOST_LIVE`].
-    fn breach(&self) -> Breach {
-        let max = self.limit.unwrap_or(MOST_LIVE);
-        Breach { scope: Scope::User, max, active: MOST_LIVE as usize + 1 }
+    /// What refuses the creates of a user who has more than [`MAX_LIVE`].
+    fn breach(&self) -> LimitBreach {
+        let max = self.limit.unwrap_or(MAX_LIVE);
+        LimitBreach { scope: LimitScope::User, max, active: MAX_LIVE as usize + 1 }
     }
 }
 
-impl Work for Batch {
+impl LaneWork for CreateBatch {
     type Job = NewSession;
     /// With the keys it began with.
-    type Answer = (Admitted, Ready);
+    type Answer = (CreatedSession, Ready);
 
     fn user(job: &NewSession) -> (&TenantId, &UserId) {
         (&job.tenant, &job.user)
     }
 
     async fn run(&self, jobs: &[NewSession]) -> Result<Vec<Result<Self::Answer>>> {
-        let mark = self.reader.mark();
+        let stamp = self.reader.stamp();
         let keys = self.issuer.ready().await?;
         let done = self.db.transaction(async |tx| self.admit(tx, jobs, &keys).await).await?;
         let Batched { answers, created, limited, written } = done.answer;
         for session in &created {
-            self.reader.keep(mark, session, written);
+            self.reader.insert(stamp, session, written);
         }
         let now = self.clock.now();
         for (session, other, code) in &limited {
-            self.notices.limited(session, other, code, now);
+            self.observations.limited(session, other, code, now);
         }
-        let admitted = |answer: Result<Admitted>| {
+        let admitted = |answer: Result<CreatedSession>| {
             let answer = answer?;
             let watermark = answer.watermark.or(done.watermark);
             let watermark = watermark.filter(|_| !answer.terminated.is_empty());
-            Ok((Admitted { watermark, ..answer }, keys.clone()))
+            Ok((CreatedSession { watermark, ..answer }, keys.clone()))
         };
         Ok(answers.into_iter().map(admitted).collect())
     }
@@ -116,7 +116,7 @@ impl Work for Batch {
 /// What a transaction of creates decided.
 struct Batched {
     /// In the order of the jobs.
-    answers: Vec<Result<Admitted>>,
+    answers: Vec<Result<CreatedSession>>,
     /// The new sessions that are active at its end.
     created: Vec<Session>,
     limited: Vec<Limited>,
@@ -124,7 +124,7 @@ struct Batched {
     written: Instant,
 }
 
-impl Batch {
+impl CreateBatch {
     async fn admit(
         &self,
         tx: &mut Transaction,
@@ -132,7 +132,7 @@ impl Batch {
         keys: &Ready,
     ) -> Result<Batched> {
         // In the order of the keys.
-        let users: BTreeSet<(&TenantId, &UserId)> = jobs.iter().map(Batch::user).collect();
+        let users: BTreeSet<(&TenantId, &UserId)> = jobs.iter().map(CreateBatch::user).collect();
         let users: Vec<(&TenantId, &UserId)> = users.into_iter().collect();
         users::lock(tx, &users, self.clock.now()).await?;
         // From here on nobody else creates sessions of these users, and who did before has committed.
@@ -144,7 +144,7 @@ impl Batch {
         let mut users: BTreeMap<(&TenantId, &UserId), Demand> = BTreeMap::new();
         for job in jobs {
             let session = birth::session(job, now, &self.clock, keys, &self.locator)?;
-            users.entry(Batch::user(job)).or_default().add(&session, job);
+            users.entry(CreateBatch::user(job)).or_default().add(&session, job);
             born.push(session);
         }
         let live = self.live(tx, &users, &mut changes).await?;
@@ -155,9 +155,9 @@ impl Batch {
         let mut answers = Vec::with_capacity(jobs.len());
         for outcome in plan.outcomes {
             answers.push(match outcome {
-                Outcome::Admitted(admitted) => Ok(*admitted),
-                Outcome::Repeated(request) => self.repeat(tx, request, now).await?,
-                Outcome::Refused(refusal) => Err(refusal.into()),
+                CreateOutcome::Created(admitted) => Ok(*admitted),
+                CreateOutcome::Repeated(request) => self.repeat(tx, request, now).await?,
+                CreateOutcome::Refused(refusal) => Err(refusal.into()),
             });
         }
         plan.changes.write(tx).await?;
@@ -180,10 +180,10 @@ impl Batch {
             return Ok(live);
         }
         let keys: Vec<(&TenantId, &UserId)> = users.keys().copied().collect();
-        let counts = sessions::count_live(tx, &keys, MOST_LIVE + 1).await?;
+        let counts = sessions::count_live(tx, &keys, MAX_LIVE + 1).await?;
         let mut full: Vec<(&TenantId, &UserId)> = Vec::new();
         for ((user, demand), count) in users.iter().zip(counts) {
-            if count > i64::from(MOST_LIVE) {
+            if count > i64::from(MAX_LIVE) {
                 live.crowded.insert((user.0.clone(), user.1.clone()), demand.breach());
             } else if demand.has_to_read(count) {
                 full.push(*user);
@@ -210,10 +210,10 @@ impl Batch {
     async fn repeat(
         &self,
         tx: &mut Transaction,
-        request: Remembered,
+        request: RecordedRequest,
         now: Time,
-    ) -> Result<Result<Admitted>> {
-        let Remembered { tenant, user: Some(user), subject: Some(id), related, .. } = request
+    ) -> Result<Result<CreatedSession>> {
+        let RecordedRequest { tenant, user: Some(user), subject: Some(id), related, .. } = request
         else {
             return Ok(Err(Error::RequestIdReused));
         };
@@ -234,7 +234,7 @@ impl Batch {
             true => None,
             false => Some(feed::now(tx).await?.watermark_of_all()),
         };
-        Ok(Ok(Admitted { session: session.seen_at(now), terminated, watermark }))
+        Ok(Ok(CreatedSession { session: session.seen_at(now), terminated, watermark }))
     }
 }
 
@@ -243,7 +243,7 @@ async fn known_requests(
     tx: &mut Transaction,
     jobs: &[NewSession],
     conflicts: &ConflictTokens,
-) -> Result<Vec<Remembered>> {
+) -> Result<Vec<RecordedRequest>> {
     let requests = jobs.iter().filter_map(|job| Some((&job.tenant, job.request?.id)));
     let tokens = jobs.iter().filter_map(|job| {
         let token = conflicts.read(job.holder(), job.conflict_token.as_ref()?)?;

@@ -4,7 +4,7 @@ use crate::clock::{Clock, Time};
 use crate::error::Result;
 use crate::model::device::{Device, DeviceType};
 use crate::model::ids::SessionKey;
-use crate::model::policy::Timeouts;
+use crate::model::policy::SessionTimeouts;
 use crate::model::session::{Authentication, Chain, Session, State};
 use crate::session::create::NewSession;
 use crate::session::device::{derive, identity};
@@ -20,7 +20,8 @@ pub(super) fn session(
     locator: &Locator,
 ) -> Result<Session> {
     // What is refused is never written, whatever it is.
-    let own = Timeouts { idle: new.policy.idle_timeout, absolute: new.policy.absolute_timeout };
+    let own =
+        SessionTimeouts { idle: new.policy.idle_timeout, absolute: new.policy.absolute_timeout };
     let timeouts = *new.timeouts.as_ref().unwrap_or(&own);
     let absolute_expires_at = now + timeouts.absolute;
     let key =

@@ -4,7 +4,7 @@ use crate::clock::Time;
 use crate::model::conflict::{Conflict, TOLD};
 use crate::model::session::Session;
 use crate::session::create::NewSession;
-use crate::session::create::plan::Refusal;
+use crate::session::create::plan::CreateRefusal;
 use crate::session::limits::Refused;
 use crate::token::conflict::{ConflictTokens, LIFE};
 use uuid::Uuid;
@@ -17,10 +17,10 @@ pub(super) fn ask(
     tokens: &ConflictTokens,
     id: Uuid,
     now: Time,
-) -> Refusal {
-    let Some(choice) = choice else { return Refusal::LimitReached(breach) };
+) -> CreateRefusal {
+    let Some(choice) = choice else { return CreateRefusal::LimitReached(breach) };
     let expires_at = now + LIFE;
     let sessions = choice.into_iter().take(TOLD).map(|i| live[i].clone()).collect();
     let token = tokens.write(new.holder(), id, expires_at);
-    Refusal::Conflict(Box::new(Conflict { breach, sessions, token, expires_at }))
+    CreateRefusal::Conflict(Box::new(Conflict { breach, sessions, token, expires_at }))
 }

@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use crate::error::{Error, Reason, Violation};
-use crate::model::conflict::{Breach, Conflict};
+use crate::model::conflict::{Conflict, LimitBreach};
 use crate::model::ids::{SessionKey, TenantId, UserId};
-use crate::model::request::{Remembered, RequestId};
+use crate::model::request::{RecordedRequest, RequestId};
 use crate::model::session::{EndReason, Session};
 use crate::session::create::NewSession;
-use crate::session::create::batch::Admitted;
+use crate::session::create::batch::CreatedSession;
 use crate::session::create::conflict;
 use crate::session::limits;
 use crate::store::changes::Changes;
@@ -26,7 +26,7 @@ pub(super) struct Live {
     /// The sessions of each that are not ended.
     pub sessions: HashMap<(TenantId, UserId), Vec<Session>>,
     /// Those of whom too many live to be read.
-    pub crowded: HashMap<(TenantId, UserId), Breach>,
+    pub crowded: HashMap<(TenantId, UserId), LimitBreach>,
 }
 
 /// What a limit refused, one of the sessions that it counted, and the reason.
@@ -36,36 +36,36 @@ pub(super) type Limited = (Session, SessionKey, &'static str);
 pub(super) struct Plan<'a> {
     tokens: &'a ConflictTokens,
     live: Live,
-    known: HashMap<(TenantId, Uuid), Known>,
+    known: HashMap<(TenantId, Uuid), EarlierRequest>,
     /// What to write.
     pub changes: Changes,
     pub limited: Vec<Limited>,
     /// What became of each create, in order.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Vec<CreateOutcome>,
 }
 
 /// What a request id, or the id of a conflict token, did before.
-enum Known {
-    Committed(Remembered),
+enum EarlierRequest {
+    Committed(RecordedRequest),
     /// In this transaction, with the outcome of this index.
     Here(RequestId, usize),
 }
 
 /// What became of one create.
 #[derive(Clone)]
-pub(super) enum Outcome {
-    Admitted(Box<Admitted>),
+pub(super) enum CreateOutcome {
+    Created(Box<CreatedSession>),
     /// The answer lies in the rows that this request left.
-    Repeated(Remembered),
-    Refused(Refusal),
+    Repeated(RecordedRequest),
+    Refused(CreateRefusal),
 }
 
 /// Why a create is refused.
 #[derive(Clone)]
-pub(super) enum Refusal {
+pub(super) enum CreateRefusal {
     RequestIdReused,
     Invalid(Vec<Violation>),
-    LimitReached(Breach),
+    LimitReached(LimitBreach),
     Conflict(Box<Conflict>),
     ConflictTokenInvalid,
 }
@@ -77,12 +77,14 @@ impl<'a> Plan<'a> {
         tokens: &'a ConflictTokens,
         changes: Changes,
         live: Live,
-        known: Vec<Remembered>,
+        known: Vec<RecordedRequest>,
     ) -> Plan<'a> {
         let known = known
             .into_iter()
             .filter(|request| request.holds_at(changes.at()))
-            .map(|known| ((known.tenant.clone(), known.request.id), Known::Committed(known)))
+            .map(|known| {
+                ((known.tenant.clone(), known.request.id), EarlierRequest::Committed(known))
+            })
             .collect();
         Plan { tokens, live, known, changes, limited: vec![], outcomes: vec![] }
     }
@@ -94,26 +96,30 @@ impl<'a> Plan<'a> {
         self.outcomes.push(outcome);
     }
 
-    fn repeat(&self, tenant: &TenantId, request: RequestId) -> Option<Outcome> {
+    fn repeat(&self, tenant: &TenantId, request: RequestId) -> Option<CreateOutcome> {
         Some(match self.known.get(&(tenant.clone(), request.id))? {
-            Known::Committed(known) if known.request == request => Outcome::Repeated(known.clone()),
-            Known::Here(first, outcome) if *first == request => self.outcomes[*outcome].clone(),
-            _ => Outcome::Refused(Refusal::RequestIdReused),
+            EarlierRequest::Committed(known) if known.request == request => {
+                CreateOutcome::Repeated(known.clone())
+            }
+            EarlierRequest::Here(first, outcome) if *first == request => {
+                self.outcomes[*outcome].clone()
+            }
+            _ => CreateOutcome::Refused(CreateRefusal::RequestIdReused),
         })
     }
 
-    fn create(&mut self, session: Session, new: &NewSession) -> Outcome {
+    fn create(&mut self, session: Session, new: &NewSession) -> CreateOutcome {
         if let Err(broken) = &new.timeouts {
-            return Outcome::Refused(Refusal::Invalid(broken.clone()));
+            return CreateOutcome::Refused(CreateRefusal::Invalid(broken.clone()));
         }
         let Ok(settling) = self.settling(new) else {
-            return Outcome::Refused(Refusal::ConflictTokenInvalid);
+            return CreateOutcome::Refused(CreateRefusal::ConflictTokenInvalid);
         };
         let user = (session.key.tenant.clone(), session.key.user.clone());
         let has_to_count =
             limits::lowest(&new.policy.limits, &session).is_some() || settling.is_some();
         if let Some(breach) = self.live.crowded.get(&user).filter(|_| has_to_count) {
-            return Outcome::Refused(Refusal::LimitReached(*breach));
+            return CreateOutcome::Refused(CreateRefusal::LimitReached(*breach));
         }
         let live = self.live.sessions.entry(user).or_default();
         let now = self.changes.at();
@@ -124,12 +130,12 @@ impl<'a> Plan<'a> {
                 let asked =
                     conflict::ask(refused, live, new, self.tokens, self.changes.new_id(), now);
                 let code = match &asked {
-                    Refusal::Conflict(_) => "SESSION_CONFLICT",
+                    CreateRefusal::Conflict(_) => "SESSION_CONFLICT",
                     _ => "SESSION_LIMIT_REACHED",
                 };
                 let other = live.first().map(|other| other.key.clone());
                 self.limited.extend(other.map(|other| (session, other, code)));
-                return Outcome::Refused(asked);
+                return CreateOutcome::Refused(asked);
             }
         };
         // From the back, so that the other indexes stay right.
@@ -154,12 +160,12 @@ impl<'a> Plan<'a> {
         self.changes.create_session(&session, &new.principal);
         let ended: Vec<Uuid> = terminated.iter().map(|victim| victim.key.session).collect();
         if let Some(request) = new.request {
-            self.remember(request, &session, ended);
+            self.record_request(request, &session, ended);
         }
         if let Some(token) = settling {
-            self.remember(token, &session, Vec::new());
+            self.record_request(token, &session, Vec::new());
         }
-        Outcome::Admitted(Box::new(Admitted { session, terminated, watermark: None }))
+        CreateOutcome::Created(Box::new(CreatedSession { session, terminated, watermark: None }))
     }
 
     /// What the create's conflict token, if it has one, leaves behind once it is used.
@@ -175,24 +181,24 @@ impl<'a> Plan<'a> {
     }
 
     /// Takes an id for a session that comes next.
-    fn remember(&mut self, request: RequestId, session: &Session, related: Vec<Uuid>) {
+    fn record_request(&mut self, request: RequestId, session: &Session, related: Vec<Uuid>) {
         #[cfg(debug_assertions)]
         if crate::broken::is("forgets-requests") {
             return;
         }
-        let here = Known::Here(request, self.outcomes.len());
+        let here = EarlierRequest::Here(request, self.outcomes.len());
         self.known.insert((session.key.tenant.clone(), request.id), here);
-        let remembered = Remembered::of_session(session, request, self.changes.at());
-        self.changes.remember(Remembered { related, ..remembered });
+        let remembered = RecordedRequest::of_session(session, request, self.changes.at());
+        self.changes.record_request(RecordedRequest { related, ..remembered });
     }
 }
 
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Error {
+impl From<CreateRefusal> for Error {
+    fn from(refusal: CreateRefusal) -> Error {
         match refusal {
-            Refusal::RequestIdReused => Error::RequestIdReused,
-            Refusal::Invalid(broken) => Error::Invalid(broken),
-            Refusal::LimitReached(breach) => Error::Precondition {
+            CreateRefusal::RequestIdReused => Error::RequestIdReused,
+            CreateRefusal::Invalid(broken) => Error::Invalid(broken),
+            CreateRefusal::LimitReached(breach) => Error::Precondition {
                 reason: Reason::SessionLimitReached,
                 message: breach.to_string(),
                 metadata: vec![
@@ -201,8 +207,8 @@ impl From<Refusal> for Error {
                     ("active", breach.active.to_string()),
                 ],
             },
-            Refusal::Conflict(conflict) => Error::Conflict(conflict),
-            Refusal::ConflictTokenInvalid => Error::Precondition {
+            CreateRefusal::Conflict(conflict) => Error::Conflict(conflict),
+            CreateRefusal::ConflictTokenInvalid => Error::Precondition {
                 reason: Reason::ConflictTokenInvalid,
                 message: "the conflict token is not valid for this create, has expired, or was \
                           used; nothing was done"

@@ -16,26 +16,26 @@ use crate::store::changes::Changes;
 use crate::store::{Connection, sessions};
 
 /// What became of each session that a finding is to act on.
-pub(super) type Taken = BTreeMap<SessionKey, ActionTaken>;
+pub(super) type ActionsTaken = BTreeMap<SessionKey, ActionTaken>;
 
 /// What the findings do to their sessions, each at most once; ending one outweighs the rest. Locks the sessions, so no
 /// alert may be locked before, and decides after that. To one whose row makes no sense nothing is done; it is counted,
 /// and its alerts are raised all the same.
 pub(super) async fn enforce(
     conn: &mut Connection,
-    (clock, touches, passed_over): (&Clock, &Touches, &IntCounter),
+    (clock, touches, skipped_rows): (&Clock, &Touches, &IntCounter),
     findings: &[Finding],
-) -> Result<(Changes, Taken)> {
+) -> Result<(Changes, ActionsTaken)> {
     let acting = findings.iter().filter(|finding| finding.action.is_some());
     let wanted: Vec<(SessionKey, &Finding)> =
         acting.filter_map(|finding| Some((session_of(finding)?, finding))).collect();
     let keys: BTreeSet<&SessionKey> = wanted.iter().map(|(key, _)| key).collect();
     let keys: Vec<&SessionKey> = keys.into_iter().collect();
     let (locked, damaged) = sessions::lock_sound(conn, &keys).await?;
-    passed_over.inc_by(damaged.len() as u64);
+    skipped_rows.inc_by(damaged.len() as u64);
     let mut changes = Changes::new(clock);
     let now = changes.at();
-    let mut taken = Taken::new();
+    let mut taken = ActionsTaken::new();
     for mut session in locked.into_iter().filter(|session| session.state == State::Active) {
         touches.overlay(&mut session);
         let key = session.key.clone();

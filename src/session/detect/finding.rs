@@ -3,14 +3,14 @@
 use crate::clock::Clock;
 use crate::detection::Finding;
 use crate::model::alert::{ActionTaken, Alert};
-use crate::model::detection::rule::About;
-use crate::session::detect::enforce::{Taken, session_of};
+use crate::model::detection::rule::RuleDescription;
+use crate::session::detect::enforce::{ActionsTaken, session_of};
 
 /// With what was done to its session, if anything was.
-pub(super) fn alert(clock: &Clock, finding: Finding, taken: &Taken) -> Alert {
+pub(super) fn alert(clock: &Clock, finding: Finding, taken: &ActionsTaken) -> Alert {
     let session = session_of(&finding).filter(|_| finding.action.is_some());
     let action_taken = session.and_then(|key| taken.get(&key).copied());
-    let About { id, version, category, severity, title, .. } = finding.rule.about();
+    let RuleDescription { id, version, category, severity, title, .. } = finding.rule.about();
     let (rule, kind) = ((id, version), (category, severity));
     Alert {
         user: finding.user,

@@ -19,7 +19,7 @@ type OfNetworks = BTreeMap<(TenantId, IpNet), NetworkMemory>;
 
 /// Of everybody in a batch.
 #[derive(Clone, Default)]
-pub(super) struct Memories {
+pub(super) struct BatchMemories {
     users: OfUsers,
     networks: OfNetworks,
     /// Of activities without a user or an address: shown to the rules, kept nowhere.
@@ -27,19 +27,19 @@ pub(super) struct Memories {
     nowhere: NetworkMemory,
 }
 
-impl Memories {
+impl BatchMemories {
     /// Reads what is remembered of the users and networks of `activities`.
-    pub async fn read(conn: &mut Connection, activities: &[Activity]) -> Result<Memories> {
+    pub async fn read(conn: &mut Connection, activities: &[Activity]) -> Result<BatchMemories> {
         let users: BTreeSet<_> = activities.iter().filter_map(user_of).collect();
         let networks: BTreeSet<_> = activities.iter().filter_map(network_of).collect();
         let user_keys: Vec<_> = users.iter().collect();
         let network_keys: Vec<_> = networks.iter().collect();
         let of_users = memories::of_users(conn, &user_keys).await?;
         let of_networks = memories::of_networks(conn, &network_keys).await?;
-        let mut found = Memories {
+        let mut found = BatchMemories {
             users: users.into_iter().map(|key| (key, Default::default())).collect(),
             networks: networks.into_iter().map(|key| (key, Default::default())).collect(),
-            ..Memories::default()
+            ..BatchMemories::default()
         };
         for (key, memory) in of_users {
             found.users.insert(key, readable(memory));
@@ -59,7 +59,12 @@ impl Memories {
     }
 
     /// Writes those that changed since `before`.
-    pub async fn write(self, conn: &mut Connection, before: &Memories, now: Time) -> Result<()> {
+    pub async fn write(
+        self,
+        conn: &mut Connection,
+        before: &BatchMemories,
+        now: Time,
+    ) -> Result<()> {
         let users = self.users.into_iter().filter(|(key, m)| before.users.get(key) != Some(m));
         let users: Vec<_> = users.map(|(key, m)| (key, to_json(&m))).collect();
         let networks =

@@ -6,14 +6,14 @@ use uuid::Uuid;
 
 use crate::model::device::{ClientContext, DeviceIdentity, DeviceType};
 use crate::model::ids::{TenantId, UserId};
-use crate::session::device::Derived;
+use crate::session::device::DerivedDevice;
 
 /// The id. The same for the same user on the same device; two users on one device cannot be linked by it.
 pub fn device_id(
     tenant: &TenantId,
     user: &UserId,
     context: &ClientContext,
-    derived: Option<&Derived>,
+    derived: Option<&DerivedDevice>,
 ) -> Uuid {
     let key = match &context.identity {
         DeviceIdentity::Id(id) => return *id,
@@ -28,7 +28,7 @@ pub fn device_id(
 
 /// The families of system and browser or app, and the type. Never the address and no version: an update or a
 /// journey makes no new device. Where nothing is known, all sessions of the user share one device.
-fn coarse_key(context: &ClientContext, derived: Option<&Derived>) -> String {
+fn coarse_key(context: &ClientContext, derived: Option<&DerivedDevice>) -> String {
     let platform = context.device.platform.as_deref().and_then(family);
     let system = platform.or_else(|| derived?.os_family.clone()).unwrap_or_default();
     let browser = derived.and_then(|derived| derived.browser_family.as_deref()).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! What a system, a browser and an app are called: the patterns' findings in the words that users know, without
 //! versions that are frozen.
 
-use crate::session::device::table::{self, Named};
+use crate::session::device::table::{self, NamedVersion};
 use crate::session::device::{apple, in_app};
 
 /// The name, and the major version where it means something.
@@ -85,7 +85,7 @@ pub fn system(user_agent: &str, lower: &str) -> Option<Name> {
     if let Some(told) = in_app::system(user_agent).or_else(|| apple::system(lower)) {
         return Some(told);
     }
-    let Named { name, major } = table::system(user_agent)?;
+    let NamedVersion { name, major } = table::system(user_agent)?;
     let family = known_as(SYSTEMS, &name);
     let frozen = match family {
         // Windows 11 and every macOS since 10.15 say 10.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use ua_parser::{os, user_agent};
 
 /// A name, and its major version where one is told.
-pub struct Named<'a> {
+pub struct NamedVersion<'a> {
     pub name: Cow<'a, str>,
     pub major: Option<String>,
 }
@@ -21,15 +21,15 @@ pub fn load() {
 }
 
 /// The browser or app that the patterns see.
-pub fn browser(user_agent: &str) -> Option<Named<'_>> {
+pub fn browser(user_agent: &str) -> Option<NamedVersion<'_>> {
     let found = PATTERNS.browsers.extract(user_agent)?;
-    Some(Named { name: found.family, major: found.major.map(|major| major.to_string()) })
+    Some(NamedVersion { name: found.family, major: found.major.map(|major| major.to_string()) })
 }
 
 /// The operating system that the patterns see.
-pub fn system(user_agent: &str) -> Option<Named<'_>> {
+pub fn system(user_agent: &str) -> Option<NamedVersion<'_>> {
     let found = PATTERNS.systems.extract(user_agent)?;
-    Some(Named { name: found.os, major: found.major.map(|major| major.to_string()) })
+    Some(NamedVersion { name: found.os, major: found.major.map(|major| major.to_string()) })
 }
 
 struct Patterns {

@@ -8,8 +8,8 @@ use crate::error::Result;
 use crate::model::ids::DeviceKey;
 use crate::model::session::State;
 use crate::model::user_device::UserDevice;
-use crate::session::devices::revoke::{Revocation, Revoke};
-use crate::session::terminate_many::Terminated;
+use crate::session::devices::revoke::{DeviceRevocation, Revoke};
+use crate::session::terminate_many::MassTerminationResult;
 use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
 use crate::store::{devices, sessions};
@@ -31,12 +31,16 @@ impl Forget {
     ///
     /// # Errors
     /// As [`Revoke::revoke`].
-    pub async fn forget(&self, wish: &Revocation, time: Duration) -> Result<Terminated> {
-        let (at, done) = self.revoke.revoke_at(wish, time).await?;
+    pub async fn forget(
+        &self,
+        input: &DeviceRevocation,
+        time: Duration,
+    ) -> Result<MassTerminationResult> {
+        let (at, done) = self.revoke.revoke_at(input, time).await?;
         if done.complete {
             let deleting = self
                 .db
-                .transaction(async |tx| self.delete(tx, &wish.key, &wish.principal, at).await);
+                .transaction(async |tx| self.delete(tx, &input.key, &input.principal, at).await);
             self.db.within(deleting).await?;
         }
         Ok(done)

@@ -16,29 +16,29 @@ use crate::store::pool::Database;
 use crate::store::{Connection, devices, sessions};
 
 /// Reads devices.
-pub struct Read {
+pub struct ReadDevices {
     db: Database,
     clock: Clock,
     touches: Touches,
 }
 
 /// A device, and how many of its sessions are active.
-pub struct Seen {
+pub struct ListedDevice {
     pub device: UserDevice,
     pub active: u32,
 }
 
-impl Read {
+impl ReadDevices {
     /// Reads from `db`, counting activity that is not written yet.
-    pub fn new(db: Database, clock: Clock, touches: Touches) -> Read {
-        Read { db, clock, touches }
+    pub fn new(db: Database, clock: Clock, touches: Touches) -> ReadDevices {
+        ReadDevices { db, clock, touches }
     }
 
     /// The device, as it stands now.
     ///
     /// # Errors
     /// [`crate::error::Error::NotFound`], [`crate::error::Error::Unavailable`].
-    pub async fn get(&self, key: &DeviceKey) -> Result<Seen> {
+    pub async fn get(&self, key: &DeviceKey) -> Result<ListedDevice> {
         let seen = self.db.within(async {
             let mut conn = self.db.acquire().await?;
             let device = devices::find(&mut conn, key).await?.into_iter().collect();
@@ -57,7 +57,7 @@ impl Read {
         user: &UserId,
         filter: &DeviceFilter,
         page: PageRequest<(Time, Uuid)>,
-    ) -> Result<Page<Seen, (Time, Uuid)>> {
+    ) -> Result<Page<ListedDevice, (Time, Uuid)>> {
         let page = self.db.within(async {
             let mut conn = self.db.acquire().await?;
             let Page { items, next } = devices::list(&mut conn, tenant, user, filter, page).await?;
@@ -65,9 +65,10 @@ impl Read {
         });
         let mut page = page.await?;
         // The query did not know of activity that is not written yet, nor which sessions are past a deadline.
-        page.items.retain(|Seen { device, active }| filter.matches(device, *active));
-        page.items
-            .sort_by_key(|Seen { device, .. }| Reverse((device.last_seen.at, device.key.device)));
+        page.items.retain(|ListedDevice { device, active }| filter.matches(device, *active));
+        page.items.sort_by_key(|ListedDevice { device, .. }| {
+            Reverse((device.last_seen.at, device.key.device))
+        });
         Ok(page)
     }
 
@@ -78,22 +79,22 @@ impl Read {
         tenant: &TenantId,
         user: &UserId,
         devices: Vec<UserDevice>,
-    ) -> Result<Vec<Seen>> {
+    ) -> Result<Vec<ListedDevice>> {
         let ids: Vec<Uuid> = devices.iter().map(|device| device.key.device).collect();
         if ids.is_empty() {
             return Ok(Vec::new());
         }
         let present = sessions::present(conn, tenant, user, &ids).await?;
         let now = self.clock.now();
-        let seen = |device| Seen { device, active: 0 };
-        let mut seen: Vec<Seen> = devices.into_iter().map(seen).collect();
+        let seen = |device| ListedDevice { device, active: 0 };
+        let mut seen: Vec<ListedDevice> = devices.into_iter().map(seen).collect();
         let places: HashMap<Uuid, usize> = ids.into_iter().zip(0..).collect();
         for mut session in present {
             let Some(place) = places.get(&session.device) else { continue };
             if let Some(noted) = self.touches.last_active(&session.session) {
                 session.seen.at = session.seen.at.max(noted);
             }
-            let Seen { device, active } = &mut seen[*place];
+            let ListedDevice { device, active } = &mut seen[*place];
             *active += u32::from(session.lives_at(now));
             if session.seen.at > device.last_seen.at {
                 device.last_seen = session.seen;

@@ -7,12 +7,12 @@ use uuid::Uuid;
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Result};
 use crate::model::ids::{DeviceKey, TenantId};
-use crate::model::request::{Remembered, RequestId};
+use crate::model::request::{RecordedRequest, RequestId};
 use crate::model::session::{EndReason, SessionFilter};
 use crate::model::user_device::UserDevice;
 use crate::session::devices::not_found;
 use crate::session::mutation::{self, Mutation};
-use crate::session::terminate_many::{MassTermination, TerminateMany, Terminated};
+use crate::session::terminate_many::{MassTermination, MassTerminationResult, TerminateMany};
 use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
 use crate::store::{devices, sessions};
@@ -25,7 +25,7 @@ pub struct Revoke {
 }
 
 /// What a caller asks for, of a device to revoke or to forget.
-pub struct Revocation {
+pub struct DeviceRevocation {
     pub key: DeviceKey,
     /// At most 512 characters.
     pub note: Option<String>,
@@ -46,35 +46,39 @@ impl Revoke {
     /// # Errors
     /// `NotFound`, `RequestIdReused`, and `Unavailable`: the trust may be gone then, and some sessions ended. `Internal`
     /// if the device or a session cannot be read: then all other sessions are ended.
-    pub async fn revoke(&self, wish: &Revocation, time: Duration) -> Result<Terminated> {
-        Ok(self.revoke_at(wish, time).await?.1)
+    pub async fn revoke(
+        &self,
+        input: &DeviceRevocation,
+        time: Duration,
+    ) -> Result<MassTerminationResult> {
+        Ok(self.revoke_at(input, time).await?.1)
     }
 
     /// The same, with the time of the revocation.
     pub(super) async fn revoke_at(
         &self,
-        wish: &Revocation,
+        input: &DeviceRevocation,
         time: Duration,
-    ) -> Result<(Time, Terminated)> {
+    ) -> Result<(Time, MassTerminationResult)> {
         let begun = Instant::now();
-        let begin = match mutation::run(&self.db, &self.clock, self, wish).await {
+        let begin = match mutation::run(&self.db, &self.clock, self, input).await {
             Ok(done) => done.answer,
             Err(error @ Error::Internal(_)) => {
                 // A damaged device keeps its sessions no longer.
                 let now = Begin { at: self.clock.now(), newest: None, is_repetition: true };
-                self.terminate.terminate(&wish.ending(&now), time).await?;
+                self.terminate.terminate(&input.ending(&now), time).await?;
                 return Err(error);
             }
             Err(error) => return Err(error),
         };
         let time = time.saturating_sub(begun.elapsed());
-        let mut done = self.terminate.terminate(&wish.ending(&begin), time).await?;
-        if wish.request.is_some() {
+        let mut done = self.terminate.terminate(&input.ending(&begin), time).await?;
+        if input.request.is_some() {
             // Of all its calls together, also those that go on now.
             let newest = begin.newest.unwrap_or_default();
             let ended = self.db.within(async {
                 let mut conn = self.db.acquire().await?;
-                sessions::count_revoked(&mut conn, &wish.key, newest, begin.at).await
+                sessions::count_revoked(&mut conn, &input.key, newest, begin.at).await
             });
             done.count = ended.await?;
         }
@@ -91,24 +95,24 @@ pub(crate) struct Begin {
 }
 
 /// Forgets the trust.
-impl Mutation<Revocation> for Revoke {
+impl Mutation<DeviceRevocation> for Revoke {
     type Locked = Option<UserDevice>;
     type Answer = Begin;
 
-    fn request(wish: &Revocation) -> Option<(&TenantId, RequestId)> {
-        Some((&wish.key.tenant, wish.request?))
+    fn request(input: &DeviceRevocation) -> Option<(&TenantId, RequestId)> {
+        Some((&input.key.tenant, input.request?))
     }
 
-    async fn lock(&self, tx: &mut Transaction, wish: &Revocation) -> Result<Self::Locked> {
-        devices::lock(tx, &wish.key).await
+    async fn lock(&self, tx: &mut Transaction, input: &DeviceRevocation) -> Result<Self::Locked> {
+        devices::lock(tx, &input.key).await
     }
 
     async fn repeat(
         &self,
         _: &mut Transaction,
-        _: &Revocation,
+        _: &DeviceRevocation,
         _: Option<UserDevice>,
-        known: Remembered,
+        known: RecordedRequest,
         _: Time,
     ) -> Result<Begin> {
         Ok(Begin { at: known.at, newest: known.newest(), is_repetition: true })
@@ -117,22 +121,22 @@ impl Mutation<Revocation> for Revoke {
     async fn decide(
         &self,
         tx: &mut Transaction,
-        wish: &Revocation,
+        input: &DeviceRevocation,
         device: Option<UserDevice>,
         changes: &mut Changes,
     ) -> Result<Begin> {
-        let mut device = device.ok_or_else(|| not_found(&wish.key))?;
-        let newest = sessions::newest_live(tx, &wish.key.tenant, &wish.key.user).await?;
+        let mut device = device.ok_or_else(|| not_found(&input.key))?;
+        let newest = sessions::newest_live(tx, &input.key.tenant, &input.key.user).await?;
         device.choice.trusted = false;
         device.revoked_at = Some(changes.at());
         device.revision += 1;
-        changes.revoke_device(device, &wish.principal);
-        changes.remember_device(wish.request, &wish.key, newest);
+        changes.revoke_device(device, &input.principal);
+        changes.record_request_of_device(input.request, &input.key, newest);
         Ok(Begin { at: changes.at(), newest, is_repetition: false })
     }
 }
 
-impl Revocation {
+impl DeviceRevocation {
     /// Every session on the device; in a repetition, up to the one that was the newest then, if that is known.
     fn ending(&self, begin: &Begin) -> MassTermination {
         let before = Some(begin).filter(|begin| begin.is_repetition);

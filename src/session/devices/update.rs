@@ -4,7 +4,7 @@ use crate::clock::{Clock, Time};
 use crate::error::{Error, Result};
 use crate::model::device::DeviceType;
 use crate::model::ids::{DeviceKey, TenantId};
-use crate::model::request::{Remembered, RequestId};
+use crate::model::request::{RecordedRequest, RequestId};
 use crate::model::session::{Session, State};
 use crate::model::user_device::{Choice, UserDevice};
 use crate::session::devices::not_found;
@@ -15,7 +15,7 @@ use crate::store::pool::{Database, Transaction};
 use crate::store::{devices, sessions};
 
 /// Updates devices.
-pub struct Update {
+pub struct UpdateDevice {
     db: Database,
     clock: Clock,
     touches: Touches,
@@ -42,10 +42,10 @@ pub struct Setting {
     pub trusted: Option<bool>,
 }
 
-impl Update {
+impl UpdateDevice {
     /// Updates devices of `db`.
-    pub fn new(db: Database, clock: Clock, touches: Touches) -> Update {
-        Update { db, clock, touches }
+    pub fn new(db: Database, clock: Clock, touches: Touches) -> UpdateDevice {
+        UpdateDevice { db, clock, touches }
     }
 
     /// Sets what is asked, which changes nothing where it is so already.
@@ -53,30 +53,30 @@ impl Update {
     /// # Errors
     /// [`Error::NotFound`], [`Error::EtagMismatch`], [`Error::RequestIdReused`],
     /// [`Error::Unavailable`].
-    pub async fn update(&self, wish: &DeviceUpdate) -> Result<()> {
-        mutation::run(&self.db, &self.clock, self, wish).await?;
+    pub async fn update(&self, input: &DeviceUpdate) -> Result<()> {
+        mutation::run(&self.db, &self.clock, self, input).await?;
         Ok(())
     }
 }
 
-impl Mutation<DeviceUpdate> for Update {
+impl Mutation<DeviceUpdate> for UpdateDevice {
     /// The device, and the live sessions on it if they show what is set.
     type Locked = (UserDevice, Vec<Session>);
     type Answer = ();
 
-    fn request(wish: &DeviceUpdate) -> Option<(&TenantId, RequestId)> {
-        Some((&wish.key.tenant, wish.request?))
+    fn request(input: &DeviceUpdate) -> Option<(&TenantId, RequestId)> {
+        Some((&input.key.tenant, input.request?))
     }
 
-    async fn lock(&self, tx: &mut Transaction, wish: &DeviceUpdate) -> Result<Self::Locked> {
-        let shows = wish.set.display_name.is_some() || wish.set.kind.is_some();
+    async fn lock(&self, tx: &mut Transaction, input: &DeviceUpdate) -> Result<Self::Locked> {
+        let shows = input.set.display_name.is_some() || input.set.kind.is_some();
         let mut live = match shows {
-            true => sessions::lock_on_device(tx, &wish.key, None).await?,
+            true => sessions::lock_on_device(tx, &input.key, None).await?,
             false => Vec::new(),
         };
         live.iter_mut().for_each(|session| self.touches.overlay(session));
-        let device = devices::lock(tx, &wish.key).await?;
-        Ok((device.ok_or_else(|| not_found(&wish.key))?, live))
+        let device = devices::lock(tx, &input.key).await?;
+        Ok((device.ok_or_else(|| not_found(&input.key))?, live))
     }
 
     async fn repeat(
@@ -84,7 +84,7 @@ impl Mutation<DeviceUpdate> for Update {
         _: &mut Transaction,
         _: &DeviceUpdate,
         _: Self::Locked,
-        _: Remembered,
+        _: RecordedRequest,
         _: Time,
     ) -> Result<()> {
         Ok(())
@@ -93,21 +93,21 @@ impl Mutation<DeviceUpdate> for Update {
     async fn decide(
         &self,
         _: &mut Transaction,
-        wish: &DeviceUpdate,
+        input: &DeviceUpdate,
         (mut device, live): Self::Locked,
         changes: &mut Changes,
     ) -> Result<()> {
-        if wish.etag.as_ref().is_some_and(|seen| *seen != device.etag()) {
+        if input.etag.as_ref().is_some_and(|seen| *seen != device.etag()) {
             return Err(Error::EtagMismatch);
         }
-        let differs = wish.set.apply(&mut device);
+        let differs = input.set.apply(&mut device);
         // Also where it is set so already: a later session may show something else.
-        let shown = wish.set.shown_by(&device, live);
+        let shown = input.set.shown_by(&device, live);
         if differs || !shown.is_empty() {
             device.revision += i32::from(!differs);
-            changes.update_device(device, &wish.principal, &shown);
+            changes.update_device(device, &input.principal, &shown);
         }
-        changes.remember_device(wish.request, &wish.key, None);
+        changes.record_request_of_device(input.request, &input.key, None);
         Ok(())
     }
 }

@@ -40,7 +40,7 @@ pub struct Replay {
 
 /// What an activity is shown for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Subject {
+pub enum ReplaySubject {
     User,
     Network,
 }
@@ -53,10 +53,10 @@ struct Side {
     /// The incidents of the subject, and until when a repetition belongs to each.
     going_on: BTreeMap<(String, Option<Suppression>), Time>,
     /// Those of them that were raised and count, the first [`COMPARED`].
-    raised: Vec<Incident>,
+    raised: Vec<ReplayedIncident>,
 }
 
-struct Incident {
+struct ReplayedIncident {
     finding: Finding,
     until: Time,
 }
@@ -87,7 +87,7 @@ impl Replay {
     }
 
     /// Shows the next activity of the subject.
-    pub fn show(&mut self, activity: &Activity, context: &Context, subject: Subject) {
+    pub fn show(&mut self, activity: &Activity, context: &Context, subject: ReplaySubject) {
         for side in [&mut self.current, &mut self.changed] {
             side.find(activity, context, subject, self.from);
         }
@@ -129,15 +129,15 @@ impl Side {
     }
 
     /// Counts the incidents of the subject that begin at `from` or later.
-    fn find(&mut self, activity: &Activity, context: &Context, subject: Subject, from: Time) {
+    fn find(&mut self, activity: &Activity, context: &Context, subject: ReplaySubject, from: Time) {
         // Of the other there is nothing to remember: it is shown by itself.
         match subject {
-            Subject::User => self.network = NetworkMemory::default(),
-            Subject::Network => self.user = UserMemory::default(),
+            ReplaySubject::User => self.network = NetworkMemory::default(),
+            ReplaySubject::Network => self.user = UserMemory::default(),
         }
         let found = observe(activity, context, &self.settings, &mut self.user, &mut self.network);
         for finding in found {
-            if finding.user.is_none() == (subject == Subject::Network) {
+            if finding.user.is_none() == (subject == ReplaySubject::Network) {
                 self.note(finding, from);
             }
         }
@@ -148,7 +148,7 @@ impl Side {
         let key = (finding.dedup_key.clone(), finding.suppression);
         let goes_on = self.going_on.insert(key, until).is_some_and(|before| finding.at <= before);
         if goes_on {
-            let same = |known: &&mut Incident| known.finding.dedup_key == finding.dedup_key;
+            let same = |known: &&mut ReplayedIncident| known.finding.dedup_key == finding.dedup_key;
             if let Some(known) = self.raised.iter_mut().rev().find(same)
                 && finding.suppression.is_none()
             {
@@ -166,14 +166,14 @@ impl Side {
         }
         tally.raised += 1;
         if self.raised.len() < COMPARED {
-            self.raised.push(Incident { finding, until });
+            self.raised.push(ReplayedIncident { finding, until });
         }
     }
 }
 
-impl Incident {
+impl ReplayedIncident {
     /// True if both are the same kind of incident, and go on at the same time.
-    fn meets(&self, other: &Incident) -> bool {
+    fn meets(&self, other: &ReplayedIncident) -> bool {
         self.finding.dedup_key == other.finding.dedup_key
             && self.finding.at <= other.until
             && other.finding.at <= self.until
@@ -198,14 +198,20 @@ mod tests {
     }
 
     /// What a change of the count to `count` does, of failed logins every minute but for a pause of an hour.
-    fn replay(rule: Rule, count: u32, subject: Subject, from: i64) -> (Tally, Tally, Vec<bool>) {
+    fn replay(
+        rule: Rule,
+        count: u32,
+        subject: ReplaySubject,
+        from: i64,
+    ) -> (Tally, Tally, Vec<bool>) {
         let mut changed = DetectionSettings::default();
         changed[rule].count = count;
         let from = failed("ada", from).occurred_at;
         let mut replay = Replay::new(DetectionSettings::default(), changed, from, 3);
         replay.begin(None);
         for minute in (0..20).chain(80..90) {
-            let user = if subject == Subject::User { "ada" } else { &format!("user-{minute}") };
+            let user =
+                if subject == ReplaySubject::User { "ada" } else { &format!("user-{minute}") };
             replay.show(&failed(user, minute), &Context::default(), subject);
         }
         let (tallies, samples) = replay.end();
@@ -217,7 +223,7 @@ mod tests {
     #[test]
     fn an_incident_counts_once_and_what_differs_is_shown() {
         let raised = |raised| Tally { raised, suppressed: 0 };
-        let of_user = |count, from| replay(Rule::FailedLogins, count, Subject::User, from);
+        let of_user = |count, from| replay(Rule::FailedLogins, count, ReplaySubject::User, from);
         assert_eq!(of_user(10, 0), (raised(2), raised(2), vec![]));
         assert_eq!(of_user(5, 0), (raised(2), raised(2), vec![]), "earlier, but the same");
         assert_eq!(of_user(11, 0), (raised(2), raised(1), vec![false]));
@@ -228,7 +234,7 @@ mod tests {
     #[test]
     fn a_network_is_looked_at_by_itself() {
         let raised = |raised| Tally { raised, suppressed: 0 };
-        let got = replay(Rule::FailedLoginsNetwork, 31, Subject::Network, 0);
+        let got = replay(Rule::FailedLoginsNetwork, 31, ReplaySubject::Network, 0);
         assert_eq!(got, (raised(1), raised(0), vec![false]));
     }
 }

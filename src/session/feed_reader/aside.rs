@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{FeedReader, MOST_ASIDE, Work, read_at};
+use super::{FeedReader, FeedWork, MAX_ASIDE, read_at};
 use crate::clock::Time;
 use crate::error::{Error, Outage, Result};
 use crate::model::activity::Activity;
@@ -20,10 +20,10 @@ const MISSES: u32 = 8;
 
 /// When a reader does what.
 #[derive(Default)]
-pub(super) struct Pace(Mutex<State>);
+pub(super) struct Pace(Mutex<PaceState>);
 
 #[derive(Default)]
-struct State {
+struct PaceState {
     /// How often in a row others had the position.
     missed: u32,
     /// When the next owner is tried; `None` = at once.
@@ -33,7 +33,7 @@ struct State {
 }
 
 /// What came of a try.
-enum Taken {
+enum TakenPosition {
     /// There is more of it.
     More,
     /// Its owner is set aside no more.
@@ -43,7 +43,7 @@ enum Taken {
     Busy,
 }
 
-impl<W: Work> FeedReader<W> {
+impl<W: FeedWork> FeedReader<W> {
     /// Gives the owners of `activities` a position of their own.
     pub(super) async fn set_aside(
         &self,
@@ -56,7 +56,7 @@ impl<W: Work> FeedReader<W> {
         for activity in activities {
             owners.entry(W::owner(activity).digest()).or_insert(activity.occurred_at);
         }
-        if known.len() + owners.len() > MOST_ASIDE {
+        if known.len() + owners.len() > MAX_ASIDE {
             let said = "as many are set aside as may be".to_owned();
             return Err(Error::Unavailable(Outage::Locked(said)));
         }
@@ -73,10 +73,10 @@ impl<W: Work> FeedReader<W> {
             return Ok(false);
         };
         let taken = self.take_up(&owner, self.pace.is_starved()).await;
-        if !matches!(taken, Ok(Taken::More | Taken::Done | Taken::Busy)) {
+        if !matches!(taken, Ok(TakenPosition::More | TakenPosition::Done | TakenPosition::Busy)) {
             self.pace.pause(owner);
         }
-        Ok(matches!(taken?, Taken::More | Taken::Done))
+        Ok(matches!(taken?, TakenPosition::More | TakenPosition::Done))
     }
 
     /// Reads what is set aside of `owner`, until `go_on` says no or it is found locked; true if nothing is left.
@@ -92,15 +92,15 @@ impl<W: Work> FeedReader<W> {
         }
         loop {
             match self.take_up(&owner, true).await? {
-                Taken::Done => return Ok(true),
-                Taken::Locked => return Ok(false),
-                Taken::More | Taken::Busy if !go_on() => return Ok(false),
-                Taken::More | Taken::Busy => {}
+                TakenPosition::Done => return Ok(true),
+                TakenPosition::Locked => return Ok(false),
+                TakenPosition::More | TakenPosition::Busy if !go_on() => return Ok(false),
+                TakenPosition::More | TakenPosition::Busy => {}
             }
         }
     }
 
-    async fn take_up(&self, owner: &str, waits: bool) -> Result<Taken> {
+    async fn take_up(&self, owner: &str, waits: bool) -> Result<TakenPosition> {
         let (size, mut claimed) = (self.aside_size.now(), None);
         let slice = self.slice_of(owner, (size, waits), None, &mut claimed);
         match self.db.within(slice).await {
@@ -109,15 +109,15 @@ impl<W: Work> FeedReader<W> {
                 Ok(taken)
             }
             Err(Error::Unavailable(Outage::Locked(_))) => {
-                Ok(if claimed.is_some() { Taken::Locked } else { Taken::Busy })
+                Ok(if claimed.is_some() { TakenPosition::Locked } else { TakenPosition::Busy })
             }
-            Err(error) if self.aside_size.shrink(size, &error) => Ok(Taken::More),
+            Err(error) if self.aside_size.shrink(size, &error) => Ok(TakenPosition::More),
             Err(error @ Error::Internal(_)) => {
                 tracing::error!(%error, reader = W::CONSUMER.name(), "an activity is passed over");
                 let from = claimed.take();
                 let taken = self.slice_of(owner, (1, waits), from.as_ref(), &mut claimed);
                 let taken = self.db.within(taken).await?;
-                self.passed_over.inc();
+                self.skipped_rows.inc();
                 Ok(taken)
             }
             Err(error) => Err(error),
@@ -132,7 +132,7 @@ impl<W: Work> FeedReader<W> {
         (size, waits): (u32, bool),
         passed: Option<&Horizon>,
         claimed: &mut Option<Horizon>,
-    ) -> Result<Taken> {
+    ) -> Result<TakenPosition> {
         let reading = self.db.transaction(async |tx| {
             let end = match waits {
                 true => Some(feed::wait_and_claim(tx, W::CONSUMER).await?),
@@ -140,13 +140,13 @@ impl<W: Work> FeedReader<W> {
             };
             self.pace.claimed(end.is_some());
             let Some(end) = end else {
-                return Ok(Taken::Busy);
+                return Ok(TakenPosition::Busy);
             };
             let Some(from) = aside::position(tx, W::CONSUMER, owner).await? else {
-                return Ok(Taken::Done);
+                return Ok(TakenPosition::Done);
             };
             if passed.is_some_and(|passed| *passed != from) {
-                return Ok(Taken::More);
+                return Ok(TakenPosition::More);
             }
             *claimed = Some(from.clone());
             aside::hurry(tx).await?;
@@ -162,7 +162,7 @@ impl<W: Work> FeedReader<W> {
                 true => aside::remove(tx, W::CONSUMER, owner).await?,
                 false => aside::advance(tx, W::CONSUMER, owner, span.to(), read_at).await?,
             }
-            Ok(if is_done { Taken::Done } else { Taken::More })
+            Ok(if is_done { TakenPosition::Done } else { TakenPosition::More })
         });
         Ok(reading.await?.answer)
     }
@@ -192,7 +192,7 @@ impl Pace {
         (state.due, state.last) = (Some(Instant::now() + PAUSE), last);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PaceState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

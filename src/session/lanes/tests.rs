@@ -19,7 +19,7 @@ const POISON: usize = 13;
 
 struct Job(TenantId, UserId, usize);
 
-impl Work for Arc<Numbers> {
+impl LaneWork for Arc<Numbers> {
     type Job = Job;
     type Answer = usize;
 

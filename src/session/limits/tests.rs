@@ -19,7 +19,7 @@ const ALL: [OnLimit; 5] = [
     OnLimit::TerminateSameDevice,
     OnLimit::Ask,
 ];
-const SCOPES: [Scope; 3] = [Scope::User, Scope::Client, Scope::DeviceType];
+const SCOPES: [LimitScope; 3] = [LimitScope::User, LimitScope::Client, LimitScope::DeviceType];
 
 /// What tells sessions apart here: client, device type, device, age in minutes, last use.
 type Traits = (bool, bool, u8, u16, u16);
@@ -55,12 +55,12 @@ fn limit() -> impl Strategy<Value = Limit> {
     (0u32..6, select(&ALL)).prop_map(|(max, on_limit)| Limit { max, on_limit })
 }
 
-fn only(scope: Scope, limit: Limit) -> Limits {
-    let mut limits = Limits::default();
+fn only(scope: LimitScope, limit: Limit) -> SessionLimits {
+    let mut limits = SessionLimits::default();
     match scope {
-        Scope::User => limits.user = limit,
-        Scope::Client => limits.client = limit,
-        Scope::DeviceType => {
+        LimitScope::User => limits.user = limit,
+        LimitScope::Client => limits.client = limit,
+        LimitScope::DeviceType => {
             limits.device_types = [(DeviceType::Web, limit), (DeviceType::Tv, limit)].into();
         }
     }
@@ -77,7 +77,7 @@ proptest! {
         let sessions: Vec<Session> =
             sessions(&traits).into_iter().map(|session| session.seen_at(now)).collect();
         let new = one(0, new);
-        let limits = Limits { user, client, device_types: BTreeMap::from([(DeviceType::Web, web)]) };
+        let limits = SessionLimits { user, client, device_types: BTreeMap::from([(DeviceType::Web, web)]) };
         let chosen: BTreeSet<Uuid> = chosen.into_iter().map(Uuid::from_u128).collect();
         let live = |i: &usize| counts(&sessions[*i]);
         let Ok(ending) = admit(&limits, &new, &sessions, &chosen) else { return Ok(()) };
@@ -117,7 +117,7 @@ proptest! {
         let ending = match admit(&limits, &new, &sessions, &BTreeSet::new()) {
             Ok(ending) => ending,
             Err(Refused { breach, choice }) => {
-                prop_assert_eq!(breach, Breach { scope, max, active: counted.len() });
+                prop_assert_eq!(breach, LimitBreach { scope, max, active: counted.len() });
                 prop_assert_eq!(breach.must_end(), surplus);
                 match on_limit {
                     OnLimit::Reject => prop_assert!(surplus > 0),
@@ -152,7 +152,7 @@ const NEW: Traits = (true, true, 0, 0, 0);
 #[test]
 fn zero_means_unlimited() {
     let many = sessions(&[NEW; 50]);
-    let limits = only(Scope::User, Limit { max: 0, on_limit: OnLimit::Reject });
+    let limits = only(LimitScope::User, Limit { max: 0, on_limit: OnLimit::Reject });
     assert_eq!(admit(&limits, &one(0, NEW), &many, &BTreeSet::new()), Ok(Vec::new()));
     assert_eq!(lowest(&limits, &one(0, NEW)), None);
 }
@@ -161,16 +161,16 @@ fn zero_means_unlimited() {
 fn a_victim_of_one_limit_makes_room_under_the_next() {
     // The oldest session is of the new one's client, which is at its limit.
     let some = sessions(&[NEW, (false, true, 0, 1, 1)]);
-    let limits = Limits {
+    let limits = SessionLimits {
         user: Limit { max: 2, on_limit: OnLimit::TerminateOldest },
         client: Limit { max: 1, on_limit: OnLimit::Reject },
-        ..Limits::default()
+        ..SessionLimits::default()
     };
     assert_eq!(admit(&limits, &one(0, NEW), &some, &BTreeSet::new()), Ok(vec![0]));
     // Here it is not, so the client's limit refuses, and the oldest stays.
     let some = sessions(&[(false, true, 0, 0, 0), (true, true, 0, 1, 1)]);
     let refused = admit(&limits, &one(0, NEW), &some, &BTreeSet::new());
-    let breach = Breach { scope: Scope::Client, max: 1, active: 1 };
+    let breach = LimitBreach { scope: LimitScope::Client, max: 1, active: 1 };
     assert_eq!(refused, Err(Refused { breach, choice: None }));
     assert_eq!(lowest(&limits, &one(0, NEW)), Some(1));
 }
@@ -178,12 +178,12 @@ fn a_victim_of_one_limit_makes_room_under_the_next() {
 #[test]
 fn a_choice_makes_room_and_one_that_is_too_small_asks_for_all_again() {
     let some = sessions(&[NEW; 4]);
-    let limits = only(Scope::Client, Limit { max: 2, on_limit: OnLimit::Ask });
+    let limits = only(LimitScope::Client, Limit { max: 2, on_limit: OnLimit::Ask });
     let admit = |chosen: &[u128]| {
         let chosen = chosen.iter().copied().map(Uuid::from_u128).collect();
         super::admit(&limits, &one(0, NEW), &some, &chosen)
     };
-    let breach = Breach { scope: Scope::Client, max: 2, active: 4 };
+    let breach = LimitBreach { scope: LimitScope::Client, max: 2, active: 4 };
     assert_eq!(breach.must_end(), 3);
     let refused = Refused { breach, choice: Some(vec![0, 1, 2, 3]) };
     assert_eq!(admit(&[]), Err(refused));

@@ -14,23 +14,23 @@ use crate::config::file::{self, Stamp};
 const MAX_BYTES: u64 = 1 << 30;
 
 /// A file that is read again when it changes.
-pub struct Source {
+pub struct LocationSource {
     flag: &'static str,
     /// One of these stands in the type that the file states.
     types: &'static [&'static str],
     file: PathBuf,
-    data: RwLock<Arc<Data>>,
+    data: RwLock<Arc<LocationData>>,
     /// The file that was looked at last, sound or not; `None` = there was none.
     seen: Mutex<Option<Stamp>>,
 }
 
 /// The content of a sound file.
-pub struct Data(Reader<Vec<u8>>);
+pub struct LocationData(Reader<Vec<u8>>);
 
 /// What is known of one address.
-pub struct Entry<'a>(LookupResult<'a, Vec<u8>>);
+pub struct LocationEntry<'a>(LookupResult<'a, Vec<u8>>);
 
-impl Source {
+impl LocationSource {
     /// Reads `file` as the value of `flag`.
     ///
     /// # Errors
@@ -39,15 +39,15 @@ impl Source {
         flag: &'static str,
         types: &'static [&'static str],
         file: PathBuf,
-    ) -> anyhow::Result<Source> {
+    ) -> anyhow::Result<LocationSource> {
         let (data, stamp) =
             load(&file, types).with_context(|| format!("{flag} {}", file.display()))?;
         let (data, seen) = (RwLock::new(Arc::new(data)), Mutex::new(Some(stamp)));
-        Ok(Source { flag, types, file, data, seen })
+        Ok(LocationSource { flag, types, file, data, seen })
     }
 
     /// The newest sound state.
-    pub fn read(&self) -> Arc<Data> {
+    pub fn read(&self) -> Arc<LocationData> {
         self.data.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -78,17 +78,17 @@ impl Source {
     }
 }
 
-impl Data {
+impl LocationData {
     /// Shows what is known of `ip`, if anything is.
-    pub fn entry(&self, ip: IpAddr, show: impl FnOnce(&Entry<'_>)) {
+    pub fn entry(&self, ip: IpAddr, show: impl FnOnce(&LocationEntry<'_>)) {
         // An error is an IPv6 address and a file for IPv4 alone.
         if let Ok(found) = self.0.lookup(ip) {
-            show(&Entry(found));
+            show(&LocationEntry(found));
         }
     }
 }
 
-impl<'a> Entry<'a> {
+impl<'a> LocationEntry<'a> {
     /// A part of it; `None` if it is not there, or is of another type.
     pub fn part<T: Deserialize<'a>>(&self, path: &[PathElement<'_>]) -> Option<T> {
         self.0.decode_path(path).ok().flatten()
@@ -96,7 +96,7 @@ impl<'a> Entry<'a> {
 }
 
 /// Reads and verifies all of a file.
-fn load(path: &Path, types: &[&str]) -> anyhow::Result<(Data, Stamp)> {
+fn load(path: &Path, types: &[&str]) -> anyhow::Result<(LocationData, Stamp)> {
     let (bytes, stamp) = file::read(path, MAX_BYTES, "1 GiB")?;
     let damaged = "is no sound file in MaxMind's format";
     let reader = Reader::from_source(bytes).context(damaged)?;
@@ -104,5 +104,5 @@ fn load(path: &Path, types: &[&str]) -> anyhow::Result<(Data, Stamp)> {
     let stated = &reader.metadata().database_type;
     let fits = types.iter().any(|name| stated.contains(name));
     ensure!(fits, "is of type {stated:?}, not of {}", types.join(" or "));
-    Ok((Data(reader), stamp))
+    Ok((LocationData(reader), stamp))
 }

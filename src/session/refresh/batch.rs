@@ -15,12 +15,12 @@ use crate::model::ids::{ClientId, SessionKey, TenantId, UserId};
 use crate::model::policy::Policy;
 use crate::model::session::{EndReason, Session, State};
 use crate::model::user_device::UserDevice;
-use crate::session::lanes::Work;
+use crate::session::lanes::LaneWork;
 use crate::session::location::Locator;
 use crate::session::refresh::{Rate, invalid};
 use crate::session::restore::Cutoff;
 use crate::session::reuse;
-use crate::session::rotation::{Verdict, judge};
+use crate::session::rotation::{RotationVerdict, judge};
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
@@ -33,14 +33,14 @@ use crate::token::refresh::Presented;
 const USABLE: Duration = Duration::milliseconds(200);
 
 /// A well-formed token, not yet proven.
-pub(super) struct Job {
+pub(super) struct RefreshJob {
     pub presented: Presented,
     pub client: Option<ClientContext>,
     pub principal: String,
 }
 
 /// Everything a transaction of refreshes needs.
-pub(super) struct Batch {
+pub(super) struct RefreshBatch {
     pub db: Database,
     pub rate: Rate,
     pub clock: Clock,
@@ -52,44 +52,44 @@ pub(super) struct Batch {
     pub cutoff: Cutoff,
 }
 
-impl Work for Batch {
-    type Job = Job;
+impl LaneWork for RefreshBatch {
+    type Job = RefreshJob;
     /// The session, when it was judged, how long an access token of it lives, and the keys it was judged by.
     type Answer = (Session, Time, Duration, Ready);
 
-    fn user(job: &Job) -> (&TenantId, &UserId) {
+    fn user(job: &RefreshJob) -> (&TenantId, &UserId) {
         let key = &job.presented.claims.key;
         (&key.tenant, &key.user)
     }
 
-    async fn run(&self, jobs: &[Job]) -> Result<Vec<Result<Self::Answer>>> {
+    async fn run(&self, jobs: &[RefreshJob]) -> Result<Vec<Result<Self::Answer>>> {
         let keys: BTreeSet<&SessionKey> =
             jobs.iter().map(|job| &job.presented.claims.key).collect();
         let keys: Vec<&SessionKey> = keys.into_iter().collect();
-        let mark = self.reader.mark();
+        let stamp = self.reader.stamp();
         let presented = jobs.iter().map(|job| &job.presented);
         let ready = self.issuer.ready_for(presented, self.clock.now()).await?;
         let done =
             self.db.transaction(async |tx| self.judge(tx, jobs, &keys, &ready).await).await?;
         let (answers, written) = done.answer;
         for (session, ..) in answers.iter().flatten() {
-            self.reader.keep(mark, session, written);
+            self.reader.insert(stamp, session, written);
         }
         Ok(answers)
     }
 }
 
-type Answers = Vec<Result<<Batch as Work>::Answer>>;
+type RefreshAnswers = Vec<Result<<RefreshBatch as LaneWork>::Answer>>;
 
-impl Batch {
+impl RefreshBatch {
     /// The answers in the order of the jobs, and a moment at which the transaction still held the sessions.
     async fn judge(
         &self,
         tx: &mut Transaction,
-        jobs: &[Job],
+        jobs: &[RefreshJob],
         keys: &[&SessionKey],
         ready: &Ready,
-    ) -> Result<(Answers, Instant)> {
+    ) -> Result<(RefreshAnswers, Instant)> {
         let locked = sessions::lock(tx, keys).await?;
         let changes = Changes::new(&self.clock);
         let now = changes.at();
@@ -126,7 +126,7 @@ struct Held {
 }
 
 struct Decisions<'a> {
-    batch: &'a Batch,
+    batch: &'a RefreshBatch,
     ready: Ready,
     /// Of new generations.
     mac: i16,
@@ -137,7 +137,7 @@ struct Decisions<'a> {
 impl Decisions<'_> {
     /// Judges one token and changes its session accordingly. Ok = its present generation is the
     /// answer.
-    fn decide(&mut self, held: &mut Held, job: &Job) -> Result<()> {
+    fn decide(&mut self, held: &mut Held, job: &RefreshJob) -> Result<()> {
         let Held { session, policy } = held;
         let presented = job.presented.claims.generation;
         if !self.ready.is_genuine(&job.presented, session, self.now) {
@@ -164,26 +164,28 @@ impl Decisions<'_> {
         // What ends the session is never held up by its being refreshed too often.
         let verdict = judge(&session.chain, presented, self.now, policy);
         let (ttl, usable) = (policy.access_token_ttl, self.now + USABLE);
-        if matches!(verdict, Verdict::Rotate | Verdict::Replay) && access::latest(session) < usable
+        if matches!(verdict, RotationVerdict::Rotate | RotationVerdict::Replay)
+            && access::latest(session) < usable
         {
             // The absolute deadline is next: its whole second leaves no token that would be good on arrival.
             return Err(ended(EndReason::AbsoluteTimeout));
         }
         // A retry is no activity.
-        if verdict == Verdict::Replay && access::expires_at(session, self.now, ttl) < usable {
+        if verdict == RotationVerdict::Replay && access::expires_at(session, self.now, ttl) < usable
+        {
             return Err(ended(EndReason::IdleTimeout));
         }
         match verdict {
-            Verdict::Replay => return self.batch.rate.count(&session.key.session),
-            Verdict::Rotate => {
+            RotationVerdict::Replay => return self.batch.rate.count(&session.key.session),
+            RotationVerdict::Rotate => {
                 self.batch.rate.count(&session.key.session)?;
                 self.rotate(session);
                 self.meet(session, job.client.as_ref());
                 self.changes.refresh_session(session, &job.principal);
                 return Ok(());
             }
-            Verdict::Superseded => return Err(superseded()),
-            Verdict::Reuse | Verdict::Regression => {}
+            RotationVerdict::Superseded => return Err(superseded()),
+            RotationVerdict::Reuse | RotationVerdict::Regression => {}
         }
         let id = self.batch.clock.new_id();
         let (alert, end_reason, reason) = if presented < session.chain.generation {

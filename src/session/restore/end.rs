@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Parts, RestoreWatch};
-use crate::cache::tail::Tail;
+use super::{RestoreParts, RestoreWatch};
+use crate::cache::revocation_feed::RevocationFeed;
 use crate::clock::Time;
 use crate::error::{Error, Outage, Result};
 use crate::model::activity::SYSTEM;
 use crate::model::session::{EndReason, Session, SessionFilter, State};
-use crate::session::terminate_many::{MassTermination, Terminated};
+use crate::session::terminate_many::{MassTermination, MassTerminationResult};
 use crate::store::changes::Changes;
 use crate::store::lineage;
 
@@ -48,10 +48,10 @@ impl Cutoff {
 
     /// Takes over what the database says. Once nothing is left to end, it is lifted, after this replica has heard of
     /// the last ends.
-    pub(super) async fn learn(&self, at: Option<Time>, tail: &Tail) {
+    pub(super) async fn learn(&self, at: Option<Time>, revocation_feed: &RevocationFeed) {
         let is_over = at.is_none() && self.0.load(Ordering::Acquire) != i64::MIN;
-        if is_over && !tail.catch_up().await {
-            tail.forget_all();
+        if is_over && !revocation_feed.catch_up().await {
+            revocation_feed.invalidate_all();
         }
         self.0.store(at.map_or(i64::MIN, |at| at.timestamp_micros()), Ordering::Release);
     }
@@ -74,7 +74,7 @@ impl RestoreWatch {
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
     pub async fn end_slice(&self) -> Result<bool> {
-        let Parts { db, clock, terminate, .. } = &self.0.parts;
+        let RestoreParts { db, clock, terminate, .. } = &self.0.parts;
         let passed = self.0.passed.tenant().clone();
         // One replica withdraws; what is ended twice ends once.
         let withdrawing = db.transaction(async |tx| {
@@ -113,7 +113,7 @@ impl RestoreWatch {
             return Ok(self.0.passed.tenant().take().is_none());
         };
         let created_before = Some(unfinished.noticed_at);
-        let wish = MassTermination {
+        let input = MassTermination {
             tenant,
             filter: SessionFilter { created_before, ..SessionFilter::default() },
             except: None,
@@ -125,10 +125,10 @@ impl RestoreWatch {
             request: None,
             principal: SYSTEM.to_owned(),
         };
-        let done = match terminate.walk(&wish, SLICE).await {
+        let done = match terminate.walk(&input, SLICE).await {
             Ok((done, _)) => done,
             // Some may have ended.
-            Err(Error::Unavailable(Outage::Timeout)) => Terminated::default(),
+            Err(Error::Unavailable(Outage::Timeout)) => MassTerminationResult::default(),
             Err(error) => return Err(error),
         };
         // One that is held up, or of which nothing can be ended now, must not keep the others waiting.
@@ -136,11 +136,11 @@ impl RestoreWatch {
             return Ok(true);
         }
         if done.complete && passed.is_none() {
-            unfinished.ended_through = wish.tenant.to_string();
+            unfinished.ended_through = input.tenant.to_string();
             let writing = async { lineage::progress(&mut *db.acquire().await?, &unfinished).await };
             db.within(writing).await?;
         } else {
-            *self.0.passed.tenant() = Some(wish.tenant.to_string());
+            *self.0.passed.tenant() = Some(input.tenant.to_string());
         }
         Ok(true)
     }

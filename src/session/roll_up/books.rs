@@ -9,13 +9,13 @@ use crate::error::Result;
 use crate::model::activity::Activity;
 use crate::model::session::EndReason;
 use crate::model::statistics::alerts::AlertFacts;
-use crate::model::statistics::{Counts, Owner, Standing, hour_of, is_of_alert};
+use crate::model::statistics::{Counts, OpenCounts, Owner, hour_of, is_of_alert};
 use crate::store::{Connection, statistics};
 
 /// What was counted of everybody in a batch, in its hours.
 pub(super) struct Books {
-    before: BTreeMap<Owner, Standing>,
-    standings: BTreeMap<Owner, Standing>,
+    before: BTreeMap<Owner, OpenCounts>,
+    standings: BTreeMap<Owner, OpenCounts>,
     hours: BTreeMap<(Owner, Time), Counts>,
     alerts: BTreeMap<Uuid, AlertFacts>,
     moved: BTreeSet<Uuid>,
@@ -92,7 +92,7 @@ impl Books {
     }
 
     /// What is gone ended in this hour, for this reason.
-    pub fn take(&mut self, owner: &Owner, hour: Time, gone: Standing, reason: EndReason) {
+    pub fn take(&mut self, owner: &Owner, hour: Time, gone: OpenCounts, reason: EndReason) {
         // Now, with what is gone; the hour begins with that if it is new.
         let counts = self.hour(owner, hour);
         if let Ok(ended @ 1..) = u64::try_from(gone.live) {
@@ -111,7 +111,7 @@ impl Books {
     /// Writes all of it.
     pub async fn write(self, conn: &mut Connection) -> Result<()> {
         let Books { before, standings, hours, alerts, moved } = self;
-        let changed = |(owner, now): &(Owner, Standing)| {
+        let changed = |(owner, now): &(Owner, OpenCounts)| {
             before.get(owner).copied().unwrap_or_default() != *now
         };
         let standings: Vec<_> = standings.into_iter().filter(changed).collect();

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::budget::Budget;
-use super::{MassTermination, SAMPLE, TerminateMany, Terminated};
+use super::{MassTermination, MassTerminationResult, SAMPLE, TerminateMany};
 use crate::error::{Error, Reason, Result};
 use crate::model::session::{Session, StateFilter};
 use crate::store::{requests, sessions};
@@ -13,11 +13,11 @@ const COUNTED: usize = 10_000;
 
 impl TerminateMany {
     /// True if the request is known: its first call passed the guard.
-    pub(super) async fn has_begun(&self, wish: &MassTermination) -> Result<bool> {
-        let Some(request) = wish.request else { return Ok(false) };
+    pub(super) async fn has_begun(&self, input: &MassTermination) -> Result<bool> {
+        let Some(request) = input.request else { return Ok(false) };
         let known = self.db.within(async {
             let mut conn = self.db.acquire().await?;
-            requests::find(&mut conn, &[(&wish.tenant, request.id)]).await
+            requests::find(&mut conn, &[(&input.tenant, request.id)]).await
         });
         let now = self.clock.now();
         Ok(known.await?.iter().any(|known| known.holds_at(now)))
@@ -26,22 +26,22 @@ impl TerminateMany {
     /// Counts what matches; an error if it is more than expected.
     pub(super) async fn count(
         &self,
-        wish: &MassTermination,
+        input: &MassTermination,
         budget: &mut Budget,
-    ) -> Result<Terminated> {
+    ) -> Result<MassTerminationResult> {
         let now = self.clock.now();
-        let filter = wish.selecting(StateFilter::Active);
-        let most = wish.expected_max.map_or(u64::MAX, u64::from);
-        let mut counted = Terminated::default();
+        let filter = input.selecting(StateFilter::Active);
+        let most = input.expected_max.map_or(u64::MAX, u64::from);
+        let mut counted = MassTerminationResult::default();
         let mut after = None;
         while budget.allows() {
             let page = self.db.within(async {
                 let mut conn = self.db.acquire().await?;
-                sessions::matching(&mut conn, &wish.tenant, &filter, after, COUNTED, now).await
+                sessions::matching(&mut conn, &input.tenant, &filter, after, COUNTED, now).await
             });
             let keys = page.await?;
             after = keys.last().filter(|_| keys.len() == COUNTED).map(|key| key.session);
-            counted.count += keys.iter().filter(|key| wish.names(key)).count() as u64;
+            counted.count += keys.iter().filter(|key| input.names(key)).count() as u64;
             if counted.count > most {
                 return Err(exceeded(counted.count));
             }
@@ -53,14 +53,14 @@ impl TerminateMany {
         Ok(counted)
     }
 
-    pub(super) async fn sample(&self, wish: &MassTermination) -> Result<Vec<Session>> {
+    pub(super) async fn sample(&self, input: &MassTermination) -> Result<Vec<Session>> {
         let now = self.clock.now();
-        let filter = wish.selecting(StateFilter::Active);
+        let filter = input.selecting(StateFilter::Active);
         let reading = self.db.within(async {
             let mut conn = self.db.acquire().await?;
-            let (of, most) = (&wish.tenant, SAMPLE + 1);
+            let (of, most) = (&input.tenant, SAMPLE + 1);
             let keys = sessions::matching(&mut conn, of, &filter, None, most, now).await?;
-            let named = keys.iter().filter(|key| wish.names(key)).take(SAMPLE);
+            let named = keys.iter().filter(|key| input.names(key)).take(SAMPLE);
             let ids: Vec<Uuid> = named.map(|key| key.session).collect();
             sessions::find_all_by_id(&mut conn, of, &ids).await
         });

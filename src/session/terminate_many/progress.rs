@@ -2,9 +2,11 @@
 
 use crate::clock::Time;
 use crate::error::{Error, Result};
-use crate::model::request::{Progress, Remembered, RequestId};
-use crate::session::terminate_many::walk::Subject;
-use crate::session::terminate_many::{MassTermination, SAMPLE, Step, TerminateMany, Terminated};
+use crate::model::request::{Progress, RecordedRequest, RequestId};
+use crate::session::terminate_many::walk::NextStart;
+use crate::session::terminate_many::{
+    BatchResult, MassTermination, MassTerminationResult, SAMPLE, TerminateMany,
+};
 use crate::store::changes::Changes;
 use crate::store::pool::Transaction;
 use crate::store::{requests, sessions};
@@ -14,11 +16,11 @@ use uuid::Uuid;
 /// request meanwhile waits.
 pub async fn begun(
     tx: &mut Transaction,
-    wish: &MassTermination,
+    input: &MassTermination,
     now: Time,
 ) -> Result<Option<Progress>> {
-    let Some(request) = wish.request else { return Ok(None) };
-    let known = requests::lock(tx, &wish.tenant, request.id).await?;
+    let Some(request) = input.request else { return Ok(None) };
+    let known = requests::lock(tx, &input.tenant, request.id).await?;
     match known.filter(|known| known.request.holds_at(now)) {
         Some(known) if known.request.request != request => Err(Error::RequestIdReused),
         known => Ok(known),
@@ -34,15 +36,15 @@ pub fn further(after: Option<Uuid>, begun: Option<&Progress>) -> Option<Uuid> {
 /// Adds a batch to what the request did, and says where its next call begins.
 pub fn advance(
     begun: Option<Progress>,
-    wish: &MassTermination,
+    input: &MassTermination,
     request: RequestId,
-    step: &Step,
-    subject: Subject,
+    step: &BatchResult,
+    subject: NextStart,
     changes: &mut Changes,
 ) -> Progress {
     let mut progress = begun.unwrap_or_else(|| {
-        let first = Remembered {
-            tenant: wish.tenant.clone(),
+        let first = RecordedRequest {
+            tenant: input.tenant.clone(),
             request,
             // Not named: a batch that locks no session of theirs must not outlive an erasure with it.
             user: None,
@@ -50,18 +52,18 @@ pub fn advance(
             related: Vec::new(),
             at: changes.at(),
         };
-        changes.remember(first.clone());
+        changes.record_request(first.clone());
         Progress { request: first, count: 0, complete: false }
     });
     progress.count += step.ended.len() as u64;
     match subject {
-        Subject::Next if !step.leaves_some() => {
+        NextStart::Next if !step.leaves_some() => {
             progress.complete = step.next.is_none();
             progress.request.subject = step.next;
         }
-        Subject::Next => progress.request.subject = step.from,
-        Subject::Stays(at) => progress.request.subject = Some(at),
-        Subject::Last(at) => {
+        NextStart::Next => progress.request.subject = step.from,
+        NextStart::Stays(at) => progress.request.subject = Some(at),
+        NextStart::Last(at) => {
             progress.complete = !step.leaves_some();
             progress.request.subject = Some(at);
         }
@@ -75,14 +77,24 @@ pub fn advance(
 
 impl TerminateMany {
     /// The answer of a request that got this far.
-    pub(super) async fn answer(&self, progress: Progress, held_up: bool) -> Result<Terminated> {
+    pub(super) async fn answer(
+        &self,
+        progress: Progress,
+        held_up: bool,
+    ) -> Result<MassTerminationResult> {
         let Progress { request, count, complete } = progress;
         let sample = self.db.within(async {
             let mut conn = self.db.acquire().await?;
             sessions::find_all_by_id(&mut conn, &request.tenant, &request.related).await
         });
         let sample = sample.await?;
-        Ok(Terminated { count, sample, complete, held_up, ..Terminated::default() })
+        Ok(MassTerminationResult {
+            count,
+            sample,
+            complete,
+            held_up,
+            ..MassTerminationResult::default()
+        })
     }
 }
 

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::Step;
+use super::BatchResult;
 use crate::error::{Error, Outage, Result};
 use crate::model::ids::SessionKey;
 use crate::session::batch_size::{BatchSize, is_about_rows};
 
 /// The most sessions that are left to the end, about 1 MB.
-const MOST_HELD: usize = 10_000;
+const MAX_HELD: usize = 10_000;
 /// Between two attempts at what was left to the end.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long they are repeated: twice as long as a statement waits for a lock.
@@ -43,7 +43,7 @@ pub(super) struct Walk {
 }
 
 /// What the next batch looks at.
-pub(super) enum Part {
+pub(super) enum WalkPart {
     /// At most `limit` sessions older than `after`; `first` until one such batch is done.
     Next { after: Option<Uuid>, limit: usize, first: bool },
     /// Sessions that were left to the end.
@@ -52,7 +52,7 @@ pub(super) enum Part {
 
 /// Where the next call of the request is to begin, after the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Subject {
+pub(super) enum NextStart {
     /// Behind the batch, unless that leaves something.
     Next,
     /// Here: something newer than the batch is left.
@@ -89,10 +89,10 @@ impl Walk {
     }
 
     /// What is next, after a pause if it is tried again; `None` at the end.
-    pub async fn next(&mut self) -> Option<Part> {
+    pub async fn next(&mut self) -> Option<WalkPart> {
         let limit = self.size.now() as usize;
         if !self.at_end {
-            return Some(Part::Next { after: self.after, limit, first: self.at_beginning });
+            return Some(WalkPart::Next { after: self.after, limit, first: self.at_beginning });
         }
         if self.held.is_empty() {
             return None;
@@ -102,15 +102,15 @@ impl Walk {
             return None;
         }
         tokio::time::sleep(PAUSE).await;
-        Some(Part::Held(self.held[..limit.min(self.held.len())].to_vec()))
+        Some(WalkPart::Held(self.held[..limit.min(self.held.len())].to_vec()))
     }
 
     /// Where the next call of the request begins after what is next.
-    pub fn subject(&self) -> Subject {
+    pub fn subject(&self) -> NextStart {
         match self.left_from {
-            None => Subject::Next,
-            Some(from) if self.is_last() => Subject::Last(from),
-            Some(from) => Subject::Stays(from),
+            None => NextStart::Next,
+            Some(from) if self.is_last() => NextStart::Last(from),
+            Some(from) => NextStart::Stays(from),
         }
     }
 
@@ -120,18 +120,18 @@ impl Walk {
     }
 
     /// A batch was done.
-    pub fn went(&mut self, part: Part, step: Step) {
+    pub fn went(&mut self, part: WalkPart, step: BatchResult) {
         self.repeats = false;
         self.size.grow(self.size.now());
         match part {
-            Part::Next { .. } => {
+            WalkPart::Next { .. } => {
                 self.at_beginning = false;
                 (self.after, self.at_end) = (step.next, step.next.is_none());
                 if step.leaves_some() {
                     self.left_from = self.left_from.or(step.from);
                 }
             }
-            Part::Held(keys) => {
+            WalkPart::Held(keys) => {
                 drop(self.held.drain(..keys.len()));
                 if step.held.len() < keys.len() {
                     self.held_since = None;
@@ -148,7 +148,7 @@ impl Walk {
     ///
     /// # Errors
     /// The same error, if it does not lie with the sessions of the batch.
-    pub fn failed(&mut self, part: Part, tried: Option<Tried>, error: Error) -> Result<bool> {
+    pub fn failed(&mut self, part: WalkPart, tried: Option<Tried>, error: Error) -> Result<bool> {
         use Outage::{Locked, Raced, Timeout};
         self.is_unknown |= matches!(error, Error::Unavailable(Timeout));
         let is_locked = matches!(error, Error::Unavailable(Locked(_)));
@@ -169,11 +169,11 @@ impl Walk {
         }
         self.repeats = false;
         match part {
-            Part::Next { .. } => {
+            WalkPart::Next { .. } => {
                 self.after = Some(tried.first.session);
                 self.left_from.get_or_insert(tried.from);
             }
-            Part::Held(_) => drop(self.held.remove(0)),
+            WalkPart::Held(_) => drop(self.held.remove(0)),
         }
         if is_locked {
             self.keep(vec![tried.first]);
@@ -188,7 +188,7 @@ impl Walk {
 
     /// Leaves sessions to the end, as far as there is room.
     fn keep(&mut self, held: Vec<SessionKey>) {
-        let room = MOST_HELD - self.held.len();
+        let room = MAX_HELD - self.held.len();
         self.too_many |= held.len() > room;
         self.held.extend(held.into_iter().take(room));
     }

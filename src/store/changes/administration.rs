@@ -11,8 +11,8 @@ use crate::model::administration::AdministrativeChange;
 use crate::model::caller::operator::Operator;
 use crate::model::ids::{ALL_TENANTS, TenantId};
 use crate::model::revocation::Revocation;
-use crate::store::callers::{self, StoredKey, StoredPrincipal};
-use crate::store::keys::{self, StoredKey as SigningKey};
+use crate::store::callers::{self, StoredApiKey, StoredPrincipal};
+use crate::store::keys::{self, StoredSigningKey as SigningKey};
 use crate::store::pool::Transaction;
 
 /// A change of one principal, API key or signing key, decided under the lock of its table.
@@ -22,9 +22,9 @@ pub enum Administration {
     /// Deletes a principal, and these keys of it.
     RemovePrincipal { before: StoredPrincipal, keys: Vec<String> },
     /// Adds a key of a principal of these tenants.
-    CreateApiKey { key: StoredKey, tenants: Vec<String> },
+    CreateApiKey { key: StoredApiKey, tenants: Vec<String> },
     /// Revokes a key, which is not revoked, of a principal of these tenants.
-    RevokeApiKey { key: StoredKey, tenants: Vec<String> },
+    RevokeApiKey { key: StoredApiKey, tenants: Vec<String> },
     /// Adds a signing key.
     PublishKey(SigningKey),
     /// Changes when a signing key does what, or removes it.
@@ -117,7 +117,7 @@ impl Administration {
 
     fn shown_to(&self, tenant: &TenantId, at: Time) -> AdministrativeChange {
         let none = AdministrativeChange::default();
-        let of_api = |key: &StoredKey, before, after| AdministrativeChange {
+        let of_api = |key: &StoredApiKey, before, after| AdministrativeChange {
             principal: Some(key.principal.clone()),
             key: Some(key.key_id.clone()),
             before,
@@ -179,7 +179,7 @@ fn of_grant(principal: &StoredPrincipal, tenant: &TenantId) -> Facts {
     facts(lists.map(|(name, list)| (name, (!list.is_empty()).then(|| list.join(",")))))
 }
 
-fn of_api_key(key: &StoredKey, revoked_at: Option<Time>) -> Facts {
+fn of_api_key(key: &StoredApiKey, revoked_at: Option<Time>) -> Facts {
     facts([("expire_time", Some(text(key.expires_at))), ("revoke_time", revoked_at.map(text))])
 }
 

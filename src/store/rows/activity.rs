@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{are_possible, corrupt, from_generation, interval, is_possible, json, user_or_none};
 use crate::clock::Time;
 use crate::error::Error;
-use crate::model::activity::{Activity, ActivityKind, Report};
+use crate::model::activity::{Activity, ActivityKind, ActivityReport};
 use crate::model::device::DeviceType;
 use crate::model::ids::{ClientId, TenantId, UserId};
 use crate::model::session::EndReason;
@@ -54,7 +54,7 @@ stored!(ActivityRow as session_activities::SqlType: "session_activities" by "act
 impl From<&Activity> for ActivityRow {
     fn from(activity: &Activity) -> ActivityRow {
         let report = activity.report.clone();
-        let Report { name, endpoint, method, error_code, latency, metadata, .. } =
+        let ActivityReport { name, endpoint, method, error_code, latency, metadata, .. } =
             report.unwrap_or_default();
         ActivityRow {
             tenant_id: activity.tenant.to_string(),
@@ -94,8 +94,8 @@ impl TryFrom<ActivityRow> for Activity {
         if !are_possible([Some(row.occurred_at)]) || !is_possible(row.latency) {
             return Err(bad("occurred_at or latency")());
         }
-        let report = row.success.map(|success| -> Result<Report, Error> {
-            Ok(Report {
+        let report = row.success.map(|success| -> Result<ActivityReport, Error> {
+            Ok(ActivityReport {
                 name: row.name,
                 endpoint: row.endpoint,
                 method: row.method,

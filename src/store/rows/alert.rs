@@ -9,7 +9,7 @@ use super::{are_possible, corrupt, json};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::model::alert::{
-    ActionTaken, Alert, AlertState, Category, MOST_NOTES, Mark, Note, Resolution, Severity,
+    ActionTaken, Alert, AlertState, Attribution, Category, MAX_NOTES, Note, Resolution, Severity,
     Suppression,
 };
 use crate::model::ids::TenantId;
@@ -110,7 +110,7 @@ impl TryFrom<AlertRow> for Alert {
         if row.revision == i32::MAX || row.occurrence_count == i32::MAX {
             return Err(bad("revision or occurrence_count")());
         }
-        let mark = |by: Option<String>, at: Option<Time>| Some(Mark { by: by?, at: at? });
+        let mark = |by: Option<String>, at: Option<Time>| Some(Attribution { by: by?, at: at? });
         let acknowledged = mark(row.acknowledged_by, row.acknowledged_at);
         let resolved = mark(row.resolved_by, row.resolved_at);
         let resolution = row.resolution.and_then(|n| Resolution::from_number(n.into()));
@@ -161,7 +161,7 @@ impl TryFrom<AlertRow> for Alert {
 
 /// Earlier releases kept as many as came: more than fit into an answer.
 fn latest(mut notes: Vec<Note>) -> Vec<Note> {
-    let excess = notes.len().saturating_sub(MOST_NOTES);
+    let excess = notes.len().saturating_sub(MAX_NOTES);
     notes.drain(..excess);
     notes
 }

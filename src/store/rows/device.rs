@@ -10,7 +10,7 @@ use crate::clock::Time;
 use crate::error::Error;
 use crate::model::device::DeviceType;
 use crate::model::ids::{DeviceKey, TenantId, UserId};
-use crate::model::user_device::{Choice, Sighting, UserDevice};
+use crate::model::user_device::{Choice, DeviceSighting, UserDevice};
 use crate::store::schema::devices;
 
 #[derive(Queryable, Selectable, Serialize)]
@@ -91,13 +91,13 @@ impl TryFrom<DeviceRow> for UserDevice {
                     .transpose()?,
                 trusted: row.trusted,
             },
-            first_seen: Sighting {
+            first_seen: DeviceSighting {
                 at: row.first_seen_at,
                 ip: row.first_seen_ip.map(|net| net.addr()),
                 location: place(row.first_seen_location)
                     .map_err(|_| bad("first_seen_location")())?,
             },
-            last_seen: Sighting {
+            last_seen: DeviceSighting {
                 at: row.last_seen_at,
                 ip: row.last_seen_ip.map(|net| net.addr()),
                 location: place(row.last_seen_location).map_err(|_| bad("last_seen_location")())?,

@@ -14,10 +14,10 @@ use crate::error::{Error, Result};
 use crate::model::page::{Page, PageRequest};
 
 /// The most rows that a line of the log names.
-const MOST_NAMED: usize = 20;
+const MAX_NAMED: usize = 20;
 
 /// A row that an id tells apart.
-pub(in crate::store) trait Stored {
+pub(in crate::store) trait StoredRow {
     const TABLE: &'static str;
     /// The column of its id.
     const ID: &'static str;
@@ -32,7 +32,7 @@ pub(in crate::store) struct Found<R> {
     row: Deserialized<R>,
 }
 
-impl<R: Stored> Found<R> {
+impl<R: StoredRow> Found<R> {
     /// Reads a row, whatever is in it but its id.
     pub fn new<'a, ST>(row: &impl Row<'a, Pg>) -> Deserialized<Found<R>>
     where
@@ -78,7 +78,7 @@ macro_rules! stored {
         stored!($row as $sql: $table by $id, Some($at));
     };
     ($row:ty as $sql:ty: $table:literal by $id:literal, $at:expr) => {
-        impl $crate::store::rows::found::Stored for $row {
+        impl $crate::store::rows::found::StoredRow for $row {
             const TABLE: &'static str = $table;
             const ID: &'static str = $id;
             const AT: Option<&'static str> = $at;
@@ -107,7 +107,7 @@ impl<R: Selectable<Pg>> Selectable<Pg> for Found<R> {
 /// What the rows say that make sense, and the ids of the others, which are logged in one line.
 pub(in crate::store) fn sound<R, M>(rows: Vec<Found<R>>) -> (Vec<M>, Vec<Uuid>)
 where
-    R: Stored,
+    R: StoredRow,
     M: TryFrom<R, Error = Error>,
 {
     let (mut sound, mut damaged, mut first) = (Vec::with_capacity(rows.len()), Vec::new(), None);
@@ -122,7 +122,7 @@ where
         }
     }
     if let Some(error) = first {
-        let (count, named) = (damaged.len(), &damaged[..damaged.len().min(MOST_NAMED)]);
+        let (count, named) = (damaged.len(), &damaged[..damaged.len().min(MAX_NAMED)]);
         tracing::error!(%error, table = R::TABLE, count, rows = ?named, "rows cannot be read");
     }
     (sound, damaged)
@@ -139,7 +139,7 @@ pub(in crate::store) fn page<R, M, P>(
     position: impl Fn(&Found<R>) -> Option<P>,
 ) -> Result<Page<M, P>>
 where
-    R: Stored,
+    R: StoredRow,
     M: TryFrom<R, Error = Error>,
 {
     let more = rows.len() > request.size;

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::model::detection::overrides::DetectionOverrides;
 use crate::model::device::DeviceType;
 use crate::model::ids::{ClientId, TenantId};
-use crate::model::policy::overrides::{Level, Overrides, Scope};
+use crate::model::policy::overrides::{Overrides, PolicyLevel, PolicyScope};
 use crate::model::policy::preset::Preset;
 use crate::model::policy::{Limit, OnLimit};
 use crate::store::schema::policies;
@@ -51,9 +51,9 @@ pub(in crate::store) struct PolicyRow {
 /// The client of a tenant's own level.
 pub(in crate::store) const NO_CLIENT: &str = "";
 
-impl From<&Level> for PolicyRow {
-    fn from(level: &Level) -> PolicyRow {
-        let Level { scope, overrides, .. } = level;
+impl From<&PolicyLevel> for PolicyRow {
+    fn from(level: &PolicyLevel) -> PolicyRow {
+        let PolicyLevel { scope, overrides, .. } = level;
         let max = |limit: Option<Limit>| limit.map(|limit| from_max(limit.max));
         let on_limit = |limit: Option<Limit>| limit.map(|limit| limit.on_limit as i16);
         let of_type =
@@ -86,16 +86,16 @@ impl From<&Level> for PolicyRow {
     }
 }
 
-impl TryFrom<PolicyRow> for Level {
+impl TryFrom<PolicyRow> for PolicyLevel {
     type Error = Error;
 
-    fn try_from(row: PolicyRow) -> Result<Level, Error> {
+    fn try_from(row: PolicyRow) -> Result<PolicyLevel, Error> {
         let name = &format!("{} of {}", row.client_id, row.tenant_id);
         let bad = |column| move || corrupt("policies", column, name);
         let client = Some(row.client_id.as_str()).filter(|client| *client != NO_CLIENT);
         let preset = |number: i16| Preset::from_number(number.into()).ok_or_else(bad("preset"));
-        Ok(Level {
-            scope: Scope {
+        Ok(PolicyLevel {
+            scope: PolicyScope {
                 tenant: TenantId::parse(&row.tenant_id).map_err(|_| bad("tenant_id")())?,
                 client: client.map(ClientId::parse).transpose().map_err(|_| bad("client_id")())?,
             },

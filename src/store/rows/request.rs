@@ -8,7 +8,7 @@ use super::{corrupt, hex};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::model::ids::{TenantId, UserId};
-use crate::model::request::{Progress, Remembered, RequestId};
+use crate::model::request::{Progress, RecordedRequest, RequestId};
 use crate::store::schema::requests;
 
 #[derive(Queryable, Selectable, Serialize)]
@@ -26,8 +26,8 @@ pub(in crate::store) struct RequestRow {
     complete: Option<bool>,
 }
 
-impl From<&Remembered> for RequestRow {
-    fn from(request: &Remembered) -> RequestRow {
+impl From<&RecordedRequest> for RequestRow {
+    fn from(request: &RecordedRequest) -> RequestRow {
         RequestRow {
             tenant_id: request.tenant.to_string(),
             request_id: request.request.id,
@@ -42,14 +42,14 @@ impl From<&Remembered> for RequestRow {
     }
 }
 
-impl TryFrom<RequestRow> for Remembered {
+impl TryFrom<RequestRow> for RecordedRequest {
     type Error = Error;
 
-    fn try_from(row: RequestRow) -> Result<Remembered, Error> {
+    fn try_from(row: RequestRow) -> Result<RecordedRequest, Error> {
         let id = row.request_id;
         let bad = |column| move || corrupt("requests", column, id);
         let user = Some(row.user_id).filter(|user| !user.is_empty());
-        Ok(Remembered {
+        Ok(RecordedRequest {
             tenant: TenantId::parse(&row.tenant_id).map_err(|_| bad("tenant_id")())?,
             request: RequestId {
                 id,

@@ -20,7 +20,7 @@ pub(in crate::store) struct RevocationRow {
 }
 
 /// The columns as they are read.
-pub(in crate::store) type Columns = (String, i16, String, i32, Time, Time);
+pub(in crate::store) type RevocationColumns = (String, i16, String, i32, Time, Time);
 
 impl From<&Revocation> for RevocationRow {
     fn from(revocation: &Revocation) -> RevocationRow {
@@ -54,7 +54,7 @@ impl From<&Revocation> for RevocationRow {
 ///
 /// # Errors
 /// [`crate::error::Error::Internal`] where they make no sense.
-pub(in crate::store) fn read(columns: Columns) -> Result<Revocation> {
+pub(in crate::store) fn read(columns: RevocationColumns) -> Result<Revocation> {
     let (tenant, level, subject, below, at, evict_at) = columns;
     let wrong = |column| corrupt("revocations", column, &subject);
     let id = || Uuid::parse_str(&subject).map_err(|_| wrong("subject"));

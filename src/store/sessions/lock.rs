@@ -150,7 +150,7 @@ pub async fn lock_sound(
 
 /// What [`lock_free`] found.
 #[derive(Default)]
-pub struct Locked {
+pub struct LockedSessions {
     pub sessions: Vec<Session>,
     /// Rows that make no sense, which are logged.
     pub damaged: Vec<Uuid>,
@@ -162,9 +162,9 @@ pub struct Locked {
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
-pub async fn lock_free(conn: &mut Connection, keys: &[&SessionKey]) -> Result<Locked> {
+pub async fn lock_free(conn: &mut Connection, keys: &[&SessionKey]) -> Result<LockedSessions> {
     if keys.is_empty() {
-        return Ok(Locked::default());
+        return Ok(LockedSessions::default());
     }
     let (tenants, users, ids) = columns(keys);
     let rows: Vec<Found<SessionRow>> = LockFree::new(&tenants, &users, &ids).load(conn).await?;
@@ -175,7 +175,7 @@ pub async fn lock_free(conn: &mut Connection, keys: &[&SessionKey]) -> Result<Lo
         held.extend(there.into_iter().filter(|(id, _)| !free.contains(id)));
     }
     let (sessions, damaged) = sound(rows);
-    Ok(Locked { sessions, damaged, held })
+    Ok(LockedSessions { sessions, damaged, held })
 }
 
 async fn lock_rows(conn: &mut Connection, keys: &[&SessionKey]) -> Result<Vec<Found<SessionRow>>> {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::model::policy::Policy;
-use crate::model::policy::overrides::Scope;
+use crate::model::policy::overrides::PolicyScope;
 use crate::model::session::Session;
 use crate::store::Connection;
 use crate::store::rows::found::{Found, sound};
@@ -17,7 +17,7 @@ use crate::store::rows::session::SessionRow;
 use crate::store::schema::user_sessions as s;
 
 /// A page of sessions.
-pub struct Page {
+pub struct OutlivingPage {
     pub sessions: Vec<Session>,
     /// How many there were besides that make no sense.
     pub damaged: usize,
@@ -32,12 +32,12 @@ pub struct Page {
 /// [`crate::error::Error::Unavailable`].
 pub async fn outliving(
     conn: &mut Connection,
-    scope: &Scope,
+    scope: &PolicyScope,
     spared: &[&str],
     policy: &Policy,
     after: Option<Uuid>,
     limit: usize,
-) -> Result<Page> {
+) -> Result<OutlivingPage> {
     let absolute = sql::<Bool>("absolute_expires_at > coalesce(renewed_at, created_at) + ")
         .bind::<Interval, _>(policy.absolute_timeout);
     // Without an idle timeout in the policy the comparison is unknown, and so selects nothing.
@@ -64,5 +64,5 @@ pub async fn outliving(
     let rows: Vec<Found<SessionRow>> = query.load(conn).await?;
     let next = rows.last().filter(|_| rows.len() == limit).map(Found::id);
     let (sessions, damaged) = sound(rows);
-    Ok(Page { sessions, damaged: damaged.len(), next })
+    Ok(OutlivingPage { sessions, damaged: damaged.len(), next })
 }

@@ -10,12 +10,12 @@ use uuid::Uuid;
 use crate::clock::Time;
 use crate::error::{Error, Result};
 use crate::model::ids::{SessionKey, TenantId, UserId};
-use crate::model::user_device::{Presence, Sighting};
+use crate::model::user_device::{DeviceSighting, Presence};
 use crate::store::Connection;
 use crate::store::rows::found::{Found, sound};
 use crate::store::rows::{are_possible, corrupt, is_possible};
 
-type Columns = (
+type PresenceColumns = (
     Text,
     Text,
     SqlUuid,
@@ -40,7 +40,7 @@ struct PresenceRow {
     location: Option<serde_json::Value>,
 }
 
-stored!(PresenceRow as Columns: "user_sessions" by "session_id");
+stored!(PresenceRow as PresenceColumns: "user_sessions" by "session_id");
 
 impl TryFrom<PresenceRow> for Presence {
     type Error = Error;
@@ -60,7 +60,7 @@ impl TryFrom<PresenceRow> for Presence {
         Ok(Presence {
             session: SessionKey { tenant, user, session },
             device: row.device_id,
-            seen: Sighting { at: row.last_active_at, ip, location },
+            seen: DeviceSighting { at: row.last_active_at, ip, location },
             idle_timeout: row.idle_timeout,
             absolute_expires_at: row.absolute_expires_at,
         })
@@ -73,7 +73,7 @@ statement! {
         tenant: &'a str as Text,
         user: &'a str as Text,
         devices: &'a [Uuid] as Array<SqlUuid>,
-    } -> Columns,
+    } -> PresenceColumns,
     "SELECT tenant_id, user_id, session_id, device_id, last_active_at, idle_timeout,
         absolute_expires_at, ip_address, location
     FROM user_sessions

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::clock::Time;
 use crate::error::Result;
 use crate::model::statistics::window::{Stored, Window};
-use crate::model::statistics::{Owner, Standing};
+use crate::model::statistics::{OpenCounts, Owner};
 use crate::store::Connection;
 use crate::store::feed::{self, Consumer};
 use crate::store::statistics::{from_json, user};
@@ -74,7 +74,7 @@ pub async fn read(
     let (tenant, user) = (owner.tenant.as_str(), user(owner));
     let rows: Vec<(Option<Time>, Value)> =
         Read::new(tenant, user, window.start, window.end).load(conn).await?;
-    let mut stored = Stored { standing: Standing::default(), hours: Vec::new(), as_of };
+    let mut stored = Stored { standing: OpenCounts::default(), hours: Vec::new(), as_of };
     for (hour, value) in rows {
         match hour {
             Some(hour) => stored.hours.push((hour, from_json(value)?)),

@@ -6,11 +6,11 @@ use diesel_async::RunQueryDsl;
 use crate::error::Result;
 use crate::model::ids::TenantId;
 use crate::model::page::{Page, PageRequest};
-use crate::model::statistics::{Standing, Summary};
+use crate::model::statistics::{OpenCounts, Summary};
 use crate::store::Connection;
 
 /// More devices of a user than that are not counted.
-const MOST_DEVICES: i64 = 1000;
+const MAX_DEVICES: i64 = 1000;
 
 statement! {
     /// From tenant to tenant in the primary keys, so that no call reads the users of any.
@@ -93,7 +93,7 @@ pub async fn users(
     page: PageRequest<String>,
 ) -> Result<Page<Summary, String>> {
     let (after, limit) = range(&page);
-    let users = Users::new(MOST_DEVICES, tenant.as_str(), after, limit);
+    let users = Users::new(MAX_DEVICES, tenant.as_str(), after, limit);
     Ok(summaries(page.size, users.load(conn).await?))
 }
 
@@ -106,7 +106,7 @@ fn range(page: &PageRequest<String>) -> (&str, i64) {
 fn summaries(size: usize, rows: Vec<Row>) -> Page<Summary, String> {
     let summary = |(name, live, open_alerts, acknowledged_alerts, devices)| Summary {
         name,
-        standing: Standing { live, open_alerts, acknowledged_alerts },
+        standing: OpenCounts { live, open_alerts, acknowledged_alerts },
         devices,
     };
     let follows = rows.len() > size;

@@ -1,11 +1,11 @@
 //! Keys leave: in good order, or removed at once.
 
-use super::{KeyWork, Refusal, Shown, list, shown, waiting};
+use super::{KeyRefusal, KeyWork, Shown, list, shown, waiting};
 use crate::clock::Time;
 use crate::error::Result;
-use crate::store::keys::StoredKey;
+use crate::store::keys::StoredSigningKey;
 use crate::token::jwk::SigningAlgorithm;
-use crate::token::key_life::{Purpose, State, remove, take_over};
+use crate::token::key_life::{KeyState, Purpose, remove, take_over};
 use crate::token::key_rows::Rows;
 use crate::token::new_key::new_key;
 
@@ -26,7 +26,7 @@ impl KeyWork {
     ///
     /// # Errors
     /// As [`KeyWork::begin`].
-    pub async fn retire(&self, kid: &str) -> Result<Result<Retired, Refusal>> {
+    pub async fn retire(&self, kid: &str) -> Result<Result<Retired, KeyRefusal>> {
         let Some((purpose, algorithm)) = self.find(kid).await? else {
             return Ok(Err(unknown(kid)));
         };
@@ -39,16 +39,18 @@ impl KeyWork {
                 return Ok(Err(unknown(kid)));
             };
             let refusal = match key.state {
-                State::Published => return self.remove_in(rows, purpose, kid, None).await.map(Ok),
-                State::Signing => return self.succeed(rows, key, made).await,
-                State::Gone => format!("{kid} is gone already"),
-                State::Verifying => format!(
+                KeyState::Published => {
+                    return self.remove_in(rows, purpose, kid, None).await.map(Ok);
+                }
+                KeyState::Signing => return self.succeed(rows, key, made).await,
+                KeyState::Gone => format!("{kid} is gone already"),
+                KeyState::Verifying => format!(
                     "{kid} signs nothing any more, and is gone at {}; --now removes it at once",
                     known(key.life.gone_at())
                 ),
             };
             rows.leave().await?;
-            Ok(Err(Refusal(refusal)))
+            Ok(Err(KeyRefusal(refusal)))
         };
         self.db.within(retiring).await
     }
@@ -58,8 +60,8 @@ impl KeyWork {
         &self,
         mut rows: Rows,
         key: Shown,
-        made: Option<StoredKey>,
-    ) -> Result<Result<Retired, Refusal>> {
+        made: Option<StoredSigningKey>,
+    ) -> Result<Result<Retired, KeyRefusal>> {
         let (now, purpose) = (self.clock.now(), key.life.purpose);
         let Some(next) = waiting(&rows, purpose, now)? else {
             let next = self.publish_in(rows, purpose, made, self.ahead).await?;
@@ -68,7 +70,7 @@ impl KeyWork {
         let everybody_knows_at = next.life.created_at + self.ahead;
         if everybody_knows_at > now {
             rows.leave().await?;
-            return Ok(Err(Refusal(format!(
+            return Ok(Err(KeyRefusal(format!(
                 "{} signs until {}, when {} takes over: not everybody knows that one before \
                  {everybody_knows_at}; --now removes {0} at once",
                 key.kid,
@@ -91,7 +93,7 @@ impl KeyWork {
     ///
     /// # Errors
     /// As [`KeyWork::begin`].
-    pub async fn remove(&self, kid: &str) -> Result<Result<Retired, Refusal>> {
+    pub async fn remove(&self, kid: &str) -> Result<Result<Retired, KeyRefusal>> {
         let Some((purpose, algorithm)) = self.find(kid).await? else {
             return Ok(Err(unknown(kid)));
         };
@@ -99,9 +101,9 @@ impl KeyWork {
         let removing = async {
             let rows = Rows::lock(&self.db, &self.master).await?;
             let found = find(&rows, purpose, kid, self.clock.now())?;
-            if found.is_none_or(|key| key.state == State::Gone) {
+            if found.is_none_or(|key| key.state == KeyState::Gone) {
                 rows.leave().await?;
-                return Ok(Err(Refusal(format!("{kid} is gone already"))));
+                return Ok(Err(KeyRefusal(format!("{kid} is gone already"))));
             }
             self.remove_in(rows, purpose, kid, made).await.map(Ok)
         };
@@ -113,7 +115,7 @@ impl KeyWork {
         mut rows: Rows,
         purpose: Purpose,
         kid: &str,
-        made: Option<StoredKey>,
+        made: Option<StoredSigningKey>,
     ) -> Result<Retired> {
         let now = self.clock.now();
         let mut lives = rows.lives(purpose)?;
@@ -123,14 +125,14 @@ impl KeyWork {
         if !signs {
             let number = rows.next_number(purpose);
             let key = match made {
-                Some(made) => StoredKey { key_number: number, ..made },
+                Some(made) => StoredSigningKey { key_number: number, ..made },
                 None => new_key(purpose, SigningAlgorithm::EdDsa, number, now, &self.master)?,
             };
             self.place(&mut rows, purpose, key, Some(now))?;
         }
         let removed = find(&rows, purpose, kid, now)?.ok_or_else(lost)?;
         let mut left = shown(&rows, purpose, now)?.into_iter();
-        let signs = left.find(|key| key.state == State::Signing).ok_or_else(lost)?;
+        let signs = left.find(|key| key.state == KeyState::Signing).ok_or_else(lost)?;
         rows.write(&self.clock, &self.by).await?;
         Ok(Retired::Removed(removed, signs))
     }
@@ -149,8 +151,8 @@ fn find(rows: &Rows, purpose: Purpose, kid: &str, now: Time) -> Result<Option<Sh
     Ok(shown(rows, purpose, now)?.into_iter().find(|key| key.kid == kid))
 }
 
-fn unknown(kid: &str) -> Refusal {
-    Refusal(format!("there is no key {kid}: `sessiond keys list` shows them all"))
+fn unknown(kid: &str) -> KeyRefusal {
+    KeyRefusal(format!("there is no key {kid}: `sessiond keys list` shows them all"))
 }
 
 fn lost() -> anyhow::Error {

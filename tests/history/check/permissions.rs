@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use sessiond::caller::permissions::{METHODS, Need, Role};
+use sessiond::caller::permissions::{METHODS, Permission, Role};
 use sessiond::model::caller::scope::Scope;
 use tonic::Code;
 
@@ -35,7 +35,7 @@ pub fn check(history: &History, judge: &mut Judge) {
 }
 
 /// What the table says of a call; `None` if its path is no method.
-fn need(op: &Op) -> Option<Need> {
+fn need(op: &Op) -> Option<Permission> {
     let is_it = |name: &str| match &op.what {
         What::Probe { path, .. } => path.strip_prefix('/') == Some(name),
         what => name.rsplit('/').next() == Some(what.name()),
@@ -43,7 +43,7 @@ fn need(op: &Op) -> Option<Need> {
     METHODS.iter().find(|(name, _)| is_it(name)).map(|(_, need)| *need)
 }
 
-fn of_role(judge: &mut Judge, at: usize, op: &Op, role: Role, need: Need) {
+fn of_role(judge: &mut Judge, at: usize, op: &Op, role: Role, need: Permission) {
     let Some(scope) = need.scope() else { return };
     // With a narrower scope it depends on the request; an empty one keeps within none.
     let is_narrow = need.narrower().iter().any(|scope| role.scopes().has(*scope));

@@ -2,7 +2,7 @@
 
 use rcgen::SanType;
 use rustls::version::{TLS12, TLS13};
-use sessiond::caller::permissions::{Need, Role};
+use sessiond::caller::permissions::{Permission, Role};
 use sessiond::grpc::pb;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
@@ -79,7 +79,7 @@ async fn a_certificate_opens_what_its_principal_may_and_a_nameless_one_nothing()
 
 async fn refuses_all(server: &TestServer, what: &str) {
     for method in methods() {
-        if need(&method) == Need::Nothing {
+        if need(&method) == Permission::Nothing {
             continue;
         }
         for body in bodies(&method) {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use sessiond::gateway::{ApiKey, Gateway, Options, Verdict};
+use sessiond::gateway::{ApiKey, Gateway, GatewayOptions, Verdict};
 use sessiond::grpc::pb;
 use sessiond::grpc::pb::session_service_client::SessionServiceClient;
 use tonic::Code;
@@ -54,10 +54,10 @@ async fn keys_are_made_used_listed_and_revoked_while_the_server_runs() {
     })
     .await;
     // A gateway in Rust takes a key as well; without it, nothing is told.
-    let options = || Options::new("sessiond");
+    let options = || GatewayOptions::new("sessiond");
     let refused = Gateway::connect(channel.clone(), options()).await.err().expect("a refusal");
     assert_eq!(refused.code(), Code::Unauthenticated);
-    let with_key = Options { api_key: Some(ApiKey::new(edge)), ..options() };
+    let with_key = GatewayOptions { api_key: Some(ApiKey::new(edge)), ..options() };
     let gateway = Gateway::connect(channel.clone(), with_key).await.expect("keys and revocations");
     assert!(matches!(gateway.validate(&access), Verdict::Active(_)));
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
-use sessiond::caller::manage::{Grant, KeyState, LIVE_KEYS, NewKey};
+use sessiond::caller::manage::{ApiKeyState, Grant, LIVE_KEYS, NewKey};
 use sessiond::caller::permissions::Role;
 use sessiond::server::Settings;
 use tonic::Code;
@@ -89,9 +89,9 @@ async fn a_principal_has_two_live_keys_and_no_third_also_if_many_are_made_at_onc
     manage.create_key("edge", DAY, None).await.expect("room");
     let listed = manage.keys().await.expect("a list");
     let state = |id: &str| listed.iter().find(|(key, _)| key.key_id == id).map(|(_, state)| *state);
-    assert_eq!(state(&keys[0].id), Some(KeyState::Revoked));
-    assert_eq!(state(&third.id), Some(KeyState::Expired));
-    assert_eq!(state(&keys[1].id), Some(KeyState::Live));
+    assert_eq!(state(&keys[0].id), Some(ApiKeyState::Revoked));
+    assert_eq!(state(&third.id), Some(ApiKeyState::Expired));
+    assert_eq!(state(&keys[1].id), Some(ApiKeyState::Live));
     // Those that ended long ago are not kept for ever.
     server.advance(chrono::Duration::days(100));
     manage.create_key("edge", DAY, None).await.expect("room");

@@ -43,7 +43,7 @@ impl Beside {
     }
 }
 
-fn wish(tenant: &str) -> pb::ListActivitiesRequest {
+fn input(tenant: &str) -> pb::ListActivitiesRequest {
     pb::ListActivitiesRequest {
         tenant_id: tenant.to_owned(),
         page_size: 1000,
@@ -53,7 +53,7 @@ fn wish(tenant: &str) -> pb::ListActivitiesRequest {
 
 /// The audit trail of a tenant, oldest first.
 async fn trail(client: &mut SessionServiceClient<Channel>, tenant: &str) -> Vec<pb::Activity> {
-    let page = client.list_activities(wish(tenant)).await.expect("a page").into_inner();
+    let page = client.list_activities(input(tenant)).await.expect("a page").into_inner();
     let mut activities = page.activities;
     activities.reverse();
     assert!(activities.iter().all(|activity| activity.tenant_id == tenant));
@@ -217,16 +217,16 @@ async fn what_concerns_all_tenants_is_shown_to_principals_of_all_tenants() {
     let server = start_with(authenticated).await;
     let of_a = server.key("of-a", &grant(Role::Admin, &["a"])).await.text;
     let of_all = server.key("of-all", &grant(Role::Security, &["*"])).await.text;
-    let refused = server.sessions_as(&of_a).list_activities(wish("*")).await.expect_err("refused");
+    let refused = server.sessions_as(&of_a).list_activities(input("*")).await.expect_err("refused");
     assert_eq!(reason(&refused), "TENANT_NOT_PERMITTED");
-    let first = pb::ListActivitiesRequest { page_size: 1, ..wish("*") };
+    let first = pb::ListActivitiesRequest { page_size: 1, ..input("*") };
     let page = server.sessions_as(&of_all).list_activities(first).await.expect("a page");
     let page = page.into_inner();
     assert_eq!(kinds(&page.activities), [Kind::ApiKeyCreated]);
-    let elsewhere = pb::ListActivitiesRequest { page_token: page.next_page_token, ..wish("a") };
+    let elsewhere = pb::ListActivitiesRequest { page_token: page.next_page_token, ..input("a") };
     let refused = server.sessions_as(&of_all).list_activities(elsewhere).await.expect_err("bound");
     assert_eq!(reason(&refused), "PAGE_TOKEN_INVALID");
-    let own = server.sessions_as(&of_a).list_activities(wish("")).await.expect("a page");
+    let own = server.sessions_as(&of_a).list_activities(input("")).await.expect("a page");
     assert_eq!(kinds(&own.into_inner().activities), [Kind::ApiKeyCreated, Kind::PrincipalSet]);
     // No other method takes all tenants for a tenant.
     let all = pb::ListUsersRequest { tenant_id: "*".to_owned(), ..Default::default() };

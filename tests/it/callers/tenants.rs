@@ -1,7 +1,7 @@
 //! Tenants and audiences: whose a request is, and which tokens a caller may ask about.
 
 use sessiond::caller::manage::Grant;
-use sessiond::caller::permissions::{Need, Role};
+use sessiond::caller::permissions::{Permission, Role};
 use sessiond::grpc::pb;
 use tonic::Code;
 
@@ -29,7 +29,7 @@ async fn another_tenant_is_refused_by_every_method_whether_it_exists_or_not() {
     let mut tried = 0;
     for method in methods() {
         let (_, name) = method.split_once('/').expect("a method");
-        if need(&method) == Need::Nothing || WITHOUT.contains(&name) {
+        if need(&method) == Permission::Nothing || WITHOUT.contains(&name) {
             continue;
         }
         tried += 1;

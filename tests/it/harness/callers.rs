@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prost::bytes::{Buf, BufMut};
-use sessiond::caller::admission::Callers;
+use sessiond::caller::authenticator::Callers;
 use sessiond::caller::manage::{Grant, Manage, NewKey};
 use sessiond::caller::permissions::Role;
 use sessiond::grpc::pb::alert_service_client::AlertServiceClient;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use sessiond::dev_postgres::{DevPostgres, MAX_CONNECTIONS, Options};
+use sessiond::dev_postgres::{DevPostgres, DevPostgresOptions, MAX_CONNECTIONS};
 use sessiond::store::{migrations, pool::Database};
 use tokio::sync::{Mutex, OnceCell};
 
@@ -114,7 +114,12 @@ pub async fn own_cluster_of(max_connections: u16) -> (DevPostgres, tempfile::Tem
     open_to_all(dir.path());
     let data_dir = dir.path().join("home");
     let start = move || {
-        DevPostgres::start(Options { data_dir, pg_bin: None, fsync: true, max_connections })
+        DevPostgres::start(DevPostgresOptions {
+            data_dir,
+            pg_bin: None,
+            fsync: true,
+            max_connections,
+        })
     };
     let postgres = tokio::task::spawn_blocking(start).await.expect("no panic");
     (postgres.expect("a private Postgres"), dir)
@@ -159,7 +164,7 @@ fn start() -> DevPostgres {
     let place = place();
     remove_leftovers(&place);
     let data_dir = place.join(format!("{PREFIX}{}", std::process::id()));
-    DevPostgres::start(Options {
+    DevPostgres::start(DevPostgresOptions {
         data_dir,
         pg_bin: None,
         fsync: false,

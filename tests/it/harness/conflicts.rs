@@ -2,7 +2,7 @@
 
 use prost::Message;
 use sessiond::grpc::pb;
-use sessiond::model::conflict::Scope;
+use sessiond::model::conflict::LimitScope;
 use sessiond::model::device::DeviceType;
 use sessiond::model::policy::{Limit, OnLimit};
 use sessiond::server::Settings;
@@ -11,15 +11,15 @@ use tonic::{Code, Status};
 use super::calls::reason;
 use super::{TestServer, start_with};
 
-pub const SCOPES: [Scope; 3] = [Scope::User, Scope::Client, Scope::DeviceType];
+pub const SCOPES: [LimitScope; 3] = [LimitScope::User, LimitScope::Client, LimitScope::DeviceType];
 
 /// One limit for all that it may count: sessions of any client, or on phones and TVs.
-pub fn limit(settings: &mut Settings, scope: Scope, max: u32, on_limit: OnLimit) {
+pub fn limit(settings: &mut Settings, scope: LimitScope, max: u32, on_limit: OnLimit) {
     let (limit, limits) = (Limit { max, on_limit }, &mut settings.policy.limits);
     match scope {
-        Scope::User => limits.user = limit,
-        Scope::Client => limits.client = limit,
-        Scope::DeviceType => {
+        LimitScope::User => limits.user = limit,
+        LimitScope::Client => limits.client = limit,
+        LimitScope::DeviceType => {
             limits.device_types = [(DeviceType::Mobile, limit), (DeviceType::Tv, limit)].into();
         }
     }
@@ -27,7 +27,7 @@ pub fn limit(settings: &mut Settings, scope: Scope, max: u32, on_limit: OnLimit)
 
 /// A server that asks beyond `max` sessions of a user.
 pub async fn start_asking(max: u32) -> TestServer {
-    start_with(|settings| limit(settings, Scope::User, max, OnLimit::Ask)).await
+    start_with(|settings| limit(settings, LimitScope::User, max, OnLimit::Ask)).await
 }
 
 /// The conflict in a refusal, which must be one.

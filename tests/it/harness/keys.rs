@@ -8,7 +8,7 @@ use serde_json::Value;
 use sessiond::grpc::pb;
 use sessiond::model::caller::operator::Operator;
 use sessiond::store::pool::Database;
-use sessiond::token::key_life::{Purpose, State};
+use sessiond::token::key_life::{KeyState, Purpose};
 use sessiond::token::key_work::{KeyWork, Shown, list};
 use sessiond::token::seal::MasterKey;
 
@@ -36,7 +36,7 @@ impl TestServer {
     /// The key of this purpose that signs.
     pub async fn signing(&self, purpose: Purpose) -> Shown {
         let mut keys = self.keys().await.into_iter();
-        let signs = |key: &Shown| key.life.purpose == purpose && key.state == State::Signing;
+        let signs = |key: &Shown| key.life.purpose == purpose && key.state == KeyState::Signing;
         keys.find(signs).expect("a key that signs")
     }
 

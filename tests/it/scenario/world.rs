@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use ipnet::IpNet;
 use sessiond::detection::memory::{NetworkMemory, UserMemory};
 use sessiond::detection::{Context, Finding, observe};
-use sessiond::model::activity::{Activity, ActivityKind, Report, SYSTEM};
+use sessiond::model::activity::{Activity, ActivityKind, ActivityReport, SYSTEM};
 use sessiond::model::detection::DetectionSettings;
 use sessiond::model::device::Location;
 use sessiond::model::ids::{TenantId, UserId};
@@ -151,7 +151,7 @@ impl World {
                 asn: Some(step.asn).filter(|asn| *asn != 0),
                 ..Location::default()
             }),
-            report: refused.then(Report::default),
+            report: refused.then(ActivityReport::default),
             ..Activity::new(number, step.at, kind, SYSTEM, &tenant, user.as_ref())
         })
     }

@@ -3,11 +3,11 @@
 use super::*;
 use crate::clock::Time;
 use crate::model::activity::ActivityKind;
-use crate::model::alert::{Category, MOST_NOTES, Severity};
+use crate::model::alert::{Category, MAX_NOTES, Severity};
 use crate::model::ids::TenantId;
 
 /// A batch of one activity, about an alert with a note of so many bytes.
-fn batch(note: usize) -> Batch {
+fn batch(note: usize) -> ActivityBatch {
     let (at, tenant) = (Time::UNIX_EPOCH, TenantId::default());
     let (rule, kind) = (("rule", 1), (Category::TokenTheft, Severity::High));
     let mut alert = Alert::opened(Uuid::from_u128(1), tenant.clone(), at, rule, kind);
@@ -17,7 +17,7 @@ fn batch(note: usize) -> Batch {
     activity.alert = Some(alert.id);
     let horizon = |text: &str| text.parse::<Horizon>().expect("a snapshot");
     let span = Span::new(horizon("1:1:"), horizon("2:2:")).expect("forward");
-    Batch::new(span, vec![activity], vec![alert])
+    ActivityBatch::new(span, vec![activity], vec![alert])
 }
 
 fn ring(activities: usize, bytes: usize) -> Ring {
@@ -25,7 +25,7 @@ fn ring(activities: usize, bytes: usize) -> Ring {
 }
 
 fn is_gone(ring: &Ring, number: u64) -> bool {
-    matches!(ring.find(number), Found::Gone)
+    matches!(ring.find(number), NextBatch::Gone)
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn as_many_activities_are_kept_as_may_be_and_the_oldest_goes() {
 
 #[test]
 fn as_many_bytes_are_kept_as_may_be_and_the_oldest_goes() {
-    let note = MOST_NOTES * 1000;
+    let note = MAX_NOTES * 1000;
     let one = batch(note).bytes;
     assert!(one > note, "{one}");
     for (bytes, fits) in [(3 * one, true), (3 * one - 1, false)] {

@@ -9,7 +9,7 @@ use crate::grpc::convert::client;
 use crate::grpc::convert::request::request_id;
 use crate::grpc::convert::time::{duration, time};
 use crate::grpc::pb;
-use crate::model::activity::{ActivityKind, Origin, Report};
+use crate::model::activity::{ActivityKind, ActivityReport, Origin};
 use crate::model::ids::{TenantId, UserId, text_of};
 use crate::session::record_activities::{Recorded, Reported, Reports};
 
@@ -92,7 +92,7 @@ fn reported(check: &mut Check, pb: pb::ReportedActivity, now: Time) -> Option<Re
         check.broken("success", format!("must be {success} or unset for this kind"));
     }
     let metadata = pb.metadata;
-    let report = Report { name, endpoint, method, success, error_code, latency, metadata };
+    let report = ActivityReport { name, endpoint, method, success, error_code, latency, metadata };
     Some(Reported { session, user, kind, context, at, report })
 }
 

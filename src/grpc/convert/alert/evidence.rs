@@ -5,7 +5,7 @@ use chrono::Duration;
 use crate::grpc::convert::time::{duration_to_pb, to_pb as time};
 use crate::grpc::pb;
 use crate::grpc::pb::evidence::Typed;
-use crate::model::evidence::{Burst, Evidence, Place, RefreshReuse, SeenClient, TypedEvidence};
+use crate::model::evidence::{Burst, Evidence, GeoPoint, RefreshReuse, SeenClient, TypedEvidence};
 
 /// Evidence as the protocol writes it.
 pub fn to_pb(evidence: Evidence) -> pb::Evidence {
@@ -78,7 +78,7 @@ fn reuse(evidence: RefreshReuse) -> pb::RefreshReuseEvidence {
     }
 }
 
-fn point(place: &Place) -> pb::GeoPoint {
+fn point(place: &GeoPoint) -> pb::GeoPoint {
     let (latitude, longitude) = place.coordinates;
     pb::GeoPoint { latitude, longitude, time: Some(time(place.at)) }
 }

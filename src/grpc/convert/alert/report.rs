@@ -2,7 +2,7 @@
 
 use chrono::Duration;
 
-use crate::alert::raise::Report;
+use crate::alert::raise::AlertReport;
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::request::request_id;
@@ -21,7 +21,7 @@ const LONGEST: Duration = Duration::days(30);
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
-pub fn report(mut request: pb::RaiseAlertRequest, principal: String) -> Result<Report> {
+pub fn report(mut request: pb::RaiseAlertRequest, principal: String) -> Result<AlertReport> {
     let mut check = Check::default();
     let id = std::mem::take(&mut request.request_id);
     let remember = request_id(&mut check, &principal, "RaiseAlert", &id, &request);
@@ -52,7 +52,7 @@ pub fn report(mut request: pb::RaiseAlertRequest, principal: String) -> Result<R
         return Err(check.failed());
     };
     check.done()?;
-    Ok(Report {
+    Ok(AlertReport {
         tenant,
         user,
         session,

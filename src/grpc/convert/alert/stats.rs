@@ -4,20 +4,24 @@ use crate::clock::Time;
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::time::{duration_to_pb, to_pb};
-use crate::grpc::convert::window::{Asked, IN_A_BUCKET, most_frequent, window};
+use crate::grpc::convert::window::{IN_A_BUCKET, RequestedWindow, most_frequent, window};
 use crate::grpc::pb;
 use crate::model::ids::{TenantId, UserId};
 use crate::model::statistics::alerts::AlertCounts;
 use crate::model::statistics::window::{Bucket, Figures, Window};
-use crate::model::statistics::{MOST_NAMES, Owner};
+use crate::model::statistics::{MAX_NAMES, Owner};
 
 /// Whose statistics, and of which time.
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
-pub fn stats_wish(request: pb::GetAlertStatsRequest, now: Time) -> Result<(Owner, Window)> {
+pub fn stats_request(request: pb::GetAlertStatsRequest, now: Time) -> Result<(Owner, Window)> {
     let mut check = Check::default();
-    let asked = Asked { start: request.start_time, end: request.end_time, bucket: request.bucket };
+    let asked = RequestedWindow {
+        start: request.start_time,
+        end: request.end_time,
+        bucket: request.bucket,
+    };
     let window = window(&mut check, asked, now);
     let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
     let user = Some(request.user_id).filter(|text| !text.is_empty());
@@ -38,7 +42,7 @@ pub fn to_pb_stats(figures: Figures) -> pb::GetAlertStatsResponse {
     pb::GetAlertStatsResponse {
         open_count: count(figures.standing.open_alerts),
         acknowledged_count: count(figures.standing.acknowledged_alerts),
-        total: Some(stats(&figures.total.alerts, MOST_NAMES + 1)),
+        total: Some(stats(&figures.total.alerts, MAX_NAMES + 1)),
         buckets: figures.buckets.iter().map(bucket).collect(),
         start_time: Some(to_pb(figures.window.start)),
         end_time: Some(to_pb(figures.window.end)),

@@ -3,7 +3,7 @@
 use chrono::Duration;
 use prost::Message;
 
-use crate::alert::work::{Step, To, Verdict};
+use crate::alert::work::{AlertStep, AlertVerdict, To};
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::request::request_id;
@@ -35,7 +35,7 @@ struct Stated {
 pub fn acknowledgement(
     mut request: pb::AcknowledgeAlertRequest,
     principal: String,
-) -> Result<Step> {
+) -> Result<AlertStep> {
     let request_id = std::mem::take(&mut request.request_id);
     let body = request.clone();
     let pb::AcknowledgeAlertRequest { tenant_id, alert_id, note, etag, assignee, .. } = request;
@@ -47,7 +47,7 @@ pub fn acknowledgement(
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
-pub fn reopening(mut request: pb::ReopenAlertRequest, principal: String) -> Result<Step> {
+pub fn reopening(mut request: pb::ReopenAlertRequest, principal: String) -> Result<AlertStep> {
     let request_id = std::mem::take(&mut request.request_id);
     let body = request.clone();
     let pb::ReopenAlertRequest { tenant_id, alert_id, note, etag, assignee, .. } = request;
@@ -59,7 +59,7 @@ pub fn reopening(mut request: pb::ReopenAlertRequest, principal: String) -> Resu
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
-pub fn note(mut request: pb::AddAlertNoteRequest, principal: String) -> Result<Step> {
+pub fn note(mut request: pb::AddAlertNoteRequest, principal: String) -> Result<AlertStep> {
     let mut check = Check::default();
     let request_id = std::mem::take(&mut request.request_id);
     if request.note.is_empty() && request.assignee.is_none() {
@@ -75,7 +75,7 @@ pub fn note(mut request: pb::AddAlertNoteRequest, principal: String) -> Result<S
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
-pub fn resolution(mut request: pb::ResolveAlertRequest, principal: String) -> Result<Step> {
+pub fn resolution(mut request: pb::ResolveAlertRequest, principal: String) -> Result<AlertStep> {
     let mut check = Check::default();
     let request_id = std::mem::take(&mut request.request_id);
     let body = request.clone();
@@ -85,7 +85,7 @@ pub fn resolution(mut request: pb::ResolveAlertRequest, principal: String) -> Re
     step(check, "ResolveAlert", &body, stated, to, principal)
 }
 
-fn verdict(check: &mut Check, request: &pb::ResolveAlertRequest) -> Option<Verdict> {
+fn verdict(check: &mut Check, request: &pb::ResolveAlertRequest) -> Option<AlertVerdict> {
     let rule = "is required: TRUE_POSITIVE, FALSE_POSITIVE or BENIGN";
     let resolution = Resolution::from_number(request.resolution).ok_or_else(|| rule.to_owned());
     let resolution = check.take("resolution", resolution);
@@ -103,7 +103,7 @@ fn verdict(check: &mut Check, request: &pb::ResolveAlertRequest) -> Option<Verdi
         check.broken("terminate_sessions", rule);
     }
     let suppress_for = stated.unwrap_or(SUPPRESS_FOR);
-    Some(Verdict { resolution: resolution?, suppress_for, ends_sessions })
+    Some(AlertVerdict { resolution: resolution?, suppress_for, ends_sessions })
 }
 
 fn step(
@@ -113,7 +113,7 @@ fn step(
     stated: Stated,
     to: Option<To>,
     principal: String,
-) -> Result<Step> {
+) -> Result<AlertStep> {
     let request = request_id(&mut check, &principal, method, &stated.request_id, body);
     let tenant = check.take("tenant_id", TenantId::parse(&stated.tenant_id));
     let alert = check.required_uuid("alert_id", &stated.alert_id);
@@ -124,5 +124,5 @@ fn step(
     };
     check.done()?;
     let revision = Some(stated.etag).filter(|etag| !etag.is_empty());
-    Ok(Step { tenant, alert, to, note, assignee, revision, request, principal })
+    Ok(AlertStep { tenant, alert, to, note, assignee, revision, request, principal })
 }

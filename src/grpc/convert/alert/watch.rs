@@ -5,7 +5,7 @@ use crate::alert::watch::{AlertEvent, AlertEventKind};
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::time::to_pb;
-use crate::grpc::convert::watch::{Wish, watched, wish};
+use crate::grpc::convert::watch::{Wish, input, watched};
 use crate::grpc::pb;
 use crate::model::alert::AlertFilter;
 use crate::model::ids::TenantId;
@@ -18,10 +18,10 @@ pub fn watch(request: pb::WatchAlertsRequest) -> Result<(Option<TenantId>, Alert
     let mut check = Check::default();
     let tenant = check.take("tenant_id", watched(&request.tenant_id));
     let filter = alert_filter(&mut check, request.filter.unwrap_or_default());
-    let wish = wish(&mut check, request.cursor, request.heartbeat_interval);
+    let input = input(&mut check, request.cursor, request.heartbeat_interval);
     let Some(tenant) = tenant else { return Err(check.failed()) };
     check.done()?;
-    Ok((tenant, filter, wish))
+    Ok((tenant, filter, input))
 }
 
 /// A message as the protocol writes it.

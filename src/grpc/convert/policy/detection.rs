@@ -15,7 +15,7 @@ use crate::model::detection::threshold::{Kind, Threshold};
 use crate::model::detection::{Action, Mode};
 
 /// The most networks that a tenant may trust.
-const MOST_NETWORKS: usize = 64;
+const MAX_NETWORKS: usize = 64;
 /// In seconds.
 const LONGEST_LEARNING: i64 = 365 * 86_400;
 
@@ -116,11 +116,11 @@ fn seconds(
 
 fn networks(check: &mut Check, path: &str, given: &[String]) -> Option<Vec<IpNet>> {
     let field = format!("{path}.trusted_networks");
-    if given.len() > MOST_NETWORKS {
-        check.broken(&field, format!("must be at most {MOST_NETWORKS}"));
+    if given.len() > MAX_NETWORKS {
+        check.broken(&field, format!("must be at most {MAX_NETWORKS}"));
     }
     let mut networks = Vec::new();
-    for (i, text) in given.iter().enumerate().take(MOST_NETWORKS) {
+    for (i, text) in given.iter().enumerate().take(MAX_NETWORKS) {
         networks.extend(check.take(&format!("{field}[{i}]"), network(text)));
     }
     Some(networks).filter(|networks| !networks.is_empty())

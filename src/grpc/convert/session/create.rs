@@ -18,7 +18,7 @@ use crate::session::create::NewSession;
 use uuid::Uuid;
 
 /// How many sessions a create may choose to end.
-const MOST_VICTIMS: usize = 100;
+const MAX_VICTIMS: usize = 100;
 
 /// Whose policy a create is under; `None` if it does not say so rightly.
 pub fn scope(request: &pb::CreateSessionRequest) -> Option<(TenantId, ClientId)> {
@@ -97,9 +97,9 @@ fn victims(check: &mut Check, has_token: bool, ids: &[String]) -> BTreeSet<Uuid>
     const FIELD: &str = "terminate_session_ids";
     if !has_token && !ids.is_empty() {
         check.broken(FIELD, "must be empty without a conflict_token");
-    } else if has_token && !(1..=MOST_VICTIMS).contains(&ids.len()) {
-        check.broken(FIELD, format!("must be 1 to {MOST_VICTIMS} UUIDs with a conflict_token"));
+    } else if has_token && !(1..=MAX_VICTIMS).contains(&ids.len()) {
+        check.broken(FIELD, format!("must be 1 to {MAX_VICTIMS} UUIDs with a conflict_token"));
     }
-    let ids = ids.iter().take(MOST_VICTIMS).enumerate();
+    let ids = ids.iter().take(MAX_VICTIMS).enumerate();
     ids.filter_map(|(i, id)| check.required_uuid(&format!("{FIELD}[{i}]"), id)).collect()
 }

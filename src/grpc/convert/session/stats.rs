@@ -5,20 +5,24 @@ use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::session::optional_user;
 use crate::grpc::convert::time::to_pb;
-use crate::grpc::convert::window::{Asked, IN_A_BUCKET, most_frequent, window};
+use crate::grpc::convert::window::{IN_A_BUCKET, RequestedWindow, most_frequent, window};
 use crate::grpc::pb;
 use crate::model::ids::TenantId;
 use crate::model::session::EndReason;
 use crate::model::statistics::window::{Bucket, Figures, Window};
-use crate::model::statistics::{Counts, MOST_NAMES, Owner};
+use crate::model::statistics::{Counts, MAX_NAMES, Owner};
 
 /// Whose statistics, and of which time.
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
-pub fn stats_wish(request: &pb::GetSessionStatsRequest, now: Time) -> Result<(Owner, Window)> {
+pub fn stats_request(request: &pb::GetSessionStatsRequest, now: Time) -> Result<(Owner, Window)> {
     let mut check = Check::default();
-    let asked = Asked { start: request.start_time, end: request.end_time, bucket: request.bucket };
+    let asked = RequestedWindow {
+        start: request.start_time,
+        end: request.end_time,
+        bucket: request.bucket,
+    };
     let window = window(&mut check, asked, now);
     let tenant = check.take("tenant_id", TenantId::parse(&request.tenant_id));
     let user = optional_user(&mut check, &request.user_id);
@@ -36,7 +40,7 @@ pub fn to_pb_stats(figures: Figures) -> pb::GetSessionStatsResponse {
     };
     pb::GetSessionStatsResponse {
         active_count: u64::try_from(figures.standing.live).unwrap_or(0),
-        total: Some(stats(&figures.total, MOST_NAMES + 1)),
+        total: Some(stats(&figures.total, MAX_NAMES + 1)),
         buckets: figures.buckets.iter().map(bucket).collect(),
         start_time: Some(to_pb(figures.window.start)),
         end_time: Some(to_pb(figures.window.end)),
@@ -69,7 +73,7 @@ fn stats(counts: &Counts, most: usize) -> pb::SessionStats {
         device_types: device_types
             .map(|(kind, count)| pb::DeviceTypeCount { device_type: (*kind).into(), count: *count })
             .collect(),
-        countries: most_frequent(&counts.countries, most.min(MOST_NAMES))
+        countries: most_frequent(&counts.countries, most.min(MAX_NAMES))
             .map(|(country_code, count)| pb::CountryCount { country_code, count })
             .collect(),
         clients: most_frequent(&counts.clients, most)

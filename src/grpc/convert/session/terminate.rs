@@ -9,7 +9,7 @@ use crate::grpc::pb::terminate_session_request::Target as PbTarget;
 use crate::model::caller::principal::Caller;
 use crate::model::ids::TenantId;
 use crate::model::session::EndReason;
-use crate::session::terminate::{Target, Terminated, Termination};
+use crate::session::terminate::{Termination, TerminationResult, TerminationTarget};
 
 /// Checks a termination.
 ///
@@ -29,11 +29,11 @@ pub fn termination(
             check.broken("target", "is required: session_id, refresh_token or access_token");
             None
         }
-        Some(PbTarget::SessionId(id)) => {
-            check.required_uuid("session_id", &id).map(|session| Target::Id { user, session })
-        }
-        Some(PbTarget::RefreshToken(token)) => Some(Target::RefreshToken(token)),
-        Some(PbTarget::AccessToken(token)) => Some(Target::AccessToken(token)),
+        Some(PbTarget::SessionId(id)) => check
+            .required_uuid("session_id", &id)
+            .map(|session| TerminationTarget::Id { user, session }),
+        Some(PbTarget::RefreshToken(token)) => Some(TerminationTarget::RefreshToken(token)),
+        Some(PbTarget::AccessToken(token)) => Some(TerminationTarget::AccessToken(token)),
     };
     let reason = end_reason(&mut check, request.reason);
     let note = check.note("note", request.note, 512);
@@ -43,7 +43,7 @@ pub fn termination(
 }
 
 /// What became of it, as the protocol writes it.
-pub fn to_pb_terminated(done: Terminated, caller: &Caller) -> pb::TerminateSessionResponse {
+pub fn to_pb_terminated(done: TerminationResult, caller: &Caller) -> pb::TerminateSessionResponse {
     pb::TerminateSessionResponse {
         session: done.session.map(|session| to_caller(to_pb_session(session), caller)),
         watermark: done.watermark.to_string(),

@@ -14,7 +14,7 @@ use crate::model::caller::principal::Caller;
 use crate::model::freshness::Freshness;
 use crate::model::token::{InactiveReason, StepUpReason};
 use crate::session::step_up::Requirements;
-use crate::session::validate::{Outcome, Validated, Validation};
+use crate::session::validate::{Validated, Validation, ValidationOutcome};
 
 /// Checks a validation.
 ///
@@ -43,8 +43,8 @@ pub fn validation(request: pb::ValidateSessionRequest, caller: Caller) -> Result
     })
 }
 
-fn freshness(check: &mut Check, wish: Option<Wish>) -> Freshness {
-    match wish {
+fn freshness(check: &mut Check, input: Option<Wish>) -> Freshness {
+    match input {
         None => Freshness::Bounded,
         Some(Wish::MaxStaleness(age)) => {
             match duration(check, "max_staleness", Some(age)).map(|age| age.to_std()) {
@@ -77,9 +77,11 @@ pub fn to_pb_validated(validated: Validated, caller: &Caller) -> pb::ValidateSes
     let session = validated.session.map(to_pb_session);
     let session = session.map(|session| to_judge(session, &validated.outcome, caller));
     let (outcome, inactive, step_up) = match validated.outcome {
-        Outcome::Active => (pb::Outcome::Active, pb::InactiveReason::Unspecified, vec![]),
-        Outcome::Inactive(reason) => (pb::Outcome::Inactive, inactive_reason(reason), vec![]),
-        Outcome::StepUp(unmet) => {
+        ValidationOutcome::Active => (pb::Outcome::Active, pb::InactiveReason::Unspecified, vec![]),
+        ValidationOutcome::Inactive(reason) => {
+            (pb::Outcome::Inactive, inactive_reason(reason), vec![])
+        }
+        ValidationOutcome::StepUp(unmet) => {
             (pb::Outcome::StepUpRequired, pb::InactiveReason::Unspecified, unmet)
         }
     };

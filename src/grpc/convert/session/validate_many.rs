@@ -27,7 +27,7 @@ pub fn correlated_validation(
         return Err(check.failed());
     };
     match validation(request, caller) {
-        Ok(wish) => check.done().map(|()| wish),
+        Ok(input) => check.done().map(|()| input),
         Err(Error::Invalid(violations)) => {
             for violation in violations {
                 check.broken(&format!("request.{}", violation.field), violation.rule);

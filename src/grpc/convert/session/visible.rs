@@ -4,7 +4,7 @@ use crate::grpc::pb;
 use crate::model::caller::principal::Caller;
 use crate::model::caller::scope::Scope;
 use crate::model::token::InactiveReason;
-use crate::session::validate::Outcome;
+use crate::session::validate::ValidationOutcome;
 
 /// What the caller of a refresh or an end sees: all fields if it may read sessions, else what a gateway needs.
 pub fn to_caller(session: pb::Session, caller: &Caller) -> pb::Session {
@@ -17,13 +17,17 @@ pub fn to_caller(session: pb::Session, caller: &Caller) -> pb::Session {
 
 /// What a judgement on a token shows. A token that is not good any more, or is meant for others, opens nothing: its
 /// holder may be a thief.
-pub(super) fn to_judge(session: pb::Session, outcome: &Outcome, caller: &Caller) -> pb::Session {
+pub(super) fn to_judge(
+    session: pb::Session,
+    outcome: &ValidationOutcome,
+    caller: &Caller,
+) -> pb::Session {
     use InactiveReason::{Superseded, TokenExpired, WrongAudience};
     let is_foreign =
-        matches!(outcome, Outcome::Inactive(WrongAudience | TokenExpired | Superseded));
+        matches!(outcome, ValidationOutcome::Inactive(WrongAudience | TokenExpired | Superseded));
     let may_read = caller.scopes.has(Scope::SessionRead);
     match outcome {
-        Outcome::Inactive(_) if is_foreign || !may_read => least(&session),
+        ValidationOutcome::Inactive(_) if is_foreign || !may_read => least(&session),
         _ if may_read => session,
         _ => to_gateway(session),
     }

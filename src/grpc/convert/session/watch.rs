@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::client;
 use crate::grpc::convert::time::to_pb;
-use crate::grpc::convert::watch::{Wish, watched, wish};
+use crate::grpc::convert::watch::{Wish, input, watched};
 use crate::grpc::pb;
 use crate::model::activity::{Activity, ActivityKind};
 use crate::model::ids::{TenantId, UserId};
@@ -29,10 +29,10 @@ pub fn watch(request: pb::WatchSessionsRequest) -> Result<(Option<TenantId>, Eve
         session: check.uuid("filter.session_id", &pb.session_id),
         kinds: kinds(&mut check, &pb.kinds),
     };
-    let wish = wish(&mut check, request.cursor, request.heartbeat_interval);
+    let input = input(&mut check, request.cursor, request.heartbeat_interval);
     let Some(tenant) = tenant else { return Err(check.failed()) };
     check.done()?;
-    Ok((tenant, filter, wish))
+    Ok((tenant, filter, input))
 }
 
 fn kinds(check: &mut Check, numbers: &[i32]) -> Vec<ActivityKind> {

@@ -23,12 +23,12 @@ use crate::metrics::Metrics;
 /// Says how long the caller waits, and in what is passed on also how long we do.
 const TIMEOUT: &str = "grpc-timeout";
 
-/// Makes [`Admit`].
+/// Makes [`ConcurrencyLimit`].
 #[derive(Clone)]
-pub struct AdmitLayer(Arc<Rules>);
+pub struct ConcurrencyLimitLayer(Arc<Limits>);
 
-struct Rules {
-    places: Arc<Semaphore>,
+struct Limits {
+    slots: Arc<Semaphore>,
     /// How long a call may take from its headers to its answer.
     timeout: Duration,
     /// The paths of methods with one answer.
@@ -37,18 +37,19 @@ struct Rules {
     shed: IntCounter,
 }
 
-impl AdmitLayer {
+impl ConcurrencyLimitLayer {
     /// Lets `most` calls and streams in at once, and gives each call `timeout`.
-    pub fn new(most: u32, timeout: Duration, metrics: &Metrics) -> AdmitLayer {
+    pub fn new(most: u32, timeout: Duration, metrics: &Metrics) -> ConcurrencyLimitLayer {
         let in_progress = Arc::new(AtomicUsize::new(0));
-        let counted = in_progress.clone();
+        let in_progress_guard = in_progress.clone();
         let help = "Calls and streams whose answer is not over.";
-        metrics
-            .sampled("requests_in_progress", help, move || counted.load(Ordering::Relaxed) as f64);
+        metrics.sampled("requests_in_progress", help, move || {
+            in_progress_guard.load(Ordering::Relaxed) as f64
+        });
         let help = "Calls refused because there were as many in progress as may be.";
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        AdmitLayer(Arc::new(Rules {
-            places: Arc::new(Semaphore::new(most)),
+        ConcurrencyLimitLayer(Arc::new(Limits {
+            slots: Arc::new(Semaphore::new(most)),
             timeout,
             unary: meters::unary(pb::DESCRIPTOR).collect(),
             in_progress,
@@ -59,26 +60,26 @@ impl AdmitLayer {
 
 /// Lets calls in to `inner`.
 #[derive(Clone)]
-pub struct Admit<S> {
+pub struct ConcurrencyLimit<S> {
     inner: S,
-    rules: Arc<Rules>,
+    limits: Arc<Limits>,
 }
 
-impl<S> Layer<S> for AdmitLayer {
-    type Service = Admit<S>;
-    fn layer(&self, inner: S) -> Admit<S> {
-        Admit { inner, rules: self.0.clone() }
+impl<S> Layer<S> for ConcurrencyLimitLayer {
+    type Service = ConcurrencyLimit<S>;
+    fn layer(&self, inner: S) -> ConcurrencyLimit<S> {
+        ConcurrencyLimit { inner, limits: self.0.clone() }
     }
 }
 
-impl<S, A, B> Service<Request<A>> for Admit<S>
+impl<S, A, B> Service<Request<A>> for ConcurrencyLimit<S>
 where
     S: Service<Request<A>, Response = Response<B>>,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
     B: Send + 'static,
 {
-    type Response = Response<Admitted<B>>;
+    type Response = Response<LimitedBody<B>>;
     type Error = S::Error;
     type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
 
@@ -87,14 +88,14 @@ where
     }
 
     fn call(&mut self, mut request: Request<A>) -> Self::Future {
-        let Ok(place) = self.rules.places.clone().try_acquire_owned() else {
-            self.rules.shed.inc();
+        let Ok(slot) = self.limits.slots.clone().try_acquire_owned() else {
+            self.limits.shed.inc();
             return Box::pin(async { Ok(refusal(Error::Overloaded.into())) });
         };
-        let counted = Counted::new(&self.rules.in_progress);
-        let unary = self.rules.unary.contains(request.uri().path());
+        let in_progress_guard = InProgress::new(&self.limits.in_progress);
+        let unary = self.limits.unary.contains(request.uri().path());
         let asked = deadline::of(request.headers());
-        let timeout = asked.unwrap_or(Duration::MAX).min(self.rules.timeout);
+        let timeout = asked.unwrap_or(Duration::MAX).min(self.limits.timeout);
         if unary && asked != Some(timeout) && deadline::is_short(timeout) {
             // So that what works in parts ends in time by itself.
             request.headers_mut().insert(TIMEOUT, stated(timeout));
@@ -105,11 +106,11 @@ where
                 return Ok(refusal(Status::deadline_exceeded("the call took too long")));
             };
             // An answer that lies ready is no work any more, however slowly it is read.
-            let place = Some(place).filter(|_| !unary);
-            Ok(result?.map(|body| Admitted {
+            let slot = Some(slot).filter(|_| !unary);
+            Ok(result?.map(|body| LimitedBody {
                 body: Some(body),
-                _place: place,
-                _counted: Some(counted),
+                _slot: slot,
+                _in_progress: Some(in_progress_guard),
             }))
         })
     }
@@ -122,33 +123,33 @@ fn stated(timeout: Duration) -> HeaderValue {
 }
 
 /// A call in progress.
-struct Counted(Arc<AtomicUsize>);
+struct InProgress(Arc<AtomicUsize>);
 
-impl Counted {
-    fn new(all: &Arc<AtomicUsize>) -> Counted {
+impl InProgress {
+    fn new(all: &Arc<AtomicUsize>) -> InProgress {
         all.fetch_add(1, Ordering::Relaxed);
-        Counted(all.clone())
+        InProgress(all.clone())
     }
 }
 
-impl Drop for Counted {
+impl Drop for InProgress {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// An answer, and until it is over what it holds; nothing of a refusal.
-pub struct Admitted<B> {
+pub struct LimitedBody<B> {
     body: Option<B>,
-    _place: Option<OwnedSemaphorePermit>,
-    _counted: Option<Counted>,
+    _slot: Option<OwnedSemaphorePermit>,
+    _in_progress: Option<InProgress>,
 }
 
-fn refusal<B>(status: Status) -> Response<Admitted<B>> {
-    status.into_http::<()>().map(|()| Admitted { body: None, _place: None, _counted: None })
+fn refusal<B>(status: Status) -> Response<LimitedBody<B>> {
+    status.into_http::<()>().map(|()| LimitedBody { body: None, _slot: None, _in_progress: None })
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for Admitted<B> {
+impl<B: Body<Data = Bytes> + Unpin> Body for LimitedBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 

@@ -9,7 +9,7 @@ use crate::model::activity::{Activity, ActivityKind};
 
 /// The place of an activity within its span, in the order in which watchers see them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct OrderKey {
     /// When it happened, or when what its session was before did, if a clock says that this was later.
     pub at: Time,
     /// What the session was: grows with each generation, and at its end.
@@ -17,13 +17,13 @@ pub struct Place {
     pub id: Uuid,
 }
 
-impl Place {
+impl OrderKey {
     /// Puts the activities of a span in their order: by time, but those of a session as they followed each other,
     /// whatever the clocks of replicas say.
-    pub fn order(mut activities: Vec<Activity>) -> Vec<(Place, Activity)> {
+    pub fn order(mut activities: Vec<Activity>) -> Vec<(OrderKey, Activity)> {
         activities.sort_by_key(|activity| (rank(activity), activity.occurred_at, activity.id));
         let mut latest: HashMap<Uuid, Time> = HashMap::new();
-        let mut placed: Vec<(Place, Activity)> = activities
+        let mut keyed: Vec<(OrderKey, Activity)> = activities
             .into_iter()
             .map(|activity| {
                 let (mut at, rank, id) = (activity.occurred_at, rank(&activity), activity.id);
@@ -32,11 +32,11 @@ impl Place {
                     at = at.max(*latest);
                     *latest = at;
                 }
-                (Place { at, rank, id }, activity)
+                (OrderKey { at, rank, id }, activity)
             })
             .collect();
-        placed.sort_by_key(|(place, _)| *place);
-        placed
+        keyed.sort_by_key(|(key, _)| *key);
+        keyed
     }
 }
 
@@ -71,11 +71,11 @@ mod tests {
             change(4, 25, 8, ActivityKind::Created, 1),
             change(5, 40, 8, ActivityKind::Expired, 1),
         ];
-        let order = Place::order(told.to_vec());
+        let order = OrderKey::order(told.to_vec());
         let ids: Vec<u128> = order.iter().map(|(_, activity)| activity.id.as_u128()).collect();
         assert_eq!(ids, [4, 3, 2, 1, 5]);
         // The places of one session do not depend on another.
-        let alone = Place::order(told[..3].to_vec());
-        assert!(alone.iter().all(|placed| order.contains(placed)));
+        let alone = OrderKey::order(told[..3].to_vec());
+        assert!(alone.iter().all(|keyed| order.contains(keyed)));
     }
 }

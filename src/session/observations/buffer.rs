@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use chrono::Duration;
 use uuid::Uuid;
 
-use super::{Key, Notice};
+use super::{Observation, ObservationKey};
 use crate::clock::Time;
 use crate::model::activity::Activity;
 use crate::model::ids::SessionKey;
 
-/// The most keys, and the most notices that wait for the database: some 10 MB each.
+/// The most keys, and the most observations that wait for the database: some 10 MB each.
 const CAPACITY: usize = 8192;
 /// The most keys of forged tokens, whose senders choose them freely.
 const FORGED: usize = 256;
@@ -23,42 +23,43 @@ const KNOWN: Duration = Duration::hours(1);
 
 /// What was noted.
 #[derive(Default)]
-pub(super) struct Buffer {
-    keys: BTreeMap<Key, Entry>,
+pub(super) struct ObservationBuffer {
+    keys: BTreeMap<ObservationKey, BufferedObservation>,
     /// Waits for the database, oldest first.
-    pub ready: VecDeque<Notice>,
+    pub ready: VecDeque<Observation>,
     /// Found full, so nobody looks for room again until the next flush.
     full: bool,
     dropped: u64,
 }
 
-struct Entry {
+struct BufferedObservation {
     /// To be entered; `None` = it was, a short time ago.
-    notice: Option<Notice>,
+    observation: Option<Observation>,
     /// When the next may be entered.
     due: Time,
 }
 
-impl Buffer {
+impl ObservationBuffer {
     /// Notes what `make` makes, with its witness, or counts it.
     pub fn note(
         &mut self,
-        key: Key,
+        key: ObservationKey,
         now: Time,
         make: impl FnOnce() -> (Activity, Option<SessionKey>),
     ) {
-        let notice = |key: Key| {
+        let observation = |key: ObservationKey| {
             let (activity, witness) = make();
-            Notice { key, activity, witness, count: 1 }
+            Observation { key, activity, witness, count: 1 }
         };
         if let Some(entry) = self.keys.get_mut(&key) {
-            match &mut entry.notice {
+            match &mut entry.observation {
                 Some(noted) => noted.count = noted.count.saturating_add(1),
                 None if key.is_context() => {}
-                None => entry.notice = Some(notice(key)),
+                None => entry.observation = Some(observation(key)),
             }
         } else if self.has_room(&key) {
-            let entry = Entry { notice: Some(notice(key.clone())), due: now };
+            let entry =
+                BufferedObservation { observation: Some(observation(key.clone())), due: now };
             self.keys.insert(key, entry);
         } else {
             self.dropped += 1;
@@ -72,22 +73,23 @@ impl Buffer {
         let waits = |due: Time| due > now && due <= now + KNOWN;
         for (key, entry) in &mut self.keys {
             if (!waits(entry.due) || all)
-                && let Some(notice) = entry.notice.take()
+                && let Some(observation) = entry.observation.take()
             {
                 entry.due = now + if key.is_context() { KNOWN } else { PAUSE };
                 match self.ready.len() < CAPACITY {
-                    true => self.ready.push_back(notice),
+                    true => self.ready.push_back(observation),
                     false => self.dropped += 1,
                 }
             }
         }
-        self.keys.retain(|_, entry| entry.notice.is_some() || waits(entry.due));
+        self.keys.retain(|_, entry| entry.observation.is_some() || waits(entry.due));
     }
 
     /// The oldest that are ready, at most `most`, but what is of the sessions `without`.
-    pub fn next(&self, without: &HashSet<Uuid>, most: usize) -> Vec<Notice> {
-        let of = |notice: &Notice| notice.witness.as_ref().map(|key| key.session);
-        let free = |notice: &&Notice| of(notice).is_none_or(|id| !without.contains(&id));
+    pub fn next(&self, without: &HashSet<Uuid>, most: usize) -> Vec<Observation> {
+        let of = |observation: &Observation| observation.witness.as_ref().map(|key| key.session);
+        let free =
+            |observation: &&Observation| of(observation).is_none_or(|id| !without.contains(&id));
         self.ready.iter().filter(free).take(most).cloned().collect()
     }
 
@@ -97,25 +99,26 @@ impl Buffer {
     }
 
     /// Whether a new key fits. Contexts that were entered make room.
-    fn has_room(&mut self, key: &Key) -> bool {
+    fn has_room(&mut self, key: &ObservationKey) -> bool {
         let fits = match key {
-            Key::Context(session, _) => self.contexts(*session) < CONTEXTS,
-            Key::Forged(..) => {
-                let forged = self.keys.keys().filter(|key| matches!(key, Key::Forged(..)));
+            ObservationKey::Context(session, _) => self.contexts(*session) < CONTEXTS,
+            ObservationKey::Forged(..) => {
+                let forged =
+                    self.keys.keys().filter(|key| matches!(key, ObservationKey::Forged(..)));
                 forged.count() < FORGED
             }
-            Key::Expired(_) | Key::Limit(..) => true,
+            ObservationKey::Expired(_) | ObservationKey::Limit(..) => true,
         };
         if fits && !self.full && self.keys.len() >= CAPACITY {
-            self.keys.retain(|key, entry| entry.notice.is_some() || !key.is_context());
+            self.keys.retain(|key, entry| entry.observation.is_some() || !key.is_context());
             self.full = self.keys.len() >= CAPACITY;
         }
         fits && !self.full
     }
 
     fn contexts(&self, session: Uuid) -> usize {
-        let from = Key::Context(session, (None, None));
-        let of_session = |key: &Key| matches!(key, Key::Context(other, _) if *other == session);
+        let from = ObservationKey::Context(session, (None, None));
+        let of_session = |key: &ObservationKey| matches!(key, ObservationKey::Context(other, _) if *other == session);
         self.keys.range(from..).take_while(|(key, _)| of_session(key)).count()
     }
 }

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, broadcast};
 
-use crate::cache::meters::TailMeters;
-use crate::cache::seen::Seen;
+use crate::cache::meters::RevocationFeedMeters;
+use crate::cache::progress::RevocationProgress;
 use crate::cache::sessions::SessionReader;
-use crate::cache::whole::Changes;
+use crate::cache::table::TableVersions;
 use crate::clock::{Clock, Time};
 use crate::error::Result;
 use crate::metrics::Metrics;
@@ -19,36 +19,36 @@ use crate::store::listener::{self, Listener};
 use crate::store::pool::Database;
 
 /// The most revocations told one by one between two looks, some 10 MB. Of more, everything is forgotten.
-const MOST: usize = 20_000;
+const MAX_BATCH: usize = 20_000;
 /// The longest time between two looks, also where staleness may be greater.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Between two attempts to connect.
 const RECONNECT: Duration = Duration::from_millis(100);
 /// Between two notifications of others: what is revoked meanwhile goes with the next.
-const TELL: Duration = Duration::from_millis(2);
+const NOTIFY_INTERVAL: Duration = Duration::from_millis(2);
 /// How long a look that somebody waits for may take.
 pub const CATCH_UP: Duration = Duration::from_millis(250);
 /// Looks kept for gateways that lag.
-const KEPT: usize = 4096;
+const BACKLOG: usize = 4096;
 
 /// The one who follows. Cheap to clone.
 #[derive(Clone)]
-pub struct Tail {
+pub struct RevocationFeed {
     db: Database,
     reader: SessionReader,
-    changes: Changes,
-    seen: Seen,
+    versions: TableVersions,
+    progress: RevocationProgress,
     clock: Clock,
-    news: broadcast::Sender<Arc<News>>,
-    told: Arc<Notify>,
+    subscribers: broadcast::Sender<Arc<RevocationBatch>>,
+    notified: Arc<Notify>,
     look: Duration,
     patience: Duration,
-    meters: TailMeters,
+    meters: RevocationFeedMeters,
 }
 
 /// What was heard at one look.
 #[derive(Debug)]
-pub struct News {
+pub struct RevocationBatch {
     /// Up to where everything was heard.
     pub to: Horizon,
     /// Everything that was committed before was heard.
@@ -58,26 +58,26 @@ pub struct News {
     pub resync: bool,
 }
 
-impl Tail {
+impl RevocationFeed {
     /// Has `reader` forget what is revoked in `db`, by this replica before the answer, by others soon, and counts in
-    /// `changes` what concerns tables known as a whole. Without a runtime it does nothing yet.
+    /// `versions` what concerns tables known as a whole. Without a runtime it does nothing yet.
     pub fn new(
         db: Database,
         reader: SessionReader,
-        changes: Changes,
-        seen: Seen,
+        versions: TableVersions,
+        progress: RevocationProgress,
         clock: Clock,
         metrics: &Metrics,
-    ) -> Tail {
-        let bound = if reader.bound().is_zero() { LOOK * 5 } else { reader.bound() };
-        let told = Arc::new(Notify::new());
-        let (forget, wake, own) = (reader.forgetter(), told.clone(), changes.clone());
+    ) -> RevocationFeed {
+        let bound = if reader.bound().is_zero() { POLL_INTERVAL * 5 } else { reader.bound() };
+        let notified = Arc::new(Notify::new());
+        let (invalidate, wake, own) = (reader.invalidator(), notified.clone(), versions.clone());
         db.on_revoked(Box::new(move |revocations| {
-            revocations.iter().for_each(&forget);
+            revocations.iter().for_each(&invalidate);
             revocations.iter().for_each(|revocation| own.note(&revocation.subject));
             wake.notify_one();
         }));
-        let (behind, ahead) = (seen.clone(), clock.clone());
+        let (behind, ahead) = (progress.clone(), clock.clone());
         let help = "How long ago the revocations were followed last; -1 before the first time.";
         metrics.sampled("revocation_feed_age_seconds", help, move || {
             behind.through().0.map_or(-1.0, |through| through.elapsed().as_secs_f64())
@@ -86,17 +86,17 @@ impl Tail {
         metrics.sampled("clock_ahead_of_machine_seconds", help, move || {
             ahead.ahead_of_wall().as_seconds_f64()
         });
-        let meters = TailMeters::new(metrics);
-        let look = LOOK.min(bound / 5);
+        let meters = RevocationFeedMeters::new(metrics);
+        let look = POLL_INTERVAL.min(bound / 5);
         let patience = (bound * 2 / 5).clamp(Duration::from_millis(50), Duration::from_secs(1));
-        Tail {
+        RevocationFeed {
             db,
             reader,
-            changes,
-            seen,
+            versions,
+            progress,
             clock,
-            news: broadcast::Sender::new(KEPT),
-            told,
+            subscribers: broadcast::Sender::new(BACKLOG),
+            notified,
             look,
             patience,
             meters,
@@ -104,8 +104,8 @@ impl Tail {
     }
 
     /// What is heard from now on, look by look, also if it was nothing.
-    pub fn news(&self) -> broadcast::Receiver<Arc<News>> {
-        self.news.subscribe()
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<RevocationBatch>> {
+        self.subscribers.subscribe()
     }
 
     /// Follows for ever.
@@ -128,13 +128,13 @@ impl Tail {
     }
 
     /// Tells all replicas whenever this one revoked something, for ever.
-    pub async fn tell(&self) {
+    pub async fn notify_replicas(&self) {
         loop {
-            self.told.notified().await;
-            if let Err(error) = listener::tell(&self.db).await {
+            self.notified.notified().await;
+            if let Err(error) = listener::notify(&self.db).await {
                 tracing::debug!(%error, "others will hear of a revocation by themselves");
             }
-            tokio::time::sleep(TELL).await;
+            tokio::time::sleep(NOTIFY_INTERVAL).await;
         }
     }
 
@@ -153,70 +153,70 @@ impl Tail {
                     let asked_at = self.clock.now();
                     let now = listener.now().await?;
                     // What was revoked before is not heard of, also by a gateway that came first.
-                    self.forget_all();
-                    self.pass_on(now.clone(), asked_at, Vec::new(), true);
+                    self.invalidate_all();
+                    self.publish(now.clone(), asked_at, Vec::new(), true);
                     now
                 }
-                Some(seen) => self.hear(listener, seen).await?,
+                Some(progress) => self.poll(listener, progress).await?,
             };
-            self.meters.looks.inc();
-            self.seen.advance(began, to.watermark());
+            self.meters.polls.inc();
+            self.progress.advance(began, to.watermark());
             at = Some(to);
             if std::mem::take(failing) {
                 tracing::info!("revocations are followed again");
             }
             tokio::select! {
-                told = listener.told() => told?,
-                () = self.seen.wanted() => {}
+                notified = listener.notified() => notified?,
+                () = self.progress.wanted() => {}
                 () = tokio::time::sleep(self.look) => {}
             }
         }
     }
 
-    async fn hear(&self, listener: &mut Listener, seen: Horizon) -> Result<Horizon> {
+    async fn poll(&self, listener: &mut Listener, progress: Horizon) -> Result<Horizon> {
         let (before, asked_at) = (Instant::now(), self.clock.now());
-        let news = listener.since(&seen, MOST).await?;
-        self.clock.follow(before, news.at, Instant::now());
-        let backwards = news.is_before(&seen);
+        let batch = listener.since(&progress, MAX_BATCH).await?;
+        self.clock.follow(before, batch.at, Instant::now());
+        let backwards = batch.is_before(&progress);
         if backwards {
             // Another cluster, or this one restored: its transactions are others.
             tracing::error!("the database went back in time; what is known by heart is forgotten");
-            self.seen.reset();
+            self.progress.reset();
         }
-        let resync = news.too_many || backwards;
+        let resync = batch.too_many || backwards;
         if resync {
-            self.forget_all();
+            self.invalidate_all();
         } else {
-            for revocation in &news.revocations {
-                self.reader.forget(revocation);
-                self.changes.note(&revocation.subject);
+            for revocation in &batch.revocations {
+                self.reader.invalidate(revocation);
+                self.versions.note(&revocation.subject);
             }
         }
-        self.meters.heard.inc_by(news.revocations.len() as u64);
-        let revocations = if resync { Vec::new() } else { news.revocations };
-        self.pass_on(news.to.clone(), asked_at, revocations, resync);
-        Ok(news.to)
+        self.meters.received.inc_by(batch.revocations.len() as u64);
+        let revocations = if resync { Vec::new() } else { batch.revocations };
+        self.publish(batch.to.clone(), asked_at, revocations, resync);
+        Ok(batch.to)
     }
 
     /// Waits until nothing is cached here that was revoked before the call, by whichever replica. False if the
     /// revocations cannot be followed that soon: then it is for the caller to have it forgotten.
     pub async fn catch_up(&self) -> bool {
-        tokio::time::timeout(CATCH_UP, self.seen.catch_up()).await.is_ok()
+        tokio::time::timeout(CATCH_UP, self.progress.catch_up()).await.is_ok()
     }
 
     /// Forgets what a revocation is about.
-    pub fn forget(&self, revocation: &Revocation) {
-        self.reader.forget(revocation);
+    pub fn invalidate(&self, revocation: &Revocation) {
+        self.reader.invalidate(revocation);
     }
 
     /// Forgets everything that this replica caches.
-    pub fn forget_all(&self) {
-        self.reader.forget_all();
-        self.changes.note_all();
+    pub fn invalidate_all(&self) {
+        self.reader.invalidate_all();
+        self.versions.note_all();
     }
 
-    fn pass_on(&self, to: Horizon, at: Time, revocations: Vec<Revocation>, resync: bool) {
+    fn publish(&self, to: Horizon, at: Time, revocations: Vec<Revocation>, resync: bool) {
         // Nobody may be listening.
-        let _ = self.news.send(Arc::new(News { to, at, revocations, resync }));
+        let _ = self.subscribers.send(Arc::new(RevocationBatch { to, at, revocations, resync }));
     }
 }

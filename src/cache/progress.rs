@@ -10,35 +10,35 @@ use crate::model::watermark::Watermark;
 
 /// Written by the one who follows, read at every validation. Cheap to clone; clones share it.
 #[derive(Clone)]
-pub struct Seen(Arc<Inner>);
+pub struct RevocationProgress(Arc<Inner>);
 
 struct Inner {
     base: Instant,
     /// Nanoseconds from `base`; 0 = nothing was followed yet.
     through: AtomicU64,
     watermark: AtomicU64,
-    went_back: Notify,
+    rewound: Notify,
     /// Somebody waits for the next look.
     wanted: Notify,
     advanced: Notify,
 }
 
-impl Default for Seen {
-    fn default() -> Seen {
+impl Default for RevocationProgress {
+    fn default() -> RevocationProgress {
         // Back by a bit, so that no moment is 0.
         let base = Instant::now().checked_sub(Duration::from_secs(1)).unwrap_or_else(Instant::now);
-        Seen(Arc::new(Inner {
+        RevocationProgress(Arc::new(Inner {
             base,
             through: AtomicU64::new(0),
             watermark: AtomicU64::new(0),
-            went_back: Notify::new(),
+            rewound: Notify::new(),
             wanted: Notify::new(),
             advanced: Notify::new(),
         }))
     }
 }
 
-impl Seen {
+impl RevocationProgress {
     /// Everything that was revoked before this moment was heard of, if anything was; and everything below the
     /// watermark.
     pub fn through(&self) -> (Option<Instant>, Watermark) {
@@ -78,14 +78,14 @@ impl Seen {
     }
 
     /// Waits until the database went back in time since the last call.
-    pub async fn went_back(&self) {
-        self.0.went_back.notified().await;
+    pub async fn rewound(&self) {
+        self.0.rewound.notified().await;
     }
 
     /// The database went back in time: nothing of what was heard counts any more.
     pub(super) fn reset(&self) {
         self.0.watermark.store(0, Ordering::Release);
         self.0.through.store(0, Ordering::Release);
-        self.0.went_back.notify_one();
+        self.0.rewound.notify_one();
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::cache::whole::Whole;
+use crate::cache::table::TableCache;
 use crate::caller::directory::{Credentials, Directory};
 use crate::clock::Clock;
 use crate::error::{Error, Reason, Result};
@@ -27,30 +27,30 @@ pub enum Callers {
 
 /// Judges callers. Cheap to clone.
 #[derive(Clone)]
-pub struct Admission {
+pub struct Authenticator {
     callers: Callers,
-    directory: Whole<Directory>,
+    directory: TableCache<Directory>,
     clock: Clock,
 }
 
-impl Admission {
+impl Authenticator {
     /// Admits by `directory`.
-    pub fn new(callers: Callers, directory: Whole<Directory>, clock: Clock) -> Admission {
-        Admission { callers, directory, clock }
+    pub fn new(callers: Callers, directory: TableCache<Directory>, clock: Clock) -> Authenticator {
+        Authenticator { callers, directory, clock }
     }
 
     /// The caller, if that can be told without waiting.
     ///
     /// # Errors
     /// [`Error::UnknownCaller`].
-    pub fn admit_now(&self, credentials: &Credentials) -> Option<Result<Caller>> {
+    pub fn authenticate_cached(&self, credentials: &Credentials) -> Option<Result<Caller>> {
         if credentials.is_empty() {
             return Some(match self.callers {
                 Callers::Open => Ok(Caller::anonymous()),
                 Callers::Authenticated => Err(Error::UnknownCaller),
             });
         }
-        let directory = self.directory.known()?;
+        let directory = self.directory.cached()?;
         Some(directory.caller(credentials, self.clock.now()))
     }
 
@@ -58,9 +58,9 @@ impl Admission {
     ///
     /// # Errors
     /// [`Error::UnknownCaller`], [`Error::Unavailable`].
-    pub async fn admit(&self, credentials: &Credentials) -> Result<Caller> {
-        if let Some(admitted) = self.admit_now(credentials) {
-            return admitted;
+    pub async fn authenticate(&self, credentials: &Credentials) -> Result<Caller> {
+        if let Some(caller) = self.authenticate_cached(credentials) {
+            return caller;
         }
         self.directory.get().await?.caller(credentials, self.clock.now())
     }
@@ -72,7 +72,7 @@ impl Admission {
             return std::future::pending().await;
         }
         let bound = self.directory.bound();
-        let mut told_at = Instant::now();
+        let mut sent_at = Instant::now();
         loop {
             tokio::time::sleep((bound / 5).min(LOOK)).await;
             // Half the bound is left for the next look and its reading.
@@ -82,11 +82,11 @@ impl Admission {
             };
             match judged {
                 Ok(now) if now.tenants == caller.tenants && now.audiences == caller.audiences => {
-                    told_at = Instant::now();
+                    sent_at = Instant::now();
                 }
                 Ok(_) => return changed(),
                 Err(error @ (Error::UnknownCaller | Error::NotPermitted { .. })) => return error,
-                Err(error) if told_at.elapsed() >= PATIENCE => return error,
+                Err(error) if sent_at.elapsed() >= PATIENCE => return error,
                 Err(_) => {}
             }
         }

@@ -6,14 +6,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::jobs::failures::Failures;
 use crate::jobs::turn;
-use crate::session::notice::Notices;
+use crate::session::observations::Observations;
 
 /// Runs until `stop`, then flushes for the last time.
-pub async fn run(notices: Notices, interval: Duration, stop: CancellationToken) {
+pub async fn run(observations: Observations, interval: Duration, stop: CancellationToken) {
     let mut failures = Failures::of("what was noticed could not be written; it is kept");
     loop {
         let more = turn(interval, &stop).await;
-        failures.tell(notices.flush(!more).await);
+        failures.report(observations.flush(!more).await);
         if !more {
             return;
         }

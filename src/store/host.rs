@@ -19,7 +19,7 @@ const USER_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// One of the servers that a URL names.
-pub(super) struct Place {
+pub(super) struct DatabaseHost {
     pub host: Host,
     /// Instead of what `host` resolves to.
     address: Option<IpAddr>,
@@ -30,7 +30,7 @@ pub(super) struct Place {
 ///
 /// # Errors
 /// Lists that do not fit together.
-pub(super) fn places(config: &Config) -> anyhow::Result<Vec<Place>> {
+pub(super) fn hosts(config: &Config) -> anyhow::Result<Vec<DatabaseHost>> {
     let (hosts, addresses, ports) =
         (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
     let count = hosts.len().max(addresses.len());
@@ -44,13 +44,13 @@ pub(super) fn places(config: &Config) -> anyhow::Result<Vec<Place>> {
     if ports.len() > 1 && ports.len() != count {
         bail!("the database URL names {count} hosts and {} ports", ports.len());
     }
-    let place = |n: usize| {
+    let host = |n: usize| {
         let address = addresses.get(n).copied();
         let own = || Host::Tcp(address.map(|address| address.to_string()).unwrap_or_default());
         let port = ports.get(n).or_else(|| ports.first()).copied().unwrap_or(5432);
-        Place { host: hosts.get(n).cloned().unwrap_or_else(own), address, port }
+        DatabaseHost { host: hosts.get(n).cloned().unwrap_or_else(own), address, port }
     };
-    Ok((0..count).map(place).collect())
+    Ok((0..count).map(host).collect())
 }
 
 /// Divides the patience among what is left to try.
@@ -58,7 +58,7 @@ pub(super) fn share_of(count: usize) -> u32 {
     u32::try_from(count.max(1)).unwrap_or(u32::MAX)
 }
 
-impl Place {
+impl DatabaseHost {
     pub(super) fn is_local(&self) -> bool {
         match &self.host {
             Host::Unix(_) => true,
@@ -109,7 +109,7 @@ fn keep_alive(stream: &TcpStream, config: &Config) -> io::Result<()> {
     Ok(())
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for DatabaseHost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.host {
             Host::Unix(dir) => write!(f, "{} port {}", dir.display(), self.port),

@@ -131,8 +131,8 @@ async fn other_replicas_refuse_what_was_ended_within_the_bound() {
         assert_eq!(server.validate(&token).await.outcome(), pb::Outcome::Inactive, "at once here");
         if round % 2 == 0 {
             for replica in &replicas {
-                let wish = Freshness::AtLeastAsFresh(watermark.clone());
-                let judged = replica.validate_as(&token, Some(wish)).await.expect("told");
+                let input = Freshness::AtLeastAsFresh(watermark.clone());
+                let judged = replica.validate_as(&token, Some(input)).await.expect("told");
                 assert_eq!(judged.outcome(), pb::Outcome::Inactive, "its watermark says so");
             }
         }
@@ -184,12 +184,13 @@ async fn a_feed_that_is_cut_off_costs_reads_and_never_the_bound() {
 async fn a_strong_validation_sees_what_was_just_committed_anywhere() {
     let server = start().await;
     let replica = server.replica().await;
-    for wish in [Freshness::Strong(true), Freshness::MaxStaleness(prost_types::Duration::default())]
+    for input in
+        [Freshness::Strong(true), Freshness::MaxStaleness(prost_types::Duration::default())]
     {
         let (id, token, _) = parts(&server.create("ada").await);
         assert_eq!(replica.validate(&token).await.outcome(), pb::Outcome::Active);
         server.terminate(&id).await.expect("ok");
-        let judged = replica.validate_as(&token, Some(wish)).await.expect("told");
+        let judged = replica.validate_as(&token, Some(input)).await.expect("told");
         assert_eq!(judged.inactive_reason(), pb::InactiveReason::SessionTerminated);
     }
 }
@@ -199,21 +200,21 @@ async fn a_freshness_that_makes_no_sense_is_refused_by_name() {
     let server = start().await;
     let (_, token, _) = parts(&server.create("ada").await);
     let below = prost_types::Duration { seconds: 0, nanos: -1000 };
-    for (wish, field) in [
+    for (input, field) in [
         (Freshness::MaxStaleness(below), "max_staleness"),
         (Freshness::Strong(false), "strong"),
         (Freshness::AtLeastAsFresh("x1".to_owned()), "at_least_as_fresh"),
     ] {
-        let refused = server.validate_as(&token, Some(wish)).await.expect_err("refused");
+        let refused = server.validate_as(&token, Some(input)).await.expect_err("refused");
         assert_eq!(violations(&refused), [field]);
     }
     let instant = prost_types::Duration { seconds: 0, nanos: 1000 };
-    for wish in [
+    for input in [
         Freshness::MaxStaleness(instant),
         Freshness::AtLeastAsFresh("w0".to_owned()),
         Freshness::AtLeastAsFresh(format!("w{:x}", u64::MAX)),
     ] {
-        let judged = server.validate_as(&token, Some(wish)).await.expect("told");
+        let judged = server.validate_as(&token, Some(input)).await.expect("told");
         assert_eq!(judged.outcome(), pb::Outcome::Active);
         assert!(judged.watermark.starts_with('w'));
         assert_eq!(judged.checked_time.expect("a time").nanos % 1000, 0, "to the microsecond");

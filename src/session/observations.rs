@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Outage, Result};
-use crate::model::activity::{Activity, ActivityKind, Report, SYSTEM};
+use crate::model::activity::{Activity, ActivityKind, ActivityReport, SYSTEM};
 use crate::model::device::ClientContext;
 use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::session::Session;
@@ -23,45 +23,45 @@ use crate::session::batch_size::{Aside, BatchSize, is_about_rows};
 use crate::session::location::Locator;
 use crate::session::validate::Validation;
 use crate::store::pool::Database;
-use buffer::Buffer;
+use buffer::ObservationBuffer;
 
 /// Rows per transaction of a flush.
 const BATCH: u32 = 500;
 /// The most that one flush sets aside: if more fail, the database does.
-const MOST_FAILED: usize = 8;
+const MAX_FAILED: usize = 8;
 
 /// Longer than our own transactions have a session locked.
 const MOMENT: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// What was noticed and is not written yet. Cheap to clone; clones share it.
 #[derive(Clone)]
-pub struct Notices {
+pub struct Observations {
     db: Database,
     clock: Clock,
     locator: Locator,
-    buffer: Arc<Mutex<Buffer>>,
+    buffer: Arc<Mutex<ObservationBuffer>>,
     size: Arc<BatchSize>,
     aside: Arc<Aside>,
-    passed_over: IntCounter,
+    skipped_rows: IntCounter,
 }
 
 /// What counts as the same: it is entered once in a while, with how often it happened.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Key {
+enum ObservationKey {
     /// Entered once, whatever happens.
-    Context(Uuid, Place),
+    Context(Uuid, UseContext),
     Expired(Uuid),
     Forged(TenantId, IpNet),
     Limit(TenantId, UserId),
 }
 
 /// From where, and with what, a session is used.
-type Place = (Option<IpNet>, Option<String>);
+type UseContext = (Option<IpNet>, Option<String>);
 
 /// Something to enter.
 #[derive(Debug, Clone, PartialEq)]
-struct Notice {
-    key: Key,
+struct Observation {
+    key: ObservationKey,
     activity: Activity,
     /// The session that must still be there when it is written, so that nothing is written of a user who was erased;
     /// `None` = it is about no user.
@@ -69,11 +69,16 @@ struct Notice {
     count: u32,
 }
 
-impl Notices {
-    /// An empty buffer in front of this database. What cannot be entered is counted in `passed_over`.
-    pub fn new(db: Database, clock: Clock, locator: Locator, passed_over: IntCounter) -> Notices {
+impl Observations {
+    /// An empty buffer in front of this database. What cannot be entered is counted in `skipped_rows`.
+    pub fn new(
+        db: Database,
+        clock: Clock,
+        locator: Locator,
+        skipped_rows: IntCounter,
+    ) -> Observations {
         let (size, aside) = (Arc::new(BatchSize::new(BATCH)), Arc::default());
-        Notices { db, clock, locator, buffer: Arc::default(), size, aside, passed_over }
+        Observations { db, clock, locator, buffer: Arc::default(), size, aside, skipped_rows }
     }
 
     /// A good token of `session` was presented by `client`; nothing to notice unless from another network or with
@@ -86,7 +91,7 @@ impl Notices {
         }
         let ip = client.ip.or(session.ip);
         let agent = client.user_agent.clone().or(session.user_agent.clone());
-        let key = Key::Context(session.key.session, (ip.map(network), agent));
+        let key = ObservationKey::Context(session.key.session, (ip.map(network), agent));
         let kind = ActivityKind::ContextChanged;
         self.note(key, now, || {
             let mut there = session.clone();
@@ -98,7 +103,7 @@ impl Notices {
     /// A token of `session` was refused because its time is over.
     pub fn expired(&self, session: &Session, client: &ClientContext, now: Time) {
         let (id, kind) = (self.clock.new_id(), ActivityKind::TokenRefused);
-        self.note(Key::Expired(session.key.session), now, || {
+        self.note(ObservationKey::Expired(session.key.session), now, || {
             let activity = Activity::of_session(id, now, kind, SYSTEM, session);
             refused(self.from(activity, client), "TOKEN_EXPIRED")
         });
@@ -117,7 +122,7 @@ impl Notices {
             return;
         };
         let (id, kind) = (self.clock.new_id(), ActivityKind::TokenRefused);
-        self.note(Key::Forged(tenant.clone(), network(ip)), now, || {
+        self.note(ObservationKey::Forged(tenant.clone(), network(ip)), now, || {
             let activity = Activity::new(id, now, kind, SYSTEM, &tenant, None);
             refused(self.from(activity, client), code)
         });
@@ -132,7 +137,7 @@ impl Notices {
         now: Time,
     ) {
         let (id, kind) = (self.clock.new_id(), ActivityKind::LimitConflict);
-        let key = Key::Limit(new.key.tenant.clone(), new.key.user.clone());
+        let key = ObservationKey::Limit(new.key.tenant.clone(), new.key.user.clone());
         let make = || {
             let activity = Activity::of_session(id, now, kind, SYSTEM, new);
             refused(Activity { session: None, generation: None, ..activity }, code)
@@ -163,7 +168,7 @@ impl Notices {
             match self.db.within(write::write(&self.db, &batch, skips)).await {
                 Ok((lost, skipped)) => {
                     self.size.grow(size);
-                    self.passed_over.inc_by(lost);
+                    self.skipped_rows.inc_by(lost);
                     (locked, skips) = (self.once_more(&batch, skipped).await, false);
                 }
                 // It may stay locked for long, and a smaller batch would wait as long.
@@ -175,9 +180,9 @@ impl Notices {
                 // It would be the same again, and hold up what comes behind.
                 Err(error @ Error::Internal(_)) => {
                     tracing::error!(%error, "a notice is lost");
-                    self.passed_over.inc();
+                    self.skipped_rows.inc();
                 }
-                Err(error) if is_about_rows(&error) && failed < MOST_FAILED => {
+                Err(error) if is_about_rows(&error) && failed < MAX_FAILED => {
                     let kept =
                         first.witness.as_ref().is_some_and(|key| self.set_aside(key.session));
                     if !kept {
@@ -190,9 +195,9 @@ impl Notices {
                 Err(error) => return Err(error),
             }
             left -= batch.len();
-            let done = batch.iter().filter(|notice| !notice.is_about(&locked));
-            let done: HashSet<Uuid> = done.map(|notice| notice.activity.id).collect();
-            self.lock().ready.retain(|notice| !done.contains(&notice.activity.id));
+            let done = batch.iter().filter(|observation| !observation.is_about(&locked));
+            let done: HashSet<Uuid> = done.map(|observation| observation.activity.id).collect();
+            self.lock().ready.retain(|observation| !done.contains(&observation.activity.id));
             if let Some(first) = locked.iter().next() {
                 let count = locked.len();
                 tracing::warn!(count, %first, "what was noticed of locked sessions is entered later");
@@ -205,16 +210,16 @@ impl Notices {
     }
 
     /// Tries again what is `locked` of the batch: it may have been by one of our own transactions. What still is.
-    async fn once_more(&self, batch: &[Notice], locked: HashSet<Uuid>) -> HashSet<Uuid> {
+    async fn once_more(&self, batch: &[Observation], locked: HashSet<Uuid>) -> HashSet<Uuid> {
         if locked.is_empty() {
             return locked;
         }
         tokio::time::sleep(MOMENT).await;
-        let batch = batch.iter().filter(|notice| notice.is_about(&locked));
-        let batch: Vec<Notice> = batch.cloned().collect();
+        let batch = batch.iter().filter(|observation| observation.is_about(&locked));
+        let batch: Vec<Observation> = batch.cloned().collect();
         match self.db.within(write::write(&self.db, &batch, true)).await {
             Ok((lost, still)) => {
-                self.passed_over.inc_by(lost);
+                self.skipped_rows.inc_by(lost);
                 still
             }
             Err(_) => locked,
@@ -222,11 +227,11 @@ impl Notices {
     }
 
     fn set_aside(&self, session: Uuid) -> bool {
-        self.passed_over.inc();
+        self.skipped_rows.inc();
         self.aside.put(session, self.clock.now())
     }
 
-    fn note(&self, key: Key, now: Time, make: impl FnOnce() -> Activity) {
+    fn note(&self, key: ObservationKey, now: Time, make: impl FnOnce() -> Activity) {
         let about = |activity: Activity| {
             let (user, session) = (activity.user.clone(), activity.session);
             let tenant = activity.tenant.clone();
@@ -247,7 +252,7 @@ impl Notices {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Buffer> {
+    fn lock(&self) -> MutexGuard<'_, ObservationBuffer> {
         // Nothing panics while holding it, and the buffer is whole between any two calls.
         self.buffer.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -260,24 +265,24 @@ fn network(ip: IpAddr) -> IpNet {
 }
 
 fn refused(activity: Activity, code: &str) -> Activity {
-    let report = Report { error_code: Some(code.to_owned()), ..Report::default() };
+    let report = ActivityReport { error_code: Some(code.to_owned()), ..ActivityReport::default() };
     Activity { report: Some(report), ..activity }
 }
 
-impl Key {
-    fn context(&self) -> Option<(Uuid, Place)> {
+impl ObservationKey {
+    fn context(&self) -> Option<(Uuid, UseContext)> {
         match self {
-            Key::Context(session, place) => Some((*session, place.clone())),
+            ObservationKey::Context(session, context) => Some((*session, context.clone())),
             _ => None,
         }
     }
 
     fn is_context(&self) -> bool {
-        matches!(self, Key::Context(..))
+        matches!(self, ObservationKey::Context(..))
     }
 }
 
-impl Notice {
+impl Observation {
     fn is_about(&self, sessions: &HashSet<Uuid>) -> bool {
         self.witness.as_ref().is_some_and(|key| sessions.contains(&key.session))
     }

@@ -6,13 +6,13 @@ use crate::metrics::Metrics;
 
 /// Makes a counter for each who passes over something. Cheap to clone.
 #[derive(Clone)]
-pub struct PassedOver(IntCounterVec);
+pub struct SkippedRows(IntCounterVec);
 
-impl PassedOver {
+impl SkippedRows {
     /// Counts in `metrics`.
-    pub fn new(metrics: &Metrics) -> PassedOver {
+    pub fn new(metrics: &Metrics) -> SkippedRows {
         let help = "Rows that could not be read or written, and were passed over, by who did.";
-        PassedOver(metrics.counters("passed_over_total", help, &["by"]))
+        SkippedRows(metrics.counters("skipped_rows_total", help, &["by"]))
     }
 
     /// What `by` passes over.

@@ -1,26 +1,26 @@
-//! Writing notices: under the locks of the sessions they are about, so that none is of a user who was erased, and no
-//! context is entered twice, whichever replicas notice it.
+//! Writes observations: under the locks of the sessions they are about, so that none is of a user who was erased, and no
+//! context is entered twice, whichever replica made them.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use uuid::Uuid;
 
-use super::{Notice, Place, network};
+use super::{Observation, UseContext, network};
 use crate::error::Result;
 use crate::model::activity::Activity;
 use crate::model::ids::SessionKey;
 use crate::model::session::Session;
 use crate::store::Connection;
 use crate::store::pool::Database;
-use crate::store::sessions::Locked;
-use crate::store::{notices, sessions};
+use crate::store::sessions::LockedSessions;
+use crate::store::{observations, sessions};
 
 /// Enters what is still to be entered. The same again enters nothing, so an attempt can be repeated. Returns how many
 /// are of sessions whose rows make no sense: they are lost. Where it `skips` what others have locked, also the sessions
 /// of which nothing is entered yet.
 pub(super) async fn write(
     db: &Database,
-    batch: &[Notice],
+    batch: &[Observation],
     skips: bool,
 ) -> Result<(u64, HashSet<Uuid>)> {
     let mut tx = db.begin().await?;
@@ -29,16 +29,18 @@ pub(super) async fn write(
     let is_there = |key: &SessionKey| there.contains_key(key);
     let activities: Vec<Activity> = batch
         .iter()
-        .filter(|notice| notice.witness.as_ref().is_none_or(is_there))
-        .filter(|notice| notice.key.context().is_none_or(|context| !known.contains(&context)))
-        .map(Notice::activity)
+        .filter(|observation| observation.witness.as_ref().is_none_or(is_there))
+        .filter(|observation| {
+            observation.key.context().is_none_or(|context| !known.contains(&context))
+        })
+        .map(Observation::activity)
         .collect();
     if !activities.is_empty() {
-        notices::enter(&mut tx, &activities).await?;
+        observations::enter(&mut tx, &activities).await?;
     }
     tx.commit().await?;
-    let of = |notice: &&Notice| {
-        notice.witness.as_ref().is_some_and(|key| damaged.contains(&key.session))
+    let of = |observation: &&Observation| {
+        observation.witness.as_ref().is_some_and(|key| damaged.contains(&key.session))
     };
     Ok((batch.iter().filter(of).count() as u64, locked))
 }
@@ -47,20 +49,20 @@ pub(super) async fn write(
 /// that it `skips`.
 async fn lock(
     conn: &mut Connection,
-    batch: &[Notice],
+    batch: &[Observation],
     skips: bool,
 ) -> Result<(BTreeMap<SessionKey, Session>, Vec<Uuid>, HashSet<Uuid>)> {
     let keys: BTreeSet<&SessionKey> =
-        batch.iter().filter_map(|notice| notice.witness.as_ref()).collect();
+        batch.iter().filter_map(|observation| observation.witness.as_ref()).collect();
     let keys: Vec<&SessionKey> = keys.into_iter().collect();
     let locked = match skips {
         true => sessions::lock_free(conn, &keys).await?,
         false => {
             let (sessions, damaged) = sessions::lock_sound(conn, &keys).await?;
-            Locked { sessions, damaged, ..Locked::default() }
+            LockedSessions { sessions, damaged, ..LockedSessions::default() }
         }
     };
-    let Locked { sessions, damaged, held } = locked;
+    let LockedSessions { sessions, damaged, held } = locked;
     let locked = held.into_keys().collect();
     let there = sessions.into_iter().map(|session| (session.key.clone(), session)).collect();
     Ok((there, damaged, locked))
@@ -69,17 +71,17 @@ async fn lock(
 /// The contexts of these sessions that were entered before, on whichever replica.
 async fn known(
     conn: &mut Connection,
-    batch: &[Notice],
+    batch: &[Observation],
     there: &BTreeMap<SessionKey, Session>,
-) -> Result<HashSet<(Uuid, Place)>> {
-    let changed = batch.iter().filter(|notice| notice.key.is_context());
+) -> Result<HashSet<(Uuid, UseContext)>> {
+    let changed = batch.iter().filter(|observation| observation.key.is_context());
     let changed: BTreeSet<&SessionKey> =
-        changed.filter_map(|notice| notice.witness.as_ref()).collect();
+        changed.filter_map(|observation| observation.witness.as_ref()).collect();
     let changed: Vec<&Session> = changed.into_iter().filter_map(|key| there.get(key)).collect();
     if changed.is_empty() {
         return Ok(HashSet::new());
     }
-    let entered = notices::contexts(conn, &changed).await?;
-    let place = |(session, ip, agent): (Uuid, Option<_>, _)| (session, (ip.map(network), agent));
-    Ok(entered.into_iter().map(place).collect())
+    let entered = observations::contexts(conn, &changed).await?;
+    let context = |(session, ip, agent): (Uuid, Option<_>, _)| (session, (ip.map(network), agent));
+    Ok(entered.into_iter().map(context).collect())
 }

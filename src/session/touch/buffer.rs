@@ -16,11 +16,11 @@ const CAPACITY: usize = 262_144;
 /// How long what was written is still told: a read that began before that may end after it. Longer than one takes.
 const RECENT: Duration = Duration::from_secs(2);
 /// The most of it, about 10 MB.
-const MOST_RECENT: usize = 65_536;
+const MAX_RECENT: usize = 65_536;
 
 /// What is noted and not written yet, or only just.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(super) struct TouchBuffer {
     fresh: Noted,
     /// On its way to the database, and still to be counted until it is there.
     flushing: Noted,
@@ -35,11 +35,11 @@ pub(super) struct Seen {
 }
 
 /// By session id, which is enough to tell sessions apart and quickly hashed.
-type Noted = HashMap<Uuid, Entry>;
+type Noted = HashMap<Uuid, TouchEntry>;
 
-pub(super) type Entry = (SessionKey, Touch);
+pub(super) type TouchEntry = (SessionKey, Touch);
 
-impl Seen {
+impl TouchBuffer {
     /// Notes a touch, if there is room.
     pub fn note(&mut self, key: &SessionKey, touch: Touch) {
         if self.len() < CAPACITY || self.fresh.contains_key(&key.session) {
@@ -50,7 +50,7 @@ impl Seen {
     }
 
     /// What is to be written now, in the order of the keys, and of what is stuck a batch.
-    pub fn begin(&mut self) -> (Vec<Entry>, Vec<Entry>) {
+    pub fn begin(&mut self) -> (Vec<TouchEntry>, Vec<TouchEntry>) {
         self.forget_recent(Instant::now());
         // They are among the rest.
         self.locked.clear();
@@ -66,7 +66,7 @@ impl Seen {
     }
 
     /// Forgets what was written, a little later.
-    pub fn written(&mut self, chunk: &[Entry]) {
+    pub fn written(&mut self, chunk: &[TouchEntry]) {
         let now = Instant::now();
         for (key, touch) in chunk {
             self.recent.insert(key.session, (now, *touch));
@@ -85,8 +85,7 @@ impl Seen {
 
     fn forget_recent(&mut self, now: Instant) {
         while let Some((at, id)) = self.recent_order.front().copied()
-            && (now.saturating_duration_since(at) >= RECENT
-                || self.recent_order.len() > MOST_RECENT)
+            && (now.saturating_duration_since(at) >= RECENT || self.recent_order.len() > MAX_RECENT)
         {
             self.recent_order.pop_front();
             if self.recent.get(&id).is_some_and(|(written, _)| *written == at) {
@@ -106,14 +105,14 @@ impl Seen {
     }
 
     /// What others had locked, at most a batch, and in turn.
-    pub fn take_locked(&mut self) -> Vec<Entry> {
+    pub fn take_locked(&mut self) -> Vec<TouchEntry> {
         let most = self.locked.len().min(BATCH as usize);
         let ids = self.locked.drain(..most);
         ids.filter_map(|id| self.flushing.get(&id).cloned()).collect()
     }
 
     /// Others have these locked too.
-    pub fn add_locked(&mut self, locked: &[Entry]) {
+    pub fn add_locked(&mut self, locked: &[TouchEntry]) {
         self.locked.extend(locked.iter().map(|(key, _)| key.session));
     }
 
@@ -163,48 +162,49 @@ mod tests {
 
     #[test]
     fn it_is_bounded_while_nothing_can_be_written_and_goes_on_with_what_it_has() {
-        let mut seen = Seen::default();
+        let mut buffer = TouchBuffer::default();
         let capacity = CAPACITY as u128;
         for round in 0..3 {
             for session in 0..capacity {
-                seen.note(&key(round * capacity / 2 + session), touch(1));
+                buffer.note(&key(round * capacity / 2 + session), touch(1));
             }
-            seen.begin();
-            assert_eq!(seen.len(), CAPACITY);
+            buffer.begin();
+            assert_eq!(buffer.len(), CAPACITY);
         }
-        seen.note(&key(0), touch(2));
-        seen.note(&key(capacity), touch(2));
-        assert_eq!(seen.flushing[&key(0).session].1, touch(2));
-        assert!(!seen.fresh.contains_key(&key(capacity).session));
-        assert_eq!(seen.len(), CAPACITY);
+        buffer.note(&key(0), touch(2));
+        buffer.note(&key(capacity), touch(2));
+        assert_eq!(buffer.flushing[&key(0).session].1, touch(2));
+        assert!(!buffer.fresh.contains_key(&key(capacity).session));
+        assert_eq!(buffer.len(), CAPACITY);
     }
 
     #[test]
     fn what_is_noted_during_a_write_is_written_next_and_what_is_stuck_apart() {
-        let mut seen = Seen::default();
-        (0..3).for_each(|session| seen.note(&key(session), touch(1)));
-        let (batch, stuck) = seen.begin();
+        let mut buffer = TouchBuffer::default();
+        (0..3).for_each(|session| buffer.note(&key(session), touch(1)));
+        let (batch, stuck) = buffer.begin();
         assert_eq!((batch.len(), stuck.len()), (3, 0));
-        merge(&mut seen.flushing, &key(0), touch(2));
-        seen.set_apart(key(1).session, true);
-        seen.written(&[batch[0].clone(), batch[2].clone()]);
-        assert_eq!(seen.begin(), (vec![(key(0), touch(2))], vec![(key(1), touch(1))]));
-        seen.written(&[(key(0), touch(2)), (key(1), touch(1))]);
-        assert_eq!((seen.flushing.len(), seen.stuck.len()), (0, 0));
+        merge(&mut buffer.flushing, &key(0), touch(2));
+        buffer.set_apart(key(1).session, true);
+        buffer.written(&[batch[0].clone(), batch[2].clone()]);
+        assert_eq!(buffer.begin(), (vec![(key(0), touch(2))], vec![(key(1), touch(1))]));
+        buffer.written(&[(key(0), touch(2)), (key(1), touch(1))]);
+        assert_eq!((buffer.flushing.len(), buffer.stuck.len()), (0, 0));
     }
 
     #[test]
     fn what_was_written_is_still_told_to_who_read_before_that() {
-        let mut seen = Seen::default();
-        seen.note(&key(0), touch(1));
-        let (batch, _) = seen.begin();
-        seen.written(&batch);
-        assert_eq!(seen.of(&key(0).session).collect::<Vec<_>>(), [&touch(1)]);
-        assert_eq!(seen.len(), 0, "it is written");
-        seen.forget_recent(Instant::now() + RECENT);
-        assert_eq!(seen.of(&key(0).session).count(), 0);
-        let many: Vec<Entry> = (0..MOST_RECENT as u128 + 1).map(|n| (key(n), touch(1))).collect();
-        seen.written(&many);
-        assert_eq!((seen.recent.len(), seen.recent_order.len()), (MOST_RECENT, MOST_RECENT));
+        let mut buffer = TouchBuffer::default();
+        buffer.note(&key(0), touch(1));
+        let (batch, _) = buffer.begin();
+        buffer.written(&batch);
+        assert_eq!(buffer.of(&key(0).session).collect::<Vec<_>>(), [&touch(1)]);
+        assert_eq!(buffer.len(), 0, "it is written");
+        buffer.forget_recent(Instant::now() + RECENT);
+        assert_eq!(buffer.of(&key(0).session).count(), 0);
+        let many: Vec<TouchEntry> =
+            (0..MAX_RECENT as u128 + 1).map(|n| (key(n), touch(1))).collect();
+        buffer.written(&many);
+        assert_eq!((buffer.recent.len(), buffer.recent_order.len()), (MAX_RECENT, MAX_RECENT));
     }
 }

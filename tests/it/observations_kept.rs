@@ -8,7 +8,7 @@ use tonic_health::pb::health_check_response::ServingStatus::Serving;
 use crate::harness::cluster::{Db, own_cluster};
 use crate::harness::proxy::{Mode, Proxy};
 use crate::harness::{audit, clock, start_on, start_with, wait};
-use crate::notices::{CHANGED, REFUSED, noticed, session_of, times, validate_from};
+use crate::observations::{CHANGED, REFUSED, noticed, session_of, times, validate_from};
 use crate::secrets::dump;
 
 const LONG: Duration = Duration::from_secs(3600);

@@ -7,19 +7,19 @@ use std::task::{Context, Poll, ready};
 
 /// How many statements of a connection were sent and not answered. Clones share it.
 #[derive(Clone, Default)]
-pub(super) struct Unanswered(Arc<AtomicUsize>);
+pub(super) struct InFlight(Arc<AtomicUsize>);
 
 /// A statement under way. Dropped before its answer begins, it stays counted.
-pub struct Counted<F> {
+pub struct InFlightStatement<F> {
     statement: F,
-    unanswered: Unanswered,
+    unanswered: InFlight,
     sent: bool,
 }
 
-impl Unanswered {
+impl InFlight {
     /// Counts this statement from its first poll to its answer.
-    pub fn count<F>(&self, statement: F) -> Counted<F> {
-        Counted { statement, unanswered: self.clone(), sent: false }
+    pub fn count<F>(&self, statement: F) -> InFlightStatement<F> {
+        InFlightStatement { statement, unanswered: self.clone(), sent: false }
     }
 
     /// True if there are any.
@@ -28,7 +28,7 @@ impl Unanswered {
     }
 }
 
-impl<F: Future + Unpin> Future for Counted<F> {
+impl<F: Future + Unpin> Future for InFlightStatement<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
-use crate::cache::seen::Seen;
+use crate::cache::progress::RevocationProgress;
 use crate::error::{Error, Result};
-use crate::model::revocation::{KNOWN_FOR, Subject};
+use crate::model::revocation::{CACHED_FOR, Subject};
 use crate::store::pool::Database;
 
 /// The bound where validation always reads the database: a table need not be read at every call.
@@ -16,53 +16,53 @@ const BOUND: Duration = Duration::from_secs(1);
 
 /// Between two reads for who asks for something newer than is known: what callers make up must not keep the database
 /// busy.
-const PACE: Duration = Duration::from_millis(20);
+const RELOAD_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Counts what was heard about the tables. Cheap to clone; clones share it.
 #[derive(Clone, Default)]
-pub struct Changes {
-    pub keys: Change,
-    pub callers: Change,
+pub struct TableVersions {
+    pub keys: TableVersion,
+    pub callers: TableVersion,
 }
 
 /// Counts what was heard about one of them.
 #[derive(Clone, Default)]
-pub struct Change(Arc<AtomicU64>);
+pub struct TableVersion(Arc<AtomicU64>);
 
 /// A table as it was read. Cheap to clone; clones share what they know.
-pub struct Whole<T>(Arc<Inner<T>>);
+pub struct TableCache<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
     db: Database,
-    read: Read<T>,
-    seen: Seen,
+    read: ReadTable<T>,
+    progress: RevocationProgress,
     bound: Duration,
-    changes: Change,
-    known: RwLock<Option<Known<T>>>,
+    versions: TableVersion,
+    cached: RwLock<Option<CachedTable<T>>>,
     /// One read at a time; who waited for it takes what it found, if that will do, or how it failed.
-    reading: tokio::sync::Mutex<Failed>,
+    reading: tokio::sync::Mutex<LastFailure>,
 }
 
 /// The last read that failed, and when it did.
-type Failed = Option<(Instant, Error)>;
+type LastFailure = Option<(Instant, Error)>;
 
-type Read<T> =
+type ReadTable<T> =
     Box<dyn Fn(Database) -> Pin<Box<dyn Future<Output = Result<T>> + Send>> + Send + Sync>;
 
-struct Known<T> {
+struct CachedTable<T> {
     value: Arc<T>,
     read_at: Instant,
     /// The changes that had been heard of when the read began.
-    changes: u64,
+    versions: u64,
 }
 
-impl<T> Clone for Whole<T> {
-    fn clone(&self) -> Whole<T> {
-        Whole(self.0.clone())
+impl<T> Clone for TableCache<T> {
+    fn clone(&self) -> TableCache<T> {
+        TableCache(self.0.clone())
     }
 }
 
-impl Changes {
+impl TableVersions {
     /// A revocation of this was heard of.
     pub(super) fn note(&self, subject: &Subject) {
         let changed = match subject {
@@ -80,22 +80,22 @@ impl Changes {
     }
 }
 
-impl<T> Whole<T> {
-    /// A table as `read` finds it. What is heard of `changes` counts at once, the rest within `bound`.
+impl<T> TableCache<T> {
+    /// A table as `read` finds it. What is heard of `versions` counts at once, the rest within `bound`.
     pub fn new<F>(
         db: Database,
-        seen: Seen,
+        progress: RevocationProgress,
         bound: Duration,
-        changes: Change,
+        versions: TableVersion,
         read: impl Fn(Database) -> F + Send + Sync + 'static,
-    ) -> Whole<T>
+    ) -> TableCache<T>
     where
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let read: Read<T> = Box::new(move |db| Box::pin(read(db)));
+        let read: ReadTable<T> = Box::new(move |db| Box::pin(read(db)));
         let bound = if bound.is_zero() { BOUND } else { bound };
-        let (known, reading) = (RwLock::default(), tokio::sync::Mutex::default());
-        Whole(Arc::new(Inner { db, read, seen, bound, changes, known, reading }))
+        let (cached, reading) = (RwLock::default(), tokio::sync::Mutex::default());
+        TableCache(Arc::new(Inner { db, read, progress, bound, versions, cached, reading }))
     }
 
     /// How old may be what is used.
@@ -117,12 +117,12 @@ impl<T> Whole<T> {
     /// [`crate::error::Error::Unavailable`].
     pub async fn get_within(&self, bound: Duration) -> Result<Arc<T>> {
         let asked = Instant::now();
-        if let Some(known) = self.known_within(bound) {
-            return Ok(known);
+        if let Some(cached) = self.cached_within(bound) {
+            return Ok(cached);
         }
         let mut failed = self.0.reading.lock().await;
-        match self.known_within(bound) {
-            Some(known) => Ok(known),
+        match self.cached_within(bound) {
+            Some(cached) => Ok(cached),
             None => self.read(asked, &mut failed).await,
         }
     }
@@ -131,14 +131,14 @@ impl<T> Whole<T> {
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
-    pub async fn anew(&self) -> Result<Arc<T>> {
+    pub async fn reload(&self) -> Result<Arc<T>> {
         let asked = Instant::now();
         let mut failed = self.0.reading.lock().await;
         if let Some((value, read_at)) = self.last() {
             if read_at >= asked {
                 return Ok(value);
             }
-            tokio::time::sleep(PACE.saturating_sub(read_at.elapsed())).await;
+            tokio::time::sleep(RELOAD_INTERVAL.saturating_sub(read_at.elapsed())).await;
         }
         self.read(asked, &mut failed).await
     }
@@ -150,41 +150,41 @@ impl<T> Whole<T> {
 
     /// For who asked then and waited for a turn. A read that failed meanwhile failed for all who waited: a queue of
     /// them must not ask one by one a database that does not answer.
-    async fn read(&self, asked: Instant, failed: &mut Failed) -> Result<Arc<T>> {
+    async fn read(&self, asked: Instant, failed: &mut LastFailure) -> Result<Arc<T>> {
         if let Some((_, error)) = failed.as_ref().filter(|(at, _)| *at >= asked) {
             return Err(error.again());
         }
-        let (read_at, changes) = (Instant::now(), self.0.changes.0.load(Ordering::Acquire));
+        let (read_at, versions) = (Instant::now(), self.0.versions.0.load(Ordering::Acquire));
         let reading = self.0.db.within((self.0.read)(self.0.db.clone())).await;
         let value = Arc::new(reading.inspect_err(|error| {
             *failed = Some((Instant::now(), error.again()));
         })?);
-        let known = Known { value: value.clone(), read_at, changes };
-        *self.0.known.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(known);
+        let cached = CachedTable { value: value.clone(), read_at, versions };
+        *self.0.cached.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(cached);
         Ok(value)
     }
 
     fn last(&self) -> Option<(Arc<T>, Instant)> {
-        let known = self.0.known.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        known.as_ref().map(|known| (known.value.clone(), known.read_at))
+        let cached = self.0.cached.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        cached.as_ref().map(|cached| (cached.value.clone(), cached.read_at))
     }
 
     /// What is known recently enough.
-    pub fn known(&self) -> Option<Arc<T>> {
-        self.known_within(self.0.bound)
+    pub fn cached(&self) -> Option<Arc<T>> {
+        self.cached_within(self.0.bound)
     }
 
-    fn known_within(&self, bound: Duration) -> Option<Arc<T>> {
+    fn cached_within(&self, bound: Duration) -> Option<Arc<T>> {
         // First how far changes were followed, then whether there were any.
-        let followed = self.0.seen.through().0;
-        let known = self.0.known.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let known = known.as_ref()?;
+        let followed = self.0.progress.through().0;
+        let cached = self.0.cached.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let cached = cached.as_ref()?;
         let now = Instant::now();
-        let true_at = followed.map_or(known.read_at, |followed| followed.max(known.read_at));
+        let true_at = followed.map_or(cached.read_at, |followed| followed.max(cached.read_at));
         let age = |since: Instant| now.saturating_duration_since(since);
-        let fresh = known.changes == self.0.changes.0.load(Ordering::Acquire)
+        let fresh = cached.versions == self.0.versions.0.load(Ordering::Acquire)
             && age(true_at) < bound
-            && age(known.read_at) < KNOWN_FOR;
-        fresh.then(|| known.value.clone())
+            && age(cached.read_at) < CACHED_FOR;
+        fresh.then(|| cached.value.clone())
     }
 }

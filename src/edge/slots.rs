@@ -6,24 +6,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The places of a port. Cheap to clone; clones share them.
 #[derive(Clone)]
-pub struct Places(Arc<Inner>);
+pub struct ConnectionSlots(Arc<Inner>);
 
 struct Inner {
     most: u32,
     most_per_peer: u32,
-    taken: Mutex<Taken>,
+    taken: Mutex<TakenSlots>,
 }
 
 #[derive(Default)]
-struct Taken {
+struct TakenSlots {
     all: u32,
     /// Only those who have one, so it has no more entries than places.
     by_peer: HashMap<IpAddr, u32>,
 }
 
 /// A place; dropping it gives it back.
-pub struct Place {
-    places: Places,
+pub struct ConnectionSlot {
+    slots: ConnectionSlots,
     /// What counts as the address of its connection.
     pub peer: IpAddr,
 }
@@ -35,17 +35,17 @@ pub enum Full {
     Peer,
 }
 
-impl Places {
+impl ConnectionSlots {
     /// `most` in all, `most_per_peer` from one address.
-    pub fn new(most: u32, most_per_peer: u32) -> Places {
-        Places(Arc::new(Inner { most, most_per_peer, taken: Mutex::default() }))
+    pub fn new(most: u32, most_per_peer: u32) -> ConnectionSlots {
+        ConnectionSlots(Arc::new(Inner { most, most_per_peer, taken: Mutex::default() }))
     }
 
     /// Takes a place for a connection from `from`.
     ///
     /// # Errors
     /// There is none.
-    pub fn take(&self, from: IpAddr) -> Result<Place, Full> {
+    pub fn take(&self, from: IpAddr) -> Result<ConnectionSlot, Full> {
         let peer = peer(from);
         let mut taken = self.lock();
         if taken.all >= self.0.most {
@@ -58,7 +58,7 @@ impl Places {
         taken.all += 1;
         taken.by_peer.insert(peer, of_peer + 1);
         drop(taken);
-        Ok(Place { places: self.clone(), peer })
+        Ok(ConnectionSlot { slots: self.clone(), peer })
     }
 
     /// How many are taken.
@@ -66,14 +66,14 @@ impl Places {
         self.lock().all
     }
 
-    fn lock(&self) -> MutexGuard<'_, Taken> {
+    fn lock(&self) -> MutexGuard<'_, TakenSlots> {
         self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let mut taken = self.places.lock();
+        let mut taken = self.slots.lock();
         taken.all -= 1;
         if let Some(of_peer) = taken.by_peer.get_mut(&self.peer) {
             *of_peer -= 1;
@@ -102,25 +102,25 @@ mod tests {
 
     #[test]
     fn a_place_is_there_again_once_it_is_given_back() {
-        let places = Places::new(3, 2);
-        let first = places.take(ip("192.0.2.1")).unwrap();
-        let second = places.take(ip("::ffff:192.0.2.1")).unwrap();
-        assert_eq!(places.take(ip("192.0.2.1")).err(), Some(Full::Peer));
-        let third = places.take(ip("192.0.2.2")).unwrap();
-        assert_eq!(places.take(ip("192.0.2.3")).err(), Some(Full::All));
-        assert_eq!(places.taken(), 3);
+        let slots = ConnectionSlots::new(3, 2);
+        let first = slots.take(ip("192.0.2.1")).unwrap();
+        let second = slots.take(ip("::ffff:192.0.2.1")).unwrap();
+        assert_eq!(slots.take(ip("192.0.2.1")).err(), Some(Full::Peer));
+        let third = slots.take(ip("192.0.2.2")).unwrap();
+        assert_eq!(slots.take(ip("192.0.2.3")).err(), Some(Full::All));
+        assert_eq!(slots.taken(), 3);
         drop((first, third));
-        assert_eq!(places.lock().by_peer.len(), 1);
-        let _first = places.take(ip("192.0.2.1")).unwrap();
+        assert_eq!(slots.lock().by_peer.len(), 1);
+        let _first = slots.take(ip("192.0.2.1")).unwrap();
         drop(second);
-        assert_eq!(places.taken(), 1);
+        assert_eq!(slots.taken(), 1);
     }
 
     #[test]
     fn a_64_of_ipv6_is_one_address() {
-        let places = Places::new(9, 1);
-        let _place = places.take(ip("2001:db8:1:2::1")).unwrap();
-        assert_eq!(places.take(ip("2001:db8:1:2:ffff::9")).err(), Some(Full::Peer));
-        assert!(places.take(ip("2001:db8:1:3::1")).is_ok());
+        let slots = ConnectionSlots::new(9, 1);
+        let _slot = slots.take(ip("2001:db8:1:2::1")).unwrap();
+        assert_eq!(slots.take(ip("2001:db8:1:2:ffff::9")).err(), Some(Full::Peer));
+        assert!(slots.take(ip("2001:db8:1:3::1")).is_ok());
     }
 }
