@@ -6,6 +6,7 @@
 pub(super) mod budget;
 mod count;
 mod progress;
+mod request;
 mod walk;
 
 use std::time::Duration;
@@ -16,10 +17,10 @@ use uuid::Uuid;
 use crate::cache::revocation_feed::{CATCH_UP, RevocationFeed};
 use crate::clock::Clock;
 use crate::error::{Error, Outage, Result};
-use crate::model::ids::{SessionKey, TenantId};
-use crate::model::request::{Progress, RequestId};
+use crate::model::ids::SessionKey;
+use crate::model::request::Progress;
 use crate::model::revocation::{Revocation, Subject, digest};
-use crate::model::session::{EndReason, Session, SessionFilter, State, StateFilter};
+use crate::model::session::{Session, State, StateFilter};
 use crate::model::watermark::Watermark;
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
@@ -27,6 +28,8 @@ use crate::store::pool::{Database, Transaction};
 use crate::store::{sessions, watermark};
 use budget::Budget;
 use walk::{Tried, Walk, WalkPart};
+
+pub use request::{MassTermination, MassTerminationResult};
 
 /// Sessions per transaction: short locks, and little lost if one fails.
 const BATCH: u32 = 500;
@@ -40,41 +43,6 @@ pub struct TerminateMany {
     touches: Touches,
     revocation_feed: RevocationFeed,
     skipped_rows: IntCounter,
-}
-
-/// What a caller asks for.
-pub struct MassTermination {
-    pub tenant: TenantId,
-    /// Its state does not matter: only active sessions end.
-    pub filter: SessionFilter,
-    pub except: Option<Uuid>,
-    /// None with a higher id: those began later, unless a clock was set back since.
-    pub up_to: Option<Uuid>,
-    /// One of the service's own only where it asks itself.
-    pub reason: EndReason,
-    /// At most 512 characters.
-    pub note: Option<String>,
-    pub dry_run: bool,
-    /// More matching sessions than that are not ended.
-    pub expected_max: Option<u32>,
-    /// Never of a dry run.
-    pub request: Option<RequestId>,
-    /// Who calls.
-    pub principal: String,
-}
-
-/// What was ended, by all calls of a request together, or in a dry run would be.
-#[derive(Default)]
-pub struct MassTerminationResult {
-    pub count: u64,
-    /// The newest of them.
-    pub sample: Vec<Session>,
-    /// Nothing is left of what matched at the beginning.
-    pub complete: bool,
-    /// All that is left is what other transactions hold, or what cannot be ended.
-    pub held_up: bool,
-    /// What includes these ends, where any was asked for.
-    pub watermark: Option<Watermark>,
 }
 
 /// A batch: what became of it.
@@ -295,19 +263,5 @@ impl TerminateMany {
             .map(|request| progress::advance(begun, input, request, &step, subject, &mut changes));
         changes.write(tx).await?;
         Ok(step)
-    }
-}
-
-impl MassTermination {
-    fn selecting(&self, state: StateFilter) -> SessionFilter {
-        SessionFilter { state: Some(state), ..self.filter.clone() }
-    }
-
-    fn is_of_whole_tenant(&self) -> bool {
-        self.except.is_none() && self.filter == SessionFilter::default()
-    }
-
-    fn names(&self, key: &SessionKey) -> bool {
-        self.except != Some(key.session)
     }
 }
