@@ -1,5 +1,6 @@
 //! Reads the crate's own source and holds it to the layers and habits that the compiler does not
-//! know: who may use whom (`tidy/arrows.rs`) and what code looks like here (`tidy/habits.rs`).
+//! know: who may use whom (`tidy/arrows.rs`), what code looks like here (`tidy/habits.rs`), and what things are called
+//! (`tidy/words.rs`).
 
 #[path = "tidy/arrows.rs"]
 mod arrows;
@@ -11,6 +12,8 @@ mod habits;
 mod lexer;
 #[path = "tidy/paths.rs"]
 mod paths;
+#[path = "tidy/words.rs"]
+mod words;
 
 use std::fmt;
 use std::fs;
@@ -41,6 +44,7 @@ impl fmt::Display for Problem {
 fn check(file: &str, source: &str) -> Vec<Problem> {
     let tokens = lexer::tokens(source);
     let mut problems = habits::check(file, source, &tokens);
+    problems.extend(words::check(file, source));
     if file.starts_with("src/") {
         problems.extend(arrows::check(file, &tokens));
     }
@@ -53,20 +57,39 @@ fn every_file_keeps_the_layers_and_habits() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
     for folder in ["src", "tests"] {
-        collect(root, &root.join(folder), &mut files);
+        collect(root, &root.join(folder), "rs", &mut files);
     }
     assert!(files.iter().any(|file| file == "src/lib.rs"), "found no sources under {root:?}");
 
-    let mut problems = Vec::new();
-    for file in &files {
+    let read = |file: &String| {
         let source = fs::read_to_string(root.join(file)).expect("a listed file is readable");
-        problems.extend(check(file, &source).iter().map(Problem::to_string));
-    }
+        (file.clone(), source)
+    };
+    let sources: Vec<(String, String)> = files.iter().map(read).collect();
+    let mut problems: Vec<Problem> =
+        sources.iter().flat_map(|(file, source)| check(file, source)).collect();
+    let of_src = sources.iter().filter(|(file, _)| file.starts_with("src/"));
+    problems.extend(words::twice(of_src.map(|(file, source)| (file.as_str(), source.as_str()))));
+    let pages = collect_pages(root);
+    problems.extend(pages.iter().flat_map(|(file, text)| words::check(file, text)));
+    let problems: Vec<String> = problems.iter().map(Problem::to_string).collect();
     assert!(problems.is_empty(), "{} to mend:\n{}\n", problems.len(), problems.join("\n"));
 }
 
-/// Adds the `.rs` files below `folder`, as paths from `root` with `/` between the parts.
-fn collect(root: &Path, folder: &Path, files: &mut Vec<String>) {
+/// The pages of documentation and the contract, with their text.
+fn collect_pages(root: &Path) -> Vec<(String, String)> {
+    let mut files = vec!["README.md".to_owned(), "SECURITY.md".to_owned()];
+    collect(root, &root.join("docs"), "md", &mut files);
+    collect(root, &root.join("proto"), "proto", &mut files);
+    let text = |file: String| {
+        let text = fs::read_to_string(root.join(&file)).expect("a listed file is readable");
+        (file, text)
+    };
+    files.into_iter().map(text).collect()
+}
+
+/// Adds the files with this extension below `folder`, as paths from `root` with `/` between the parts.
+fn collect(root: &Path, folder: &Path, kind: &str, files: &mut Vec<String>) {
     let mut entries: Vec<_> = fs::read_dir(folder)
         .expect("the folder is readable")
         .map(|entry| entry.expect("the entry is readable").path())
@@ -74,8 +97,8 @@ fn collect(root: &Path, folder: &Path, files: &mut Vec<String>) {
     entries.sort();
     for path in entries {
         if path.is_dir() {
-            collect(root, &path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            collect(root, &path, kind, files);
+        } else if path.extension().is_some_and(|extension| extension == kind) {
             let relative = path.strip_prefix(root).expect("the walk stays below the root");
             let parts: Vec<_> = relative.iter().map(|part| part.to_string_lossy()).collect();
             files.push(parts.join("/"));

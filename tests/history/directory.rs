@@ -20,7 +20,7 @@ const ALERTS: usize = 64;
 pub struct Known {
     pub id: Uuid,
     pub device: Uuid,
-    /// When it was first heard of.
+    /// When the first answer named it.
     pub since: Instant,
     pub tokens: Vec<Pair>,
     /// Of the answer that it was ended.

@@ -253,7 +253,7 @@ async fn a_damaged_memory_and_an_activity_that_cannot_be_handled_stop_nobody_els
     let passed = scrape(&server).await["sessiond_skipped_rows_total{by=\"detection\"}"];
     assert!(passed >= 1.0, "{passed}");
     for (user, count) in [("user-1", 1), ("user-2", 0), ("user-3", 0)] {
-        // What shares a transaction with the one that fails is passed over with it.
+        // What shares a transaction with the one that fails is skipped with it.
         assert!(alerts(&server, user).await.len() <= count, "{user}");
     }
     server.advance(chrono::Duration::hours(2));

@@ -163,7 +163,7 @@ async fn sigterm_under_load_loses_no_call_and_ends_streams_so_that_they_resume()
     let mut process = place.spawn(&["--drain-timeout", "20s"], &env);
     let addr = process.addr().await;
     let (stopped, made) = (AtomicBool::new(false), AtomicUsize::new(0));
-    // Streams that were told of something.
+    // Streams that received an event.
     let listening = AtomicUsize::new(0);
     let mut watching = client(addr).await;
     let mut streams = Vec::new();
@@ -226,7 +226,7 @@ fn created(cursor: &str) -> pb::WatchSessionsRequest {
     pb::WatchSessionsRequest { filter, cursor: cursor.to_owned(), ..Default::default() }
 }
 
-/// Adds the session of a message to those told of, none of them twice; returns where to go on.
+/// Adds the session of a message to those received, none of them twice; returns the cursor.
 fn take(message: pb::WatchSessionsResponse, told: &mut HashSet<String>) -> String {
     if let Some(event) = message.event {
         assert!(told.insert(event.session_id), "told twice");

@@ -85,7 +85,7 @@ async fn a_call_has_its_time_and_a_stream_goes_on() {
     .await;
     server.create("ada").await;
     let mut watcher = server.watch("").await;
-    // Whoever creates waits for this lock, and the database would let it for longer.
+    // Each create waits for this lock, and the database would let it wait longer.
     let _held = server.db.hold("SELECT 1 FROM session_users FOR UPDATE").await;
     let begun = std::time::Instant::now();
     let refused = server.try_create(crate::harness::calls::new_session("ada")).await;

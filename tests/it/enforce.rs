@@ -230,7 +230,7 @@ async fn several_replicas_end_each_session_once_while_its_user_ends_it_too() {
     assert_eq!(server.db.count("SELECT count(*) FROM user_sessions WHERE state = 1").await, 0);
     let alerts = "SELECT count(*) FROM security_alerts WHERE rule_id = 'rapid_creation'";
     assert_eq!(server.db.count(alerts).await, 30);
-    // Who ended it is said by whoever did.
+    // The other end is named by its own answer.
     let honest =
         "SELECT count(*) FROM security_alerts a JOIN user_sessions s USING (tenant_id, user_id)
         WHERE (a.action_taken = 2) <> (s.end_reason = 7)";

@@ -108,7 +108,7 @@ async fn without_the_service_it_goes_on_for_the_bound_or_as_it_is_told() {
     assert!(is_active(&lenient.validate(&token)));
     drop((strict, lenient));
 
-    // What was revoked while it was cut off is heard of when it is back.
+    // What was revoked while it was cut off arrives when it is back.
     let back = start_on(db, clock, |_| {}).await;
     let gateway = gateway(&back, Mode::Strict).await;
     assert!(is_active(&gateway.validate(&token)));

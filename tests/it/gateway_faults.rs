@@ -128,7 +128,7 @@ async fn a_service_whose_clock_is_set_forward_does_not_make_old_knowledge_fresh(
     let (_, token, _) = parts(&server.create("ada").await);
     server.advance(chrono::Duration::seconds(30));
     server.terminate(&id).await.expect("ok");
-    // Heard of at a time after that.
+    // Received at a time after that.
     wait::until(async || gateway.validate(&ended) == Verdict::Ask).await;
     drop(server);
     let gone = Instant::now();

@@ -1,4 +1,4 @@
-//! What is known by heart costs the database nothing.
+//! A cache hit costs the database nothing.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const HITS: i64 = 2000;
 /// More than the others make while the hits last, also on a busy machine, and far less than one a hit.
 const OF_ITS_OWN: i64 = HITS / 2;
 
-/// All transactions in the database so far. Whoever ends a connection has counted what was done on it.
+/// All transactions in the database so far. A connection that has ended has counted what was done on it.
 async fn transactions(looker: &Client) -> i64 {
     let others = "SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid()";

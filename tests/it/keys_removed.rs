@@ -65,7 +65,7 @@ async fn a_removed_key_is_refused_everywhere_within_the_bound_and_another_signs_
     for server in [&one, &two] {
         until_refused(server, &token, removed).await;
     }
-    // The session lives: its refresh token was made with another key. Whoever signs with the new key first, nobody
+    // The session lives: its refresh token was made with another key. Whichever replica signs with the new key first, nobody
     // refuses it, known or not.
     let renewed = one.refresh(&refresh).await.expect("ok");
     assert_eq!(renewed.session.expect("it").session_id, id);

@@ -71,7 +71,7 @@ async fn hits_misses_and_the_age_of_the_feed_are_told() {
     })
     .await;
     server.validate(&token).await;
-    // Its end is known by heart too.
+    // Its end is cached too.
     server.validate(&token).await;
     let after = scrape(&server).await;
     let grown = |name: &str| after[name] - before[name];

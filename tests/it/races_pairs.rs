@@ -111,7 +111,7 @@ async fn race(first: std::ops::Range<usize>) {
             [(one, other, here, &told[0], ended[0]), (other, one, there, &told[1], ended[1])];
         for (one, other, by, told, ended_it) in ends {
             if acknowledged_end(*one, told, *other) {
-                // At once where this very call ended it; what the other one ended is heard of within the bound.
+                // At once where this very call ended it; what the other one ended is refused within the bound.
                 let judged = async || by.validate(&subject.access).await.outcome();
                 match ended_it {
                     true => assert_eq!(judged().await, pb::Outcome::Inactive, "{shown}"),

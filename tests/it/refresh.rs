@@ -145,7 +145,7 @@ async fn a_session_is_refreshed_only_so_often_and_theft_is_noticed_all_the_same(
     for _ in 0..5 {
         token = successor(server.refresh(&token).await).refresh_token;
     }
-    // Whoever shows no token of the session uses nothing up, and is told nothing of it.
+    // A caller without a token of the session uses nothing up, and learns nothing about it.
     let forged = format!("{}AAAA", &token[..token.len() - 4]);
     for _ in 0..10 {
         let status = server.refresh(&forged).await.expect_err("forged");

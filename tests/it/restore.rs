@@ -40,7 +40,7 @@ async fn restore(cluster: &DevPostgres, file: &Path) {
     run("pg_restore", &["--dbname", url.as_str(), file]).await;
 }
 
-/// Puts an empty database in the place of the one that is there, whoever is connected.
+/// Puts an empty database in the place of the one that is there, connected clients or not.
 async fn replace(cluster: &DevPostgres) {
     let admin = connect(&cluster.url("postgres")).await;
     admin.batch_execute("DROP DATABASE sessiond WITH (FORCE)").await.expect("it goes");
@@ -212,7 +212,7 @@ async fn what_is_to_end_is_neither_refreshed_nor_renewed_before_its_row_says_so(
     let restored = "INSERT INTO database_restores (lineage, noticed_at, end_all, complete)
         SELECT gen_random_uuid(), max(created_at) + interval '1 second', true, false FROM user_sessions";
     db.connect().await.batch_execute(restored).await.expect("a row");
-    // Whoever ends them waits for this, and whoever compares the position.
+    // The end of the sessions waits for this lock, and so does the comparison of the position.
     let locks = "SELECT 1 FROM database_position FOR UPDATE";
     let held = db.hold(locks).await;
     held.batch_execute("LOCK TABLE database_restores IN EXCLUSIVE MODE").await.expect("a lock");
@@ -251,7 +251,7 @@ async fn a_backup_of_the_cluster_is_told_of_after_a_start_too() {
     let second = process.ended().await;
     assert!(second.status.success() && !second.err.contains("was restored"), "{}", second.err);
 
-    // Whoever restores sees to it that Postgres may read it.
+    // The operator sees to it that Postgres may read it.
     let owner = std::fs::metadata(&cluster).expect("a directory");
     run("chown", &["-R", &format!("{}:{}", owner.uid(), owner.gid()), to]).await;
     std::fs::remove_dir_all(&cluster).expect("our directory");

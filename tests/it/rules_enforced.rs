@@ -95,7 +95,7 @@ fn reported(kind: pb::ActivityKind, user: &str, ip: &str) -> pb::ReportedActivit
     }
 }
 
-/// The alerts of this rule, about whomever, once there are some; never more than one.
+/// The alerts of this rule, about any user, once there are some; never more than one.
 async fn found(server: &TestServer, rule: &str) -> SecurityAlert {
     let filter = pb::AlertFilter { rule_id: rule.to_owned(), ..Default::default() };
     let request = pb::ListAlertsRequest { filter: Some(filter), ..Default::default() };

@@ -1,4 +1,4 @@
-//! Sessions known by heart: what is revoked is refused, here at once and elsewhere within the bound.
+//! Cached sessions: what is revoked is refused, here at once and elsewhere within the bound.
 
 use std::time::{Duration, Instant};
 

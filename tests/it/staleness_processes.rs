@@ -82,7 +82,7 @@ async fn a_replica_that_was_stopped_and_goes_on_trusts_nothing_it_knew() {
         // The sessions before this one have ended.
         let (first, living) = (round * 16, (round + 1) * 16);
         for token in &tokens[first..] {
-            assert_eq!(outcome(&mut client, token).await, pb::Outcome::Active, "known by heart");
+            assert_eq!(outcome(&mut client, token).await, pb::Outcome::Active, "cached");
         }
         let ask = || {
             let (client, tokens) = (client.clone(), tokens.clone());

@@ -1,4 +1,4 @@
-//! GetSessionStats: what was counted is what the tables hold, whoever counted and whatever happened.
+//! GetSessionStats: what was counted is what the tables hold, whichever replica counted and whatever failed.
 
 use chrono::Duration;
 use sessiond::grpc::pb;
@@ -225,7 +225,7 @@ async fn the_figures_lie_in_the_hours_of_what_happened_and_the_level_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_is_not_known_has_zeros_and_while_nobody_counts_the_answer_says_so() {
+async fn an_unknown_user_has_zeros_and_the_answer_says_when_it_was_counted() {
     let server = start_with(|settings| settings.intervals.roll_up = HOUR).await;
     let answer = day(&server, "nobody").await;
     assert_eq!((answer.active_count, answer.total), (0, Some(pb::SessionStats::default())));

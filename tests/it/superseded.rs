@@ -1,4 +1,4 @@
-//! Tokens from before a re-authentication: what was proven since is not for whoever holds them.
+//! Tokens from before a re-authentication: what was proven since does not count for them.
 
 use chrono::Duration;
 use futures_util::future::{join, join_all};

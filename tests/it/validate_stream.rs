@@ -60,7 +60,7 @@ fn failed(result: &PbResult) -> &pb::ValidationFailure {
     failure
 }
 
-/// What is known by heart stays so on however busy a machine.
+/// What is cached stays cached on however busy a machine.
 fn long(settings: &mut Settings) {
     settings.staleness_bound = Duration::from_secs(60);
 }

@@ -137,7 +137,7 @@ async fn a_watch_tells_of_the_alerts_that_a_list_with_its_filter_shows() {
     let is_bobs = |e: &pb::AlertEvent| e.alert.as_ref().is_some_and(|a| a.session_id == session);
     assert!(told[0].iter().chain(&told[3]).all(is_bobs));
     assert_eq!(told[3][0].kind(), Kind::Acknowledged);
-    // Nobody is told of what is suppressed.
+    // A suppressed alert is no event.
     let suppressed = "UPDATE security_alerts SET suppression = 2;
         UPDATE session_activities SET xid = pg_current_xact_id() WHERE alert_id IS NOT NULL";
     server.db.connect().await.batch_execute(suppressed).await.expect("a change");

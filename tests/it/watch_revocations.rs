@@ -55,7 +55,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// Waits until it is told of this subject; returns the highest generation.
+    /// Waits for a revocation of this subject; returns the highest generation.
     pub async fn until_told(
         &mut self,
         level: pb::RevocationLevel,
@@ -126,7 +126,7 @@ async fn every_change_withdraws_the_tokens_that_it_is_about() {
     successor(server.refresh(&refresh).await);
     server.reauthenticate(second_factor(&stepped)).await.expect("a step up");
     assert_eq!(gateway.until_told(Session, &stepped).await.below_generation, 3);
-    // A shorter policy: what tokens were told of the deadline is too much.
+    // A shorter policy: the deadlines in the tokens are too late.
     let created = server.create("carol").await;
     let (held, ..) = parts(&created);
     let shorter = pb::Policy {
@@ -137,7 +137,7 @@ async fn every_change_withdraws_the_tokens_that_it_is_about() {
     let request = pb::UpdatePolicyRequest { policy: Some(shorter), ..Default::default() };
     server.sessions().update_policy(request).await.expect("a policy");
     assert_eq!(gateway.until_told(Session, &held).await.below_generation, 2);
-    // A device, and whoever is erased.
+    // A device, and an erased user.
     let device = created.session.expect("a session").device.expect("a device").device_id;
     let request = pb::RevokeDeviceRequest {
         user_id: "carol".to_owned(),
@@ -271,7 +271,7 @@ async fn a_revocation_that_makes_no_sense_holds_up_no_other() {
     gateway.until_ended(&id).await;
     assert_eq!(replica.validate(&access).await.outcome(), pb::Outcome::Inactive);
     assert!(gateway.resyncs > before, "what the row revokes is not known");
-    // Who comes then, anew or with a cursor from before, is told of the rest.
+    // A watch that begins then, anew or with an earlier cursor, receives the rest.
     Gateway::open(&replica, "").await.until_ended(&id).await;
     Gateway::open(&replica, &after).await.until_ended(&id).await;
 }

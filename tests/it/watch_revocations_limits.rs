@@ -13,7 +13,7 @@ use crate::harness::{TestServer, start, start_with, wait};
 
 type Stream = Streaming<pb::WatchRevocationsResponse>;
 
-/// The most that a cursor is told of without beginning anew.
+/// The most revocations after a cursor that are sent without a resync.
 const MAX_SINCE: i32 = 20_000;
 
 /// So many revocations at once, of sessions that nobody has.

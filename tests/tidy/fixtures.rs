@@ -1,6 +1,6 @@
 //! Proof that the checks bite: pretended files, broken and sound, with what must be said of them.
 
-use crate::check;
+use crate::{check, words};
 
 /// `pretended file | its code | rules it breaks`: nothing after the last bar means sound code.
 const CASES: &str = r"
@@ -88,6 +88,8 @@ src/model/a.rs          | #[cfg(test)] mod tests { fn f() {{}} } fn g() { a().un
 src/model/a.rs          | fn f() { a().unwrap_or_default() }                            |
 tests/it/list.rs        | async fn f() { tokio::time::sleep(SECOND).await; }            | sleep
 tests/it/list.rs        | fn f() { a().unwrap() }                                       |
+src/cache/a.rs          | /* what is known by heart, Whoever asks */                    | words words
+src/cache/a.rs          | /* what is cached, by its key */                              |
 ";
 
 /// The rules that `code` breaks as the file `file`, and on which lines. Line 1 is its module doc.
@@ -106,6 +108,18 @@ fn each_case_is_judged_as_written() {
         let found: Vec<_> = found.iter().map(|(rule, _)| *rule).collect();
         assert_eq!(found, expected.split_whitespace().collect::<Vec<_>>(), "{case}");
     }
+}
+
+#[test]
+fn no_two_modules_show_a_type_of_one_name() {
+    let twice = |one: &str, other: &str| {
+        let files = [("src/a.rs", one), ("src/b.rs", other)];
+        words::twice(files.into_iter()).iter().map(|it| it.what.clone()).collect::<Vec<_>>()
+    };
+    let found = twice("x\npub struct Watch<T>;", "pub(in crate::store) enum Watch {");
+    assert_eq!(found, ["`Watch` is declared 2 times: src/a.rs:2, src/b.rs:1"]);
+    assert!(twice("pub struct Watch;", "struct Watch;").is_empty(), "nobody else sees it");
+    assert!(twice("pub struct Watch;", "    pub struct Watch;\npub fn watch() {}").is_empty());
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn scopes(of: i16) -> Option<&'static [Scope]> {
         kind::ALERT_ACKNOWLEDGED | kind::ALERT_RESOLVED | kind::ALERT_REOPENED => {
             &[Scope::AlertWrite]
         }
-        // Whoever creates a session may choose others to end for it.
+        // The caller that creates a session may choose others to end for it.
         kind::TERMINATED => &[
             Scope::SessionTerminate,
             Scope::SessionTerminateHeld,

@@ -138,7 +138,7 @@ async fn tokens_of_another_tenant_are_those_of_unknown_sessions() {
     let world = world().await;
     let World { server, of_a, .. } = &world;
     let before = changes(server).await;
-    // Known by heart or not, and against the database.
+    // Cached or not, and against the database.
     outcome(&world).await;
     let freshness = [None, None, Some(pb::validate_session_request::Freshness::Strong(true))];
     for freshness in freshness {
@@ -186,7 +186,7 @@ async fn tokens_of_another_tenant_are_those_of_unknown_sessions() {
 async fn a_token_of_another_tenant_takes_the_way_of_one_whose_session_is_unknown() {
     let world = world().await;
     let World { server, of_a, .. } = &world;
-    // Its own tenant has it known by heart.
+    // A call of its own tenant fills the cache.
     assert_eq!(outcome(&world).await, pb::Outcome::Active);
     let counts = async || {
         let series = scrape(server).await;

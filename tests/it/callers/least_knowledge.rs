@@ -110,7 +110,7 @@ async fn a_gateway_sees_what_it_needs_and_who_may_read_sessions_all() {
     let more = ["last_active_time", "refresh_generation", "metadata", "audiences", "etag"];
     assert_eq!(fields(&all), with(&NEEDED, &[hidden, more].concat()));
 
-    // Of a token that opens nothing here, the least, whoever asks.
+    // Of a token that opens nothing here every caller sees the least.
     for key in [&gateway, &reader] {
         let (why, seen) = judge(key, &access, "other").await;
         assert_eq!(why, pb::InactiveReason::WrongAudience);

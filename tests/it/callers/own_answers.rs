@@ -43,7 +43,7 @@ async fn a_request_id_is_its_principals_own_whichever_key_it_shows() {
     assert_ne!(parts(&other), parts(&first));
     assert_eq!(create(&portal, "ada").await.expect("the same"), other);
     assert_eq!(create(&login, "ada").await.expect("the same"), first);
-    // Another body, which neither is told of the other's.
+    // Another body; neither answer shows the other's.
     for key in [&login, &portal] {
         let refused = create(key, "bob").await.expect_err("another body");
         assert_eq!(

@@ -201,7 +201,7 @@ async fn streams_end_within_the_bound_also_where_nothing_is_heard_of_changes() {
         proxy.set(mode);
         manage.revoke_key(&key.id).await.expect("a key to revoke");
         let since = Instant::now();
-        // What cannot be heard of any more ends as well, if it comes to that first.
+        // A stream whose caller cannot be checked any more ends as well, if that comes first.
         let Open { sessions, alerts, answers, .. } = streams;
         for (status, at) in [end(sessions).await, end(alerts).await, end(answers).await] {
             assert_eq!(status.code(), Code::Unauthenticated, "{mode:?} {status:?}");

@@ -109,7 +109,7 @@ async fn a_caller_with_audiences_accepts_tokens_that_are_meant_for_one_of_them()
     };
     let active = (pb::Outcome::Active, pb::InactiveReason::Unspecified);
     let wrong = (pb::Outcome::Inactive, pb::InactiveReason::WrongAudience);
-    // Twice, the second time by heart.
+    // Twice, the second time from the cache.
     for _ in 0..2 {
         assert_eq!(ask(&shop, &own, "").await.expect("a judgement"), active);
         assert_eq!(ask(&shop, &own, "till").await.expect("a judgement"), active);

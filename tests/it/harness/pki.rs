@@ -116,7 +116,7 @@ impl Files {
         self.dir.path().join(name)
     }
 
-    /// What a server is told of them.
+    /// The server's settings for them.
     pub fn settings(&self, client_required: bool) -> TlsFiles {
         let client_ca = Some(self.path("clients.pem")).filter(|path| path.exists());
         let (cert, key) = (self.path("cert.pem"), self.path("key.pem"));

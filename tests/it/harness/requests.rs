@@ -83,7 +83,7 @@ impl TestServer {
         Ok(answer.alert.expect("an alert"))
     }
 
-    /// The alerts of a user that people are told of, newest first.
+    /// The alerts of a user that are not suppressed, newest first.
     pub async fn alerts_of(&self, user: &str) -> Vec<pb::SecurityAlert> {
         let filter = pb::AlertFilter { user_id: user.to_owned(), ..Default::default() };
         let request = pb::ListAlertsRequest { filter: Some(filter), ..Default::default() };

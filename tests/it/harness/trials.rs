@@ -69,7 +69,7 @@ impl Trials {
         let watching =
             join_all(servers[1..].iter().map(|other| self.watch(other, [&token, alive], &ending)));
         let ends = async {
-            // All know it by heart, or cannot.
+            // Every replica has it cached, or cannot read it.
             let known = servers.iter().map(|server| self.validate(server, &token, None));
             join_all(known).await;
             ending.asked.get_or_init(Instant::now);

@@ -137,7 +137,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.write(&Frame::new(kind, flags, stream, payload).bytes()).await;
     }
 
-    /// Writes for as long as it is taken: whoever is being told to go away may be cut off.
+    /// Writes for as long as the server reads: a peer that is sent away may be cut off.
     pub async fn write(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).await.is_ok()
     }

@@ -11,7 +11,7 @@ use super::script::{Act, Place, Script};
 /// How long a session lives at most. Nobody uses one longer than that in a script.
 pub const LIFE: Duration = Duration::hours(16);
 
-/// Something that happens, with all that a server is told of it.
+/// Something that happens, with all that is reported to the server.
 pub struct Step {
     pub at: DateTime<Utc>,
     pub user: Option<String>,

@@ -7,7 +7,7 @@ use chrono::{DateTime, Duration, Utc};
 
 use super::script::{Kind, Label};
 
-/// An incident that somebody is told of.
+/// An incident that is not suppressed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Found {
     pub rule: String,

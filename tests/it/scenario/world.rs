@@ -99,7 +99,7 @@ impl World {
         }
     }
 
-    /// One for each incident that somebody is told of.
+    /// One for each incident that is not suppressed.
     fn count(&mut self, finding: Finding) {
         if finding.suppression.is_some() {
             return;
