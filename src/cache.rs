@@ -1,4 +1,4 @@
-//! Between the rules and the database: sessions known by heart, what revokes them, policies, and who watches.
+//! Between the rules and the database: cached sessions, the revocation feed, cached tables and policies, and watches.
 
 pub mod feed;
 mod meters;

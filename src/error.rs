@@ -101,7 +101,7 @@ pub struct Violation {
 }
 
 impl Reason {
-    /// What a session's end is to whoever needs it active.
+    /// The error of a session's end, for a call that needs it active.
     pub fn of_end(end: EndReason) -> Reason {
         if end.is_expiry() { Reason::SessionExpired } else { Reason::SessionTerminated }
     }

@@ -182,7 +182,7 @@ impl Gateway {
         if let Err(reason) = verified.claims.check(now, shared.options.audience.as_deref()) {
             return Verdict::Inactive(reason);
         }
-        // Keys are those of all tenants, what is heard of revocations is of one.
+        // Keys are those of all tenants, the revocations are of one.
         let foreign = verified.claims.key.tenant != shared.tenant;
         let from_future = verified.claims.is_from_future(now);
         match foreign || from_future || shared.is_withdrawn(&verified) {

@@ -130,7 +130,7 @@ impl Tasks {
         }
     }
 
-    /// Spawns a task that ends by itself, and has whoever waits for it see to the rest. A panic is counted and logged.
+    /// Spawns a task that ends by itself; its waiters see to the rest. A panic is counted and logged.
     pub fn spawn_once(&self, name: &'static str, run: impl Future<Output = ()> + Send + 'static) {
         let failures = self.0.failures.with_label_values(&[name]);
         tokio::spawn(async move {

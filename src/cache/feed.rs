@@ -119,7 +119,7 @@ impl Hub {
         Ok(Subscription::new(self.0.clone(), self.ring(), slot, from, pick))
     }
 
-    /// How often activities were read from the table, by whomever.
+    /// How often activities were read from the table, by the reader and by watchers.
     pub fn reads(&self) -> u64 {
         self.0.reads.load(Ordering::Relaxed)
     }

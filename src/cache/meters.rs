@@ -1,10 +1,10 @@
-//! What is counted of validation from memory.
+//! Metrics of the session cache and the revocation feed.
 
 use prometheus::{IntCounter, IntCounterVec};
 
 use crate::metrics::Metrics;
 
-/// Counters of the session cache and of the one who follows the revocations.
+/// Counters of the session cache.
 pub(super) struct CacheMeters {
     pub hits: IntCounter,
     pub cold: IntCounter,
@@ -18,29 +18,28 @@ impl CacheMeters {
     pub fn new(metrics: &Metrics) -> CacheMeters {
         let misses = misses(metrics);
         CacheMeters {
-            hits: metrics.counter("session_cache_hits_total", "Sessions that were known by heart."),
+            hits: metrics.counter("session_cache_hits_total", "Sessions read from the cache."),
             cold: misses.with_label_values(&["cold"]),
             stale: misses.with_label_values(&["stale"]),
             strong: misses.with_label_values(&["strong"]),
             unavailable: metrics.counter(
                 "session_cache_unavailable_total",
-                "Sessions not known recently enough that the database did not tell either.",
+                "Misses whose read of the database failed.",
             ),
             dropped: metrics.counter(
                 "session_cache_dropped_reads_total",
-                "Reads that were not kept, since a revocation was heard of meanwhile.",
+                "Fills that were not cached, since a revocation arrived meanwhile.",
             ),
         }
     }
 }
 
 fn misses(metrics: &Metrics) -> IntCounterVec {
-    let help =
-        "Sessions read from the database: not known, not known recently enough, or by demand.";
+    let help = "Sessions read from the database: not cached (cold), too old (stale), or by demand (strong).";
     metrics.counters("session_cache_misses_total", help, &["reason"])
 }
 
-/// Counters of the one who follows the revocations.
+/// Counters of the revocation feed.
 #[derive(Clone)]
 pub(super) struct RevocationFeedMeters {
     pub polls: IntCounter,
@@ -51,11 +50,11 @@ pub(super) struct RevocationFeedMeters {
 impl RevocationFeedMeters {
     pub fn new(metrics: &Metrics) -> RevocationFeedMeters {
         RevocationFeedMeters {
-            polls: metrics.counter("revocation_looks_total", "Looks for new revocations."),
-            received: metrics.counter("revocations_heard_total", "Revocations heard of."),
+            polls: metrics.counter("revocation_polls_total", "Polls for new revocations."),
+            received: metrics.counter("revocations_received_total", "Revocations received."),
             lost: metrics.counter(
                 "revocation_connections_lost_total",
-                "Times that the connection which follows the revocations was lost, or not made.",
+                "Times that the connection of the revocation feed was lost, or not made.",
             ),
         }
     }

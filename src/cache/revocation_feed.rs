@@ -1,5 +1,5 @@
-//! Follows the revocations: reads what was committed since it looked last, and has it forgotten. The time of the
-//! database comes along.
+//! The revocation feed: polls for the revocations that were committed since the last poll, and invalidates what they
+//! concern. Each poll also reads the time of the database.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,20 +18,20 @@ use crate::model::revocation::Revocation;
 use crate::store::listener::{self, Listener};
 use crate::store::pool::Database;
 
-/// The most revocations told one by one between two looks, some 10 MB. Of more, everything is forgotten.
+/// The most revocations applied one by one at a poll, some 10 MB. If there are more, everything is invalidated.
 const MAX_BATCH: usize = 20_000;
-/// The longest time between two looks, also where staleness may be greater.
+/// The longest time between two polls, also where the staleness bound is greater.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Between two attempts to connect.
 const RECONNECT: Duration = Duration::from_millis(100);
-/// Between two notifications of others: what is revoked meanwhile goes with the next.
+/// Between two notifications of the other replicas: what is revoked meanwhile goes with the next.
 const NOTIFY_INTERVAL: Duration = Duration::from_millis(2);
-/// How long a look that somebody waits for may take.
+/// How long a call waits for a poll.
 pub const CATCH_UP: Duration = Duration::from_millis(250);
-/// Looks kept for gateways that lag.
+/// Polls that are kept for subscribers that lag.
 const BACKLOG: usize = 4096;
 
-/// The one who follows. Cheap to clone.
+/// Reads the feed and publishes it to subscribers. Cheap to clone.
 #[derive(Clone)]
 pub struct RevocationFeed {
     db: Database,
@@ -46,21 +46,21 @@ pub struct RevocationFeed {
     meters: RevocationFeedMeters,
 }
 
-/// What was heard at one look.
+/// What one poll received.
 #[derive(Debug)]
 pub struct RevocationBatch {
-    /// Up to where everything was heard.
+    /// The position after it.
     pub to: Horizon,
-    /// Everything that was committed before was heard.
+    /// Everything that was committed before this time was received.
     pub at: Time,
     pub revocations: Vec<Revocation>,
-    /// There was more: whoever keeps a list must fetch it anew.
+    /// The list is not complete: a subscriber that keeps one must fetch it anew.
     pub resync: bool,
 }
 
 impl RevocationFeed {
-    /// Has `reader` forget what is revoked in `db`, by this replica before the answer, by others soon, and counts in
-    /// `versions` what concerns tables known as a whole. Without a runtime it does nothing yet.
+    /// Invalidates in `reader` what is revoked in `db`, by this replica before it answers, by others soon, and counts in
+    /// `versions` what concerns cached tables. Needs no runtime yet.
     pub fn new(
         db: Database,
         reader: SessionReader,
@@ -78,7 +78,7 @@ impl RevocationFeed {
             wake.notify_one();
         }));
         let (behind, ahead) = (progress.clone(), clock.clone());
-        let help = "How long ago the revocations were followed last; -1 before the first time.";
+        let help = "How long ago the revocation feed was read last; -1 before the first time.";
         metrics.sampled("revocation_feed_age_seconds", help, move || {
             behind.through().0.map_or(-1.0, |through| through.elapsed().as_secs_f64())
         });
@@ -103,12 +103,12 @@ impl RevocationFeed {
         }
     }
 
-    /// What is heard from now on, look by look, also if it was nothing.
+    /// The batches from now on, one a poll, empty ones too.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<RevocationBatch>> {
         self.subscribers.subscribe()
     }
 
-    /// Follows for ever.
+    /// Reads the feed for ever.
     pub async fn follow(&self) {
         let mut failing = false;
         loop {
@@ -121,25 +121,25 @@ impl RevocationFeed {
             };
             self.meters.lost.inc();
             if !std::mem::replace(&mut failing, true) {
-                tracing::warn!(%error, "revocations cannot be followed; validation reads the database");
+                tracing::warn!(%error, "the revocation feed cannot be read; validation reads the database");
             }
             tokio::time::sleep(RECONNECT.min(self.look)).await;
         }
     }
 
-    /// Tells all replicas whenever this one revoked something, for ever.
+    /// Notifies all replicas whenever this one revoked something, for ever.
     pub async fn notify_replicas(&self) {
         loop {
             self.notified.notified().await;
             if let Err(error) = listener::notify(&self.db).await {
-                tracing::debug!(%error, "others will hear of a revocation by themselves");
+                tracing::debug!(%error, "the other replicas find a revocation by their own polls");
             }
             tokio::time::sleep(NOTIFY_INTERVAL).await;
         }
     }
 
     /// Begins anew with each connection: after a crash or a promotion the server may give out transaction ids again
-    /// that lie before the position, and what they revoke would never be heard of.
+    /// that lie before the position, and their revocations would never arrive.
     async fn look(
         &self,
         listener: &mut Listener,
@@ -152,7 +152,7 @@ impl RevocationFeed {
                 None => {
                     let asked_at = self.clock.now();
                     let now = listener.now().await?;
-                    // What was revoked before is not heard of, also by a gateway that came first.
+                    // What was revoked before does not arrive, nor at a gateway that subscribed earlier.
                     self.invalidate_all();
                     self.publish(now.clone(), asked_at, Vec::new(), true);
                     now
@@ -163,7 +163,7 @@ impl RevocationFeed {
             self.progress.advance(began, to.watermark());
             at = Some(to);
             if std::mem::take(failing) {
-                tracing::info!("revocations are followed again");
+                tracing::info!("the revocation feed is read again");
             }
             tokio::select! {
                 notified = listener.notified() => notified?,
@@ -180,7 +180,7 @@ impl RevocationFeed {
         let backwards = batch.is_before(&progress);
         if backwards {
             // Another cluster, or this one restored: its transactions are others.
-            tracing::error!("the database went back in time; what is known by heart is forgotten");
+            tracing::error!("the database went back in time; the cache is emptied");
             self.progress.reset();
         }
         let resync = batch.too_many || backwards;
@@ -198,25 +198,25 @@ impl RevocationFeed {
         Ok(batch.to)
     }
 
-    /// Waits until nothing is cached here that was revoked before the call, by whichever replica. False if the
-    /// revocations cannot be followed that soon: then it is for the caller to have it forgotten.
+    /// Waits until nothing is cached here that was revoked before the call, by any replica. False if the feed cannot be read
+    /// that soon: then the caller must invalidate.
     pub async fn catch_up(&self) -> bool {
         tokio::time::timeout(CATCH_UP, self.progress.catch_up()).await.is_ok()
     }
 
-    /// Forgets what a revocation is about.
+    /// Invalidates what a revocation concerns.
     pub fn invalidate(&self, revocation: &Revocation) {
         self.reader.invalidate(revocation);
     }
 
-    /// Forgets everything that this replica caches.
+    /// Invalidates everything that this replica caches.
     pub fn invalidate_all(&self) {
         self.reader.invalidate_all();
         self.versions.note_all();
     }
 
     fn publish(&self, to: Horizon, at: Time, revocations: Vec<Revocation>, resync: bool) {
-        // Nobody may be listening.
+        // There may be no subscriber.
         let _ = self.subscribers.send(Arc::new(RevocationBatch { to, at, revocations, resync }));
     }
 }

@@ -1,8 +1,8 @@
-//! Sessions known by heart, and read where they are not.
+//! The session cache: reads sessions, from memory where that is fresh enough.
 //!
-//! What is known counts only while it is known to have been true not longer ago than the staleness bound: when it was
-//! read, or, as long as nothing revoked it, up to where the revocations were followed ([`crate::cache::revocation_feed`]).
-//! Otherwise the database is asked. So a feed that is cut off costs time, never truth.
+//! A cached session counts only while it was certainly true less than the staleness bound ago: when it was read, or, as
+//! long as no revocation concerned it, up to where the revocation feed was read ([`crate::cache::revocation_feed`]).
+//! Otherwise it is a miss, and the database is read. So a feed that is cut off costs time, never truth.
 
 mod entries;
 mod fill;
@@ -28,7 +28,7 @@ use fill::Fills;
 
 pub use entries::FillStamp;
 
-/// Reads sessions by key. Cheap to clone; clones share what they know.
+/// Reads sessions by key. Cheap to clone; clones share the cache.
 #[derive(Clone)]
 pub struct SessionReader(Arc<Inner>);
 
@@ -45,7 +45,7 @@ struct Inner {
 pub struct Reading {
     /// `None` = it does not exist.
     pub session: Option<Session>,
-    /// The database was not asked.
+    /// A cache hit: the database was not read.
     pub cached: bool,
     /// It is true of this moment, if not of a later one.
     pub true_at: Instant,
@@ -54,8 +54,8 @@ pub struct Reading {
 }
 
 impl SessionReader {
-    /// A reader of `db` that knows up to `bytes` of sessions by heart and uses nothing older than `bound`; zero = it
-    /// always reads.
+    /// A reader of `db` that caches up to `bytes` of sessions and uses nothing older than `bound`; zero = every read goes
+    /// to the database.
     pub fn new(
         db: Database,
         progress: RevocationProgress,
@@ -65,9 +65,9 @@ impl SessionReader {
     ) -> SessionReader {
         let (meters, entries) = (CacheMeters::new(metrics), Arc::new(SessionEntries::new(bytes)));
         let (count, weigh) = (entries.clone(), entries.clone());
-        let help = "Sessions known by heart.";
+        let help = "Cached sessions.";
         metrics.sampled("session_cache_entries", help, move || count.size().0 as f64);
-        let help = "Memory of the sessions known by heart, about.";
+        let help = "Memory of the cached sessions, about, in bytes.";
         metrics.sampled("session_cache_bytes", help, move || weigh.size().1 as f64);
         SessionReader(Arc::new(Inner {
             db,
@@ -79,12 +79,12 @@ impl SessionReader {
         }))
     }
 
-    /// How old may be what is used.
+    /// The staleness bound: the greatest age of a cached session that is used.
     pub fn bound(&self) -> Duration {
         self.0.bound
     }
 
-    /// The session, if it is known by heart as `freshness` demands.
+    /// The session, if it is cached as `freshness` demands.
     pub fn get_cached(&self, key: &SessionKey, freshness: Freshness) -> Option<Reading> {
         let found = self.0.find(key, freshness, Instant::now()).ok()?;
         self.0.meters.hits.inc();
@@ -101,7 +101,7 @@ impl SessionReader {
         loop {
             match self.0.find(key, freshness, asked) {
                 Ok(reading) => {
-                    // Whoever joined somebody's read was counted with it.
+                    // A call that joined another one's read was counted with it.
                     if miss.is_none() {
                         self.0.meters.hits.inc();
                     }
@@ -113,8 +113,8 @@ impl SessionReader {
                 }
                 Err(_) => {}
             }
-            // Somebody's read that began before this call may tell less than the caller must be told; what it kept
-            // may do all the same.
+            // A read that began before this call may show less than the caller demands; the entry that it inserted may do
+            // all the same.
             let joined = fill::join(&self.0, key, asked).await;
             if let Some(reading) = joined.inspect_err(|_| self.0.meters.unavailable.inc())? {
                 return Ok(reading);
@@ -122,19 +122,19 @@ impl SessionReader {
         }
     }
 
-    /// To be taken before a transaction reads what is then given to [`SessionReader::insert`].
+    /// Taken before a transaction reads the session that is then given to [`SessionReader::insert`].
     pub fn stamp(&self) -> FillStamp {
         self.0.entries.stamp()
     }
 
-    /// Keeps a session as a transaction wrote it that has committed; it still held the session at `read_at`.
+    /// Caches a session as a committed transaction wrote it; the transaction still held it at `read_at`.
     pub fn insert(&self, stamp: FillStamp, session: &Session, read_at: Instant) {
         if !self.0.bound.is_zero() {
             self.0.entries.insert(stamp, &session.key, Some(session), read_at);
         }
     }
 
-    /// Forgets what is revoked.
+    /// Invalidates what the revocation concerns.
     pub fn invalidate(&self, revocation: &Revocation) {
         #[cfg(debug_assertions)]
         if crate::broken::is("deaf") {
@@ -143,18 +143,18 @@ impl SessionReader {
         self.0.entries.invalidate(revocation);
     }
 
-    /// The same as [`SessionReader::invalidate`], without holding on to the database.
+    /// The same as [`SessionReader::invalidate`], as a function that does not own the database.
     pub fn invalidator(&self) -> impl Fn(&Revocation) + Send + Sync + 'static {
         let entries = self.0.entries.clone();
         move |revocation| entries.invalidate(revocation)
     }
 
-    /// Forgets everything.
+    /// Invalidates everything.
     pub fn invalidate_all(&self) {
         self.0.entries.invalidate_all();
     }
 
-    /// How many sessions are known by heart, and in how many bytes.
+    /// How many sessions are cached, and in how many bytes.
     pub fn size(&self) -> (usize, u64) {
         self.0.entries.size()
     }
@@ -169,7 +169,7 @@ impl SessionReader {
 }
 
 impl Inner {
-    /// What is known by heart, if it will do; else what counts as the reason.
+    /// The cached session, if it is fresh enough; else the counter of the miss.
     fn find(&self, key: &SessionKey, freshness: Freshness, now: Instant) -> Result<Reading, Miss> {
         #[cfg(debug_assertions)]
         let freshness = match freshness {
@@ -182,7 +182,7 @@ impl Inner {
             Freshness::Within(age) => (self.bound.min(age), Watermark::default()),
             Freshness::AtLeast(watermark) => (self.bound, watermark),
         };
-        // First how far revocations were followed, then what they left.
+        // First how far the feed was read, then the entries that it left.
         let (followed, watermark) = self.progress.through();
         let entries = self.entries.find(key, now).ok_or::<Miss>(|meters| &meters.cold)?;
         let true_at = followed.map_or(entries.read_at, |followed| followed.max(entries.read_at));

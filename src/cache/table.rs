@@ -1,5 +1,5 @@
-//! Small tables that are known as a whole: keys, and who may call. Every replica uses them at each call, and a change
-//! counts everywhere within the staleness bound.
+//! Small tables that are cached as a whole: keys, and principals with their API keys. Every call uses them, and a change
+//! counts on every replica within the staleness bound.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,22 +14,21 @@ use crate::store::pool::Database;
 /// The bound where validation always reads the database: a table need not be read at every call.
 const BOUND: Duration = Duration::from_secs(1);
 
-/// Between two reads for who asks for something newer than is known: what callers make up must not keep the database
-/// busy.
+/// Between two reads for tokens whose key is not cached: made-up tokens must not keep the database busy.
 const RELOAD_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Counts what was heard about the tables. Cheap to clone; clones share it.
+/// Counts the changes of the tables. Cheap to clone; clones share it.
 #[derive(Clone, Default)]
 pub struct TableVersions {
     pub keys: TableVersion,
     pub callers: TableVersion,
 }
 
-/// Counts what was heard about one of them.
+/// Counts the changes of one table.
 #[derive(Clone, Default)]
 pub struct TableVersion(Arc<AtomicU64>);
 
-/// A table as it was read. Cheap to clone; clones share what they know.
+/// A cached table. Cheap to clone; clones share it.
 pub struct TableCache<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
@@ -39,7 +38,7 @@ struct Inner<T> {
     bound: Duration,
     versions: TableVersion,
     cached: RwLock<Option<CachedTable<T>>>,
-    /// One read at a time; who waited for it takes what it found, if that will do, or how it failed.
+    /// One read at a time; a call that waited for it takes its result, if that is fresh enough, or its failure.
     reading: tokio::sync::Mutex<LastFailure>,
 }
 
@@ -52,7 +51,7 @@ type ReadTable<T> =
 struct CachedTable<T> {
     value: Arc<T>,
     read_at: Instant,
-    /// The changes that had been heard of when the read began.
+    /// The version when the read began.
     versions: u64,
 }
 
@@ -63,7 +62,7 @@ impl<T> Clone for TableCache<T> {
 }
 
 impl TableVersions {
-    /// A revocation of this was heard of.
+    /// A revocation of this subject arrived.
     pub(super) fn note(&self, subject: &Subject) {
         let changed = match subject {
             Subject::Key(_) => &self.keys,
@@ -81,7 +80,7 @@ impl TableVersions {
 }
 
 impl<T> TableCache<T> {
-    /// A table as `read` finds it. What is heard of `versions` counts at once, the rest within `bound`.
+    /// A table as `read` finds it. A change that `versions` counts is seen at once, any other within `bound`.
     pub fn new<F>(
         db: Database,
         progress: RevocationProgress,
@@ -98,12 +97,12 @@ impl<T> TableCache<T> {
         TableCache(Arc::new(Inner { db, read, progress, bound, versions, cached, reading }))
     }
 
-    /// How old may be what is used.
+    /// The greatest age of the table that is used.
     pub fn bound(&self) -> Duration {
         self.0.bound
     }
 
-    /// The table, true of a moment not longer ago than the bound. Reads it only if nothing so recent is known.
+    /// The table, as of a moment not longer ago than the bound. Reads it only if nothing so recent is cached.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -111,7 +110,7 @@ impl<T> TableCache<T> {
         self.get_within(self.0.bound).await
     }
 
-    /// The same where more is asked for than the bound.
+    /// The same for a tighter bound.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -127,7 +126,7 @@ impl<T> TableCache<T> {
         }
     }
 
-    /// The table, true of a moment from now on. Who asks together shares a read, and waits for it a little.
+    /// The table, as of a moment from now on. Calls at the same time share a read, and wait for it a little.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -143,13 +142,13 @@ impl<T> TableCache<T> {
         self.read(asked, &mut failed).await
     }
 
-    /// What was read last, however long ago.
+    /// The table as it was read last, however long ago.
     pub fn latest(&self) -> Option<Arc<T>> {
         self.last().map(|(value, _)| value)
     }
 
-    /// For who asked then and waited for a turn. A read that failed meanwhile failed for all who waited: a queue of
-    /// them must not ask one by one a database that does not answer.
+    /// For a call that waits since `asked`. A read that failed meanwhile failed for all that waited: a queue of them must not
+    /// try one by one a database that does not answer.
     async fn read(&self, asked: Instant, failed: &mut LastFailure) -> Result<Arc<T>> {
         if let Some((_, error)) = failed.as_ref().filter(|(at, _)| *at >= asked) {
             return Err(error.again());
@@ -169,13 +168,13 @@ impl<T> TableCache<T> {
         cached.as_ref().map(|cached| (cached.value.clone(), cached.read_at))
     }
 
-    /// What is known recently enough.
+    /// The cached table, if it is recent enough.
     pub fn cached(&self) -> Option<Arc<T>> {
         self.cached_within(self.0.bound)
     }
 
     fn cached_within(&self, bound: Duration) -> Option<Arc<T>> {
-        // First how far changes were followed, then whether there were any.
+        // First how far the feed was read, then whether it held a change.
         let followed = self.0.progress.through().0;
         let cached = self.0.cached.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         let cached = cached.as_ref()?;

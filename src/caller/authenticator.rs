@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Who is let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Callers {
-    /// Whoever reaches the port. Credentials that are shown are checked all the same, and bind.
+    /// Anyone who reaches the port. Credentials that are shown are checked all the same, and bind.
     Open,
     /// Who shows credentials.
     Authenticated,

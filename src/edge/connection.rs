@@ -117,7 +117,7 @@ where
     })
 }
 
-/// Whether it ended for a reason that HTTP/2 has a code for, whoever said it first: a peer that accuses us before
+/// Whether it ended for a reason that HTTP/2 has a code for, whichever side sent it first: a peer that accuses us before
 /// it breaks the rules is not excused. What the network does is nobody's fault.
 fn is_breach(error: &hyper::Error) -> bool {
     let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());

@@ -1,4 +1,4 @@
-//! An end without a reset: what a peer still sends while it is told of the end must not cost it the answers.
+//! An end without a reset: what a peer still sends while its connection ends must not cost it the answers.
 
 use std::io;
 use std::pin::Pin;

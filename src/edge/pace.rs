@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use quick_cache::unsync::Cache;
 
-/// The most addresses with a bucket, some 5 MB. One more displaces another, whose bucket is then full again: whoever has
-/// that many addresses must be stopped elsewhere, and never at the cost of others.
+/// The most addresses with a bucket, some 5 MB. One more displaces another, whose bucket is then full again: an
+/// attacker with that many addresses must be stopped elsewhere, and never at the cost of others.
 const MOST: usize = 65_536;
 /// What a connection that broke the rules counts, on top of its own: such a one costs as much as very many calls.
 const BREACH: u32 = 20;

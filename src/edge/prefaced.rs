@@ -12,7 +12,7 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const NOT_HERE: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\nconnection: close\r\n\
     content-type: text/plain\r\ncontent-length: 37\r\n\r\nthis port speaks gRPC, over HTTP/2.\r\n";
 
-/// A stream whose preface was read, and is read once more by whoever comes after.
+/// A stream whose preface was read, and is read once more by the next reader.
 pub(super) struct Prefaced<S> {
     inner: S,
     /// How much of it was given back.

@@ -84,7 +84,7 @@ impl Drop for ConnectionSlot {
     }
 }
 
-/// What counts as one address: whoever has an IPv6 address has its /64.
+/// What counts as one address: the holder of an IPv6 address has its /64.
 fn peer(from: IpAddr) -> IpAddr {
     match from.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !0 << 64).into(),

@@ -18,7 +18,7 @@ use crate::grpc::pb::session_service_client::SessionServiceClient;
 const RETRY: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 /// How long keys are used without being fetched anew.
 const KEYS_FOR: Duration = Duration::from_secs(300);
-/// Between two fetches, whoever asks for them.
+/// Between two fetches, however many tokens ask for one.
 const KEYS_LEAST: Duration = Duration::from_secs(1);
 /// The longest that the service may take to begin.
 const BEGIN: Duration = Duration::from_secs(5);

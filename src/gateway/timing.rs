@@ -37,7 +37,7 @@ impl Timing {
     /// Everything that was committed before `time` is known, by a message that arrived at `moment`.
     pub fn checked(&self, time: Time, moment: Instant) {
         let time = time.timestamp_micros();
-        // First: whoever reads in between finds what is known too old, not too young.
+        // First: a reader in between takes the state for too old, not for too young.
         self.ahead.fetch_max(time - self.since_base(moment), Ordering::AcqRel);
         self.checked.store(time, Ordering::Release);
     }

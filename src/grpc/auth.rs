@@ -56,7 +56,7 @@ impl AuthenticatedCaller {
     }
 }
 
-/// Whoever was let in.
+/// The authenticated caller.
 ///
 /// # Panics
 /// On a request that did not come through the layer.
@@ -161,7 +161,7 @@ where
             entry.end(response.headers());
         }
     };
-    // Whoever is anonymous is everybody at once, where callers are open.
+    // An anonymous caller stands for all of them, where callers are open.
     let count = || match caller.name.as_str() {
         ANONYMOUS => Ok(()),
         name => rates.count(name, request.uri().path()),

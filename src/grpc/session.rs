@@ -140,7 +140,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         _request: Request<pb::GetJsonWebKeySetRequest>,
     ) -> Result<Response<pb::GetJsonWebKeySetResponse>, Status> {
-        // Whoever asks may have met a key that is newer than what is known here.
+        // The caller may have met a key that is newer than the cached table.
         let published = self.keys.reload().await?.published(self.clock.now());
         Ok(Response::new(keys::key_set(&published)))
     }

@@ -86,7 +86,7 @@ async fn next(mut talk: Talk) -> Option<(Result<pb::ValidateSessionsResponse, St
             question = asked.next(), if has_room => match question {
                 Some(Ok(question)) => {
                     let mut answer = Box::pin(answer(talk.validate.clone(), talk.caller.clone(), question));
-                    // Most are known by heart, and wait for nothing.
+                    // Most are cache hits, and wait for nothing.
                     match answer.as_mut().now_or_never() {
                         Some(answer) => return Some((Ok(answer), talk)),
                         None => talk.working.push(answer),

@@ -10,7 +10,7 @@ use crate::jobs::turn;
 pub async fn run(interval: Duration, stop: CancellationToken) {
     loop {
         tracing::warn!(
-            "--dangerously-insecure: whoever reaches the port may read and end all sessions"
+            "--dangerously-insecure: anyone who reaches the port may read and end all sessions"
         );
         if !turn(interval, &stop).await {
             return;

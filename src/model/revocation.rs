@@ -1,4 +1,4 @@
-//! What must not be known by heart any more: sessions that ended or changed, and whatever else tokens name.
+//! Revocations: what invalidates cached sessions that ended or changed, and withdraws tokens by all that they name.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use chrono::Duration;
@@ -9,7 +9,7 @@ use crate::model::ids::{TenantId, UserId};
 use crate::model::policy::ranges;
 use crate::model::session::Session;
 
-/// How long a session is known by heart at most, from when it was read on, even if nobody revokes it.
+/// How long a session stays cached at most after it was read, even if no revocation concerns it.
 pub const CACHED_FOR: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Tokens of every generation.

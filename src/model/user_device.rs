@@ -177,7 +177,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_part_comes_from_whoever_knows_it_best_in_any_order(
+        fn each_part_comes_from_its_best_source_in_any_order(
             a in any::<(u8, u8, u8, u8)>(), b in any::<(u8, u8, u8, u8)>(),
         ) {
             let device = |(first, described, last, revision)| known(first, described, last, revision);

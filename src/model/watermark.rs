@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::model::feed::Horizon;
 
-/// All transactions below it. Whoever has seen these answers at least as freshly as where it came from.
+/// All transactions below it. An answer that includes them is at least as fresh as the one that gave the watermark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Watermark(pub u64);
 

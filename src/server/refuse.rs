@@ -11,7 +11,7 @@ use crate::store::durability::{self, Durability};
 use crate::store::pool::Database;
 use crate::store::pooler;
 
-/// Whether whoever calls is known: by what every call must show, or by a certificate that is asked of everyone.
+/// Whether every caller is authenticated: by the credentials of each call, or by a certificate of each connection.
 pub fn callers_known(callers: Callers, tls: Option<&TlsFiles>) -> bool {
     callers == Callers::Authenticated || tls.is_some_and(|files| files.client_required)
 }
@@ -32,7 +32,7 @@ pub fn address(listen: SocketAddr, tls: bool, callers: bool, insecure: bool) -> 
              give --tls-cert and --tls-key"
         }
         (true, false) => {
-            "is no loopback address, and whoever reaches it could end any session, since callers \
+            "is no loopback address, and anyone who reaches it could end any session, since callers \
              are not authenticated: give --callers authenticated, for API keys and certificates, or \
              --tls-client-ca and --tls-client-required"
         }

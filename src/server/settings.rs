@@ -30,7 +30,7 @@ pub struct Settings {
     pub http_listen: Option<SocketAddr>,
     /// Who is let in.
     pub callers: Callers,
-    /// Whether the protocol is told to whoever asks.
+    /// Whether the reflection services are served.
     pub reflection: bool,
     /// As `store/tls.rs` reads it.
     pub database_url: String,
@@ -57,7 +57,7 @@ pub struct Settings {
     pub activity_retention: Duration,
     /// How old the knowledge may be by which a token is judged; zero = the database is asked each time.
     pub staleness_bound: Duration,
-    /// Memory for sessions and tokens known by heart.
+    /// Memory for cached sessions and verified tokens, in bytes.
     pub cache_bytes: u64,
     /// Every call gets a span, since traces are sent.
     pub traced: bool,

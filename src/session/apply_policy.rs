@@ -101,7 +101,7 @@ impl ApplyPolicy {
     }
 
     /// Holds the sessions at `scope` to what applies to each, asking `go_on` before each batch, and
-    /// adds what ended to `done`. A session that fails alone is passed over; one that can never be held to it is all that
+    /// adds what ended to `done`. A session that fails alone is skipped; one that can never be held to it is all that
     /// is left where `done` comes to be held up. Breaks off while time is in doubt.
     ///
     /// # Errors

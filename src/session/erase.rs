@@ -2,7 +2,7 @@
 //!
 //! Each slice is a transaction under the lock of the user that creates take, so a create comes out
 //! either before it, and goes with the rest, or after the last, as that of a new user. Within it the
-//! order of the tables decides: sessions go first, and deleting one waits for whoever has it locked. So
+//! order of the tables decides: sessions go first, and deleting one waits for the transaction that has it locked. So
 //! once none is left, every refresh, end or expiry has committed what it wrote, nobody can begin
 //! another, and what they left lies in the tables that follow. The same holds for alerts and those who
 //! work on them, and for reports, which hold the user or the session they name. Then goes the audit trail,

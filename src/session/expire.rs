@@ -1,4 +1,4 @@
-//! Writes down what time has decided. Nothing depends on it: whoever reads a session compares its
+//! Writes down what time has decided. Nothing depends on it: every read of a session compares its
 //! deadlines (`Session::state_at`). It keeps lists short and completes the audit trail.
 
 use prometheus::IntCounter;

@@ -1,5 +1,5 @@
 //! A reader of the feed in the background: reads on where it is, shows what is new to its work, and moves on, in one
-//! transaction. Whoever has its row locked reads, on whichever replica.
+//! transaction. The replica that has its row locked reads.
 //!
 //! What cannot be written since somebody has a row locked is set aside, with all that follows of the same owner: they
 //! get a position of their own in the database, and go on from there once the lock is gone. So each activity is shown
@@ -128,7 +128,7 @@ impl<W: FeedWork> FeedReader<W> {
             // It would be the same again for ever, and nothing behind it would be read.
             Err(error) => match (&error, &claimed) {
                 (Error::Internal(_), Some(from)) => {
-                    tracing::error!(%error, reader = W::CONSUMER.name(), "an activity is passed over");
+                    tracing::error!(%error, reader = W::CONSUMER.name(), "an activity is skipped");
                     let more = self.once(Take::PassOver(from)).await?;
                     self.skipped_rows.inc();
                     Ok(more || is_settling)

@@ -10,7 +10,7 @@ use crate::model::ids::{TenantId, UserId};
 use crate::store::changes::Changes;
 use crate::store::{Connection, alerts};
 
-/// What makes an incident: nobody is told of a suppressed one, so it is not the same.
+/// What makes an incident: a suppressed one alerts nobody, so it is not the same.
 type IncidentKey = (TenantId, Option<UserId>, String, Option<Suppression>);
 
 struct Incident {

@@ -154,7 +154,7 @@ impl Panicked {
 }
 
 /// Runs a batch. If it fails for a reason that may lie with one user, each user's jobs by
-/// themselves, side by side: whoever waits for a lock holds up nobody else.
+/// themselves, side by side: a job that waits for a lock delays no other.
 async fn run<W: LaneWork>(db: &Database, work: &W, jobs: &[W::Job], answers: LaneAnswers<W>) {
     let error = match attempt(db, work, jobs).await {
         Ok(Ok(results)) => return send::<W>(results, answers),

@@ -1,6 +1,6 @@
 //! Where an address is, as files in MaxMind's format tell. What they do not tell stays unknown.
 //!
-//! A file is read into memory as a whole, never mapped: whoever cuts it short under a running server
+//! A file is read into memory as a whole, never mapped: cutting it short under a running server
 //! would end it. A new one is verified completely before it takes the place of the old.
 
 mod source;

@@ -1,5 +1,5 @@
 //! ReauthenticateSession: the user proved again, or more, who they are. Both deadlines restart and
-//! the tokens rotate; whoever holds a token from before holds nothing of what was proven since.
+//! the tokens rotate; a token from before carries nothing of what was proven since.
 
 use std::sync::Arc;
 

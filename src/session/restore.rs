@@ -88,7 +88,7 @@ impl RestoreWatch {
     /// [`crate::error::Error::Unavailable`].
     pub async fn look(&self) -> Result<()> {
         let RestoreParts { db, clock, .. } = &self.0.parts;
-        // Without a lock: whoever holds the position must not keep it from being learned what is over.
+        // Without a lock: a transaction that holds the position must not delay the cut-off.
         self.learn_cutoff().await?;
         let remembered = self.remembered().clone();
         let looking = async {

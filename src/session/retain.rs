@@ -20,7 +20,7 @@ const SLICE: u32 = 500;
 /// looks back.
 const NETWORKS_FOR: Duration = Duration::hours(24);
 
-/// For how long a revocation is kept beyond its time: a replica reads it late at most by how long it may know by heart
+/// For how long a revocation is kept beyond its time: a replica reads it late at most by how long it may have cached
 /// what is revoked.
 const REVOCATIONS_FOR: Duration = Duration::hours(1);
 
@@ -154,7 +154,7 @@ impl Retain {
     /// [`crate::error::Error::Unavailable`].
     pub async fn prune_revocations(&self) -> Result<bool> {
         let Some(now) = self.clock.settled() else { return Ok(false) };
-        // Whoever was cut off for so long has forgotten everything by now.
+        // A replica that was cut off for so long has emptied its cache by now.
         let before = now - REVOCATIONS_FOR;
         self.slice(&self.sizes.revocations, async |limit| {
             revocations::prune(&mut *self.db.acquire().await?, before, limit).await

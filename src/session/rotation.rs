@@ -25,7 +25,7 @@ pub enum RotationVerdict {
 /// An answer counts as lost while its successor was never seen in use (RFC 9700, section 4.14.2
 /// leaves the window to the server); both windows include their last instant.
 ///
-/// A token from before a re-authentication gets no pair, ever: whoever holds a copy of it would get
+/// A token from before a re-authentication gets no pair, ever: the holder of a copy would get
 /// the session with all that the user proved since. Its holder may be a client that refreshed while
 /// the user stepped up, so within the windows it is refused only.
 pub fn judge(chain: &Chain, presented: u32, now: Time, policy: &Policy) -> RotationVerdict {

@@ -1,4 +1,4 @@
-//! Counts what stopped somebody and was passed over, so that it stops nobody else.
+//! Counts rows that a job could not read or write and skipped, so that they stop no other.
 
 use prometheus::{IntCounter, IntCounterVec};
 
@@ -11,7 +11,7 @@ pub struct SkippedRows(IntCounterVec);
 impl SkippedRows {
     /// Counts in `metrics`.
     pub fn new(metrics: &Metrics) -> SkippedRows {
-        let help = "Rows that could not be read or written, and were passed over, by who did.";
+        let help = "Rows that could not be read or written and were skipped, by the job that did.";
         SkippedRows(metrics.counters("skipped_rows_total", help, &["by"]))
     }
 

@@ -83,7 +83,7 @@ impl TerminateMany {
     }
 
     /// Ends what matches, for as long as `time` lasts, or goes on with what the same request
-    /// began. What is counted is final. A session that another transaction holds is passed over and tried again at
+    /// began. What is counted is final. A session that another transaction holds is skipped and tried again at
     /// the end, so it holds up no other.
     ///
     /// # Errors

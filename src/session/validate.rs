@@ -156,7 +156,7 @@ impl Validate {
         Ok(Validated { cacheable_until, ..judged(outcome, Some(session.seen_at(now))) })
     }
 
-    /// The session of the token with what was noted of it here; from the database where what is known by heart cannot
+    /// The session of the token with its activity buffered here; from the database where the cached record cannot
     /// decide.
     async fn read(
         &self,
@@ -178,7 +178,7 @@ impl Validate {
         Ok(self.overlaid(reading, claims, now).expect("what the database says decides"))
     }
 
-    /// The session with what was noted of it here; `None` if it is known by heart and the database may know better.
+    /// The session with its activity buffered here; `None` if it is cached and the database may know better.
     fn overlaid(
         &self,
         mut reading: Reading,

@@ -82,7 +82,7 @@ impl WatchRevocations {
             db: self.db.clone(),
             clock: self.clock.clone(),
             tenant,
-            // Before anything is read: whatever commits after what is read shows is heard of. Some is told twice.
+            // Before anything is read: what commits after the snapshot arrives here. Some revocations are sent twice.
             batches: self.revocation_feed.subscribe(),
             outage: self.outage,
             at: from.map_or(StreamState::Nothing, StreamState::Since),
@@ -120,7 +120,7 @@ impl RevocationStream {
         Ok(RevocationMessage { resync: false, revocations, through: Some((batches.to, now)) })
     }
 
-    /// A page of what is in force. What is revoked meanwhile is on a later page, or heard of.
+    /// A page of what is in force. What is revoked meanwhile is on a later page, or arrives by the feed.
     async fn page(
         &mut self,
         after: Option<After>,

@@ -66,7 +66,7 @@ statement! {
 }
 
 statement! {
-    /// Locked in one order, whoever does it.
+    /// Locked in one order everywhere.
     Current {
         tenants: &'a [&'a str] as Array<Text>,
         users: &'a [&'a str] as Array<Text>,

@@ -94,7 +94,7 @@ pub async fn known(conn: &mut Connection, now: Time, limit: i64) -> Result<Vec<P
     Ok(rows.into_iter().map(known).collect())
 }
 
-/// Makes whoever else changes principals or keys wait until the transaction ends; readers do not.
+/// Makes other writers of principals and keys wait until the transaction ends; readers do not.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

@@ -34,7 +34,7 @@ pub async fn find(conn: &mut Connection, key: &DeviceKey) -> Result<Option<UserD
         .transpose()
 }
 
-/// The same, locked until the transaction ends. Whoever locks sessions as well locks those first.
+/// The same, locked until the transaction ends. A transaction that locks sessions as well locks those first.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

@@ -44,7 +44,7 @@ statement! {
 macro_rules! tables {
     ($($name:ident: $table:literal, $key:literal, $live:literal;)*) => {
         $(statement! {
-            /// Waits for whoever holds a row. The user is named twice, so that no plan reads more
+            /// Waits for transactions that hold a row. The user is named twice, so that no plan reads more
             /// than the user's rows.
             $name {
                 tenant: &'a str as Text,

@@ -37,7 +37,7 @@ pub struct StoredSigningKey {
     pub removed_at: Option<Time>,
 }
 
-/// Reads the keys over a connection of its own, which it keeps: whoever waits for keys must not stand behind all who wait
+/// Reads the keys over a connection of its own, which it keeps: a read of keys must not queue behind all calls that wait
 /// for a free connection.
 pub struct KeyReader {
     db: Database,

@@ -68,7 +68,7 @@ impl Listener {
             Some(Err(error)) => return Err(error.into()),
             None => return Err(Error::Unavailable(Outage::Unreachable("closed".to_owned()))),
         }
-        // However many were told of, one look suffices.
+        // However many notifications arrived, one poll suffices.
         while let Some(Some(Ok(_))) = notifications.next().now_or_never() {}
         Ok(())
     }

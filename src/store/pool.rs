@@ -233,7 +233,7 @@ impl Drop for Pooled {
         if Instant::now() >= self.until {
             give_up(&mut conn);
         } else if conn.is_busy() && !conn.is_broken() {
-            // Its caller gave up, and the server may be at it still: whoever had it next would wait behind that.
+            // Its caller gave up, and the server may still run the statement: the next user would wait behind it.
             match Handle::try_current() {
                 Ok(runtime) => drop(runtime.spawn(catch_up(conn))),
                 Err(_) => give_up(&mut conn),

@@ -137,7 +137,7 @@ pub async fn forget(
     let mut ids: Vec<String> = sessions.into_iter().map(|(id, _)| id).collect();
     let devices: Vec<String> = LockDevices::new(tenant, user, limit).load(conn).await?;
     ids.extend(devices);
-    // In a statement of its own: whoever was waited for has committed.
+    // In a statement of its own: the transactions that were waited for have committed.
     Forget::new(tenant, &ids).get_result::<i64>(conn).await?;
     Ok(newest)
 }

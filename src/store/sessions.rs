@@ -64,7 +64,7 @@ pub async fn newest_live(
     Ok(newest.await.optional()?)
 }
 
-/// The sessions with these ids, whoever's they are, newest first; without those whose rows make no sense, which are
+/// The sessions with these ids, of any user, newest first; without those whose rows make no sense, which are
 /// logged.
 ///
 /// # Errors
@@ -82,7 +82,7 @@ pub async fn find_all_by_id(
     Ok(sound(found.load(conn).await?).0)
 }
 
-/// The session with this id, whoever's it is: a look-up in every shard of a distributed table.
+/// The session with this id, of any user: a look-up in every shard of a distributed table.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

@@ -100,7 +100,7 @@ impl Transaction {
     }
 
     /// Invalidates what this replica caches of something that another transaction revoked: the call answers that it is
-    /// over, and the feed may not have told of it yet.
+    /// over, and the feed may not have delivered them yet.
     pub fn invalidate(&mut self, revocation: Revocation) {
         self.revoked.push(revocation);
     }

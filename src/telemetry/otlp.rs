@@ -15,7 +15,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
-/// Whoever holds it may send what is still queued.
+/// Its holder can send the spans that are still queued.
 #[derive(Clone)]
 pub struct Sender(SdkTracerProvider);
 

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_successor_takes_over_from_whoever_signs_and_one_between_from_both() {
+    fn a_successor_takes_over_from_the_signing_key_and_one_between_from_both() {
         let mut lives = vec![life(Purpose::Access)];
         add(&mut lives, from(100), at(0));
         add(&mut lives, from(50), at(0));

@@ -16,7 +16,7 @@ use crate::token::seal::MasterKey;
 pub struct KeyCache(TableCache<Keyring>);
 
 impl KeyCache {
-    /// The keys of `db`, which are there (`key_work`). What is heard of `changes` counts at once, the rest within
+    /// The keys of `db`, which are there (`key_work`). A change that `changes` counts is seen at once, the rest within
     /// `bound`.
     ///
     /// # Errors
@@ -53,7 +53,7 @@ impl KeyCache {
         self.0.cached()
     }
 
-    /// The keys, true of a moment from now on: for who was told of one that is not known. However many ask, the table is
+    /// The keys, as of a moment from now on: for a token whose key is not cached. However many calls ask, the table is
     /// read at most so often.
     ///
     /// # Errors

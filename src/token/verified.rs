@@ -18,8 +18,8 @@ const OVERHEAD: u64 = 120;
 /// A guess at the size of an entry, to make room for as many from the start.
 const USUAL: u64 = 200;
 
-/// Tokens by the SHA-256 of the whole token. Only genuine ones have a place, so whoever fills it holds them all; what
-/// is dropped is checked once more.
+/// Tokens by the SHA-256 of the whole token. Only genuine tokens are cached, so only their holder can fill it;
+/// an evicted one is verified once more.
 pub(super) struct VerifiedTokens(Cache<Hash, VerifiedEntry, ClaimsWeight>);
 
 /// What a token says, and the key that proves it: it counts while that verifies.

@@ -66,8 +66,8 @@ async fn hits_misses_and_the_age_of_the_feed_are_told() {
     server.terminate(&id).await.expect("ok");
     // It hears of its own revocations as well, and forgets once more.
     wait::until(async || {
-        let heard = scrape(&server).await["sessiond_revocations_heard_total"];
-        heard > before["sessiond_revocations_heard_total"]
+        let heard = scrape(&server).await["sessiond_revocations_received_total"];
+        heard > before["sessiond_revocations_received_total"]
     })
     .await;
     server.validate(&token).await;

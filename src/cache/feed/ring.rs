@@ -1,4 +1,4 @@
-//! What the reader read last, for all its watchers: bounded by activities and by memory, whoever lags.
+//! The last batches of the reader, for all its watchers: bounded by activities and by memory, however far some lag.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -1,4 +1,4 @@
-//! The sessions known by heart, in bounded memory, and what must not be remembered.
+//! The entries of the session cache, in bounded memory, and the tombstones that keep older reads out of it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,12 +13,12 @@ use crate::model::ids::SessionKey;
 use crate::model::revocation::{CACHED_FOR, Revocation, Subject, digest};
 use crate::model::session::Session;
 
-/// How long it is known that a session does not exist.
+/// How long the absence of a session stays cached.
 const ABSENT_FOR: Duration = Duration::from_secs(1);
-/// The most of those, about 1 MB.
+/// The most absent sessions that are cached, about 1 MB.
 const MAX_ABSENT: usize = 10_000;
-/// The most revocations of sessions remembered for reads that are under way, about 5 MB: more than can come while the
-/// longest read lasts. If not, such reads are not kept.
+/// The most tombstones, about 5 MB: more than revocations can arrive while the longest fill lasts. If more arrive, such a
+/// fill is not cached.
 const MAX_TOMBSTONES: usize = 65_536;
 /// What an entry costs besides its bytes: its key, its place in the map and in the queue, the allocator.
 const OVERHEAD: u64 = 120;
@@ -32,14 +32,14 @@ pub(super) struct SessionEntries {
     tombstones: Mutex<Tombstones>,
 }
 
-/// A session as it was read.
+/// A session as it was read, packed.
 #[derive(Clone)]
 struct CacheEntry {
     packed: Arc<[u8]>,
     read_at: Instant,
 }
 
-/// What is known of a session.
+/// What the cache says of a session.
 pub(super) struct CachedSession {
     /// `None` = it does not exist.
     pub session: Option<Session>,
@@ -47,18 +47,18 @@ pub(super) struct CachedSession {
     pub read_at: Instant,
 }
 
-/// A point among the revocations that were heard of. What is read later than it was taken may be kept, unless one that
-/// concerns it was heard of since.
+/// A point in the order of received revocations. A session read after it was taken is cached, unless a revocation that
+/// concerns the session arrived since.
 #[derive(Debug, Clone, Copy)]
 pub struct FillStamp(u64);
 
 #[derive(Default)]
 struct Tombstones {
     count: u64,
-    /// When each session was revoked last.
+    /// The last revocation of each session.
     sessions: HashMap<Uuid, u64>,
     order: VecDeque<(Uuid, u64)>,
-    /// What was read before this is not kept, whatever it is.
+    /// No read from before this is cached.
     floor: u64,
 }
 
@@ -82,12 +82,12 @@ impl SessionEntries {
         }
     }
 
-    /// What is known of it, if it was not too long ago.
+    /// The cached session, if it was not read too long ago.
     pub fn find(&self, key: &SessionKey, now: Instant) -> Option<CachedSession> {
         let fresh = |read_at: Instant, most| now.saturating_duration_since(read_at) < most;
         let entry = self.sessions.get(&key.session);
         if let Some(entry) = entry.filter(|entry| fresh(entry.read_at, CACHED_FOR)) {
-            // The id is that of a session of somebody else: not for this one to decide.
+            // The id is that of another user's session: a miss.
             let session = unpack(&entry.packed).filter(|session| session.key == *key)?;
             return Some(CachedSession { session: Some(session), read_at: entry.read_at });
         }
@@ -95,13 +95,13 @@ impl SessionEntries {
         Some(CachedSession { session: None, read_at })
     }
 
-    /// To be taken before something is read.
+    /// Taken before a session is read.
     pub fn stamp(&self) -> FillStamp {
         FillStamp(self.lock().count)
     }
 
-    /// Keeps what was read after `stamp`, unless it was revoked since: it may have been read before that.
-    /// True if it is kept.
+    /// Caches what was read after `stamp`, unless it was revoked since: the read may be older than the revocation.
+    /// True if it is cached.
     pub fn insert(
         &self,
         stamp: FillStamp,
@@ -110,7 +110,7 @@ impl SessionEntries {
         read_at: Instant,
     ) -> bool {
         let packed = session.map(pack);
-        // Held until it is kept: a revocation is either seen here, or comes after and removes it.
+        // Locked until it is inserted: a revocation is either seen here, or arrives later and removes it.
         let tombstones = self.lock();
         if tombstones.is_revoked_since(stamp, &key.session) {
             return false;
@@ -124,7 +124,7 @@ impl SessionEntries {
         true
     }
 
-    /// Forgets what is revoked, and does not keep what is being read of it.
+    /// Invalidates what the revocation concerns, and keeps fills of it that are under way out of the cache.
     pub fn invalidate(&self, revocation: &Revocation) {
         #[cfg(debug_assertions)]
         if crate::broken::is("keeps-ended") {
@@ -145,19 +145,19 @@ impl SessionEntries {
             Subject::Tenant => {
                 self.invalidate_where(|session| session.key.tenant == revocation.tenant)
             }
-            // Nothing of a session hangs on it.
+            // They concern no cached session.
             Subject::Key(_) | Subject::Callers => {}
         }
     }
 
-    /// Forgets everything.
+    /// Invalidates everything.
     pub fn invalidate_all(&self) {
         self.lock().revoke_all();
         self.sessions.clear();
         self.absent.clear();
     }
 
-    /// Sessions kept, and their bytes.
+    /// Cached sessions, and their bytes.
     pub fn size(&self) -> (usize, u64) {
         (self.sessions.len(), self.sessions.weight())
     }
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_before_a_revocation_was_heard_of_is_not_kept() {
+    fn a_read_from_before_a_revocation_is_not_cached() {
         let (entries, session) = (entries(), session());
         let others =
             |subject| Revocation::new(session.key.tenant.clone(), subject, session.created_at);
@@ -233,14 +233,14 @@ mod tests {
             entries.insert(stamp, &session.key, Some(&session), Instant::now());
             assert!(!is_cached(&entries, &session), "{subject:?}");
             entries.insert(entries.stamp(), &session.key, Some(&session), Instant::now());
-            assert!(is_cached(&entries, &session), "what is read later is");
+            assert!(is_cached(&entries, &session), "a later read is");
             entries.invalidate(&others(subject.clone()));
             assert!(!is_cached(&entries, &session), "{subject:?}");
         }
     }
 
     #[test]
-    fn what_was_revoked_longer_ago_than_is_remembered_is_not_kept_either() {
+    fn a_read_older_than_all_tombstones_is_not_cached_either() {
         let (entries, session) = (entries(), session());
         let stamp = entries.stamp();
         entries.lock().revoke(session.key.session);
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_for_ever() {
+    fn no_entry_is_used_for_ever() {
         let (entries, session) = (entries(), session());
         let long_ago = Instant::now().checked_sub(CACHED_FOR).expect("a machine that is up");
         entries.insert(entries.stamp(), &session.key, Some(&session), long_ago);

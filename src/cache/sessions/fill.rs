@@ -1,4 +1,4 @@
-//! Reads under way: one for each session, in a task of its own, so that a caller who leaves cancels nobody's read.
+//! Fills under way: one for each session, in a task of its own, so that a caller that leaves cancels no other's read.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -18,7 +18,7 @@ use crate::store::sessions;
 #[derive(Default)]
 pub(super) struct Fills(Mutex<HashMap<Uuid, Fill>>);
 
-/// A read under way.
+/// A fill under way.
 #[derive(Clone)]
 struct Fill {
     began: Instant,
@@ -30,8 +30,8 @@ struct FillResult {
     watermark: Watermark,
 }
 
-/// Takes part in the read of this session, or begins it. `None` if it was begun before `asked`: it may not tell what
-/// was committed in between.
+/// Joins the fill of this session, or begins it. `None` if it began before `asked`: it may not show what was committed in
+/// between.
 pub(super) async fn join(
     inner: &Arc<Inner>,
     key: &SessionKey,
@@ -64,7 +64,7 @@ fn begin(inner: &Arc<Inner>, key: &SessionKey) -> Fill {
     let (sender, done) = watch::channel(None);
     let fill = Fill { began: Instant::now(), done };
     fills.insert(key.session, fill.clone());
-    // A runtime that is shutting down drops the task, and with it the place, at once and here.
+    // A runtime that is shutting down drops the task, and with it the slot, at once and here.
     drop(fills);
     let slot = FillSlot { inner: inner.clone(), id: key.session };
     tokio::spawn(run(slot, key.clone(), fill.began, sender));
@@ -78,7 +78,7 @@ async fn run(
     sender: watch::Sender<Option<Arc<FillResult>>>,
 ) {
     let inner = &slot.inner;
-    // Before the read, so that they tell less than it.
+    // Before the read, so that they cover less than it.
     let (stamp, (_, watermark)) = (inner.entries.stamp(), inner.progress.through());
     let reading = async { sessions::find(&mut *inner.db.acquire().await?, &key).await };
     let session = inner.db.within(reading).await;
@@ -87,12 +87,12 @@ async fn run(
     {
         inner.meters.dropped.inc();
     }
-    // Whoever comes from here on finds what was kept, or reads again.
+    // A call that comes from here on finds the entry, or reads again.
     drop(slot);
     sender.send_replace(Some(Arc::new(FillResult { session, watermark })));
 }
 
-/// The place of a read among those under way, also if it panics.
+/// The slot of a fill among those under way; given up also if it panics.
 struct FillSlot {
     inner: Arc<Inner>,
     id: Uuid,
@@ -123,7 +123,7 @@ mod tests {
     use crate::store::pool::Database;
 
     #[test]
-    fn a_read_that_begins_while_the_runtime_ends_holds_nobody_up() {
+    fn a_fill_that_begins_while_the_runtime_ends_delays_no_other() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let handle = runtime.handle().clone();
         let entered = handle.enter();

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_newer_release_states_is_passed_over() {
+    fn what_a_newer_release_states_is_skipped() {
         let newer = r#"{"rules": {"mind_reading": {"mode": "alert"}, "new_device": {"mode": "off",
             "thresholds": {"mood": 3}}}, "colour": 1}"#;
         let got: DetectionOverrides = serde_json::from_str(newer).expect("what is known");

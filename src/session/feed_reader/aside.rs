@@ -113,7 +113,7 @@ impl<W: FeedWork> FeedReader<W> {
             }
             Err(error) if self.aside_size.shrink(size, &error) => Ok(TakenPosition::More),
             Err(error @ Error::Internal(_)) => {
-                tracing::error!(%error, reader = W::CONSUMER.name(), "an activity is passed over");
+                tracing::error!(%error, reader = W::CONSUMER.name(), "an activity is skipped");
                 let from = claimed.take();
                 let taken = self.slice_of(owner, (1, waits), from.as_ref(), &mut claimed);
                 let taken = self.db.within(taken).await?;

@@ -48,7 +48,7 @@ impl Rate {
         Rate { limiter, seed: RandomState::new() }
     }
 
-    /// Counts a refresh of the session. Only for whoever has proven to hold a token of it: nobody else may use up
+    /// Counts a refresh of the session. Only for a caller that has proven to hold a token of it: nobody else may use up
     /// what its client needs.
     ///
     /// # Errors

@@ -46,7 +46,7 @@ impl Cutoff {
         }
     }
 
-    /// Takes over what the database says. Once nothing is left to end, it is lifted, after this replica has heard of
+    /// Takes over what the database says. Once nothing is left to end, it is lifted, after this replica has received
     /// the last ends.
     pub(super) async fn learn(&self, at: Option<Time>, revocation_feed: &RevocationFeed) {
         let is_over = at.is_none() && self.0.load(Ordering::Acquire) != i64::MIN;

@@ -12,7 +12,7 @@ use crate::store::pool::Transaction;
 use crate::store::{requests, sessions};
 use uuid::Uuid;
 
-/// How far the request got before, locked; `None` if it did not begin. Whoever works on the same
+/// How far the request got before, locked; `None` if it did not begin. A call that works on the same
 /// request meanwhile waits.
 pub async fn begun(
     tx: &mut Transaction,

@@ -1,5 +1,5 @@
 //! The way of one call through what matches, from the newest session on. What another transaction holds is left to the
-//! end, and what cannot be written is passed over, so neither holds up any other session.
+//! end, and what cannot be written is skipped, so neither holds up any other session.
 
 use std::time::{Duration, Instant};
 
@@ -144,7 +144,7 @@ impl Walk {
         self.keep(step.held);
     }
 
-    /// A batch failed. True if a session was passed over.
+    /// A batch failed. True if a session was skipped.
     ///
     /// # Errors
     /// The same error, if it does not lie with the sessions of the batch.

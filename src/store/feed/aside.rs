@@ -1,5 +1,5 @@
 //! Owners whose activities a consumer has set aside: each has a row in `feed_consumers` too, `consumer:digest`, which
-//! says how far it has read theirs. Only whoever has the consumer's own row locked writes them.
+//! says how far it has read theirs. Only the transaction that has the consumer's own row locked writes them.
 
 use std::collections::{BTreeMap, HashSet};
 
