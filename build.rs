@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     println!("cargo:rerun-if-changed=migrations");
+    if std::env::var_os("CARGO_FEATURE_GATEWAY").is_none() {
+        return Ok(());
+    }
     let mut files = Vec::new();
     find(Path::new("proto"), &mut files)?;
     let mut compiler = protox::Compiler::new(["proto"])?;
@@ -14,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(out.join("descriptor.bin"), compiler.encode_file_descriptor_set())?;
     tonic_prost_build::configure()
         .build_client(true)
-        .build_server(true)
+        .build_server(std::env::var_os("CARGO_FEATURE_SERVER").is_some())
         // Sorted maps: the same message always has the same bytes, which request ids rely on.
         .btree_map(".")
         .compile_fds(compiler.file_descriptor_set())?;

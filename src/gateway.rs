@@ -3,11 +3,12 @@
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! use sessiond::gateway::{ApiKey, Gateway, Options, Verdict};
+//! use sessiond::gateway::{ApiKey, Gateway, GatewayOptions, Verdict};
 //!
 //! let channel = tonic::transport::Channel::from_static("http://127.0.0.1:50051").connect().await?;
 //! let api_key = Some(ApiKey::new("ssk_..."));
-//! let gateway = Gateway::connect(channel, Options { api_key, ..Options::new("sessiond") }).await?;
+//! let options = GatewayOptions { api_key, ..GatewayOptions::new("sessiond") };
+//! let gateway = Gateway::connect(channel, options).await?;
 //! match gateway.validate("eyJ...") {
 //!     Verdict::Active(claims) => println!("{} may pass", claims.key.user),
 //!     Verdict::Ask => println!("call ValidateSession"),
@@ -24,27 +25,28 @@ mod keys;
 mod revoked;
 mod timing;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use quick_cache::sync::Cache;
-use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::transport::Channel;
 
-use crate::metrics::Metrics;
 use crate::model::ids::TenantId;
 use crate::model::token::{AccessClaims, InactiveReason};
-use crate::supervise::{TaskNeed, Tasks};
 use credentials::GatewayCredentials;
 use keys::KeySet;
 use revoked::{RevocationSet, Withdrawn};
 use timing::Timing;
 
 pub use credentials::ApiKey;
+
+/// Between a panic and the next attempt.
+const RESTART: Duration = Duration::from_secs(1);
 
 /// How a gateway works.
 #[derive(Debug, Clone)]
@@ -156,12 +158,8 @@ impl Gateway {
         });
         let mut follower = follow::Follower::new(channel, credentials, shared.clone());
         follower.begin().await?;
-        let (follower, mut following) = (Arc::new(Mutex::new(follower)), JoinSet::new());
-        let (tasks, stop) = (Tasks::new(&Metrics::default()), CancellationToken::new());
-        tasks.supervise(&mut following, ("gateway", TaskNeed::Serving), &stop, move || {
-            let follower = follower.clone();
-            async move { follower.lock().await.run().await }
-        });
+        let mut following = JoinSet::new();
+        following.spawn(follow_for_ever(follower));
         Ok(Gateway { shared, _following: following })
     }
 
@@ -195,6 +193,17 @@ impl Gateway {
     pub fn age(&self) -> Option<Duration> {
         let moment = Instant::now();
         self.shared.timing.now(moment).map(|_| self.shared.timing.age(moment))
+    }
+}
+
+/// After a panic it begins anew: until it has, what is known grows stale.
+async fn follow_for_ever(mut follower: follow::Follower) {
+    loop {
+        let run = AssertUnwindSafe(follower.run()).catch_unwind().await;
+        if run.is_err() {
+            tracing::error!("following the revocations panicked; it begins anew");
+        }
+        tokio::time::sleep(RESTART).await;
     }
 }
 

@@ -9,8 +9,9 @@ const MAX_LINES: usize = 300;
 const GENERATED: &str = "src/store/schema.rs";
 
 /// Where tasks and threads begin besides `src/supervise.rs`, which keeps those that live as long as the server.
-const SPAWNS: [(&str, &str); 11] = [
+const SPAWNS: [(&str, &str); 12] = [
     ("src/supervise.rs", "the supervisor"),
+    ("src/gateway.rs", "what follows the service, in a process of its own"),
     ("src/grpc/watch.rs", "a stream"),
     ("src/cache/sessions/fill.rs", "a read"),
     ("src/edge/accept.rs", "a connection"),
