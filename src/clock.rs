@@ -37,7 +37,7 @@ enum Source {
 pub type Time = DateTime<Utc>;
 
 impl Clock {
-    /// The wall clock of this machine, until [`Clock::follow`] hears of a better one; from then on that one, over the
+    /// The wall clock of this machine, until [`Clock::follow`] has a better one; from then on that one, over the
     /// monotonic clock of this machine, wherever its wall clock goes.
     pub fn system() -> Clock {
         Clock::system_off_by(Duration::zero())

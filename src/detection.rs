@@ -42,7 +42,7 @@ pub struct Finding {
     /// Unique by user and incident: a repetition within `window` of the last is the same incident.
     pub dedup_key: String,
     pub window: Duration,
-    /// Why nobody is to be told; `None` = somebody is.
+    /// Why it is suppressed; `None` = it is not.
     pub suppression: Option<Suppression>,
     /// What is to become of `session`; `None` = nothing.
     pub action: Option<Action>,

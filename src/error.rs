@@ -59,7 +59,7 @@ pub enum Error {
     /// Called more often than allowed; nothing was done. When to come again.
     #[error("rate limited for {0:?}")]
     RateLimited(std::time::Duration),
-    /// It cannot be told now, or the outcome is unknown. Retrying is safe.
+    /// The database cannot be reached, or the outcome is unknown. Retrying is safe.
     #[error("unavailable: {0}")]
     Unavailable(Outage),
     /// A fault of ours. Logged once, where it becomes a status; callers see a fixed sentence.

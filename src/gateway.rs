@@ -24,6 +24,8 @@ mod follow;
 mod keys;
 mod revoked;
 mod timing;
+#[cfg(all(test, feature = "server"))]
+mod vectors;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -146,16 +148,7 @@ impl Gateway {
         let tenant = TenantId::parse(&options.tenant)
             .map_err(|_| Status::invalid_argument("the options name no tenant that can be"))?;
         let credentials = GatewayCredentials::new(options.api_key.as_ref())?;
-        let verified = Cache::new(options.tokens);
-        let shared = Arc::new(Shared {
-            keys: KeySet::default(),
-            revoked: RwLock::new(RevocationSet::new(options.revocations)),
-            version: AtomicU64::new(0),
-            timing: Timing::default(),
-            verified,
-            tenant,
-            options,
-        });
+        let shared = Arc::new(Shared::new(tenant, options));
         let mut follower = follow::Follower::new(channel, credentials, shared.clone());
         follower.begin().await?;
         let mut following = JoinSet::new();
@@ -165,28 +158,7 @@ impl Gateway {
 
     /// Judges a token by what is known here. Never waits.
     pub fn validate(&self, token: &str) -> Verdict {
-        let shared = &self.shared;
-        let moment = Instant::now();
-        let Some(now) = shared.timing.now(moment) else { return Verdict::Stale };
-        let stale = shared.timing.age(moment) > shared.options.bound;
-        if stale && shared.options.mode == Mode::Strict {
-            return Verdict::Stale;
-        }
-        let verified = match shared.verify(token) {
-            Ok(Some(verified)) => verified,
-            Ok(None) => return Verdict::Ask,
-            Err(reason) => return Verdict::Inactive(reason),
-        };
-        if let Err(reason) = verified.claims.check(now, shared.options.audience.as_deref()) {
-            return Verdict::Inactive(reason);
-        }
-        // Keys are those of all tenants, the revocations are of one.
-        let foreign = verified.claims.key.tenant != shared.tenant;
-        let from_future = verified.claims.is_from_future(now);
-        match foreign || from_future || shared.is_withdrawn(&verified) {
-            true => Verdict::Ask,
-            false => Verdict::Active(verified.claims.clone()),
-        }
+        self.shared.judge(token, Instant::now())
     }
 
     /// How old what is known is, at most; `None` before anything is known.
@@ -208,6 +180,42 @@ async fn follow_for_ever(mut follower: follow::Follower) {
 }
 
 impl Shared {
+    fn new(tenant: TenantId, options: GatewayOptions) -> Shared {
+        Shared {
+            keys: KeySet::default(),
+            revoked: RwLock::new(RevocationSet::new(options.revocations)),
+            version: AtomicU64::new(0),
+            timing: Timing::default(),
+            verified: Cache::new(options.tokens),
+            tenant,
+            options,
+        }
+    }
+
+    /// Judges a token as of `moment`.
+    fn judge(&self, token: &str, moment: Instant) -> Verdict {
+        let Some(now) = self.timing.now(moment) else { return Verdict::Stale };
+        let stale = self.timing.age(moment) > self.options.bound;
+        if stale && self.options.mode == Mode::Strict {
+            return Verdict::Stale;
+        }
+        let verified = match self.verify(token) {
+            Ok(Some(verified)) => verified,
+            Ok(None) => return Verdict::Ask,
+            Err(reason) => return Verdict::Inactive(reason),
+        };
+        if let Err(reason) = verified.claims.check(now, self.options.audience.as_deref()) {
+            return Verdict::Inactive(reason);
+        }
+        // Keys are those of all tenants, the revocations are of one.
+        let foreign = verified.claims.key.tenant != self.tenant;
+        let from_future = verified.claims.is_from_future(now);
+        match foreign || from_future || self.is_withdrawn(&verified) {
+            true => Verdict::Ask,
+            false => Verdict::Active(verified.claims.clone()),
+        }
+    }
+
     /// The proven token; `None` if its key is not known, but may be to the service.
     fn verify(&self, token: &str) -> Result<Option<Arc<VerifiedToken>>, InactiveReason> {
         if let Some(verified) = self.verified.get(token) {

@@ -16,5 +16,5 @@ pub mod seal;
 mod derived;
 mod key_rows;
 mod new_key;
-mod pair;
+pub(crate) mod pair;
 mod verified;

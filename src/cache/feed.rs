@@ -17,7 +17,7 @@ use crate::store::{alerts, feed};
 use crate::supervise::Tasks;
 use ring::Ring;
 
-pub use ring::{ActivityBatch, Kept};
+pub use ring::{ActivityBatch, Backlog};
 pub use watch::{Pick, Subscription};
 
 /// Activities per batch, about: a transaction is never split.
@@ -39,7 +39,7 @@ pub struct WatchSettings {
     /// For how long the reader may fail before its watchers are sent away.
     pub outage: Duration,
     /// What is kept for watchers that lag.
-    pub backlog: Kept,
+    pub backlog: Backlog,
     /// The most watchers.
     pub watchers: usize,
     /// The most gateways that follow revocations.
@@ -53,7 +53,7 @@ impl Default for WatchSettings {
             heartbeat: Duration::from_secs(10),
             patience: Duration::from_secs(30),
             outage: Duration::from_secs(5),
-            backlog: Kept { activities: 20_000, bytes: 64 << 20 },
+            backlog: Backlog { activities: 20_000, bytes: 64 << 20 },
             watchers: 2_000,
             gateways: 1_000,
         }

@@ -1,4 +1,4 @@
-//! Lets callers in, and says when one that was let in is to go.
+//! Authenticates callers, and says when a caller has lost its permission.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::error::{Error, Reason, Result};
 use crate::model::caller::principal::Caller;
 use crate::model::caller::scope::Scope;
 
-/// How long a stream goes on while it cannot be told whether its caller still may.
+/// How long a stream goes on while its caller cannot be checked.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks, also where the bound is greater.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Who is let in.
+/// Which callers are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Callers {
     /// Anyone who reaches the port. Credentials that are shown are checked all the same, and bind.
@@ -39,7 +39,7 @@ impl Authenticator {
         Authenticator { callers, directory, clock }
     }
 
-    /// The caller, if that can be told without waiting.
+    /// The caller, if the cached directory decides.
     ///
     /// # Errors
     /// [`Error::UnknownCaller`].
@@ -66,7 +66,7 @@ impl Authenticator {
     }
 
     /// Waits until these credentials do not prove `caller` any more, who may do what needs `scope`; says why. Within
-    /// the bound after it happened, whatever the feed of changes does. What cannot be told for a while ends it too.
+    /// the bound after it happened, whatever the feed of changes does. A caller that cannot be checked for a while ends it too.
     pub async fn lost(&self, caller: Caller, credentials: Credentials, scope: Scope) -> Error {
         if credentials.is_empty() {
             return std::future::pending().await;

@@ -226,7 +226,7 @@ impl Manage {
         changes.write(&mut tx).await?;
         tx.commit().await.context("it is not known whether this was done: list, and try again")?;
         if let Err(error) = listener::notify(&self.db).await {
-            tracing::debug!(%error, "others will hear of it by themselves");
+            tracing::debug!(%error, "the replicas find it by their own polls");
         }
         Ok(())
     }

@@ -145,7 +145,7 @@ async fn act(act: Act, db: &Database, config: &Config) -> anyhow::Result<()> {
     };
     // Replicas look by themselves as well, a little later.
     if let Err(error) = listener::notify(db).await {
-        tracing::debug!(%error, "replicas will hear of it by themselves");
+        tracing::debug!(%error, "the replicas find it by their own polls");
     }
     output::print(format_args!("{said}\n"))
 }

@@ -16,7 +16,7 @@ pub fn print(answer: impl Display) -> anyhow::Result<()> {
     }
 }
 
-/// The same of an answer that is told only once: it must reach its reader.
+/// The same of an answer that is given only once: it must reach its reader.
 ///
 /// # Errors
 /// It cannot be written.

@@ -33,7 +33,7 @@ impl Signals {
         while self.next().await == Requested::Reload {}
     }
 
-    /// The same; on SIGHUP `reload` is told.
+    /// The same; SIGHUP notifies `reload`.
     pub async fn obey(mut self, reload: watch::Sender<()>) {
         while self.next().await == Requested::Reload {
             tracing::info!("SIGHUP: files of certificates and locations that changed are read");

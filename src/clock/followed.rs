@@ -22,12 +22,12 @@ pub(super) struct Followed {
     offset: AtomicI64,
     /// It does not go back behind this.
     floor: AtomicI64,
-    heard: Mutex<Heard>,
+    state: Mutex<FollowedState>,
 }
 
 /// Of the other clock.
 #[derive(Default)]
-struct Heard {
+struct FollowedState {
     samples: VecDeque<ClockSample>,
     trust: Trust,
 }
@@ -59,7 +59,7 @@ impl Followed {
             base: Instant::now(),
             offset: AtomicI64::new(micros),
             floor: AtomicI64::new(i64::MIN),
-            heard: Mutex::default(),
+            state: Mutex::default(),
         }
     }
 
@@ -71,8 +71,8 @@ impl Followed {
     /// The same, unless it is in doubt.
     pub fn settled(&self) -> Option<i64> {
         // No sample moves it between the judgement and the reading.
-        let heard = self.lock();
-        heard.trust.is_settled().then(|| self.now())
+        let state = self.lock();
+        state.trust.is_settled().then(|| self.now())
     }
 
     /// Takes note of what the other clock said between two moments, while the machine's wall clock was at `wall`.
@@ -88,9 +88,9 @@ impl Followed {
         // Rounded up, and what is lost by counting in microseconds.
         let doubt = (after - before) / 2 + 1;
         let offset = micros - middle;
-        let mut heard = self.lock();
-        let turn = heard.trust.note(after, offset, doubt, wall.saturating_sub(after));
-        (self.correct(&mut heard.samples, ClockSample { offset, doubt, taken: after }), turn)
+        let mut state = self.lock();
+        let turn = state.trust.note(after, offset, doubt, wall.saturating_sub(after));
+        (self.correct(&mut state.samples, ClockSample { offset, doubt, taken: after }), turn)
     }
 
     fn correct(&self, samples: &mut VecDeque<ClockSample>, new: ClockSample) -> Correction {
@@ -108,7 +108,7 @@ impl Followed {
             return Correction::None;
         }
         let stepped = first || off.abs() > STEP;
-        // Nobody is told a time before one that was told, unless that was wrong by far.
+        // No answer is earlier than one before it, unless that was wrong by far.
         let floor = if stepped { i64::MIN } else { self.at(after) };
         self.floor.store(floor, Ordering::Release);
         self.offset.store(best.offset, Ordering::Release);
@@ -128,9 +128,9 @@ impl Followed {
         micros(moment.saturating_duration_since(self.base))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Heard> {
+    fn lock(&self) -> MutexGuard<'_, FollowedState> {
         // Nothing panics while holding it.
-        self.heard.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

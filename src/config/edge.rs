@@ -45,7 +45,7 @@ pub struct EdgeLimits {
     #[arg(value_parser = within(&HANDSHAKE), value_name = "DURATION")]
     pub handshake_timeout: Duration,
 
-    /// Age at which a connection is told to open another, give or take a tenth, 1m to 24h; 0s = never
+    /// Age at which a client is asked to open another connection, give or take a tenth, 1m to 24h; 0s = never
     #[arg(long, env = "SESSIOND_CONNECTION_AGE", global = true, default_value = "30m")]
     #[arg(value_parser = within(&AGE), value_name = "DURATION")]
     pub connection_age: Duration,

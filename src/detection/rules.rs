@@ -56,7 +56,7 @@ fn burst(
     many: &str,
 ) -> Option<Finding> {
     let at = activity.occurred_at;
-    // What the service notices may stand for many; more than it takes need not be counted.
+    // An observation may stand for many; more than the threshold need not be counted.
     for _ in 0..activity.times().min(set.count as usize) {
         note(times, at, at - set.within, set.count);
     }

@@ -152,7 +152,7 @@ pub fn same_place<'a>(sightings: &'a [Sighting], here: &Sighting) -> Option<&'a 
     })
 }
 
-/// Remembers `here` as the latest, in place of what was remembered of its network. What is not told now stays.
+/// Remembers `here` as the latest, in place of the one of its network. What it does not state stays.
 pub fn remember(sightings: &mut Vec<Sighting>, mut here: Sighting) {
     let known = sightings.iter().find(|known| known.is_same_network(&here));
     here.country = here.country.or_else(|| known?.country.clone());

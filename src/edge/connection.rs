@@ -187,7 +187,7 @@ fn builder(limits: &EdgeLimits, calls: &TaskTracker) -> http2::Builder<CallGauge
     builder
 }
 
-/// Completes when the connection is old enough; it is told no sooner than its caller's certificate demands.
+/// Completes when the connection has reached its age, or when the certificate of its caller expires.
 async fn age(limits: &EdgeLimits, certificate: Option<Duration>) {
     let age = Some(limits.connection_age).filter(|age| !age.is_zero()).map(jittered);
     match age.into_iter().chain(certificate).min() {

@@ -47,7 +47,7 @@ impl Paces {
     }
 
     /// Counts that a connection of the peer broke the rules. An empty bucket goes into debt, so that it is not free
-    /// there, but only for one such connection: who stops it is let in again soon.
+    /// there, but only for one such connection: an address that stops is accepted again soon.
     pub fn breach(&self, peer: IpAddr, now: Instant) {
         let Some(inner) = &self.0 else { return };
         let breach = inner.drop * BREACH;

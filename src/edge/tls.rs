@@ -36,7 +36,7 @@ pub struct Loaded {
     pub expires: Time,
     /// What vouches for callers, as it stands in its file.
     authorities: Option<Vec<u8>>,
-    /// Cancelled once other authorities vouch for callers: who was let in by these must come again.
+    /// Cancelled once other authorities vouch for callers: callers that these vouched for must connect again.
     pub withdrawn: CancellationToken,
 }
 

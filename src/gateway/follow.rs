@@ -40,11 +40,11 @@ pub(super) struct Follower {
     stream: Option<Stream>,
     cursor: String,
     /// When the stream was asked for, until it answered.
-    asked: Option<Instant>,
+    pub(super) asked: Option<Instant>,
     /// When a stream was asked for last, and when it said something.
     opened_at: Instant,
-    received_at: Instant,
-    /// What is told anew, until it is complete.
+    pub(super) received_at: Instant,
+    /// What a resync sends, until it is complete.
     afresh: Option<RevocationSet>,
     keys_at: Instant,
     evicted_at: Instant,
@@ -129,7 +129,7 @@ impl Follower {
         self.afresh = None;
         let opened = self.client.watch_revocations(request).await;
         if opened.as_ref().is_err_and(|refused| refused.code() == Code::InvalidArgument) {
-            // The cursor is not one of these servers: all is to be told anew.
+            // The cursor is not one of these servers: a resync must follow.
             self.cursor.clear();
         }
         self.stream = Some(opened?.into_inner());
@@ -150,7 +150,8 @@ impl Follower {
         Ok(())
     }
 
-    fn apply(&mut self, message: pb::WatchRevocationsResponse) {
+    /// Takes over what a message says that arrived at `received_at`.
+    pub(super) fn apply(&mut self, message: pb::WatchRevocationsResponse) {
         let shared = &self.shared;
         if message.resync {
             self.afresh = Some(RevocationSet::new(shared.options.revocations));

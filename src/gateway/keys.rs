@@ -27,7 +27,7 @@ pub(super) struct KeySet {
 struct KnownKeys {
     keys: HashMap<String, Arc<VerifyingKey>>,
     fetched: Option<Instant>,
-    /// When it was heard last that a key was removed.
+    /// When the last removal of a key arrived.
     removed: Option<Instant>,
 }
 

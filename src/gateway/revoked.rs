@@ -51,7 +51,7 @@ impl RevocationSet {
         self.full
     }
 
-    /// Adds one. What makes no sense to this release withdraws everything: it may be of a later one.
+    /// Adds one. A revocation that this release cannot read withdraws everything: it may be of a later one.
     pub fn add(&mut self, revocation: &pb::Revocation) {
         if self.len() >= self.most || self.try_add(revocation).is_none() {
             self.full = true;

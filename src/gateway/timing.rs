@@ -1,4 +1,4 @@
-//! What time the service has, and how old what it told is: never too young.
+//! The time of the service, and the age of the last message: never too young.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,7 +12,7 @@ use crate::clock::Time;
 ///
 /// The service named its time after a question was sent, so that time is not after the moment of the answer, and not
 /// before the moment of the question: counting from the question gives a clock that is ahead of the service's, by at most
-/// how long the question took. By that clock the age of what was told comes out too great rather than too small, however
+/// how long the question took. By that clock the age of a message comes out too great rather than too small, however
 /// long a message was under way.
 ///
 /// That holds while both clocks go on as they did. They drift, and the service's may be set; so the question is asked again

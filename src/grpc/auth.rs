@@ -38,7 +38,7 @@ pub struct Auth<S> {
     layer: AuthLayer,
 }
 
-/// A caller that was let in, in the extensions of its request.
+/// An authenticated caller, in the extensions of its request.
 #[derive(Clone)]
 pub struct AuthenticatedCaller {
     pub caller: Caller,

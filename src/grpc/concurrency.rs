@@ -1,4 +1,4 @@
-//! The tower layer that lets calls in: only so many at once, and none for longer than it may take.
+//! The tower layer that limits calls: how many are in progress, and how long each may take.
 
 use std::collections::HashSet;
 use std::pin::Pin;

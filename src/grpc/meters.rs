@@ -33,7 +33,7 @@ const CODES: [&str; 17] = [
     "DATA_LOSS",
     "UNAUTHENTICATED",
 ];
-/// What callers are told as INTERNAL (gRPC's own rule, statuscodes.md), although it is their message that is at fault.
+/// What is answered as INTERNAL (gRPC's own rule, statuscodes.md), although it is their message that is at fault.
 const UNREADABLE: &str = "UNREADABLE";
 
 /// The counters of all methods.
@@ -46,7 +46,7 @@ pub struct CallMeters {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallEnd {
     Code(Code),
-    /// Its message was none; the caller is told INTERNAL.
+    /// Its message could not be read; the answer is INTERNAL.
     Unreadable,
 }
 

@@ -140,7 +140,7 @@ impl Streams {
             let end = tokio::select! {
                 end = pumping => end,
                 end = stop => end,
-                // Nobody hears the end.
+                // The caller has left.
                 () = room.closed() => Status::cancelled("the caller is gone"),
             };
             tracing::debug!(code = ?end.code(), "watch ended");
@@ -179,7 +179,7 @@ impl Streams {
         room: &mpsc::Sender<T>,
     ) -> Status {
         let silence = terms.input.heartbeat.unwrap_or(self.settings.heartbeat);
-        // The first message is a heartbeat: the caller knows then from where on it will hear everything.
+        // The first message is a heartbeat: it says from where on the caller receives everything.
         let mut event = None;
         loop {
             let of = (&terms.scope[..], terms.timeline);

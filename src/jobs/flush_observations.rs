@@ -1,4 +1,4 @@
-//! Enters what the service noticed in the audit trail, every few seconds and once at the end.
+//! Writes observations to the audit trail, every few seconds and once at the end.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::session::observations::Observations;
 
 /// Runs until `stop`, then flushes for the last time.
 pub async fn run(observations: Observations, interval: Duration, stop: CancellationToken) {
-    let mut failures = Failures::of("what was noticed could not be written; it is kept");
+    let mut failures = Failures::of("observations could not be written; they are kept");
     loop {
         let more = turn(interval, &stop).await;
         failures.report(observations.flush(!more).await);

@@ -175,11 +175,11 @@ impl ActivityKind {
 }
 
 impl Activity {
-    /// How often it happened. What the service notices again and again within a minute is one activity.
+    /// How often it happened. The same observation within a minute is one activity.
     pub fn times(&self) -> usize {
         let count = |report: &ActivityReport| report.metadata.get("count")?.parse().ok();
-        let noticed = self.report.as_ref().filter(|_| self.principal == SYSTEM);
-        noticed.and_then(count).unwrap_or(1)
+        let observation = self.report.as_ref().filter(|_| self.principal == SYSTEM);
+        observation.and_then(count).unwrap_or(1)
     }
 
     /// An activity that says nothing but what happened, when and by whom.

@@ -37,7 +37,7 @@ pub struct Alert {
     pub dedup_until: Option<Time>,
     /// True once another incident may take the key.
     pub is_over: bool,
-    /// Why nobody is told; `None` = somebody is.
+    /// Why it is suppressed; `None` = it is not.
     pub suppression: Option<Suppression>,
     /// Until when its like is suppressed, once it was resolved as a false positive.
     pub suppressed_until: Option<Time>,
@@ -171,7 +171,7 @@ numbered! {
 }
 
 numbered! {
-    /// Why a finding is kept but nobody is told.
+    /// Why a finding is kept but raises no alert.
     Suppression {
         Shadow = 1, TrustedDevice = 2, ConfiguredNetwork = 3, LearningPeriod = 4, FalsePositive = 5,
     }
@@ -180,9 +180,9 @@ numbered! {
 /// What became of the incidents that a rule found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RuleCounts {
-    /// Somebody was told.
+    /// It was not suppressed.
     pub raised: u32,
-    /// Nobody was told.
+    /// It was suppressed.
     pub suppressed: u32,
     /// Of those raised.
     pub unresolved: u32,

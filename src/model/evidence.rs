@@ -106,9 +106,9 @@ pub struct SeenClient {
     pub ip: IpAddr,
     /// Its autonomous system, where known.
     pub asn: Option<u32>,
-    /// Without a version; `None` = not told.
+    /// Without a version; `None` = not stated.
     pub browser: Option<String>,
-    /// Without a version; `None` = not told.
+    /// Without a version; `None` = not stated.
     pub system: Option<String>,
 }
 

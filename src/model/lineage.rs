@@ -8,7 +8,7 @@ use uuid::Uuid;
 pub struct DatabasePosition {
     /// The same in all copies of a database.
     pub origin: Uuid,
-    /// Another one after each restore that was noticed.
+    /// Another one after each restore that was detected.
     pub lineage: Uuid,
     pub beat: i64,
 }
@@ -48,7 +48,7 @@ pub enum OnRestore {
 
 impl Continuity {
     /// Judges a database that is at `found`. `from_dump` tells that no transaction of its cluster wrote that position;
-    /// `has_ended` that the lineage that is remembered ended by a restore that was noticed.
+    /// `has_ended` that the saved lineage ended by a restore that was detected.
     pub fn judge(
         found: &DatabasePosition,
         from_dump: bool,
@@ -87,7 +87,7 @@ impl Continuity {
             Continuity::Unbroken => "it went on",
             Continuity::Dump => "a dump was restored",
             Continuity::WentBack => "it is of an earlier time than was seen before",
-            Continuity::Settled => "another replica noticed that it was restored",
+            Continuity::Settled => "another replica detected that it was restored",
             Continuity::Another => "it is another database",
         }
     }

@@ -64,7 +64,7 @@ pub enum State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
     pub reason: EndReason,
-    /// For an expiry the deadline, not when it was noticed.
+    /// For an expiry the deadline, not when it was found.
     pub at: Time,
     /// The principal that ended it; `None` where the service itself did.
     pub by: Option<String>,

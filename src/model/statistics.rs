@@ -100,7 +100,7 @@ pub fn is_counted(activity: &Activity) -> bool {
     of_session || reported(activity).is_some() || is_of_alert(activity)
 }
 
-/// Whether what others report succeeded; what the service notices by itself is no report.
+/// Whether a reported activity succeeded; an observation of the service is no report.
 fn reported(activity: &Activity) -> Option<bool> {
     let report = activity.report.as_ref().filter(|_| activity.principal != SYSTEM)?;
     Some(report.success)

@@ -15,9 +15,9 @@ use crate::model::session::Session;
 #[derive(Debug, Clone, PartialEq)]
 pub struct UserDevice {
     pub key: DeviceKey,
-    /// As the newest create on it told.
+    /// As the newest create on it stated.
     pub kind: DeviceType,
-    /// As the newest create on it told.
+    /// As the newest create on it stated.
     pub details: DeviceDetails,
     /// When that was.
     pub described_at: Time,

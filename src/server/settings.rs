@@ -1,4 +1,4 @@
-//! What a server is told when it starts.
+//! The settings of a server.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ pub struct Settings {
     pub edge: EdgeLimits,
     /// Of metrics, health and keys; a loopback address. `None` = no such port.
     pub http_listen: Option<SocketAddr>,
-    /// Who is let in.
+    /// Which callers are accepted.
     pub callers: Callers,
     /// Whether the reflection services are served.
     pub reflection: bool,
@@ -79,7 +79,7 @@ pub struct Settings {
 /// How often the jobs run.
 #[derive(Debug, Clone, Copy)]
 pub struct Intervals {
-    /// Writing last activity, and what was noticed.
+    /// Writing last activity and observations.
     pub flush: Duration,
     /// Writing down what expired.
     pub sweep: Duration,

@@ -71,7 +71,7 @@ pub(super) struct Wired {
     pub alerts: AlertApi,
     pub keys: KeyCache,
     pub jobs: jobs::Jobs,
-    /// Who is let in.
+    /// Authenticates callers.
     pub authenticator: Authenticator,
 }
 

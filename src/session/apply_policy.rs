@@ -59,7 +59,7 @@ struct PolicyBatch {
     next: Option<Uuid>,
     /// How many others have locked.
     locked: u64,
-    /// How many make no sense.
+    /// how many are damaged.
     damaged: u64,
 }
 

@@ -1,5 +1,5 @@
 //! What a user agent tells of the device: its type, its operating system, its browser or app. Pure but for the
-//! table of patterns, which is built once. What is not told stays unknown.
+//! table of patterns, which is built once. What a user agent does not state stays unknown.
 
 pub mod identity;
 
@@ -16,7 +16,7 @@ use crate::model::device::DeviceType;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DerivedDevice {
     pub kind: DeviceType,
-    /// `iOS 18`, or `Windows` where the version is not told.
+    /// `iOS 18`, or `Windows` where the version is not stated.
     pub os: Option<String>,
     /// `Chrome 131`; of an app or a program, its own name.
     pub browser: Option<String>,

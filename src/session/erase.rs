@@ -77,7 +77,7 @@ impl Erase {
         // What is deleted can no longer be counted. But it does not stay because somebody has a figure locked.
         let mut counting = Budget::new(time / 2);
         let settled = match self.roll_up.settle(&input.tenant, || counting.allows()).await {
-            // Figures that make no sense keep nobody from being erased.
+            // Damaged figures keep no user from being erased.
             Err(Error::Internal(_)) => false,
             settled => settled?,
         };

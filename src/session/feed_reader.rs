@@ -67,7 +67,7 @@ enum Take<'a> {
 }
 
 impl<W: FeedWork> FeedReader<W> {
-    /// Reads the activities of `db`. What makes no sense to `work` is counted in `skipped_rows`.
+    /// Reads the activities of `db`. An activity that `work` fails on is counted in `skipped_rows`.
     pub fn new(db: Database, clock: Clock, work: W, skipped_rows: IntCounter) -> FeedReader<W> {
         let (size, aside_size) = (BatchSize::new(BATCH), BatchSize::new(BATCH));
         FeedReader { db, clock, work, size, aside_size, pace: Pace::default(), skipped_rows }

@@ -1,5 +1,5 @@
-//! The bounded buffer of what the service notices by itself: requests write here, never to the database. What comes
-//! again and again is counted, not repeated; what does not fit is dropped and counted.
+//! The bounded buffer of observations: requests write here, never to the database. A repeated observation is counted, not
+//! repeated; one that does not fit is dropped and counted.
 
 mod buffer;
 mod write;
@@ -33,7 +33,7 @@ const MAX_FAILED: usize = 8;
 /// Longer than our own transactions have a session locked.
 const MOMENT: std::time::Duration = std::time::Duration::from_millis(100);
 
-/// What was noticed and is not written yet. Cheap to clone; clones share it.
+/// Observations that are not written yet. Cheap to clone; clones share them.
 #[derive(Clone)]
 pub struct Observations {
     db: Database,
@@ -81,7 +81,7 @@ impl Observations {
         Observations { db, clock, locator, buffer: Arc::default(), size, aside, skipped_rows }
     }
 
-    /// A good token of `session` was presented by `client`; nothing to notice unless from another network or with
+    /// A good token of `session` was presented by `client`; an observation only if from another network or with
     /// another user agent. What either does not tell is not another.
     pub fn seen(&self, session: &Session, client: &ClientContext, now: Time) {
         let moved = |ip: IpAddr| session.ip.is_some_and(|then| network(then) != network(ip));
@@ -157,7 +157,7 @@ impl Observations {
             (buffer.take_dropped(), buffer.ready.len())
         };
         if dropped > 0 {
-            tracing::warn!(dropped, "more was noticed than can be entered in the audit trail");
+            tracing::warn!(dropped, "there are more observations than the audit trail takes");
         }
         let (mut failed, mut skips) = (0, false);
         while left > 0 {
@@ -179,7 +179,7 @@ impl Observations {
                 Err(error) if self.size.shrink(batch.len() as u32, &error) => continue,
                 // It would be the same again, and hold up what comes behind.
                 Err(error @ Error::Internal(_)) => {
-                    tracing::error!(%error, "a notice is lost");
+                    tracing::error!(%error, "an observation is lost");
                     self.skipped_rows.inc();
                 }
                 Err(error) if is_about_rows(&error) && failed < MAX_FAILED => {
@@ -188,7 +188,7 @@ impl Observations {
                     if !kept {
                         return Err(error);
                     }
-                    tracing::warn!(%error, "what was noticed of a session cannot be entered now");
+                    tracing::warn!(%error, "an observation of a session cannot be written now");
                     (failed, left) = (failed + 1, left - 1);
                     continue;
                 }
@@ -200,7 +200,7 @@ impl Observations {
             self.lock().ready.retain(|observation| !done.contains(&observation.activity.id));
             if let Some(first) = locked.iter().next() {
                 let count = locked.len();
-                tracing::warn!(count, %first, "what was noticed of locked sessions is entered later");
+                tracing::warn!(count, %first, "observations of locked sessions are written later");
                 if !locked.iter().all(|session| self.set_aside(*session)) {
                     return Err(Error::Unavailable(Outage::Locked("too many sessions".to_owned())));
                 }

@@ -1,4 +1,4 @@
-//! Notices that the database was restored, says so, and ends the sessions from before if it is told to.
+//! Detects that the database was restored, raises an alert, and ends the sessions from before if the settings ask for it.
 //!
 //! A replica counts a row up every second, and remembers where it was: in memory, and in a file where there is a data
 //! directory. A row that no transaction of this cluster wrote was restored from a dump; one that is behind what is
@@ -63,7 +63,7 @@ struct Look {
 impl RestoreWatch {
     /// With what the file remembers.
     pub fn new(parts: RestoreParts, metrics: &Metrics) -> RestoreWatch {
-        let help = "Restores of the database that this process noticed or learned of.";
+        let help = "Restores of the database that this process detected or learned of.";
         let restored = metrics.counter("database_restored_total", help);
         let position = parts.file.as_deref().and_then(file::read);
         let remembered = position.map(|position| SavedPosition { position, from_file: true });
@@ -82,7 +82,7 @@ impl RestoreWatch {
     }
 
     /// Compares the database with what is remembered, and moves both on. A restore is written down by the first replica
-    /// that notices it, in one commit with its alert.
+    /// that detects it, in one commit with its alert.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].

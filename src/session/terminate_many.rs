@@ -232,7 +232,7 @@ impl TerminateMany {
             from,
         });
         let named: Vec<&SessionKey> = keys.iter().filter(|key| input.names(key)).collect();
-        // What makes no sense must not save the others, nor what another transaction holds.
+        // Neither a damaged row nor one that another transaction holds may keep the others from ending.
         let locked = sessions::lock_free(tx, &named).await?;
         self.skipped_rows.inc_by(locked.damaged.len() as u64);
         let mut changes = Changes::new(&self.clock);

@@ -42,7 +42,7 @@ pub struct Validation {
     pub audience: Option<String>,
     pub required: Requirements,
     pub freshness: Freshness,
-    /// Who asks. Of tenants that are not the caller's it hears nothing, as of sessions that are not there.
+    /// The calling service. A session of a tenant that is not the caller's is answered as one that does not exist.
     pub caller: Caller,
 }
 
@@ -86,7 +86,7 @@ impl Validate {
     ///
     /// # Errors
     /// [`crate::error::Error::NotPermitted`] for an audience that is not the caller's;
-    /// [`crate::error::Error::Unavailable`]: it cannot be told.
+    /// [`crate::error::Error::Unavailable`]: neither cache nor database can say.
     pub async fn validate(&self, input: &Validation) -> Result<Validated> {
         input.caller.check_audience(input.audience.as_deref())?;
         let now = self.clock.now();
@@ -225,7 +225,7 @@ fn is_doubtful(session: &Session, claims: &AccessClaims, now: Time) -> bool {
 }
 
 fn age(true_at: Instant) -> Duration {
-    // Times are told to the microsecond; rounded up, so that none is too late.
+    // Times have microseconds; rounded up, so that none is too late.
     let micros = true_at.elapsed().as_micros().saturating_add(1);
     i64::try_from(micros).map_or(Duration::MAX, Duration::microseconds)
 }

@@ -18,7 +18,7 @@ use crate::store::revocations::{self, After};
 
 /// Revocations per read and per message.
 const PAGE: usize = 1000;
-/// More since a cursor than this, and all is told anew.
+/// If more were committed since a cursor, a resync is sent.
 const MAX_SINCE: usize = 20_000;
 
 /// Where gateways come.
@@ -27,7 +27,7 @@ pub struct WatchRevocations {
     revocation_feed: RevocationFeed,
     clock: Clock,
     slots: Arc<Semaphore>,
-    /// For how long nothing may be heard.
+    /// For how long the feed may be silent.
     outage: Duration,
 }
 
@@ -44,14 +44,14 @@ pub struct RevocationStream {
 
 enum StreamState {
     Since(Horizon),
-    /// All that is in force is still to be told.
+    /// All that is in force is still to be sent.
     Nothing,
     /// Some of it was; the first read saw this much, at this time.
     Page(After, Horizon, Time),
     Live,
 }
 
-/// What is told at once.
+/// One message.
 #[derive(Debug)]
 pub struct RevocationMessage {
     pub resync: bool,
@@ -61,7 +61,7 @@ pub struct RevocationMessage {
 }
 
 impl WatchRevocations {
-    /// Tells what `revocation_feed` hears.
+    /// Sends what `revocation_feed` receives.
     pub fn new(
         db: Database,
         revocation_feed: RevocationFeed,
@@ -92,7 +92,7 @@ impl WatchRevocations {
 }
 
 impl RevocationStream {
-    /// What is to be told next. Where nothing was revoked, it says at every look that there was nothing.
+    /// The next message. Where nothing was revoked, each poll gives an empty one.
     ///
     /// # Errors
     /// [`Error::Unavailable`].

@@ -54,7 +54,7 @@ pub async fn hold_users(conn: &mut Connection, tenant: &TenantId, users: &[&User
     Ok(())
 }
 
-/// The sessions with these ids, kept from being erased until the transaction ends. Rows that make no sense are logged,
+/// The sessions with these ids, kept from being erased until the transaction ends. Rows that are damaged are logged,
 /// and left out.
 ///
 /// # Errors
@@ -71,7 +71,7 @@ pub async fn hold_sessions(
 /// The most activities that a page looks at.
 const LOOKED_AT: i64 = 20_000;
 
-/// A page of a tenant's activities, newest first, without those whose rows make no sense. A page of a filter may have
+/// A page of a tenant's activities, newest first, without those whose rows are damaged. A page of a filter may have
 /// fewer than fit in even if more follow.
 ///
 /// # Errors

@@ -107,7 +107,7 @@ statement! {
     )
 }
 
-/// The alerts that these activities concern, as they are now, in any order. One that is gone or makes no sense is left out.
+/// The alerts that these activities concern, as they are now, in any order. One that is gone or is damaged is left out.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -149,7 +149,7 @@ pub async fn current(conn: &mut Connection, alerts: &[&Alert]) -> Result<Vec<Ale
 }
 
 /// The false positives of these users, or of no user, whose like is suppressed after `after`, without those whose rows
-/// make no sense.
+/// are damaged.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -181,7 +181,7 @@ fn owners<'a>(alerts: &[&'a Alert]) -> (Vec<&'a str>, Vec<&'a str>) {
     (alerts.iter().map(|alert| alert.tenant.as_str()).collect(), alerts.iter().map(user).collect())
 }
 
-/// A page of a tenant's alerts, newest first, without those whose rows make no sense.
+/// A page of a tenant's alerts, newest first, without those whose rows are damaged.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

@@ -128,7 +128,7 @@ pub async fn glance(conn: &mut Connection, seen: &Horizon) -> Result<(Horizon, b
     Ok((horizon(&snapshot)?, news))
 }
 
-/// The activities of a span, in the order in which they happened; one that makes no sense is left out
+/// The activities of a span, in the order in which they happened; one that is damaged is left out
 /// and logged. The same span always gives the same, unless retention or an erasure came between.
 ///
 /// # Errors

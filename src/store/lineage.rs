@@ -100,7 +100,7 @@ pub async fn lock(conn: &mut Connection) -> Result<(DatabasePosition, bool)> {
     Ok((DatabasePosition { origin, lineage, beat }, from_dump))
 }
 
-/// Whether a lineage ended by a restore that was noticed.
+/// Whether a lineage ended by a restore that was detected.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

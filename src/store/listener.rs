@@ -1,4 +1,4 @@
-//! A connection of its own that reads revocations and hears of new ones at once.
+//! A connection of its own that reads revocations and is notified of new ones (`LISTEN`).
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ impl Listener {
         within(self.patience, revocations::since(&mut self.conn, from, limit)).await
     }
 
-    /// Waits until somebody tells of news. Only an optimisation: nothing may depend on being told.
+    /// Waits for a notification. Only an optimisation: nothing may depend on it.
     ///
     /// # Errors
     /// [`Error::Unavailable`]: the connection is lost.

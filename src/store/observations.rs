@@ -1,4 +1,4 @@
-//! `session_activities`: what the service noticed, written in bulk.
+//! `session_activities`: observations, written in bulk.
 
 use std::net::IpAddr;
 

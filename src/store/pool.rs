@@ -157,11 +157,11 @@ impl Database {
 
     /// Whom to tell of what transactions of this process revoke. The first one stays.
     pub fn on_revoked(&self, on_revoked: OnRevoked) {
-        // A second one would be a mistake in the wiring, and nobody would hear of the loss.
+        // A second one would be a mistake in the wiring, and the loss would go unseen.
         assert!(self.revoked.set(on_revoked).is_ok(), "somebody hears already");
     }
 
-    /// Who is told.
+    /// The callback, if it is set.
     pub(super) fn revoked(&self) -> Option<&OnRevoked> {
         self.revoked.get()
     }

@@ -34,7 +34,7 @@ type Row = (
 
 statement! {
     /// One statement, so one snapshot: it tells where reading goes on, and shows all that committed before. A position
-    /// further than this is of another cluster. As in `feed`, rows that a dump brought are not new. The timeline is told
+    /// further than this is of another cluster. As in `feed`, rows that a dump brought are not new. The timeline is read
     /// after the snapshot was taken: a server that takes the writes then has shown what was true.
     Since {
         next: &'a str as Text,
@@ -147,13 +147,13 @@ pub struct NewRevocations {
     /// Where to go on.
     pub to: Horizon,
     pub revocations: Vec<Revocation>,
-    /// There are more, which will not be told, or some that make no sense here, as those that a newer release wrote.
+    /// There are more than the limit, or some that this release cannot read.
     pub too_many: bool,
     /// The time of the database, while it was asked.
     pub at: Time,
 }
 
-/// What was committed since `from`, at most `limit`; more are not told one by one.
+/// What was committed since `from`, at most `limit`; more are not returned one by one.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`], also if another server takes the writes by now.
@@ -239,7 +239,7 @@ fn news(mut rows: Vec<Found>, limit: usize) -> Result<NewRevocations> {
             Ok(revocation) => revocations.push(revocation),
             Err(error) => {
                 if damaged == 0 {
-                    tracing::error!(%error, "a revocation makes no sense here: nothing that is cached is relied on");
+                    tracing::error!(%error, "a revocation cannot be read: the cache is emptied");
                 }
                 damaged += 1;
             }

@@ -26,13 +26,13 @@ pub(super) fn corrupt(table: &str, column: &str, row: impl std::fmt::Display) ->
     Error::Internal(anyhow::anyhow!("{table}.{column} of row {row} holds an impossible value"))
 }
 
-/// True for times that a clock can have told, and from which nothing that is counted leads to an overflow.
+/// True for times that a clock can have shown, and from which nothing that is counted leads to an overflow.
 pub(super) fn are_possible(times: impl IntoIterator<Item = Option<Time>>) -> bool {
     let possible = |at: Time| (1..10_000).contains(&at.year());
     times.into_iter().flatten().all(possible)
 }
 
-/// True for what the service can have measured, or been told to wait: 0 to 100 years.
+/// True for durations that can be measured or configured: 0 to 100 years.
 pub(super) fn is_possible(length: Option<Duration>) -> bool {
     length.is_none_or(|length| (Duration::zero()..=Duration::days(36_525)).contains(&length))
 }

@@ -64,7 +64,7 @@ pub async fn newest_live(
     Ok(newest.await.optional()?)
 }
 
-/// The sessions with these ids, of any user, newest first; without those whose rows make no sense, which are
+/// The sessions with these ids, of any user, newest first; without those whose rows are damaged, which are
 /// logged.
 ///
 /// # Errors

@@ -18,7 +18,7 @@ pub struct DatabaseTimeouts {
 }
 
 impl Default for DatabaseTimeouts {
-    /// As shipped. A caller hears `UNAVAILABLE` within two seconds, also from a database that silently stopped
+    /// As shipped. A call is answered `UNAVAILABLE` within two seconds, also from a database that silently stopped
     /// answering.
     fn default() -> DatabaseTimeouts {
         DatabaseTimeouts {
@@ -43,7 +43,7 @@ impl DatabaseTimeouts {
         }
     }
 
-    /// What the server is told, in milliseconds: a query whose caller gave up must not run on.
+    /// The server's own timeout, in milliseconds: a query whose caller gave up must not run on.
     pub(super) fn settings(self) -> String {
         let (statement, lock) = (self.statement.as_millis(), self.lock.as_millis());
         format!("SET statement_timeout = {statement}; SET lock_timeout = {lock}")

@@ -75,7 +75,7 @@ impl Transaction {
         }
     }
 
-    /// Commits. Only after this returned ok may anybody hear of the changes.
+    /// Commits. Only after this returned ok may an answer or a message show the changes.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the acknowledgement was lost: the outcome is then unknown.

@@ -62,7 +62,7 @@ impl Issuer {
         Ok(Ready(keyring))
     }
 
-    /// The same where it can be told without waiting: the token was proven before, and the keys are known.
+    /// The same from the cache: the token was verified before, and the keys are cached.
     pub fn verify_now(
         &self,
         token: &str,

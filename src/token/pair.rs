@@ -14,14 +14,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::token::jwk::{PublicKey, SigningAlgorithm};
 
 /// A private key with its public one. Cannot be printed.
-pub(super) enum Pair {
+pub(crate) enum Pair {
     Ed25519(Ed25519KeyPair),
     P256(EcdsaKeyPair),
     Rsa(RsaKeyPair),
 }
 
 /// A new private key, as PKCS #8. An RSA key takes up to a second.
-pub(super) fn generate(algorithm: SigningAlgorithm) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn generate(algorithm: SigningAlgorithm) -> anyhow::Result<Vec<u8>> {
     let failed = |_| anyhow!("cannot make a signing key");
     Ok(match algorithm {
         SigningAlgorithm::EdDsa => {

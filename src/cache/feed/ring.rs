@@ -74,12 +74,12 @@ pub(super) struct Ring {
     state: Mutex<RingState>,
     /// Tells of new batches and of the end.
     next_batch: watch::Sender<()>,
-    most: Kept,
+    most: Backlog,
 }
 
 /// How much is kept: whichever is reached first.
 #[derive(Debug, Clone, Copy)]
-pub struct Kept {
+pub struct Backlog {
     /// Activities, about.
     pub activities: usize,
     /// What they take in memory with their alerts, about.
@@ -91,7 +91,7 @@ struct RingState {
     /// The number of the first of them.
     first: u64,
     /// What is in them.
-    held: Kept,
+    held: Backlog,
     /// All that the reader has seen; `None` = it has not begun.
     seen: Option<Horizon>,
     ended: Option<Outage>,
@@ -108,8 +108,8 @@ pub(super) enum NextBatch {
 }
 
 impl Ring {
-    pub fn new(most: Kept) -> Ring {
-        let held = Kept { activities: 0, bytes: 0 };
+    pub fn new(most: Backlog) -> Ring {
+        let held = Backlog { activities: 0, bytes: 0 };
         let state = RingState { batches: VecDeque::new(), first: 0, held, seen: None, ended: None };
         Ring { state: Mutex::new(state), next_batch: watch::Sender::new(()), most }
     }
@@ -192,15 +192,15 @@ impl RingState {
     }
 }
 
-impl Kept {
-    fn with(self, batch: &ActivityBatch) -> Kept {
+impl Backlog {
+    fn with(self, batch: &ActivityBatch) -> Backlog {
         let (activities, bytes) = (batch.activities.len(), batch.bytes);
-        Kept { activities: self.activities + activities, bytes: self.bytes + bytes }
+        Backlog { activities: self.activities + activities, bytes: self.bytes + bytes }
     }
 
-    fn without(self, batch: &ActivityBatch) -> Kept {
+    fn without(self, batch: &ActivityBatch) -> Backlog {
         let (activities, bytes) = (batch.activities.len(), batch.bytes);
-        Kept { activities: self.activities - activities, bytes: self.bytes - bytes }
+        Backlog { activities: self.activities - activities, bytes: self.bytes - bytes }
     }
 }
 

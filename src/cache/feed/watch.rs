@@ -83,7 +83,7 @@ impl<E> Subscription<E> {
         }
     }
 
-    /// Up to where it was told everything.
+    /// The position up to which it has received everything.
     pub fn position(&self) -> Position {
         match &self.at {
             SubscriptionState::After(seen) => Position::After(seen.clone()),
@@ -188,7 +188,7 @@ impl<E> Subscription<E> {
         Ok(())
     }
 
-    /// Moves on to where the reader is, if all was told that it read.
+    /// Moves on to the position of the reader, if it has seen all that the reader read.
     fn keep_reading(&mut self) {
         if let (SubscriptionState::After(_), Some(number)) = (&self.at, self.joined)
             && let NextBatch::Nothing(seen) = self.ring.find(number)

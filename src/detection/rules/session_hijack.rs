@@ -49,7 +49,7 @@ pub fn look(activity: &Activity, context: &Context, user: &mut UserMemory) -> Op
     found
 }
 
-/// What the session is used with now. What is not told stays as it was; without an address nothing is known.
+/// What the session is used with now. What is not stated stays as it was; without an address nothing is known.
 fn seen(activity: &Activity, context: &Context, before: Option<&SeenClient>) -> Option<SeenClient> {
     let ip = activity.ip.or(before.map(|before| before.ip))?;
     let asn = activity.location.as_ref().and_then(|place| place.asn);

@@ -1,4 +1,4 @@
-//! Collects what is wrong with a request, so that the caller hears all of it at once.
+//! Collects the violations of a request, so that one answer names all of them.
 
 use std::collections::BTreeMap;
 

@@ -63,15 +63,15 @@ fn a_window_is_widened_to_whole_hours_and_its_last_bucket_may_be_shorter() {
 fn what_others_report_is_counted_and_what_the_service_notices_is_not() {
     let report = Some(ActivityReport { success: true, ..ActivityReport::default() });
     let told = Activity { report, ..activity(ActivityKind::ApiRequest) };
-    let noticed = Activity {
+    let observed = Activity {
         report: Some(ActivityReport::default()),
         principal: SYSTEM.to_owned(),
         ..activity(ActivityKind::TokenRefused)
     };
-    assert!(is_counted(&told) && !is_counted(&noticed));
+    assert!(is_counted(&told) && !is_counted(&observed));
     let mut counts = Counts::default();
     counts.note(&told, 0);
-    counts.note(&noticed, 0);
+    counts.note(&observed, 0);
     assert_eq!((counts.succeeded, counts.failed), (1, 0));
 }
 

@@ -19,7 +19,7 @@ use crate::store::{Connection, sessions};
 pub(super) struct FoundSessions {
     pub sessions: Vec<(Session, Arc<Policy>)>,
     pub next: Option<Uuid>,
-    /// How many make no sense.
+    /// how many are damaged.
     pub damaged: usize,
 }
 

@@ -19,7 +19,7 @@ use crate::store::{Connection, sessions};
 pub(super) type ActionsTaken = BTreeMap<SessionKey, ActionTaken>;
 
 /// What the findings do to their sessions, each at most once; ending one outweighs the rest. Locks the sessions, so no
-/// alert may be locked before, and decides after that. To one whose row makes no sense nothing is done; it is counted,
+/// alert may be locked before, and decides after that. Nothing is done to a damaged row; it is counted,
 /// and its alerts are raised all the same.
 pub(super) async fn enforce(
     conn: &mut Connection,

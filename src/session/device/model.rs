@@ -2,7 +2,7 @@
 
 use crate::session::device::in_app;
 
-/// The longest model told, in characters.
+/// The longest model shown, in characters.
 const MOST: usize = 64;
 
 /// `SM-S918B` of an Android system, `iPhone15,2` of an app on one of Apple's. Browsers on Android froze

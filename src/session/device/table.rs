@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 use ua_parser::{os, user_agent};
 
-/// A name, and its major version where one is told.
+/// A name, and its major version where the user agent has one.
 pub struct NamedVersion<'a> {
     pub name: Cow<'a, str>,
     pub major: Option<String>,

@@ -15,7 +15,7 @@ use crate::model::detection::rule::Rule;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tally {
     pub raised: u32,
-    /// Kept, but nobody told.
+    /// Kept, but suppressed.
     pub suppressed: u32,
 }
 
@@ -61,7 +61,7 @@ struct ReplayedIncident {
     until: Time,
 }
 
-/// The most incidents of a user or a network of which differences are told.
+/// The most incidents of a user or a network that are compared.
 const COMPARED: usize = 500;
 
 impl Replay {

@@ -16,7 +16,7 @@ use crate::store::sessions::LockedSessions;
 use crate::store::{observations, sessions};
 
 /// Enters what is still to be entered. The same again enters nothing, so an attempt can be repeated. Returns how many
-/// are of sessions whose rows make no sense: they are lost. Where it `skips` what others have locked, also the sessions
+/// are of sessions whose rows are damaged: they are lost. Where it `skips` what others have locked, also the sessions
 /// of which nothing is entered yet.
 pub(super) async fn write(
     db: &Database,
@@ -45,7 +45,7 @@ pub(super) async fn write(
     Ok((batch.iter().filter(of).count() as u64, locked))
 }
 
-/// The sessions that `batch` is about, of those that are still there, the ids of those that make no sense, and of those
+/// The sessions that `batch` is about, of those that are still there, the ids of those that are damaged, and of those
 /// that it `skips`.
 async fn lock(
     conn: &mut Connection,

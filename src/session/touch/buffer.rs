@@ -13,7 +13,8 @@ use crate::store::sessions::Touch;
 /// last activity is then that of their next validation: the idle timeout never grows by it.
 const CAPACITY: usize = 262_144;
 
-/// How long what was written is still told: a read that began before that may end after it. Longer than one takes.
+/// How long a written touch still overlays reads: a read that began before the write may end after it. Longer than one
+/// takes.
 const RECENT: Duration = Duration::from_secs(2);
 /// The most of it, about 10 MB.
 const MAX_RECENT: usize = 65_536;

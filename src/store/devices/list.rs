@@ -75,7 +75,7 @@ statement! {
 }
 
 /// A page of a user's devices, by the last sight of each that is written. Those with sessions that are past a deadline
-/// are among them whatever the filter says of activity. Rows that make no sense are left out.
+/// are among them whatever the filter says of activity. Rows that are damaged are left out.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

@@ -58,7 +58,7 @@ impl<R: StoredRow> Found<R> {
     /// What the row says.
     ///
     /// # Errors
-    /// [`Error::Internal`] if it makes no sense.
+    /// [`Error::Internal`] if it is damaged.
     pub fn read<M: TryFrom<R, Error = Error>>(self) -> Result<M> {
         let (table, id) = (R::TABLE, self.id);
         let row = self.row.map_err(|error| {
@@ -128,7 +128,7 @@ where
     (sound, damaged)
 }
 
-/// Cuts `size + 1` fetched rows to a page; the extra row only proves that more follow. Rows that make no sense are
+/// Cuts `size + 1` fetched rows to a page; the extra row only proves that more follow. Rows that are damaged are
 /// logged and left out, so a page may have fewer.
 ///
 /// # Errors

@@ -53,7 +53,7 @@ impl From<&Revocation> for RevocationRow {
 /// What the columns say.
 ///
 /// # Errors
-/// [`crate::error::Error::Internal`] where they make no sense.
+/// [`crate::error::Error::Internal`] where they are damaged.
 pub(in crate::store) fn read(columns: RevocationColumns) -> Result<Revocation> {
     let (tenant, level, subject, below, at, evict_at) = columns;
     let wrong = |column| corrupt("revocations", column, &subject);

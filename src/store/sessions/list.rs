@@ -17,7 +17,7 @@ use crate::store::rows::session::SessionRow;
 use crate::store::schema::user_sessions as s;
 use crate::store::sessions::filter::selected;
 
-/// A page of a tenant's sessions, without those whose rows make no sense. States are judged at `now`.
+/// A page of a tenant's sessions, without those whose rows are damaged. States are judged at `now`.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

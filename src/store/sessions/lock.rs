@@ -136,7 +136,7 @@ pub async fn lock(conn: &mut Connection, keys: &[&SessionKey]) -> Result<Vec<Ses
     lock_rows(conn, keys).await?.into_iter().map(Found::read).collect()
 }
 
-/// The same, but rows that make no sense are logged, and only their ids returned. `keys` may be empty.
+/// The same, but rows that are damaged are logged, and only their ids returned. `keys` may be empty.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -152,7 +152,7 @@ pub async fn lock_sound(
 #[derive(Default)]
 pub struct LockedSessions {
     pub sessions: Vec<Session>,
-    /// Rows that make no sense, which are logged.
+    /// Rows that are damaged, which are logged.
     pub damaged: Vec<Uuid>,
     /// What another transaction has locked, and whether it is live.
     pub held: HashMap<Uuid, bool>,
@@ -189,7 +189,7 @@ fn columns<'a>(keys: &[&'a SessionKey]) -> (Vec<&'a str>, Vec<&'a str>, Vec<Uuid
     (tenants, users, keys.iter().map(|key| key.session).collect())
 }
 
-/// Locks at most `limit` sessions whose time to be looked at has come, but those of `without`. Rows that make no sense
+/// Locks at most `limit` sessions whose time to be looked at has come, but those of `without`. Rows that are damaged
 /// are logged, and only their ids returned.
 ///
 /// # Errors
@@ -219,7 +219,7 @@ pub async fn postpone(conn: &mut Connection, ids: &[Uuid], now: Time, until: Tim
 /// Locks the sessions of these users that are not ended. `users` holds each at most once.
 ///
 /// # Errors
-/// [`crate::error::Error::Unavailable`]; [`crate::error::Error::Internal`] if a row makes no sense: replicas may still
+/// [`crate::error::Error::Unavailable`]; [`crate::error::Error::Internal`] if a row is damaged: replicas may still
 /// take it for active, so nobody can say how many there are.
 pub async fn lock_live(
     conn: &mut Connection,

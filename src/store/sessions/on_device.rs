@@ -59,7 +59,7 @@ statement! {
 }
 
 /// Locks the live sessions on a device, the newest 1000 of them, and `also` the one of the same user with this id.
-/// Some may have ended before they were locked. Those whose rows make no sense are logged, and left out.
+/// Some may have ended before they were locked. Those whose rows are damaged are logged, and left out.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

@@ -19,14 +19,14 @@ use crate::store::schema::user_sessions as s;
 /// A page of sessions.
 pub struct OutlivingPage {
     pub sessions: Vec<Session>,
-    /// How many there were besides that make no sense.
+    /// How many there were besides that are damaged.
     pub damaged: usize,
     /// Where the next page begins; `None` = nowhere.
     pub next: Option<Uuid>,
 }
 
 /// At most `limit` sessions at `scope` that are not ended and whose deadlines are further than those
-/// of `policy`, but for the clients in `spared`; newest first, from before `after` on. Rows that make no sense are logged.
+/// of `policy`, but for the clients in `spared`; newest first, from before `after` on. Rows that are damaged are logged.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

@@ -1,4 +1,4 @@
-//! Which sessions are on devices now, told in few columns.
+//! Which sessions are on devices now, in few columns.
 
 use diesel::prelude::Queryable;
 use diesel::sql_types::{
@@ -81,7 +81,7 @@ statement! {
 }
 
 /// The sessions of a user on these devices that are not ended; some may be past a deadline. Those
-/// whose rows make no sense are logged, and left out.
+/// whose rows are damaged are logged, and left out.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

@@ -21,7 +21,7 @@ fn batch(note: usize) -> ActivityBatch {
 }
 
 fn ring(activities: usize, bytes: usize) -> Ring {
-    Ring::new(Kept { activities, bytes })
+    Ring::new(Backlog { activities, bytes })
 }
 
 fn is_gone(ring: &Ring, number: u64) -> bool {

@@ -20,7 +20,7 @@ const AHEAD: Duration = Duration::seconds(5);
 const BEHIND: Duration = Duration::hours(24);
 const MAX_LATENCY: Duration = Duration::hours(24);
 
-/// Checks reports. Of several that break a limit the first is told: all together have no room in an answer.
+/// Checks reports. Of several that break a limit the first is reported: all together have no room in an answer.
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
