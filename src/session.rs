@@ -1,5 +1,5 @@
 //! The rules of sessions, one verb a file. `limits`, `rotation` and the arithmetic of `model` are
-//! pure; the verbs read, decide by them, write, and only then answer.
+//! pure. A verb reads, decides by them, writes, and only then answers.
 
 pub mod apply_policy;
 pub mod create;

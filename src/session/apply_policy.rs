@@ -1,5 +1,6 @@
-//! Holds running sessions to a policy that became stricter: in batches, newest session first, like
-//! TerminateSessions; and once more a little later, since a create may still have gone by the old one.
+//! Applies a stricter policy to running sessions: in batches, newest session first, as
+//! TerminateSessions does. The policy is applied again a little later, because a concurrent create
+//! may still use the old one.
 
 mod find;
 mod stack;
@@ -26,19 +27,20 @@ use crate::store::pool::Database;
 use crate::store::sessions::LockedSessions;
 use crate::store::{policies, sessions};
 
-/// Sessions per transaction: short locks, and little lost if one fails.
+/// Sessions per transaction. Locks are short, and a failure loses little.
 const BATCH: u32 = 500;
-/// Sessions per statement where they are only counted.
+/// Sessions per statement of a count.
 const COUNTED: usize = 2_000;
-/// The most sessions an answer shows.
+/// The most sessions in an answer.
 const SAMPLE: usize = 10;
-/// After a change, when it is applied once more: no create that went by a policy from before it is
-/// under way any more. A policy is used for 0.5 s, a create begins its work within 1.9 s, which takes
-/// 1.5 s, at most twice ([`crate::store::timeouts`], as shipped), and the clocks of replicas may differ a little.
+/// Delay after a change until the policy is applied again. By then no create that uses the old
+/// policy is in progress. A policy is used for 0.5 s. A create begins its transaction within 1.9 s;
+/// the transaction takes 1.5 s and runs at most twice ([`crate::store::timeouts`], defaults). The
+/// clocks of replicas may differ a little.
 pub const REPEAT_AFTER: chrono::Duration = chrono::Duration::seconds(8);
-/// How long one turn of the job may take.
+/// The time limit of one turn of the job.
 const TURN: Duration = Duration::from_secs(20);
-/// How long a level is kept from other replicas for a turn. Who fails leaves it to them then.
+/// How long a turn reserves a level against other replicas. If the turn fails, another replica continues after it.
 const LEASE: chrono::Duration = chrono::Duration::seconds(30);
 
 /// Applies policies to running sessions. Cheap to clone.
@@ -51,20 +53,20 @@ pub struct ApplyPolicy {
     skipped_rows: IntCounter,
 }
 
-/// What became of a batch.
+/// The result of a batch.
 struct PolicyBatch {
     /// Newest first.
     ended: Vec<Session>,
-    /// Where the next one begins.
+    /// Where the next batch begins.
     next: Option<Uuid>,
-    /// How many others have locked.
+    /// The number of sessions that other transactions have locked.
     locked: u64,
-    /// how many are damaged.
+    /// The number of damaged rows.
     damaged: u64,
 }
 
 impl ApplyPolicy {
-    /// Applies `policies` to the sessions of `db`. Those that cannot be held to them are counted in `skipped_rows`.
+    /// Applies `policies` to the sessions of `db`. Sessions that cannot be shortened are counted in `skipped_rows`.
     pub fn new(
         db: Database,
         clock: Clock,
@@ -75,11 +77,11 @@ impl ApplyPolicy {
         ApplyPolicy { db, clock, touches, policies, skipped_rows }
     }
 
-    /// Does one turn of what is left to do, if anything is due; true if it was. Breaks off between
-    /// batches once `stopped`. Nothing is due while time is in doubt: an end cannot be undone.
+    /// Runs one turn of the pending work; true if any was due. Stops between batches once `stopped`
+    /// returns true. Nothing is due while time is in doubt, because an end cannot be undone.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]: somebody takes it up after the lease.
+    /// [`Error::Unavailable`]: a replica retries after the lease.
     pub async fn turn(&self, stopped: impl Fn() -> bool) -> Result<bool> {
         let Some(now) = self.clock.settled() else { return Ok(false) };
         let claiming =
@@ -100,12 +102,13 @@ impl ApplyPolicy {
         Ok(true)
     }
 
-    /// Holds the sessions at `scope` to what applies to each, asking `go_on` before each batch, and
-    /// adds what ended to `done`. A session that fails alone is skipped; one that can never be held to it is all that
-    /// is left where `done` comes to be held up. Breaks off while time is in doubt.
+    /// Applies to each session at `scope` the policy that is in force for it, and adds the ended
+    /// ones to `done`. Calls `go_on` before each batch. A session that fails alone is skipped.
+    /// `done.held_up` means that only sessions are left which can never be written. Stops while
+    /// time is in doubt.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]: what was done stays done, also behind a session that stays locked.
+    /// [`Error::Unavailable`]: what is committed stays, also for sessions after one that stays locked.
     pub(super) async fn apply(
         &self,
         scope: &PolicyScope,
@@ -139,16 +142,16 @@ impl ApplyPolicy {
                         break;
                     }
                 }
-                // They may stay locked for long, and a smaller batch would wait as long.
+                // The rows may stay locked for long, and a smaller batch would wait as long.
                 Err(Error::Unavailable(Outage::Locked(_))) if !skips => skips = true,
-                // Rolled back as a whole: once more is safe.
+                // The batch is rolled back, so a retry is safe.
                 Err(error) if size.shrink(tried.map_or(limit, |(_, many)| many), &error) => {}
                 Err(error) => match tried.filter(|_| is_about_rows(&error)) {
                     Some((id, _)) => {
                         tracing::error!(%error, session = %id, "a session cannot be held to its policy");
                         self.skipped_rows.inc();
                         after = Some(id);
-                        // What is held up may go another time; what cannot be written never does.
+                        // A locked session may succeed at a later turn; one that cannot be written never does.
                         match error {
                             Error::Unavailable(_) => stuck = stuck.or(Some(error)),
                             _ => never = true,
@@ -198,7 +201,8 @@ impl ApplyPolicy {
         Ok(counted)
     }
 
-    /// Holds the next batch, of which it `skips` what others have locked. `tried` is the first session of it, and how many.
+    /// Applies the policy to the next batch. If `skips` is set, locked rows are skipped. `tried`
+    /// receives the first session of the batch and the number of sessions in it.
     async fn batch(
         &self,
         scope: &PolicyScope,
@@ -239,7 +243,7 @@ impl ApplyPolicy {
         Ok(done)
     }
 
-    /// Holds a locked session to `policy`; returns it if it was active and is over by that.
+    /// Applies `policy` to a locked session. Returns the session if it was active and this ended it.
     fn hold(
         &self,
         mut session: Session,
@@ -258,7 +262,7 @@ impl ApplyPolicy {
             let ended = changes.end_session(&mut session, EndReason::Policy, Some(by), None);
             return ended.then_some(session);
         }
-        // Idle for too long is not written down yet: another replica may know of activity.
+        // An idle timeout is not written yet: another replica may hold unwritten activity.
         changes.shorten_session(&held);
         Some(held.seen_at(now)).filter(|held| was_active && held.state != State::Active)
     }

@@ -1,5 +1,5 @@
-//! How what works in batches gets past what stops it: smaller batches, down to one, and then what fails alone
-//! is set aside for a while.
+//! How work in batches gets past a row that fails: the batch shrinks, down to one row, and a row
+//! that fails alone is set aside for a while.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,12 +11,12 @@ use uuid::Uuid;
 use crate::clock::Time;
 use crate::error::{Error, Outage};
 
-/// The most that one reader sets aside.
+/// The most rows that one reader sets aside.
 const MAX_ASIDE: usize = 1000;
-/// For how long it does.
+/// How long a row is set aside.
 pub(super) const ASIDE_FOR: Duration = Duration::minutes(10);
 
-/// Rows a batch: halved when one fails, doubled when one works.
+/// Rows per batch: halved when a batch fails, doubled when one succeeds.
 pub(super) struct BatchSize {
     most: u32,
     now: AtomicU32,
@@ -28,22 +28,22 @@ impl BatchSize {
         BatchSize { most, now: AtomicU32::new(most) }
     }
 
-    /// For the next batch: 1 or more.
+    /// The size of the next batch: 1 or more.
     pub fn now(&self) -> u32 {
         self.now.load(Ordering::Relaxed)
     }
 
-    /// A batch of `size` was done.
+    /// A batch of `size` succeeded.
     pub fn grow(&self, size: u32) {
         self.now.store(self.most.min(size.saturating_mul(2)), Ordering::Relaxed);
     }
 
-    /// The next batch is of one.
+    /// The next batch has one row.
     pub fn one_by_one(&self) {
         self.now.store(1, Ordering::Relaxed);
     }
 
-    /// A batch of `size` failed; true if a smaller one may do better.
+    /// A batch of `size` failed; true if a smaller one may succeed.
     pub fn shrink(&self, size: u32, error: &Error) -> bool {
         let smaller = size > 1 && is_about_rows(error);
         if smaller {
@@ -53,13 +53,13 @@ impl BatchSize {
     }
 }
 
-/// True for an error that may lie in the rows of a batch, not in the database as a whole.
+/// True for an error that a row of the batch may cause, rather than the database.
 pub(super) fn is_about_rows(error: &Error) -> bool {
     use Outage::{Locked, Raced, Timeout};
     matches!(error, Error::Unavailable(Locked(_) | Raced(_) | Timeout) | Error::Internal(_))
 }
 
-/// What failed alone, and until when it is left out. In memory: another replica may find it sound.
+/// The rows that failed alone, and until when each is skipped. In memory, because another replica may succeed.
 #[derive(Default)]
 pub(super) struct Aside(Mutex<BTreeMap<Uuid, Time>>);
 
@@ -74,10 +74,10 @@ impl Aside {
         fits
     }
 
-    /// What is to be left out at `now`.
+    /// The rows to skip at `now`.
     pub fn at(&self, now: Time) -> Vec<Uuid> {
         let mut aside = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Not for longer, whatever the clock said then.
+        // Never longer than `ASIDE_FOR`, even if the clock was ahead at the insert.
         aside.retain(|_, until| *until > now && *until <= now + ASIDE_FOR);
         aside.keys().copied().collect()
     }

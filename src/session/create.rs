@@ -1,4 +1,4 @@
-//! CreateSession: admits a new session under the limits that apply, ending others where the policy says.
+//! CreateSession: admits a new session under the limits in force, and ends others where the policy says so.
 
 mod batch;
 mod birth;
@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 pub use batch::CreateBatch as Parts;
 
-/// Two lanes keep both the database and this side busy; more would only split the batches.
+/// Two lanes keep both the database and this replica busy; more lanes would make smaller batches.
 const LANES: usize = 2;
 
 /// Creates sessions.
@@ -36,7 +36,7 @@ pub struct Create {
     lanes: Lanes<Parts>,
     issuer: Issuer,
     clock: Clock,
-    /// What new sessions are held to.
+    /// The policies of new sessions.
     pub policies: Policies,
 }
 
@@ -45,59 +45,58 @@ pub struct NewSession {
     pub tenant: TenantId,
     pub user: UserId,
     pub client: ClientId,
-    /// What was said of the user's client.
+    /// What the request states about the user's client.
     pub context: ClientContext,
     pub acr: Option<String>,
     pub amr: Vec<String>,
     /// `None` = at creation.
     pub auth_time: Option<Time>,
-    /// Of the tenant and client.
+    /// The policy of the tenant and client.
     pub policy: Arc<Policy>,
-    /// As `policy` allows, or what it does not: that refuses the create, unless it repeats one that was
-    /// allowed.
+    /// The timeouts that `policy` allows, or the violations. These refuse the create, unless it repeats an allowed one.
     pub timeouts: Result<SessionTimeouts, Vec<Violation>>,
     /// Empty = the issuer.
     pub audiences: Vec<String>,
     pub scope: Option<String>,
     pub claims: Option<CustomClaims>,
     pub metadata: BTreeMap<String, String>,
-    /// As it came.
+    /// As received.
     pub conflict_token: Option<String>,
-    /// The sessions chosen to end for it: none without a token.
+    /// The sessions to end, as the user chose; empty without a token.
     pub victims: BTreeSet<Uuid>,
     pub request: Option<RequestId>,
-    /// Who calls.
+    /// The calling principal.
     pub principal: String,
 }
 
-/// What came of it.
+/// The result of a create.
 pub struct Created {
     pub session: Session,
-    /// Of generation 1; `None` where a repeated request comes after a re-authentication superseded
-    /// them, or their key was removed.
+    /// Of generation 1. `None` if a repeated request follows a re-authentication that superseded
+    /// them, or if their key was removed.
     pub tokens: Option<TokenPair>,
-    /// The sessions that ended to make room.
+    /// The sessions that were ended by the limits.
     pub terminated: Vec<Session>,
-    /// What includes their ends; `None` if there are none.
+    /// A watermark that includes these ends; `None` if there are none.
     pub watermark: Option<Watermark>,
 }
 
 impl NewSession {
-    /// Whom a conflict token of this create is for.
+    /// The request that a conflict token of this create is bound to.
     fn holder(&self) -> Holder<'_> {
         (&self.tenant, &self.user, &self.client)
     }
 }
 
 impl Create {
-    /// Creates sessions under `policies`, in lanes that are `tasks`.
+    /// Creates sessions under `policies`, in lanes that run as `tasks`.
     pub fn new(policies: Policies, parts: Parts, tasks: &Tasks) -> Create {
         let (db, issuer, clock) = (parts.db.clone(), parts.issuer.clone(), parts.clock.clone());
         let lanes = Lanes::start(("create", LANES), tasks, &db, parts);
         Create { lanes, issuer, clock, policies }
     }
 
-    /// Creates a session, or repeats the answer to a `request_id` that did so before.
+    /// Creates a session, or repeats the answer to an earlier request with the same `request_id`.
     ///
     /// # Errors
     /// [`Error::Precondition`] with `SessionLimitReached` or `ConflictTokenInvalid`,
@@ -116,8 +115,8 @@ impl Create {
         let ttl = new.policy.access_token_ttl;
         let (CreatedSession { session, terminated, watermark }, keys) =
             self.lanes.submit(new).await?;
-        // The first tokens are those of creation, also when a repeated request asks again: they
-        // are derived, so they are the same. What a re-authentication proved is not for them.
+        // A create always answers with the first tokens, also to a repeated request: they are
+        // derived, so they are the same. They never carry what a later re-authentication proved.
         let tokens = match session.first_generation() {
             Some(first) => {
                 let now = self.clock.now();

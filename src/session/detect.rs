@@ -1,5 +1,6 @@
-//! Detection: shows new activities to the rules (`detection`), each once and in order, and raises what they
-//! find. A batch is one transaction: position, memories and alerts move together or not at all.
+//! Detection: applies the rules (`detection`) to new activities, each once and in order, and raises
+//! alerts for their findings. A batch is one transaction: position, memories and alerts are
+//! committed together.
 
 pub(super) mod agents;
 
@@ -30,10 +31,10 @@ use memories::BatchMemories;
 
 pub(super) use memories::first_seen;
 
-/// Looks for what is suspicious.
+/// Applies the rules of detection to the activity feed.
 pub struct Detect(FeedReader<DetectionWork>);
 
-/// The rules, and what they need.
+/// The rules and their dependencies.
 struct DetectionWork {
     clock: Clock,
     policies: Policies,
@@ -42,7 +43,7 @@ struct DetectionWork {
 }
 
 impl Detect {
-    /// Looks at the activities of `db`, as `policies` say.
+    /// Reads the activities of `db` under `policies`.
     pub fn new(
         db: Database,
         clock: Clock,
@@ -55,11 +56,10 @@ impl Detect {
         Detect(FeedReader::new(db, of_reader, rules, counter))
     }
 
-    /// Looks at one batch and returns true if more may be there. While another replica is at it, there is
-    /// nothing to do.
+    /// Handles one batch; true if more may be pending. Does nothing while another replica holds the position.
     ///
     /// # Errors
-    /// [`crate::error::Error::Unavailable`]: nothing was done, and the next call begins at the same place.
+    /// [`crate::error::Error::Unavailable`]: nothing is committed, and the next call begins at the same position.
     pub async fn batch(&self) -> Result<bool> {
         self.0.batch().await
     }
@@ -68,7 +68,7 @@ impl Detect {
 impl FeedWork for DetectionWork {
     const CONSUMER: Consumer = Consumer::Detect;
 
-    /// Of a user as a whole: what is remembered of them is one row.
+    /// A user, because the memory of a user is one row.
     fn owner(activity: &Activity) -> Owner {
         Owner { tenant: activity.tenant.clone(), user: activity.user.clone() }
     }
@@ -104,7 +104,7 @@ impl FeedWork for DetectionWork {
     }
 }
 
-/// Suppresses what was a false positive not long ago.
+/// Suppresses findings that match a recent false positive.
 async fn silence(tx: &mut Transaction, findings: &mut [Finding]) -> Result<()> {
     let Some(first) = findings.iter().map(|found| found.at).min() else { return Ok(()) };
     let users: BTreeSet<_> =
@@ -121,7 +121,7 @@ async fn silence(tx: &mut Transaction, findings: &mut [Finding]) -> Result<()> {
     Ok(())
 }
 
-/// The device that an activity is about.
+/// The device that an activity concerns.
 pub(super) fn device_of(activity: &Activity) -> Option<DeviceKey> {
     let (user, device) = (activity.user.clone()?, activity.device?);
     Some(DeviceKey { tenant: activity.tenant.clone(), user, device })

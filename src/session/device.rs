@@ -1,5 +1,6 @@
-//! What a user agent tells of the device: its type, its operating system, its browser or app. Pure but for the
-//! table of patterns, which is built once. What a user agent does not state stays unknown.
+//! Derives a device from a user agent: its type, its operating system, its browser or app. Pure but
+//! for the table of patterns, which is built once. What the user agent does not state stays
+//! unknown.
 
 pub mod identity;
 
@@ -12,15 +13,15 @@ mod table;
 
 use crate::model::device::DeviceType;
 
-/// What was found.
+/// The derived device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DerivedDevice {
     pub kind: DeviceType,
-    /// `iOS 18`, or `Windows` where the version is not stated.
+    /// `iOS 18`, or `Windows` if the version is unknown.
     pub os: Option<String>,
-    /// `Chrome 131`; of an app or a program, its own name.
+    /// `Chrome 131`; for an app or a program, its own name.
     pub browser: Option<String>,
-    /// `SM-S918B`; most browsers tell none.
+    /// `SM-S918B`; most browsers state no model.
     pub model: Option<String>,
     /// `os` without its version.
     pub os_family: Option<String>,
@@ -28,7 +29,7 @@ pub struct DerivedDevice {
     pub browser_family: Option<String>,
 }
 
-/// Builds the table of patterns, so that no request has to.
+/// Builds the table of patterns at start, so that no request has to.
 pub fn prepare() {
     table::load();
 }
@@ -42,7 +43,7 @@ pub fn derive(user_agent: &str) -> DerivedDevice {
     let system = safari_tells(system, browser.as_ref());
     DerivedDevice {
         kind,
-        // A crawler only pretends to be one.
+        // A crawler only claims to be a device.
         model: model::model(user_agent).filter(|_| kind != DeviceType::Bot),
         os: system.as_ref().map(names::Name::text),
         browser: browser.as_ref().map(names::Name::text),
@@ -51,7 +52,7 @@ pub fn derive(user_agent: &str) -> DerivedDevice {
     }
 }
 
-/// Since iOS 26 Safari states a frozen system, 18; but its own version is that of the system.
+/// Since iOS 26 Safari states a frozen system version, 18, but its own version equals that of the system.
 fn safari_tells(system: Option<names::Name>, browser: Option<&names::Name>) -> Option<names::Name> {
     let number =
         |name: &names::Name| name.major.as_ref().and_then(|major| major.parse::<u32>().ok());

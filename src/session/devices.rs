@@ -1,4 +1,4 @@
-//! A user's devices as a resource, one verb a file. Which device a session is on is decided in `device`.
+//! A user's devices as a resource, one verb a file. The module `device` decides which device a session is on.
 
 pub mod forget;
 pub mod read;
@@ -8,7 +8,7 @@ pub mod update;
 use crate::error::{Error, Reason};
 use crate::model::ids::DeviceKey;
 
-/// Of another user or tenant, or of nobody: all the same.
+/// The same error for a device of another user or tenant, and for one that does not exist.
 fn not_found(key: &DeviceKey) -> Error {
     Error::NotFound {
         reason: Reason::DeviceNotFound,

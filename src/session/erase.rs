@@ -1,13 +1,14 @@
 //! EraseUser: deletes everything of a user, in slices.
 //!
-//! Each slice is a transaction under the lock of the user that creates take, so a create comes out
-//! either before it, and goes with the rest, or after the last, as that of a new user. Within it the
-//! order of the tables decides: sessions go first, and deleting one waits for the transaction that has it locked. So
-//! once none is left, every refresh, end or expiry has committed what it wrote, nobody can begin
-//! another, and what they left lies in the tables that follow. The same holds for alerts and those who
-//! work on them, and for reports, which hold the user or the session they name. Then goes the audit trail,
-//! which all of them write, and last what was counted from it. A new kind of writer of a user's rows must
-//! lock the user, or a row of a table before those that it writes.
+//! Each slice is a transaction under the user lock that creates take. So a create commits either
+//! before a slice, and is deleted with the rest, or after the last slice, as the create of a new
+//! user. Within a slice the order of the tables matters. Sessions are deleted first, and a delete
+//! waits for every transaction that has the session locked. Once no session is left, every refresh,
+//! end and expiry has committed its writes, no other can begin, and their rows are in the tables
+//! that follow. The same holds for alerts and their updates, and for reports, which lock the user
+//! or the session that they name. Next is the audit trail, which all of them write, and last the
+//! statistics that are counted from it. A new writer of a user's rows must lock the user, or a row
+//! of a table earlier in the order.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ use crate::store::erase::{self, Gone, TABLES, Table};
 use crate::store::pool::{Database, Transaction};
 use crate::store::{feed, requests, revocations, watermark};
 
-/// Rows per transaction: short locks, and little lost if one fails.
+/// Rows per transaction. Locks are short, and a failure loses little.
 const SLICE: u64 = 1000;
 
 /// Erases users.
@@ -39,21 +40,21 @@ pub struct Erasure {
     pub tenant: TenantId,
     pub user: UserId,
     pub request: Option<RequestId>,
-    /// Who calls.
+    /// The calling principal.
     pub principal: String,
 }
 
-/// What was deleted.
+/// The numbers of deleted rows.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Erased {
-    /// Sessions that had not ended.
+    /// Sessions that had not ended before.
     pub ended: u64,
     pub sessions: u64,
     pub alerts: u64,
     pub activities: u64,
-    /// Nothing is left.
+    /// True if nothing is left.
     pub complete: bool,
-    /// What includes the deletions.
+    /// A watermark that includes the deletions.
     pub watermark: Option<Watermark>,
 }
 
@@ -63,21 +64,21 @@ impl Erase {
         Erase { db, clock, roll_up }
     }
 
-    /// Deletes what is there of the user, for as long as `time` lasts. What is counted is final.
+    /// Deletes the rows of the user, for at most `time`. Counted rows are committed.
     ///
     /// # Errors
-    /// [`Error::RequestIdReused`], and [`Error::Unavailable`]: slices before the one that failed
-    /// stay deleted.
+    /// [`Error::RequestIdReused`], and [`Error::Unavailable`]: slices before the failed one stay deleted.
     pub async fn erase(&self, input: &Erasure, time: Duration) -> Result<Erased> {
         #[cfg(debug_assertions)]
         if crate::broken::is("erases-nothing") {
             return Ok(Erased { complete: true, ..Erased::default() });
         }
         let began = Instant::now();
-        // What is deleted can no longer be counted. But it does not stay because somebody has a figure locked.
+        // A deleted activity can no longer be counted, so statistics are brought up to date first.
+        // A locked figure does not prevent the erasure.
         let mut counting = Budget::new(time / 2);
         let settled = match self.roll_up.settle(&input.tenant, || counting.allows()).await {
-            // Damaged figures keep no user from being erased.
+            // Damaged figures do not prevent the erasure.
             Err(Error::Internal(_)) => false,
             settled => settled?,
         };
@@ -89,12 +90,13 @@ impl Erase {
         while !done.complete && budget.allows() {
             let first = !done.is_any();
             let mut slice = self.slice(input, first, true).await;
-            // Rolled back as a whole: once more is safe.
+            // The slice is rolled back, so a retry is safe.
             if matches!(slice, Err(Error::Unavailable(Outage::Raced(_) | Outage::Locked(_)))) {
                 slice = self.slice(input, first, true).await;
             }
             if matches!(slice, Err(Error::Unavailable(Outage::Locked(_)))) {
-                // What there is of the tenant may be locked: then the rest goes, and a repetition settles that.
+                // The figures of the tenant may be locked: the rest is deleted then, and a
+                // repetition corrects the figures.
                 done.add(&self.slice(input, first, false).await?);
                 break;
             }
@@ -104,12 +106,13 @@ impl Erase {
         Ok(done)
     }
 
-    /// The `first` slice that deletes something says so, in the same commit: a call that is cut short
-    /// leaves its line too. Only one that `settles` what is counted can be complete.
+    /// The `first` slice that deletes something writes the activity in the same commit, so a call
+    /// that is cut short leaves its record too. Only a slice that `settles` the figures can be
+    /// complete.
     async fn slice(&self, input: &Erasure, first: bool, settles: bool) -> Result<Erased> {
         let erasing = self.db.transaction(async |tx| {
             let Erasure { tenant, user, .. } = input;
-            // First of all: readers in the background write rows of users under the lock of their own.
+            // First of all, because background readers write rows of users under locks of their own.
             feed::hold(tx).await?;
             let was_known = erase::lock(tx, tenant, user, self.clock.now()).await?;
             let issued_until = revocations::forget(tx, tenant, user, SLICE as i64).await?;
@@ -131,7 +134,7 @@ impl Erase {
                 erase::forget(tx, tenant, user).await?;
             }
             let says_so = first && (erased.is_any() || (was_known && erased.complete));
-            // In place of what named its sessions.
+            // Replaces the revocations that named the user's sessions.
             if says_so || was_known && first || erased.sessions > 0 {
                 let issued_until = issued_until.unwrap_or(now);
                 changes.erase_user(tenant, user, &input.principal, says_so, issued_until);
@@ -175,7 +178,7 @@ impl Erased {
     }
 }
 
-/// Empties table after table, until all are or the slice is full.
+/// Empties one table after the other, until all are empty or the slice is full.
 async fn empty(tx: &mut Transaction, input: &Erasure) -> Result<Erased> {
     let mut erased = Erased::default();
     let mut room = SLICE;
@@ -197,7 +200,7 @@ async fn empty(tx: &mut Transaction, input: &Erasure) -> Result<Erased> {
     Ok(erased)
 }
 
-/// True if there is a request id to remember: this very request is not known.
+/// True if there is a request id to record: this request has not been recorded yet.
 async fn is_new_request(tx: &mut Transaction, input: &Erasure, now: Time) -> Result<bool> {
     let Some(request) = input.request else { return Ok(false) };
     match requests::before(tx, &input.tenant, request, now).await? {

@@ -6,8 +6,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::model::session::{Session, State};
 
-/// Changes with everything but activity, deadlines and time: those would make every etag stale at once. The session's state
-/// must be judged already.
+/// Changes with everything but activity, deadlines and time, which would make every etag stale at
+/// once. The state of the session must be evaluated already.
 pub fn of(session: &Session) -> String {
     let mut hash = Context::new(&SHA256);
     hash.update(&session.chain.generation.to_be_bytes());

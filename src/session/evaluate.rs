@@ -1,5 +1,5 @@
-//! EvaluateRules: shows stored activities to the rules once more, as they are set and as they might be. Writes
-//! nothing. Nothing is remembered at first but when each user was seen first.
+//! EvaluateRules: replays stored activities to the rules, with the current and with changed
+//! settings. Writes nothing. Memories start empty, except for when each user was first seen.
 
 pub mod replay;
 
@@ -27,11 +27,11 @@ use crate::store::pool::Database;
 use crate::store::replay::{Selection, page};
 use replay::{Difference, Replay, ReplaySubject, Tally};
 
-/// Activities read at a time.
+/// Activities per read.
 const PAGE: i64 = 1_000;
 /// The most activities of one evaluation.
 const MOST: usize = 200_000;
-/// Evaluations at the same time on a replica.
+/// Concurrent evaluations on a replica.
 const AT_ONCE: usize = 2;
 
 /// Evaluates changes of rules.
@@ -46,48 +46,48 @@ pub struct Evaluation {
     pub tenant: TenantId,
     /// `None` = all of the tenant.
     pub user: Option<UserId>,
-    /// Over what applies to the tenant.
+    /// Applied over the settings in force for the tenant.
     pub change: DetectionOverrides,
     /// Inclusive.
     pub start: Time,
     /// Exclusive.
     pub end: Time,
-    /// How much from before `start` the rules see first.
+    /// How much time before `start` the rules see first.
     pub warm_up: Duration,
     /// The most samples.
     pub samples: usize,
 }
 
-/// What came of it.
+/// The result of an evaluation.
 pub struct Evaluated {
-    /// Of every rule: with the current settings and with the changed ones.
+    /// Each rule, with the current settings and with the changed ones.
     pub rules: Vec<(Rule, Tally, Tally)>,
     pub samples: Vec<Difference>,
-    /// That were shown.
+    /// The number of activities replayed.
     pub activities: usize,
-    /// All were.
+    /// True if all activities were replayed.
     pub complete: bool,
 }
 
-/// Activities, and what the rules must know of them besides.
+/// Activities, with their context for the rules.
 struct EvaluationPage {
     activities: Vec<Activity>,
-    /// More may follow.
+    /// True if more may follow.
     full: bool,
     trusted: std::collections::HashSet<DeviceKey>,
     first_seen: BTreeMap<UserId, Time>,
 }
 
 impl Evaluate {
-    /// Evaluates what is stored in `db`, under `policies`.
+    /// Evaluates the activities in `db`, under `policies`.
     pub fn new(db: Database, policies: Policies) -> Evaluate {
         Evaluate { db, policies, turns: Semaphore::new(AT_ONCE) }
     }
 
-    /// Evaluates for as long as `time` lasts.
+    /// Evaluates for at most `time`.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] while others evaluate, [`Error::Unavailable`].
+    /// [`Error::Overloaded`] if too many evaluations run, [`Error::Unavailable`].
     pub async fn evaluate(&self, input: &Evaluation, time: Span) -> Result<Evaluated> {
         let _turn = self.turns.try_acquire().map_err(|_| Error::Overloaded)?;
         let mut time = Budget::new(time);
@@ -105,7 +105,7 @@ impl Evaluate {
         while shown < MOST && time.allows() {
             let EvaluationPage { activities, full, trusted, first_seen } =
                 self.db.within(self.page(input, last.as_ref())).await?;
-            // With none to go on behind, what follows cannot be reached.
+            // An empty page has no position to continue from.
             let is_last = !full || activities.is_empty();
             complete = !full;
             shown += activities.len();
@@ -147,7 +147,7 @@ impl Evaluate {
     }
 }
 
-/// What the rules about networks look at, without the rest, since all of it is kept until the end.
+/// Only the fields that rules about networks read, since all activities of networks stay in memory until the end.
 fn of_network(activity: &Activity) -> Option<Activity> {
     let Activity { id, occurred_at, kind, principal, tenant, user, .. } = activity;
     let counts = match kind {

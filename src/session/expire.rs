@@ -1,5 +1,5 @@
-//! Writes down what time has decided. Nothing depends on it: every read of a session compares its
-//! deadlines (`Session::state_at`). It keeps lists short and completes the audit trail.
+//! Writes expiries down. Nothing depends on it, because every read compares the deadlines
+//! (`Session::state_at`). It keeps lists short and completes the audit trail.
 
 use prometheus::IntCounter;
 use uuid::Uuid;
@@ -14,10 +14,10 @@ use crate::store::changes::Changes;
 use crate::store::pool::Database;
 use crate::store::sessions;
 
-/// Rows per transaction: short locks, and little lost if one fails.
+/// Rows per transaction. Locks are short, and a failure loses little.
 const SLICE: u32 = 200;
 
-/// Ends sessions whose time has passed.
+/// Ends sessions that are past a deadline.
 pub struct Expire {
     db: Database,
     clock: Clock,
@@ -36,9 +36,9 @@ impl Expire {
         Expire { db, clock, touches, size, aside, set_aside }
     }
 
-    /// Sweeps one slice and returns true if more may be due. Replicas may sweep at once: each
-    /// takes rows that no other holds. A session that fails alone is set aside, so it stops no other. While time is in
-    /// doubt there is nothing to do: an end cannot be undone.
+    /// Sweeps one slice; true if more may be due. Replicas may sweep concurrently: each takes rows
+    /// that no other has locked. A session that fails alone is set aside, so it delays no other.
+    /// Does nothing while time is in doubt, because an end cannot be undone.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -61,8 +61,8 @@ impl Expire {
         }
     }
 
-    /// How many sessions were found due, and how many of them cannot be read; those are put off. `first` is the first
-    /// that was tried.
+    /// The number of due sessions, and how many of them are damaged; those are postponed. `first`
+    /// receives the first session of the batch.
     async fn attempt(&self, size: u32, first: &mut Option<Uuid>) -> Result<(usize, usize)> {
         let sweeping = self.db.transaction(async |tx| {
             let nothing = Ok((0, 0));
@@ -77,7 +77,7 @@ impl Expire {
                 self.touches.overlay(&mut session);
                 match session.settled_at(changes.at(), settled_after) {
                     State::Ended(expiry) => changes.expire_session(&mut session, expiry),
-                    // It was active meanwhile: look again at its next deadline.
+                    // It was active meanwhile: check again at its next deadline.
                     State::Active => {
                         session.sweep_at = session.deadline();
                         changes.reschedule_session(&session);
@@ -86,7 +86,7 @@ impl Expire {
             }
             changes.write(tx).await?;
             let kept = sessions::postpone(tx, &damaged, before, before + ASIDE_FOR).await?;
-            // What stays would be found again at once: it waits for the next turn.
+            // An unchanged row would be found again at once, so it waits for the next turn.
             Ok((if kept { found } else { 0 }, damaged.len()))
         });
         Ok(sweeping.await?.answer)

@@ -1,9 +1,11 @@
-//! A reader of the feed in the background: reads on where it is, shows what is new to its work, and moves on, in one
-//! transaction. The replica that has its row locked reads.
+//! A background reader of the activity feed: it reads from its position, hands new activities to
+//! its work, and advances the position, in one transaction. The replica that has the row of the
+//! position locked is the one that reads.
 //!
-//! What cannot be written since somebody has a row locked is set aside, with all that follows of the same owner: they
-//! get a position of their own in the database, and go on from there once the lock is gone. So each activity is shown
-//! once, and those of an owner in their order, while others go on.
+//! Activities whose rows another transaction has locked are set aside, with all later ones of the
+//! same owner. The owner gets a position of its own in the database, and is read from there once
+//! the lock is free. So each activity is handled once, and those of an owner in order, while other
+//! owners go on.
 
 mod aside;
 
@@ -22,20 +24,21 @@ use crate::store::feed::{self, Consumer};
 use crate::store::pool::{Database, Transaction};
 use aside::Pace;
 
-/// Activities per transaction, about.
+/// Approximate number of activities per transaction.
 const BATCH: u32 = 500;
-/// The most owners that one reader sets aside. Where more are locked, it waits.
+/// The most owners that one reader sets aside. With more locked owners it waits.
 const MAX_ASIDE: usize = 1000;
 
-/// What is done with activities.
+/// The work on activities.
 pub(super) trait FeedWork {
-    /// Who reads.
+    /// The consumer whose position is used.
     const CONSUMER: Consumer;
 
-    /// Whose activities are set aside together.
+    /// The owner whose activities are set aside together.
     fn owner(activity: &Activity) -> Owner;
 
-    /// Writes what comes of `activities`, in their order; there is one at least. The position is in the same commit.
+    /// Writes the results of `activities`, in order; at least one is given. The position is
+    /// advanced in the same commit.
     async fn take(&self, tx: &mut Transaction, activities: &[Activity], now: Time) -> Result<()>;
 }
 
@@ -45,49 +48,50 @@ pub(super) struct FeedReader<W> {
     clock: Clock,
     work: W,
     size: BatchSize,
-    /// Of what is set aside.
+    /// The batch size for owners that are set aside.
     aside_size: BatchSize,
     pace: Pace,
     skipped_rows: IntCounter,
 }
 
-/// How a batch is taken.
+/// How to take a batch.
 #[derive(Clone, Copy)]
 enum Take<'a> {
-    /// Unless another replica is at it.
+    /// Only if no other replica holds the position.
     Free,
-    /// Waiting for others.
+    /// After waiting for the position.
     InTurn,
-    /// Waiting for others, until all that a horizon shows is read.
+    /// After waiting for the position, until everything before a horizon is read.
     UpTo(&'a Horizon),
-    /// Setting its owners aside, if it still begins here.
+    /// Sets the owners of the batch aside, if the position is unchanged.
     Aside(&'a Horizon),
-    /// Doing nothing with it, if it still begins here: another replica may have passed it over.
+    /// Skips the batch, if the position is unchanged: another replica may have skipped it.
     PassOver(&'a Horizon),
 }
 
 impl<W: FeedWork> FeedReader<W> {
-    /// Reads the activities of `db`. An activity that `work` fails on is counted in `skipped_rows`.
+    /// Reads the activities of `db`. Activities that `work` cannot handle are counted in `skipped_rows`.
     pub fn new(db: Database, clock: Clock, work: W, skipped_rows: IntCounter) -> FeedReader<W> {
         let (size, aside_size) = (BatchSize::new(BATCH), BatchSize::new(BATCH));
         FeedReader { db, clock, work, size, aside_size, pace: Pace::default(), skipped_rows }
     }
 
-    /// Reads one batch, and of what is set aside at most another; true if more may be there. While another replica is
-    /// at it, there is nothing to do.
+    /// Reads one batch, and at most one more of the owners that are set aside; true if more may be
+    /// pending. Does nothing while another replica holds the position.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]: nothing was done, and the next call begins at the same place.
+    /// [`Error::Unavailable`]: nothing is committed, and the next call begins at the same position.
     pub async fn batch(&self) -> Result<bool> {
         let take = if self.pace.is_starved() { Take::InTurn } else { Take::Free };
         let read = self.step(take).await;
-        // Also if that failed: it may be since as many are set aside as may be.
+        // Also after a failure: the cause may be that no more owners can be set aside.
         let taken_up = self.take_up_next().await;
         Ok(read? | taken_up?)
     }
 
-    /// Reads until all that was committed before the call is read, or `go_on` says no; also what is set aside of
-    /// `owner`, unless it is still locked. What is written meanwhile is not waited for. True if all of it is read.
+    /// Reads until everything committed before the call is read, or `go_on` returns false. Includes
+    /// what is set aside of `owner`, unless it is still locked. Does not wait for later writes.
+    /// True if everything is read.
     ///
     /// # Errors
     /// [`Error::Unavailable`]: some of it may be read.
@@ -98,7 +102,7 @@ impl<W: FeedWork> FeedReader<W> {
             match self.step(Take::UpTo(&before)).await {
                 Ok(true) => {}
                 Ok(false) => break,
-                // As many are set aside as may be: it waits for others' locks.
+                // No more owners can be set aside, so the reader waits for the lock.
                 Err(Error::Unavailable(Outage::Locked(_))) => return Ok(false),
                 Err(error) => return Err(error),
             }
@@ -117,15 +121,15 @@ impl<W: FeedWork> FeedReader<W> {
                 self.size.grow(size);
                 Ok(more)
             }
-            // Others are at it.
+            // Another replica holds the position.
             Err(Error::Unavailable(Outage::Locked(_))) if claimed.is_none() => Ok(is_settling),
-            // Each attempt waits for the lock: no search by halves.
+            // Each attempt waits for the lock, so the batch is not halved step by step.
             Err(Error::Unavailable(Outage::Locked(_))) if size > 1 => {
                 self.size.one_by_one();
                 Ok(true)
             }
             Err(error) if self.size.shrink(size, &error) => Ok(true),
-            // It would be the same again for ever, and nothing behind it would be read.
+            // A retry would fail the same way, and block everything after it.
             Err(error) => match (&error, &claimed) {
                 (Error::Internal(_), Some(from)) => {
                     tracing::error!(%error, reader = W::CONSUMER.name(), "an activity is skipped");
@@ -133,7 +137,7 @@ impl<W: FeedWork> FeedReader<W> {
                     self.skipped_rows.inc();
                     Ok(more || is_settling)
                 }
-                // It may stay locked for long.
+                // The row may stay locked for long.
                 (Error::Unavailable(Outage::Locked(_)), Some(from)) => {
                     let more = self.once(Take::Aside(from)).await?;
                     tracing::warn!(%error, reader = W::CONSUMER.name(), "activities are set aside");
@@ -148,7 +152,7 @@ impl<W: FeedWork> FeedReader<W> {
         self.db.within(self.attempt(1, take, &mut None)).await
     }
 
-    /// True if more may be there. `claimed` is the position, once it got as far as having that locked.
+    /// True if more may be pending. `claimed` receives the position, once it is locked.
     async fn attempt(
         &self,
         size: u32,
@@ -199,7 +203,8 @@ impl<W: FeedWork> FeedReader<W> {
     }
 }
 
-/// When that was decided which is read. Read in the order of commits, shown in the order of time: about here.
+/// The approximate time up to which the batch is read. Activities are read in the order of commits,
+/// and handled in the order of time.
 fn read_at(activities: &[Activity], more: bool, now: Time) -> Time {
     let last = activities.last().map(|activity| activity.occurred_at);
     last.filter(|_| more).map_or(now, |last| last.min(now))

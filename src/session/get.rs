@@ -1,4 +1,4 @@
-//! GetSession: one session, as it stands now.
+//! GetSession: one session, in its state now.
 
 use uuid::Uuid;
 
@@ -18,12 +18,12 @@ pub struct Get {
 }
 
 impl Get {
-    /// Reads from `db`, counting activity that is not written yet.
+    /// Reads from `db`, and includes unwritten activity.
     pub fn new(db: Database, clock: Clock, touches: Touches) -> Get {
         Get { db, clock, touches }
     }
 
-    /// The session; `user` makes the look-up cheap, and must then be right.
+    /// The session. `user` makes the query cheap; a wrong one finds nothing.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Unavailable`].

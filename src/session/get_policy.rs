@@ -1,4 +1,4 @@
-//! GetPolicy and ListPolicies: what levels state, and what comes of all of them.
+//! GetPolicy and ListPolicies: what each level states, and the effective policy.
 
 use crate::cache::policies::Policies;
 use crate::error::Result;
@@ -11,28 +11,28 @@ use crate::model::policy::resolve::{Effective, resolve};
 use crate::store::pool::Database;
 use crate::store::{Connection, policies};
 
-/// Reads policies, past the cache.
+/// Reads policies from the database, not from the cache.
 pub struct GetPolicy {
     db: Database,
     policies: Policies,
 }
 
-/// How detection is set for a tenant.
+/// The detection settings of a tenant.
 pub struct Detection {
     pub settings: DetectionSettings,
-    /// What of it the tenant states.
+    /// The overrides that the tenant states.
     pub stated: DetectionOverrides,
 }
 
 /// A level and the one above it.
 pub(super) struct Levels {
     pub tenant: PolicyLevel,
-    /// `None` where the tenant's level is meant.
+    /// `None` if the scope is the tenant's level.
     pub client: Option<PolicyLevel>,
 }
 
 impl Levels {
-    /// The levels of `scope` as the database has them.
+    /// Reads the levels of `scope` from the database.
     pub async fn read(conn: &mut Connection, scope: &PolicyScope) -> Result<Levels> {
         let own = PolicyScope { tenant: scope.tenant.clone(), client: None };
         let wanted = [&own, scope];
@@ -46,17 +46,17 @@ impl Levels {
         Ok(Levels { tenant, client: scope.client.is_some().then(|| take(scope)) })
     }
 
-    /// The level that is meant.
+    /// The level of the scope.
     pub fn own(&self) -> &PolicyLevel {
         self.client.as_ref().unwrap_or(&self.tenant)
     }
 
-    /// The same, to be changed.
+    /// The same, mutable.
     pub fn own_mut(&mut self) -> &mut PolicyLevel {
         self.client.as_mut().unwrap_or(&mut self.tenant)
     }
 
-    /// What comes of them.
+    /// The effective policy of the levels.
     pub fn effective(&self, policies: &Policies) -> Effective {
         let none = Default::default();
         let client = self.client.as_ref().map_or(&none, |level| &level.overrides);
@@ -65,12 +65,12 @@ impl Levels {
 }
 
 impl GetPolicy {
-    /// Reads from `db`; `policies` knows the built-in one.
+    /// Reads from `db`; `policies` supplies the built-in policy.
     pub fn new(db: Database, policies: Policies) -> GetPolicy {
         GetPolicy { db, policies }
     }
 
-    /// A page of what a tenant and its clients state.
+    /// A page of the levels of a tenant and its clients.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -83,7 +83,7 @@ impl GetPolicy {
         self.db.within(reading).await
     }
 
-    /// The level at `scope`, what applies there, and what the tenant states of detection, over what is built in.
+    /// The level at `scope`, the effective policy there, and the tenant's overrides of the built-in detection settings.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].

@@ -1,5 +1,5 @@
-//! One alert for each incident: what is found counts up the incident that goes on, or begins another; and what
-//! was a false positive before is found without telling anybody.
+//! One alert for each incident: a finding increments the count of the open incident, or begins
+//! another. A finding that matches an earlier false positive is suppressed.
 
 use std::collections::BTreeMap;
 
@@ -10,19 +10,19 @@ use crate::model::ids::{TenantId, UserId};
 use crate::store::changes::Changes;
 use crate::store::{Connection, alerts};
 
-/// What makes an incident: a suppressed one alerts nobody, so it is not the same.
+/// The key of an incident. A suppressed one has a key of its own, because it is not published.
 type IncidentKey = (TenantId, Option<UserId>, String, Option<Suppression>);
 
 struct Incident {
     alert: Alert,
-    /// Who found it last.
+    /// The principal of the last finding.
     by: String,
-    /// Not in the database yet.
+    /// True if it is not in the database yet.
     is_new: bool,
     changed: bool,
 }
 
-/// Adds to `changes` what is `found`, in the order of time, makes of the alerts there are.
+/// Adds to `changes` the new and updated alerts for `found`, in the order of time.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -91,17 +91,17 @@ fn key(alert: &Alert) -> IncidentKey {
     (alert.tenant.clone(), alert.user.clone(), alert.dedup_key.clone(), alert.suppression)
 }
 
-/// True if `again` belongs to the same incident: in time, and nobody has closed it.
+/// True if `again` belongs to the same incident: within the window, and the alert is not resolved.
 fn goes_on(alert: &Alert, again: &Alert) -> bool {
     let in_time = alert.dedup_until.is_none_or(|until| again.first_seen_at <= until);
     in_time && !matches!(alert.state, AlertState::Resolved { .. })
 }
 
-/// The false positives that silence what is found of some users.
+/// The false positives that suppress findings of some users.
 pub struct Silences(Vec<Alert>);
 
 impl Silences {
-    /// Those of these users, or of no user, that hold after `after`.
+    /// The false positives of these users, or of no user, that hold after `after`.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -113,7 +113,7 @@ impl Silences {
         Ok(Silences(alerts::silencing(conn, users, after).await?))
     }
 
-    /// True if what is found with this key at that time is like one of them.
+    /// True if one of them covers a finding with this key at that time.
     pub fn cover(&self, of: (&TenantId, Option<&UserId>), dedup_key: &str, at: Time) -> bool {
         let (tenant, user) = of;
         self.0.iter().any(|alert| {

@@ -1,6 +1,6 @@
-//! Batching without waiting: what queues up while a lane is busy goes out together next.
+//! Batching without delay: jobs that queue while a lane is busy form its next batch.
 //!
-//! Work for the same user always takes the same lane, so lanes rarely wait for each other's locks.
+//! Jobs of one user always use the same lane, so lanes rarely wait for each other's locks.
 
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -18,34 +18,33 @@ use crate::model::ids::{TenantId, UserId};
 use crate::store::pool::Database;
 use crate::supervise::{TaskNeed, Tasks, caught};
 
-/// Jobs that wait in one lane; more are refused as overload, with nothing done.
+/// Queued jobs of one lane. Further jobs are refused as overload, without effect.
 const QUEUE: usize = 1024;
 /// Jobs per transaction.
 const BATCH: usize = 64;
-/// Users whose jobs run at the same time once a batch had to be taken apart. A few, since each
-/// takes a connection.
+/// Users whose jobs run concurrently after a batch had to be split. Few, because each takes a connection.
 const SIDE_BY_SIDE: usize = 4;
 
-/// Work that can be done for many jobs in one transaction.
+/// Work that handles many jobs in one transaction.
 pub trait LaneWork: Send + Sync + 'static {
     type Job: Send + Sync + 'static;
     type Answer: Send + 'static;
 
-    /// Whose lane a job takes.
+    /// The user whose lane the job uses.
     fn user(job: &Self::Job) -> (&TenantId, &UserId);
 
-    /// Does all jobs in one transaction, with one answer each, in order. An error of the whole
-    /// means that nothing was done, or that it is not known.
+    /// Runs all jobs in one transaction, with one answer each, in order. An error means that
+    /// nothing is committed, or that the outcome is unknown.
     fn run(
         &self,
         jobs: &[Self::Job],
     ) -> impl Future<Output = Result<Vec<Result<Self::Answer>>>> + Send;
 }
 
-/// A fixed number of lanes, each a supervised task with a bounded queue. Dropping it ends them.
+/// A fixed number of lanes, each a supervised task with a bounded queue. Dropping it stops them.
 pub struct Lanes<W: LaneWork> {
     queues: Vec<mpsc::Sender<Queued<W>>>,
-    /// The longest a job waits for its answer.
+    /// The longest time that a job waits for its answer.
     patience: Duration,
     _lanes: JoinSet<()>,
 }
@@ -56,7 +55,7 @@ struct Queued<W: LaneWork> {
 }
 
 impl<W: LaneWork> Lanes<W> {
-    /// Starts `count` lanes that do `work` on `db`, as `tasks` of this name.
+    /// Starts `count` lanes that run `work` on `db`, as `tasks` of this name.
     pub fn start(
         (name, count): (&'static str, usize),
         tasks: &Tasks,
@@ -68,7 +67,7 @@ impl<W: LaneWork> Lanes<W> {
         let queues = (0..count)
             .map(|_| {
                 let (sender, queue) = mpsc::channel(QUEUE);
-                // What is queued outlives a failure of the lane.
+                // The queue outlives a panic of the lane.
                 let (queue, db, work) = (Arc::new(Mutex::new(queue)), db.clone(), work.clone());
                 tasks.supervise(&mut lanes, (name, TaskNeed::Serving), &stop, move || {
                     serve(queue.clone(), db.clone(), work.clone())
@@ -82,8 +81,8 @@ impl<W: LaneWork> Lanes<W> {
     /// Queues a job and waits for its answer.
     ///
     /// # Errors
-    /// Those of the job; [`Error::Overloaded`] if the queue is full; [`Error::Unavailable`] if it
-    /// took too long or the lane is gone, its outcome then unknown; [`Error::Internal`] if the job
+    /// Those of the job; [`Error::Overloaded`] if the queue is full; [`Error::Unavailable`] after a
+    /// timeout or when the lane is stopped, with an unknown outcome; [`Error::Internal`] if the job
     /// panicked.
     pub async fn submit(&self, job: W::Job) -> Result<W::Answer> {
         let mut hasher = DefaultHasher::new();
@@ -99,7 +98,7 @@ impl<W: LaneWork> Lanes<W> {
     }
 }
 
-/// A full queue is for the caller to wait out; a closed one is gone.
+/// A full queue is temporary, so the caller retries; a closed one is permanent.
 fn refused<T>(error: TrySendError<T>) -> Error {
     match error {
         TrySendError::Full(_) => Error::Overloaded,
@@ -107,8 +106,8 @@ fn refused<T>(error: TrySendError<T>) -> Error {
     }
 }
 
-/// A lane lives until the server does not, and is begun anew after a panic, which supervision logs
-/// and counts. All that a caller needs to know is that its outcome is unknown.
+/// A lane runs until the server stops. After a panic supervision logs, counts and restarts it. The
+/// caller learns only that the outcome is unknown.
 fn gone() -> Error {
     Error::Unavailable(Outage::Unreachable("the server stopped before it answered".to_owned()))
 }
@@ -117,9 +116,9 @@ async fn serve<W: LaneWork>(queue: LaneQueue<W>, db: Database, work: Arc<W>) {
     let mut queue = queue.lock().await;
     let mut batch = Vec::with_capacity(BATCH);
     while queue.recv_many(&mut batch, BATCH).await > 0 {
-        // Nobody waits any more for a job whose caller gave up; it must not be done for nobody.
+        // The caller of such a job has gone; the job must not run without one.
         batch.retain(|queued| !queued.answer.is_closed());
-        // Stable, so the jobs of one user stay in the order in which they came.
+        // A stable sort, so the jobs of one user stay in the order of arrival.
         batch.sort_by(|a, b| W::user(&a.job).cmp(&W::user(&b.job)));
         let (jobs, answers): (Vec<W::Job>, Vec<_>) =
             batch.drain(..).map(|queued| (queued.job, queued.answer)).unzip();
@@ -132,10 +131,10 @@ async fn serve<W: LaneWork>(queue: LaneQueue<W>, db: Database, work: Arc<W>) {
 type LaneQueue<W> = Arc<Mutex<mpsc::Receiver<Queued<W>>>>;
 type LaneAnswers<W> = Vec<oneshot::Sender<Result<<W as LaneWork>::Answer>>>;
 
-/// Does jobs in one transaction, within its time.
+/// Runs jobs in one transaction, within its time limit.
 ///
 /// # Errors
-/// [`Panicked`], with which it is not known what was done.
+/// [`Panicked`]: the outcome is unknown.
 async fn attempt<W: LaneWork>(
     db: &Database,
     work: &W,
@@ -144,7 +143,7 @@ async fn attempt<W: LaneWork>(
     caught(db.within(work.run(jobs))).await.map_err(Panicked)
 }
 
-/// A batch panicked. None of its jobs is done again: it may have been committed before.
+/// A batch panicked. None of its jobs is retried, because the batch may have been committed before.
 struct Panicked(String);
 
 impl Panicked {
@@ -153,8 +152,8 @@ impl Panicked {
     }
 }
 
-/// Runs a batch. If it fails for a reason that may lie with one user, each user's jobs by
-/// themselves, side by side: a job that waits for a lock delays no other.
+/// Runs a batch. If it fails for a reason that one user may cause, the jobs of each user run by
+/// themselves, concurrently. So a job that waits for a lock delays no other user.
 async fn run<W: LaneWork>(db: &Database, work: &W, jobs: &[W::Job], answers: LaneAnswers<W>) {
     let error = match attempt(db, work, jobs).await {
         Ok(Ok(results)) => return send::<W>(results, answers),
@@ -172,7 +171,7 @@ async fn run<W: LaneWork>(db: &Database, work: &W, jobs: &[W::Job], answers: Lan
         let side_by_side = &side_by_side;
         async move {
             let _permit = side_by_side.acquire().await;
-            // Their turn came too late: nobody waits any more, so nothing is done for nobody.
+            // Every caller has given up, so nothing is run.
             if answers.iter().all(oneshot::Sender::is_closed) {
                 return;
             }
@@ -183,8 +182,8 @@ async fn run<W: LaneWork>(db: &Database, work: &W, jobs: &[W::Job], answers: Lan
     join_all(users).await;
 }
 
-/// Runs jobs of one user. A lock is held against all of them, so they fail together; after a lost
-/// race the winner can be read; a fault may lie in one job, so then each runs alone.
+/// Runs the jobs of one user. A lock affects all of them, so they fail together. After a lost race
+/// one retry can read the winner's rows. A fault may lie in one job, so then each runs alone.
 async fn of_one_user<W: LaneWork>(
     db: &Database,
     work: &W,
@@ -213,7 +212,7 @@ async fn of_one_user<W: LaneWork>(
 
 fn send<W: LaneWork>(results: Vec<Result<W::Answer>>, answers: LaneAnswers<W>) {
     for (result, answer) in results.into_iter().zip(answers) {
-        // A caller that gave up meanwhile asks again, and gets the same answer.
+        // A caller that has gone repeats its request, and gets the same answer.
         let _ = answer.send(result);
     }
 }

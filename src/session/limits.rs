@@ -1,4 +1,4 @@
-//! How many sessions a user may have, and which must go. Pure.
+//! Decides how many sessions a user may have, and which ones end. Pure.
 
 use std::collections::BTreeSet;
 
@@ -17,13 +17,13 @@ pub struct Refused {
 }
 
 /// Decides whether `new` may be created beside `sessions` of the same user, and which of them end
-/// for it, as indexes, ascending. Those of `chosen` that still count do, whatever the limits. Each limit is
-/// then judged by what is left after those before it: the user's, the client's, the device type's;
-/// it ends as many as are needed to stay within it afterwards, which is more than one only after it
-/// was lowered.
+/// for it, as ascending indexes. Those of `chosen` that still count end, whatever the limits. Each
+/// limit is then applied to what the earlier ones left, in this order: the user's, the client's,
+/// the device type's. It ends as many sessions as exceed it, which is more than one only after the
+/// limit was lowered.
 ///
 /// # Errors
-/// [`Refused`] by the first limit that refuses. Then none ends, so what it counts are all that live.
+/// [`Refused`] by the first limit that refuses. Then no session ends, so the limit counts all live ones.
 pub fn admit(
     limits: &SessionLimits,
     new: &Session,
@@ -52,7 +52,7 @@ pub fn admit(
             let breach = LimitBreach { scope, max: limit.max, active: counted.clone().count() };
             Err(Refused { breach, choice })
         };
-        // Session ids sort by creation, and settle what times leave open.
+        // Session ids sort by creation, and break ties of the times.
         let used = |i: &usize| (sessions[*i].last_active_at, sessions[*i].key.session);
         match limit.on_limit {
             OnLimit::Reject => return refused(None),
@@ -82,12 +82,12 @@ pub fn admit(
     Ok(live.into_iter().filter(|i| ends[*i]).collect())
 }
 
-/// The lowest limit that `new` has to keep.
+/// The lowest limit that applies to `new`.
 pub fn lowest(limits: &SessionLimits, new: &Session) -> Option<u32> {
     applicable(limits, new).map(|(_, limit)| limit.max).min()
 }
 
-/// The limits that `new` has to keep, in the order in which they are judged.
+/// The limits that apply to `new`, in the order of evaluation.
 fn applicable(limits: &SessionLimits, new: &Session) -> impl Iterator<Item = (LimitScope, Limit)> {
     let device_type = limits.device_types.get(&new.device.kind).copied().unwrap_or_default();
     [
@@ -109,7 +109,7 @@ impl LimitScope {
     }
 }
 
-/// A limit counts what is active. That a deadline has passed was noted before, if the time is beyond doubt.
+/// A limit counts active sessions. A deadline that has passed was written down before, unless time is in doubt.
 fn counts(session: &Session) -> bool {
     session.state == State::Active
 }

@@ -17,12 +17,12 @@ pub struct List {
 }
 
 impl List {
-    /// Reads from `db`, counting activity that is not written yet.
+    /// Reads from `db`, and includes unwritten activity.
     pub fn new(db: Database, clock: Clock, touches: Touches) -> List {
         List { db, clock, touches }
     }
 
-    /// A page, its states judged now.
+    /// A page, with the states as of now.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -44,7 +44,7 @@ impl List {
             self.touches.overlay(session);
             session.state = session.state_at(now);
         }
-        // The query did not know of activity that is not written yet.
+        // The query does not include unwritten activity.
         if filter.state == Some(StateFilter::Expired) {
             page.items.retain(|session| session.state != State::Active);
         }

@@ -22,7 +22,7 @@ impl ListActivities {
         ListActivities { db }
     }
 
-    /// A page. A session without its user is looked up, since the trail is kept by user.
+    /// A page. The trail is indexed by user, so a session given without its user is read first.
     ///
     /// # Errors
     /// [`crate::error::Error::NotFound`], [`crate::error::Error::Unavailable`].

@@ -1,4 +1,4 @@
-//! ListTenants and ListUsers: who there is, from figures that are kept anyway.
+//! ListTenants and ListUsers, from the statistics.
 
 use crate::error::Result;
 use crate::model::caller::principal::Tenants;
@@ -14,12 +14,12 @@ pub struct ListTenants {
 }
 
 impl ListTenants {
-    /// Lists those of `db`.
+    /// Lists the tenants and users of `db`.
     pub fn new(db: Database) -> ListTenants {
         ListTenants { db }
     }
 
-    /// A page of tenants, of those that the caller may work for.
+    /// A page of the tenants that the caller may access.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].

@@ -1,7 +1,7 @@
-//! Where an address is, as files in MaxMind's format tell. What they do not tell stays unknown.
+//! The location of an address, from files in MaxMind's format. What they do not contain stays unknown.
 //!
-//! A file is read into memory as a whole, never mapped: cutting it short under a running server
-//! would end it. A new one is verified completely before it takes the place of the old.
+//! A file is read into memory, never mapped: truncating a mapped file would crash the server. A new
+//! file is verified completely before it replaces the old one.
 
 mod source;
 
@@ -15,7 +15,7 @@ use crate::model::device::Location;
 use crate::model::ids::text_of;
 use source::{LocationEntry, LocationSource};
 
-/// Looks addresses up. Cheap to clone; clones share the files.
+/// Finds the location of addresses. Cheap to clone; clones share the files.
 #[derive(Clone, Default)]
 pub struct Locator {
     places: Option<Arc<LocationSource>>,
@@ -23,8 +23,7 @@ pub struct Locator {
 }
 
 impl Locator {
-    /// Reads the files that are given: `places` is one of cities or countries, `networks` one of
-    /// autonomous systems.
+    /// Reads the given files: `places` is a database of cities or countries, `networks` one of autonomous systems.
     ///
     /// # Errors
     /// A sentence that names the flag and the file.
@@ -39,7 +38,7 @@ impl Locator {
         Ok(Locator { places: places.transpose()?, networks: networks.transpose()? })
     }
 
-    /// Where `ip` is; `None` if nothing is known of it. Costs microseconds.
+    /// The location of `ip`; `None` if nothing is known about it. Costs microseconds.
     pub fn locate(&self, ip: IpAddr) -> Option<Location> {
         let mut found = Location::default();
         if let Some(source) = &self.places {
@@ -53,8 +52,8 @@ impl Locator {
         Some(found).filter(|found| *found != Location::default())
     }
 
-    /// Reads the files again that changed. One that cannot be used is logged, and what was read
-    /// before stays. Blocks while it reads.
+    /// Reads changed files again. One that cannot be used is logged, and its last good content
+    /// stays. Blocks while it reads.
     pub fn reload(&self) {
         for source in [&self.places, &self.networks].into_iter().flatten() {
             source.reload();
@@ -62,7 +61,7 @@ impl Locator {
     }
 }
 
-/// What a record says, held to what a caller may state.
+/// The location of a record, within the limits for what a caller may state.
 fn place(entry: &LocationEntry<'_>) -> Location {
     let name = |text: Option<&str>| text.and_then(|text| text_of(text, 1, 128).ok());
     let code: Option<&str> = entry.part(&path!["country", "iso_code"]);
@@ -74,7 +73,7 @@ fn place(entry: &LocationEntry<'_>) -> Location {
     let region = name(entry.part(&path!["subdivisions", 0, "names", "en"]));
     let city = name(entry.part(&path!["city", "names", "en"]));
     let point = degrees("latitude", 90.0).zip(degrees("longitude", 180.0));
-    // Of a country alone it is the middle, where nobody is; and 0,0 is how some files write "unknown".
+    // The coordinates of a country alone are its middle, where nobody is; and some files write 0,0 for "unknown".
     let is_known = region.is_some() || city.is_some();
     let coordinates = point.filter(|point| is_known && *point != (0.0, 0.0));
     let radius: Option<u16> = entry.part(&path!["location", "accuracy_radius"]);

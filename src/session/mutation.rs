@@ -1,5 +1,5 @@
-//! The life of a mutation that serves one call: begin, lock, was its request done before, decide, write, commit; and
-//! once more after a lost race.
+//! The steps of a mutation that serves one call: begin, lock, check whether its request was handled
+//! before, decide, write, commit. They run once more after a lost race.
 
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Outage, Result};
@@ -9,24 +9,23 @@ use crate::store::changes::Changes;
 use crate::store::pool::{Committed, Database, Transaction};
 use crate::store::requests;
 
-/// What one kind of mutation does at each step. Everything it awaits is the database.
-/// `Wish` is what a caller asks for.
+/// The steps of one kind of mutation. Everything that they await is the database. `Wish` is the caller's input.
 pub(crate) trait Mutation<Wish: Sync>: Sync {
-    /// What the transaction has locked and read.
+    /// The rows that the transaction has locked and read.
     type Locked: Send;
     type Answer: Send;
 
     /// The request id, if the caller gave one, and its tenant.
     fn request(input: &Wish) -> Option<(&TenantId, RequestId)>;
 
-    /// Locks what may change, and reads what is needed to decide.
+    /// Locks the rows that may change, and reads what the decision needs.
     fn lock(
         &self,
         tx: &mut Transaction,
         input: &Wish,
     ) -> impl Future<Output = Result<Self::Locked>> + Send;
 
-    /// The answer of a request that was done before, rebuilt from what it left. States are as of `now`.
+    /// The answer of a request that was handled before, rebuilt from its record. States are as of `now`.
     fn repeat(
         &self,
         tx: &mut Transaction,
@@ -36,7 +35,7 @@ pub(crate) trait Mutation<Wish: Sync>: Sync {
         now: Time,
     ) -> impl Future<Output = Result<Self::Answer>> + Send;
 
-    /// Decides at `changes.at()`, which is after the locks were taken. An error changes nothing.
+    /// Decides as of `changes.at()`, which is after the locks. An error changes nothing.
     fn decide(
         &self,
         tx: &mut Transaction,
@@ -46,7 +45,7 @@ pub(crate) trait Mutation<Wish: Sync>: Sync {
     ) -> impl Future<Output = Result<Self::Answer>> + Send;
 }
 
-/// Does what `input` asks, within the time limit of a unit of work.
+/// Runs the mutation for `input`, within the time limit of a unit of work.
 ///
 /// # Errors
 /// [`Error::RequestIdReused`], those of the mutation, [`Error::Unavailable`].
@@ -58,7 +57,7 @@ pub(crate) async fn run<Wish: Sync, M: Mutation<Wish>>(
 ) -> Result<Committed<M::Answer>> {
     let twice = async {
         match attempt(db, clock, mutation, input).await {
-            // Another call took the request id meanwhile: what it did can be read now.
+            // Another call took the request id meanwhile: its record can be read now.
             Err(Error::Unavailable(Outage::Raced(_))) => attempt(db, clock, mutation, input).await,
             other => other,
         }
@@ -75,7 +74,7 @@ async fn attempt<Wish: Sync, M: Mutation<Wish>>(
     db.transaction(async |tx| {
         let locked = mutation.lock(tx, input).await?;
         let mut changes = Changes::new(clock);
-        // After the locks: the same request at the same time was waited for there, and has committed.
+        // After the locks: a concurrent call of the same request has committed by now.
         if let Some((tenant, request)) = M::request(input)
             && let Some(known) = requests::before(tx, tenant, request, changes.at()).await?
         {

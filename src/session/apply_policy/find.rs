@@ -1,4 +1,4 @@
-//! Which running sessions a policy is too long for.
+//! Finds the running sessions whose deadlines exceed a policy.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use crate::session::apply_policy::stack::Stack;
 use crate::session::shorten::shortened;
 use crate::store::{Connection, sessions};
 
-/// Sessions that do not obey, each with its policy, and where the next ones begin.
+/// Sessions that exceed their policy, each with that policy, and where the next page begins.
 pub(super) struct FoundSessions {
     pub sessions: Vec<(Session, Arc<Policy>)>,
     pub next: Option<Uuid>,
-    /// how many are damaged.
+    /// The number of damaged rows.
     pub damaged: usize,
 }
 
 impl ApplyPolicy {
-    /// Sessions at `scope` that outlive what applies to them, from before `after` on.
+    /// Sessions at `scope` that outlive the policy in force for them, older than `after`.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -48,7 +48,7 @@ impl ApplyPolicy {
             let policy = policies
                 .entry(session.client.clone())
                 .or_insert_with_key(|client| Arc::new(stack.policy(Some(client))));
-            // Its client may allow more of one timeout.
+            // The policy of the client may allow a longer timeout.
             if shortened(&session, policy, now).is_some() {
                 sessions.push((session, policy.clone()));
             }

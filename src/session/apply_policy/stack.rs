@@ -1,4 +1,4 @@
-//! The levels that bear on the sessions at a scope, as the database has them.
+//! The policy levels that apply to the sessions at a scope, read from the database.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub(super) struct Stack {
 }
 
 impl Stack {
-    /// Reads them; `proposed` stands in for what is stored of that level.
+    /// Reads the levels; `proposed` replaces the stored one.
     pub(super) async fn read(
         conn: &mut Connection,
         builtin: Arc<Policy>,
@@ -26,7 +26,7 @@ impl Stack {
         proposed: Option<&PolicyLevel>,
     ) -> Result<Stack> {
         let levels = match scope.client {
-            // Any client may state values of its own.
+            // Any client may override values.
             None => policies::of_tenant(conn, &scope.tenant).await?,
             Some(_) => {
                 let tenant = PolicyScope { client: None, ..scope.clone() };
@@ -45,14 +45,14 @@ impl Stack {
         Ok(stack)
     }
 
-    /// What applies to a client, or to those that state nothing.
+    /// The policy of a client, or of the clients that override nothing.
     pub(super) fn policy(&self, client: Option<&ClientId>) -> Policy {
         let none = Overrides::default();
         let client = client.and_then(|client| self.clients.get(client)).unwrap_or(&none);
         resolve(&self.builtin, &self.tenant, client).policy
     }
 
-    /// The clients whose sessions no change of their tenant reaches.
+    /// The clients whose sessions no change of the tenant's level affects.
     pub(super) fn independent(&self) -> Vec<&str> {
         let decided = self.clients.iter().filter(|(_, level)| level.decides_timeouts());
         decided.map(|(client, _)| client.as_str()).collect()

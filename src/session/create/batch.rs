@@ -1,4 +1,4 @@
-//! One transaction of creates: lock the users, read what they have, decide, write.
+//! One transaction of creates: lock the users, read their sessions, decide, write.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -26,12 +26,12 @@ use crate::store::{feed, requests, sessions, users};
 use crate::token::conflict::ConflictTokens;
 use crate::token::issuer::{Issuer, Ready};
 
-/// A session that is committed, with those that ended for it.
+/// A committed session, with the sessions that were ended for it.
 #[derive(Clone)]
 pub struct CreatedSession {
     pub session: Session,
     pub terminated: Vec<Session>,
-    /// What includes their ends, once these are committed; `None` if there are none.
+    /// A watermark that includes these ends, once they are committed; `None` if there are none.
     pub watermark: Option<Watermark>,
 }
 
@@ -46,17 +46,17 @@ pub struct CreateBatch {
     pub reader: SessionReader,
 }
 
-/// The most live sessions of a user that a create reads and can end: what a limit may be, and some
-/// more. Beyond, a batch would outlast its time, and hold up others for nothing.
+/// The most live sessions of a user that a create reads and can end: the largest limit, and 2,000
+/// more. Beyond that a batch would exceed its time limit and delay others without effect.
 const MAX_LIVE: u32 = MAX_SESSIONS + 2_000;
 
-/// What the creates of one user ask for together.
+/// The combined demands of the creates of one user.
 #[derive(Default)]
 struct Demand {
     creates: u32,
-    /// The lowest limit that one of them has to keep.
+    /// The lowest limit among them.
     limit: Option<u32>,
-    /// One of them says which sessions are to end.
+    /// True if one of them names the sessions to end.
     chooses: bool,
 }
 
@@ -68,14 +68,14 @@ impl Demand {
         self.chooses |= !new.victims.is_empty();
     }
 
-    /// Whether it takes more than the number of live sessions to decide. Each limit counts some of
-    /// these, so none is exceeded where all of them stay within the lowest.
+    /// Whether the number of live sessions is not enough to decide. Each limit counts a subset of
+    /// them, so no limit is exceeded while all of them together stay within the lowest.
     fn has_to_read(&self, live: i64) -> bool {
         let exceeds = |limit| i64::from(self.creates) + live > i64::from(limit);
         self.chooses || self.limit.is_some_and(exceeds)
     }
 
-    /// What refuses the creates of a user who has more than [`MAX_LIVE`].
+    /// The refusal of creates of a user who has more than [`MAX_LIVE`] sessions.
     fn breach(&self) -> LimitBreach {
         let max = self.limit.unwrap_or(MAX_LIVE);
         LimitBreach { scope: LimitScope::User, max, active: MAX_LIVE as usize + 1 }
@@ -84,7 +84,7 @@ impl Demand {
 
 impl LaneWork for CreateBatch {
     type Job = NewSession;
-    /// With the keys it began with.
+    /// An answer, with the keys that the transaction began with.
     type Answer = (CreatedSession, Ready);
 
     fn user(job: &NewSession) -> (&TenantId, &UserId) {
@@ -113,14 +113,14 @@ impl LaneWork for CreateBatch {
     }
 }
 
-/// What a transaction of creates decided.
+/// The decisions of a transaction of creates.
 struct Batched {
     /// In the order of the jobs.
     answers: Vec<Result<CreatedSession>>,
-    /// The new sessions that are active at its end.
+    /// The new sessions that are active at the end of the transaction.
     created: Vec<Session>,
     limited: Vec<Limited>,
-    /// While it still held what it wrote.
+    /// A moment at which the transaction still held its locks.
     written: Instant,
 }
 
@@ -135,7 +135,7 @@ impl CreateBatch {
         let users: BTreeSet<(&TenantId, &UserId)> = jobs.iter().map(CreateBatch::user).collect();
         let users: Vec<(&TenantId, &UserId)> = users.into_iter().collect();
         users::lock(tx, &users, self.clock.now()).await?;
-        // From here on nobody else creates sessions of these users, and who did before has committed.
+        // From here on no other transaction creates sessions of these users, and earlier ones have committed.
         let mut changes = Changes::new(&self.clock);
         let now = changes.at();
         let conflicts = keys.conflicts(now)?;
@@ -165,10 +165,11 @@ impl CreateBatch {
         Ok(Batched { answers, created, limited: plan.limited, written: Instant::now() })
     }
 
-    /// What the users have who may reach a limit by these creates, locked. The others are not read: a bounded count
-    /// from the index says enough. A limit counts what is active; what has expired is written down, so that no
-    /// activity that another replica has still to write revives it beside the new session. While time is in doubt it
-    /// counts: it may be active again.
+    /// The sessions, locked, of the users who may reach a limit by these creates. Other users are
+    /// not read: a bounded count from the index is enough. A limit counts active sessions. An
+    /// expiry is written down here, so that no unwritten activity of another replica revives the
+    /// session beside the new one. While time is in doubt an expired session counts, because it may
+    /// be active again.
     async fn live(
         &self,
         tx: &mut Transaction,
@@ -206,7 +207,7 @@ impl CreateBatch {
         Ok(live)
     }
 
-    /// The first answer of a repeated request, rebuilt from the ids it left; states as of `now`.
+    /// The first answer of a repeated request, rebuilt from the ids that it recorded; states are as of `now`.
     async fn repeat(
         &self,
         tx: &mut Transaction,
@@ -229,7 +230,7 @@ impl CreateBatch {
         for ended in &terminated {
             tx.invalidate(Revocation::of_all_tokens(ended, now));
         }
-        // What is read as ended has committed.
+        // An end that is read has committed.
         let watermark = match terminated.is_empty() {
             true => None,
             false => Some(feed::now(tx).await?.watermark_of_all()),
@@ -238,7 +239,7 @@ impl CreateBatch {
     }
 }
 
-/// What the request ids and the conflict tokens of these creates did before.
+/// The recorded results of the request ids and the conflict tokens of these creates.
 async fn known_requests(
     tx: &mut Transaction,
     jobs: &[NewSession],

@@ -1,4 +1,4 @@
-//! A session before anybody knows of it.
+//! Builds a session in memory, before it is stored.
 
 use crate::clock::{Clock, Time};
 use crate::error::Result;
@@ -19,7 +19,7 @@ pub(super) fn session(
     keys: &Ready,
     locator: &Locator,
 ) -> Result<Session> {
-    // What is refused is never written, whatever it is.
+    // A create with refused timeouts is never written, so any value will do.
     let own =
         SessionTimeouts { idle: new.policy.idle_timeout, absolute: new.policy.absolute_timeout };
     let timeouts = *new.timeouts.as_ref().unwrap_or(&own);
@@ -27,7 +27,7 @@ pub(super) fn session(
     let key =
         SessionKey { tenant: new.tenant.clone(), user: new.user.clone(), session: clock.new_id() };
     let context = &new.context;
-    // What the caller states stands whole, also where the file knows more.
+    // What the caller states is taken as it is, even if the location file has more detail.
     let location =
         context.location.clone().or_else(|| context.ip.and_then(|ip| locator.locate(ip)));
     Ok(Session {
@@ -65,7 +65,7 @@ pub(super) fn session(
     })
 }
 
-/// The device: what the caller states wins over what the user agent tells.
+/// The device: what the caller states overrides what the user agent says.
 fn device(new: &NewSession) -> Device {
     let derived = new.context.user_agent.as_deref().map(derive);
     let id = identity::device_id(&new.tenant, &new.user, &new.context, derived.as_ref());

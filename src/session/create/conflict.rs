@@ -1,4 +1,4 @@
-//! What is answered where a limit refuses.
+//! The answer when a limit refuses a create.
 
 use crate::clock::Time;
 use crate::model::conflict::{Conflict, TOLD};
@@ -9,7 +9,7 @@ use crate::session::limits::Refused;
 use crate::token::conflict::{ConflictTokens, LIFE};
 use uuid::Uuid;
 
-/// The refusal of `new`, with a token of this id for the choice if there is one to make among `live`.
+/// The refusal of `new`, with a conflict token of this id if there is a choice among `live`.
 pub(super) fn ask(
     Refused { breach, choice }: Refused,
     live: &[Session],

@@ -1,4 +1,4 @@
-//! What a transaction of creates does, decided in memory, one create after the other.
+//! Decides a transaction of creates in memory, one create after the other.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -17,45 +17,45 @@ use crate::session::limits;
 use crate::store::changes::Changes;
 use crate::token::conflict::ConflictTokens;
 
-/// How many ended sessions an answer tells at most: with metadata, as many as fit in 1 MiB.
+/// The most ended sessions in an answer: with metadata, as many as fit in 1 MiB.
 const TOLD: usize = 100;
 
-/// What the users have whose creates may reach a limit.
+/// The live sessions of the users whose creates may reach a limit.
 #[derive(Default)]
 pub(super) struct Live {
-    /// The sessions of each that are not ended.
+    /// The sessions of each user that have not ended.
     pub sessions: HashMap<(TenantId, UserId), Vec<Session>>,
-    /// Those of whom too many live to be read.
+    /// The users with more live sessions than are read.
     pub crowded: HashMap<(TenantId, UserId), LimitBreach>,
 }
 
-/// What a limit refused, one of the sessions that it counted, and the reason.
+/// A refusal by a limit: the new session, one of the sessions that the limit counted, and the reason.
 pub(super) type Limited = (Session, SessionKey, &'static str);
 
-/// Decisions so far, and what they rest on.
+/// The decisions so far, and what they are based on.
 pub(super) struct Plan<'a> {
     tokens: &'a ConflictTokens,
     live: Live,
     known: HashMap<(TenantId, Uuid), EarlierRequest>,
-    /// What to write.
+    /// The pending writes.
     pub changes: Changes,
     pub limited: Vec<Limited>,
-    /// What became of each create, in order.
+    /// The outcome of each create, in order.
     pub outcomes: Vec<CreateOutcome>,
 }
 
-/// What a request id, or the id of a conflict token, did before.
+/// The earlier result of a request id, or of the id of a conflict token.
 enum EarlierRequest {
     Committed(RecordedRequest),
-    /// In this transaction, with the outcome of this index.
+    /// Decided in this transaction, with the outcome of this index.
     Here(RequestId, usize),
 }
 
-/// What became of one create.
+/// The outcome of one create.
 #[derive(Clone)]
 pub(super) enum CreateOutcome {
     Created(Box<CreatedSession>),
-    /// The answer lies in the rows that this request left.
+    /// The answer is rebuilt from the row that this request recorded.
     Repeated(RecordedRequest),
     Refused(CreateRefusal),
 }
@@ -71,8 +71,8 @@ pub(super) enum CreateRefusal {
 }
 
 impl<'a> Plan<'a> {
-    /// No create is decided yet. The sessions in `live` are locked; `known` is what the request ids and
-    /// conflict tokens of these creates did before.
+    /// Starts without decisions. The sessions in `live` are locked; `known` holds the recorded
+    /// results of the request ids and conflict tokens of these creates.
     pub(super) fn new(
         tokens: &'a ConflictTokens,
         changes: Changes,
@@ -89,7 +89,7 @@ impl<'a> Plan<'a> {
         Plan { tokens, live, known, changes, limited: vec![], outcomes: vec![] }
     }
 
-    /// Decides on one create, which is to make `session`, after all before it.
+    /// Decides one create, whose session would be `session`, after all before it.
     pub(super) fn admit(&mut self, session: Session, new: &NewSession) {
         let repeated = new.request.and_then(|request| self.repeat(&session.key.tenant, request));
         let outcome = repeated.unwrap_or_else(|| self.create(session, new));
@@ -138,7 +138,7 @@ impl<'a> Plan<'a> {
                 return CreateOutcome::Refused(asked);
             }
         };
-        // From the back, so that the other indexes stay right.
+        // From the back, so that the other indexes stay valid.
         let victims: Vec<Session> =
             victims.into_iter().rev().map(|victim| live.swap_remove(victim)).collect();
         live.push(session.clone());
@@ -168,7 +168,7 @@ impl<'a> Plan<'a> {
         CreateOutcome::Created(Box::new(CreatedSession { session, terminated, watermark: None }))
     }
 
-    /// What the create's conflict token, if it has one, leaves behind once it is used.
+    /// The record of the conflict token of the create, if it has one, to be stored once it is used.
     fn settling(&self, new: &NewSession) -> Result<Option<RequestId>, ()> {
         let Some(text) = &new.conflict_token else { return Ok(None) };
         let token = self.tokens.read(new.holder(), text).ok_or(())?;
@@ -180,7 +180,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Takes an id for a session that comes next.
+    /// Reserves a request id for the next session.
     fn record_request(&mut self, request: RequestId, session: &Session, related: Vec<Uuid>) {
         #[cfg(debug_assertions)]
         if crate::broken::is("forgets-requests") {

@@ -1,4 +1,4 @@
-//! What user agents tell the rules. Reading one costs more than all rules together, and few differ.
+//! What the rules know from user agents, cached. Parsing one costs more than all rules together, and few differ.
 
 use std::collections::HashMap;
 
@@ -6,16 +6,16 @@ use crate::detection::Context;
 use crate::model::activity::Activity;
 use crate::session::device;
 
-/// The most that are remembered; beyond it all are forgotten.
+/// The most cached user agents; beyond it the cache is cleared.
 const MOST: usize = 1_000;
 
-/// Those that were read.
+/// The parsed user agents.
 #[derive(Default)]
 pub(in crate::session) struct Agents(HashMap<String, Context>);
 
 impl Agents {
-    /// What the rules must know of an activity besides. User agents are read for sessions only, which is all that
-    /// they matter to.
+    /// The context of an activity for the rules. User agents are parsed for sessions only, because
+    /// no other activity uses them.
     pub fn context(&mut self, activity: &Activity, device_is_trusted: bool) -> Context {
         let told = activity.user_agent.as_deref().filter(|_| activity.session.is_some());
         let read = told.map(|text| self.read(text)).unwrap_or_default();

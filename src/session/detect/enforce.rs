@@ -1,4 +1,4 @@
-//! What rules do besides telling: a session ends, or waits for a re-authentication.
+//! The actions of rules in the mode enforce: a session ends, or waits for a re-authentication.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,12 +15,12 @@ use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::{Connection, sessions};
 
-/// What became of each session that a finding is to act on.
+/// The action taken on each session of a finding.
 pub(super) type ActionsTaken = BTreeMap<SessionKey, ActionTaken>;
 
-/// What the findings do to their sessions, each at most once; ending one outweighs the rest. Locks the sessions, so no
-/// alert may be locked before, and decides after that. Nothing is done to a damaged row; it is counted,
-/// and its alerts are raised all the same.
+/// Applies the actions of the findings to their sessions, each at most once; ending a session
+/// outranks a step-up. Locks the sessions, so no alert may be locked before, and decides after
+/// that. A damaged session is skipped and counted; its alerts are raised all the same.
 pub(super) async fn enforce(
     conn: &mut Connection,
     (clock, touches, skipped_rows): (&Clock, &Touches, &IntCounter),
@@ -42,7 +42,7 @@ pub(super) async fn enforce(
         let of_it: Vec<&Finding> =
             wanted.iter().filter(|(of, _)| *of == key).map(|(_, finding)| *finding).collect();
         let ending = of_it.iter().find(|finding| finding.action == Some(Action::Terminate));
-        // Who was authenticated again since then has done it.
+        // A re-authentication since the finding already meets the demand.
         let waits = of_it.iter().any(|finding| finding.at >= session.renewed_at);
         let done = if let Some(finding) = ending {
             let (reason, note) =
@@ -60,13 +60,13 @@ pub(super) async fn enforce(
     Ok((changes, taken))
 }
 
-/// The session that a finding is about.
+/// The session that a finding concerns.
 pub(super) fn session_of(finding: &Finding) -> Option<SessionKey> {
     let (user, session) = (finding.user.clone()?, finding.session?);
     Some(SessionKey { tenant: finding.tenant.clone(), user, session })
 }
 
-/// Has the session wait for a re-authentication, if it does not yet.
+/// Requires a re-authentication of the session, if none is pending.
 fn demand(session: &mut Session, changes: &mut Changes) {
     if session.step_up_at.is_none() && session.demand_step_up(changes.at()) {
         changes.require_step_up(session);

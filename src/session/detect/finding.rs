@@ -1,4 +1,4 @@
-//! The alert that a finding makes, if no incident goes on.
+//! The alert of a finding that belongs to no open incident.
 
 use crate::clock::Clock;
 use crate::detection::Finding;
@@ -6,7 +6,7 @@ use crate::model::alert::{ActionTaken, Alert};
 use crate::model::detection::rule::RuleDescription;
 use crate::session::detect::enforce::{ActionsTaken, session_of};
 
-/// With what was done to its session, if anything was.
+/// Builds the alert, with the action taken on its session, if any.
 pub(super) fn alert(clock: &Clock, finding: Finding, taken: &ActionsTaken) -> Alert {
     let session = session_of(&finding).filter(|_| finding.action.is_some());
     let action_taken = session.and_then(|key| taken.get(&key).copied());

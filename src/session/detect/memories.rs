@@ -1,4 +1,4 @@
-//! What is remembered of the users and networks of a batch.
+//! The memories of the users and networks of a batch.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,18 +17,18 @@ use crate::store::{Connection, memories};
 type OfUsers = BTreeMap<(TenantId, UserId), UserMemory>;
 type OfNetworks = BTreeMap<(TenantId, IpNet), NetworkMemory>;
 
-/// Of everybody in a batch.
+/// All memories of a batch.
 #[derive(Clone, Default)]
 pub(super) struct BatchMemories {
     users: OfUsers,
     networks: OfNetworks,
-    /// Of activities without a user or an address: shown to the rules, kept nowhere.
+    /// Used for activities without a user or an address; never stored.
     nobody: UserMemory,
     nowhere: NetworkMemory,
 }
 
 impl BatchMemories {
-    /// Reads what is remembered of the users and networks of `activities`.
+    /// Reads the memories of the users and networks of `activities`.
     pub async fn read(conn: &mut Connection, activities: &[Activity]) -> Result<BatchMemories> {
         let users: BTreeSet<_> = activities.iter().filter_map(user_of).collect();
         let networks: BTreeSet<_> = activities.iter().filter_map(network_of).collect();
@@ -50,7 +50,7 @@ impl BatchMemories {
         Ok(found)
     }
 
-    /// Those of one activity of the batch.
+    /// The memories of one activity of the batch.
     pub fn of(&mut self, activity: &Activity) -> (&mut UserMemory, &mut NetworkMemory) {
         (self.nobody, self.nowhere) = Default::default();
         let user = user_of(activity).and_then(|key| self.users.get_mut(&key));
@@ -58,7 +58,7 @@ impl BatchMemories {
         (user.unwrap_or(&mut self.nobody), network.unwrap_or(&mut self.nowhere))
     }
 
-    /// Writes those that changed since `before`.
+    /// Writes the memories that changed since `before`.
     pub async fn write(
         self,
         conn: &mut Connection,
@@ -77,7 +77,7 @@ impl BatchMemories {
     }
 }
 
-/// When each user of `activities`, which are of one tenant, was seen first.
+/// When each user of `activities`, which are of one tenant, was first seen.
 pub(in crate::session) async fn first_seen(
     conn: &mut Connection,
     activities: &[Activity],
@@ -99,7 +99,7 @@ fn network_of(activity: &Activity) -> Option<(TenantId, IpNet)> {
     Some((activity.tenant.clone(), network(activity.ip?)))
 }
 
-/// A damaged memory begins anew: nobody else's detection is to stop for it.
+/// A damaged memory starts empty, so that detection goes on for other users.
 fn readable<T: DeserializeOwned + Default>(memory: Value) -> T {
     serde_json::from_value(memory).unwrap_or_else(|error| {
         tracing::error!(%error, "what detection remembered cannot be read, and is forgotten");

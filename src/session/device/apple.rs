@@ -1,10 +1,10 @@
-//! Apple's network library, which apps leave as their user agent: `Name/1 CFNetwork/3826.400.120 Darwin/25.0.0`. It tells
-//! the kernel, and the platform at times. Which release has which kernel: the history in Wikipedia's "Darwin (operating
-//! system)".
+//! Apple's network library, which apps send as their user agent: `Name/1 CFNetwork/3826.400.120
+//! Darwin/25.0.0`. It states the kernel, and sometimes the platform. Source for the release of each
+//! kernel: the history in Wikipedia's "Darwin (operating system)".
 
 use crate::session::device::names::{Name, leading_number};
 
-/// What tells a platform other than iOS. Only new versions of the library name it themselves.
+/// Marks of a platform other than iOS. Only new versions of the library name it themselves.
 const PLATFORMS: &[(&str, &[&str])] = &[
     (
         "macOS",
@@ -25,7 +25,7 @@ const PLATFORMS: &[(&str, &[&str])] = &[
     ("visionOS", &["visionos", "xros", "realitydevice"]),
 ];
 
-/// The system of such a program. `lower` is the user agent in lower case.
+/// The operating system of such a program. `lower` is the user agent in lower case.
 pub fn system(lower: &str) -> Option<Name> {
     let (_, library) = lower.split_once("cfnetwork/")?;
     let (_, kernel) = library.split_once("darwin/")?;
@@ -36,9 +36,9 @@ pub fn system(lower: &str) -> Option<Name> {
     Name::new(family, major.as_deref())
 }
 
-/// The release by its kernel's. Of macOS none is shown, as its browsers tell none.
+/// The release of a kernel version. None for macOS, because its browsers state none either.
 fn release(family: &str, kernel: u32) -> Option<u32> {
-    // Since 2025 all are numbered by the year that follows.
+    // Since 2025 each release is numbered by the following year.
     if (25..100).contains(&kernel) && family != "macOS" {
         return Some(kernel + 1);
     }

@@ -1,5 +1,5 @@
-//! Which device of a user a session is on: the id that the caller names, else one derived from the fingerprint,
-//! else from what the device is. Pure: a create reads nothing to know it.
+//! Derives the device id of a session: the id that the caller names, else one from the fingerprint,
+//! else one from the device's properties. Pure: a create needs no read for it.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use uuid::Uuid;
@@ -8,7 +8,7 @@ use crate::model::device::{ClientContext, DeviceIdentity, DeviceType};
 use crate::model::ids::{TenantId, UserId};
 use crate::session::device::DerivedDevice;
 
-/// The id. The same for the same user on the same device; two users on one device cannot be linked by it.
+/// The device id. Stable for one user on one device; it does not link two users of one device.
 pub fn device_id(
     tenant: &TenantId,
     user: &UserId,
@@ -20,14 +20,15 @@ pub fn device_id(
         DeviceIdentity::Fingerprint(text) => text.clone(),
         DeviceIdentity::Unknown => coarse_key(context, derived),
     };
-    // No tenant, user or fingerprint can hold the separator, since control characters are refused; a coarse key
-    // does, and so is no fingerprint.
+    // No tenant, user or fingerprint contains the separator, because control characters are
+    // refused. A coarse key contains it, so it never equals a fingerprint.
     let hash = digest(&SHA256, format!("{tenant}\0{user}\0{key}").as_bytes());
     Uuid::new_v8(hash.as_ref()[..16].try_into().expect("SHA-256 has 32 bytes"))
 }
 
-/// The families of system and browser or app, and the type. Never the address and no version: an update or a
-/// journey makes no new device. Where nothing is known, all sessions of the user share one device.
+/// The families of system and browser or app, and the type. The address and versions are not part
+/// of it, so an update or a journey makes no new device. If nothing is known, all sessions of the
+/// user share one device.
 fn coarse_key(context: &ClientContext, derived: Option<&DerivedDevice>) -> String {
     let platform = context.device.platform.as_deref().and_then(family);
     let system = platform.or_else(|| derived?.os_family.clone()).unwrap_or_default();

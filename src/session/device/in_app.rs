@@ -1,9 +1,10 @@
-//! What apps say in forms of their own: Meta's bracket, as `[FBAN/FB4A;FBAV/490.0;FBDV/SM-A546B;FBSV/14]`, with a browser's
-//! text before it or alone, and Instagram's list, as `Android (34/14; 450dpi; 1080x2177; samsung; SM-A546B; ...)`.
+//! User agents in the formats of apps: Meta's bracket, such as
+//! `[FBAN/FB4A;FBAV/490.0;FBDV/SM-A546B;FBSV/14]`, after a browser's user agent or alone, and
+//! Instagram's list, such as `Android (34/14; 450dpi; 1080x2177; samsung; SM-A546B; ...)`.
 
 use crate::session::device::names::{Name, leading_number};
 
-/// Marks of apps that show pages themselves, and what users call them. What stands after a mark is the version.
+/// Marks of apps with a built-in browser, and the names that users know. The version follows the mark.
 const APPS: &[(&str, &str)] = &[
     ("fban/messenger", "Messenger"),
     ("fban/orca", "Messenger"),
@@ -26,17 +27,17 @@ const APPS: &[(&str, &str)] = &[
     (" line/", "Line"),
 ];
 
-/// The app that shows the page. `lower` is `user_agent` in lower case.
+/// The app that displays the page. `lower` is `user_agent` in lower case.
 pub fn app(user_agent: &str, lower: &str) -> Option<Name> {
     let (mark, name) = APPS.iter().find(|(mark, _)| lower.contains(mark))?;
     let own = lower.split_once(mark).and_then(|(_, version)| leading_number(version));
-    // TikTok's numbers of Android are builds.
+    // TikTok's version numbers on Android are builds.
     let own = own.filter(|version| version.len() <= 4);
     let version = field(user_agent, "FBAV").and_then(leading_number).or(own);
     Name::new(name, version)
 }
 
-/// The system, where an app tells it so.
+/// The operating system, if the app states it in its own format.
 pub fn system(user_agent: &str) -> Option<Name> {
     if let Some((_, list)) = user_agent.split_once("Android (")
         && let Some(version) = list.split(';').next().and_then(|levels| levels.split_once('/'))
@@ -53,7 +54,7 @@ pub fn system(user_agent: &str) -> Option<Name> {
     Name::new(family, field(user_agent, "FBSV").and_then(leading_number))
 }
 
-/// The model, where an app tells it so.
+/// The model, if the app states it in its own format.
 pub fn model(user_agent: &str) -> Option<&str> {
     let list = user_agent.split_once("Android (").map(|(_, list)| list);
     let listed = list.filter(|list| list.starts_with(|c: char| c.is_ascii_digit()));

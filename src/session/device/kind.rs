@@ -1,12 +1,12 @@
-//! Which type of device a user agent belongs to: the first rule that holds, in the order of [`of`].
+//! The device type of a user agent: the first rule that matches, in the order of [`of`].
 //!
-//! The words are from what makers publish (Huawei's ArkWeb, Chromium's reduction, Apple, Meta, Samsung, Tesla) and from
-//! the lists of uap-core and Matomo's device-detector.
+//! Sources of the words: makers' publications (Huawei's ArkWeb, Chromium's user agent reduction,
+//! Apple, Meta, Samsung, Tesla) and the lists of uap-core and Matomo's device-detector.
 
 use crate::model::device::DeviceType;
 use crate::session::device::names::{Name, own_product, products};
 
-/// Crawlers, link previews, monitors, driven browsers; as the end of a word.
+/// Crawlers, link previews, monitors and automated browsers; each matches the end of a word.
 const BOTS: &[&str] = &[
     "bot",
     "spider",
@@ -39,7 +39,7 @@ const BOTS: &[&str] = &[
     "prometheus",
 ];
 
-/// Libraries and command-line tools; with a `*`, whatever begins so.
+/// Libraries and command-line tools; with a `*`, any word with that prefix.
 const LIBRARIES: &[&str] = &[
     "grpc*",
     "tonic",
@@ -109,7 +109,7 @@ const OTHERS: &[&str] = &[
     "(car;",
 ];
 
-/// HarmonyOS says so first.
+/// HarmonyOS states the type first.
 const COMPUTERS: &[&str] = &["(pc;", "(2in1;"];
 
 const TELEVISIONS: &[&str] = &[
@@ -141,7 +141,7 @@ const TELEVISIONS: &[&str] = &[
     "lg browser",
 ];
 
-/// Models among them, for apps: these do not say "Mobile" or leave it out as browsers do.
+/// Words and models of tablets. The models are for apps, which neither state nor omit "Mobile" as browsers do.
 const TABLETS: &[&str] = &[
     "tablet",
     "; sm-t",
@@ -230,7 +230,7 @@ pub fn of(
     }
 }
 
-/// Whether it says that it is a crawler or a monitor.
+/// Whether the user agent states that it is a crawler or a monitor.
 pub fn is_bot(lower: &str) -> bool {
     BOTS.iter().any(|word| {
         lower.match_indices(word).any(|(at, _)| {
@@ -241,7 +241,7 @@ pub fn is_bot(lower: &str) -> bool {
     })
 }
 
-/// Whether a library speaks for itself: it comes first, or nothing else says where it runs.
+/// Whether the client is a library: it comes first, or nothing else states a system.
 fn is_library(user_agent: &str, lower: &str, system: Option<&Name>) -> bool {
     let listed = |name: &str| {
         LIBRARIES.iter().any(|library| match library.strip_suffix('*') {
@@ -254,7 +254,7 @@ fn is_library(user_agent: &str, lower: &str, system: Option<&Name>) -> bool {
         || system.is_none() && products(lower).any(|(name, _)| listed(name))
 }
 
-/// Browsers on tablets with Android leave out the "Mobile" of those on phones.
+/// Browsers on Android tablets omit the word "Mobile" that those on phones state.
 fn is_tablet(lower: &str, is_android: bool, is_browser: bool) -> bool {
     let named = || TABLETS.iter().any(|word| lower.contains(word));
     let says_phone = || ["mobile", "(phone;", "fbid/phone"].iter().any(|word| lower.contains(word));

@@ -1,12 +1,12 @@
-//! The model of a device, where its user agent tells a real one.
+//! The model of a device, if its user agent states a real one.
 
 use crate::session::device::in_app;
 
-/// The longest model shown, in characters.
+/// The longest model, in characters.
 const MOST: usize = 64;
 
-/// `SM-S918B` of an Android system, `iPhone15,2` of an app on one of Apple's. Browsers on Android froze
-/// theirs to `K` (Chromium's user agent reduction), and Safari tells none.
+/// `SM-S918B` of an Android system, `iPhone15,2` of an app on an Apple system. Browsers on Android
+/// froze theirs to `K` (Chromium's user agent reduction), and Safari states none.
 pub fn model(user_agent: &str) -> Option<String> {
     let comment = comment(user_agent);
     let parts = || comment.split(';').map(str::trim);
@@ -21,7 +21,7 @@ pub fn model(user_agent: &str) -> Option<String> {
     plain.then(|| model.to_owned())
 }
 
-/// What stands in the first brackets, which may hold others: `moto g(60)` is a model.
+/// The content of the first brackets, which may be nested: `moto g(60)` is a model.
 fn comment(user_agent: &str) -> &str {
     let Some((_, rest)) = user_agent.split_once('(') else { return "" };
     let mut open = 1_usize;
@@ -36,7 +36,7 @@ fn comment(user_agent: &str) -> &str {
     &rest[..end.unwrap_or(rest.len())]
 }
 
-/// What else stands behind the system: the frozen model, a web view, a form, a version, a language.
+/// False for the other entries after the system: the frozen model, a web view, a form, a version, a language.
 fn is_android_model(part: &str) -> bool {
     const OTHERS: [&str; 8] = ["", "K", "wv", "U", "Mobile", "Tablet", "TV", "HarmonyOS"];
     let language = |part: &str| {

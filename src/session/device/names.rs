@@ -1,20 +1,20 @@
-//! What a system, a browser and an app are called: the patterns' findings in the words that users know, without
-//! versions that are frozen.
+//! Display names of systems, browsers and apps: the results of the patterns in the words that users
+//! know, without frozen versions.
 
 use crate::session::device::table::{self, NamedVersion};
 use crate::session::device::{apple, in_app};
 
-/// The name, and the major version where it means something.
+/// The name, and the major version if it is meaningful.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
     pub family: String,
     pub major: Option<String>,
 }
 
-/// What browsers pretend to be: these products name nobody.
+/// Products that browsers claim for compatibility: they identify no browser.
 const PRETENDED: [&str; 3] = ["mozilla", "opera", "dalvik"];
 
-/// Families as the patterns call them, and as users do.
+/// Families as the patterns name them, and as users do.
 const BROWSERS: &[(&str, &str)] = &[
     ("Chrome Mobile", "Chrome"),
     ("Chrome Mobile iOS", "Chrome"),
@@ -36,13 +36,13 @@ const BROWSERS: &[(&str, &str)] = &[
 const SYSTEMS: &[(&str, &str)] =
     &[("ATV OS X", "tvOS"), ("Mac OS X", "macOS"), ("WatchOS", "watchOS"), ("Web0S", "webOS")];
 
-/// What the patterns do not know: a product, the name to show.
+/// Browsers without a pattern: a product, and its display name.
 const MORE_BROWSERS: [(&str, &str); 3] = [
     ("discord", "Discord"),
     ("huaweibrowser", "Huawei Browser"),
     ("oculusbrowser", "Oculus Browser"),
 ];
-/// The same of systems: what comes before the version.
+/// Systems without a pattern: the text before the version, and the display name.
 const MORE_SYSTEMS: [(&str, &str); 5] = [
     ("playstation ", "PlayStation"),
     ("openharmony", "HarmonyOS"),
@@ -52,7 +52,7 @@ const MORE_SYSTEMS: [(&str, &str); 5] = [
 ];
 
 impl Name {
-    /// `None` if it is not fit to be shown.
+    /// `None` if the name is not fit for display.
     pub fn new(family: &str, major: Option<&str>) -> Option<Name> {
         let plain = |c: char| c.is_alphanumeric() || " ._-+!&()".contains(c);
         let family = family.trim();
@@ -88,7 +88,7 @@ pub fn system(user_agent: &str, lower: &str) -> Option<Name> {
     let NamedVersion { name, major } = table::system(user_agent)?;
     let family = known_as(SYSTEMS, &name);
     let frozen = match family {
-        // Windows 11 and every macOS since 10.15 say 10.
+        // Windows 11 and every macOS since 10.15 state version 10.
         "Windows" | "macOS" => major.as_deref() == Some("10"),
         // Chrome's reduced user agent: no version, and the model "K".
         "Android" => lower.contains("android 10; k)"),
@@ -103,12 +103,12 @@ pub fn browser(user_agent: &str, lower: &str, system: Option<&Name>, is_bot: boo
     if let Some(app) = in_app::app(user_agent, lower).filter(|_| !is_bot) {
         return Some(app);
     }
-    // A word alone is a name, as `node`.
+    // A single word is a name, such as `node`.
     if user_agent.chars().all(|c| c.is_ascii_alphabetic()) {
         return Name::new(user_agent, None);
     }
     if let Some((name, version)) = own_product(user_agent) {
-        // Safari and its parts number themselves by the build, as 15612.
+        // Safari and its parts state their build as version, such as 15612.
         let build = name.ends_with("Safari") && version.len() > 3;
         return Name::new(if build { "Safari" } else { &name }, Some(version).filter(|_| !build));
     }
@@ -124,13 +124,13 @@ pub fn browser(user_agent: &str, lower: &str, system: Option<&Name>, is_bot: boo
     let found = table::browser(user_agent)
         .and_then(|found| Name::new(known_as(BROWSERS, &found.name), found.major.as_deref()))
         .filter(|found| system.is_none_or(|system| system.family != found.family));
-    // A bot that the patterns misread stands last among the products.
+    // A bot that the patterns misread comes last among the products.
     let named = products(user_agent)
         .filter(|(name, _)| is_bot && !PRETENDED.contains(&name.to_lowercase().as_str()));
     found.or_else(|| named.last().and_then(|(name, v)| Name::new(name, leading_number(v))))
 }
 
-/// The product that the text begins with, unless it is a pretended one: such a program says who it is.
+/// The first product of the text, unless it is a compatibility claim: such a program identifies itself.
 pub fn own_product(user_agent: &str) -> Option<(String, &str)> {
     let (name, version) = user_agent.split_once('/')?;
     let version = leading_number(version)?;
@@ -140,7 +140,7 @@ pub fn own_product(user_agent: &str) -> Option<(String, &str)> {
     own.then_some((name, version))
 }
 
-/// Every `name/1...` of the text.
+/// Every `name/1...` in the text.
 pub fn products(user_agent: &str) -> impl Iterator<Item = (&str, &str)> {
     let parts = user_agent.split(|c: char| c.is_whitespace() || "();,".contains(c));
     parts
@@ -148,7 +148,7 @@ pub fn products(user_agent: &str) -> impl Iterator<Item = (&str, &str)> {
         .filter(|(name, version)| !name.is_empty() && leading_number(version).is_some())
 }
 
-/// The digits that the text begins with.
+/// The leading digits of the text.
 pub fn leading_number(text: &str) -> Option<&str> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     Some(&text[..end]).filter(|number| !number.is_empty())

@@ -1,5 +1,6 @@
-//! The patterns of uap-core, the only place that knows ua-parser. The patterns for device models are left out:
-//! they are most of the data, and name phones rather than tell their model as stated.
+//! The patterns of uap-core; the only module that uses ua-parser. The patterns for device models
+//! are not loaded: they are most of the data, and they map to names of phones instead of the stated
+//! model.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -7,7 +8,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 use ua_parser::{os, user_agent};
 
-/// A name, and its major version where the user agent has one.
+/// A name, and its major version if stated.
 pub struct NamedVersion<'a> {
     pub name: Cow<'a, str>,
     pub major: Option<String>,
@@ -15,18 +16,18 @@ pub struct NamedVersion<'a> {
 
 static PATTERNS: LazyLock<Patterns> = LazyLock::new(Patterns::load);
 
-/// Builds the patterns, which takes tens of milliseconds, unless they are there.
+/// Builds the patterns, unless they are built. Takes tens of milliseconds.
 pub fn load() {
     LazyLock::force(&PATTERNS);
 }
 
-/// The browser or app that the patterns see.
+/// The browser or app that the patterns find.
 pub fn browser(user_agent: &str) -> Option<NamedVersion<'_>> {
     let found = PATTERNS.browsers.extract(user_agent)?;
     Some(NamedVersion { name: found.family, major: found.major.map(|major| major.to_string()) })
 }
 
-/// The operating system that the patterns see.
+/// The operating system that the patterns find.
 pub fn system(user_agent: &str) -> Option<NamedVersion<'_>> {
     let found = PATTERNS.systems.extract(user_agent)?;
     Some(NamedVersion { name: found.os, major: found.major.map(|major| major.to_string()) })

@@ -1,4 +1,4 @@
-//! Real user agents of 2024 to 2026 and hostile ones, with what a person would say they are.
+//! Real user agents of 2024 to 2026 and hostile ones, with the devices that a reader would name.
 
 use std::collections::BTreeSet;
 

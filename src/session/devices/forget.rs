@@ -1,4 +1,4 @@
-//! ForgetDevice: revokes a device, then deletes what is known of it.
+//! ForgetDevice: revokes a device, then deletes its row.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +46,7 @@ impl Forget {
         Ok(done)
     }
 
-    /// Deletes the device that was revoked at `at`. A session that began since sees the device for the first time.
+    /// Deletes the device that was revoked at `at`. A session created since then is on a new device.
     async fn delete(
         &self,
         tx: &mut Transaction,
@@ -56,7 +56,7 @@ impl Forget {
     ) -> Result<()> {
         let live = sessions::lock_on_device(tx, key, None).await?;
         let device = devices::lock(tx, key).await?;
-        // Another one of the same id, or one that was revoked again, is not this call's to forget.
+        // A newer device with the same id, or one revoked again, is not deleted by this call.
         let Some(device) = device.filter(|device| device.revoked_at == Some(at)) else {
             return Ok(());
         };

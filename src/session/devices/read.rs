@@ -1,4 +1,4 @@
-//! GetDevice and ListDevices: what is written of a device, and what its live sessions know better.
+//! GetDevice and ListDevices: the stored device, updated from its live sessions.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -22,19 +22,19 @@ pub struct ReadDevices {
     touches: Touches,
 }
 
-/// A device, and how many of its sessions are active.
+/// A device, and the number of its active sessions.
 pub struct ListedDevice {
     pub device: UserDevice,
     pub active: u32,
 }
 
 impl ReadDevices {
-    /// Reads from `db`, counting activity that is not written yet.
+    /// Reads from `db`, and includes unwritten activity.
     pub fn new(db: Database, clock: Clock, touches: Touches) -> ReadDevices {
         ReadDevices { db, clock, touches }
     }
 
-    /// The device, as it stands now.
+    /// The device, in its state now.
     ///
     /// # Errors
     /// [`crate::error::Error::NotFound`], [`crate::error::Error::Unavailable`].
@@ -47,7 +47,7 @@ impl ReadDevices {
         seen.await?.pop().ok_or_else(|| not_found(key))
     }
 
-    /// A page of the user's devices, those seen last first, as they stand now.
+    /// A page of the user's devices, those seen last first, in their state now.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -64,7 +64,7 @@ impl ReadDevices {
             Ok(Page { items: self.seen(&mut conn, tenant, user, items).await?, next })
         });
         let mut page = page.await?;
-        // The query did not know of activity that is not written yet, nor which sessions are past a deadline.
+        // The query does not include unwritten activity, nor which sessions are past a deadline.
         page.items.retain(|ListedDevice { device, active }| filter.matches(device, *active));
         page.items.sort_by_key(|ListedDevice { device, .. }| {
             Reverse((device.last_seen.at, device.key.device))
@@ -72,7 +72,7 @@ impl ReadDevices {
         Ok(page)
     }
 
-    /// Adds what the live sessions of all these devices of a user tell, read at once.
+    /// Adds the data of the live sessions of these devices of a user, in one read.
     async fn seen(
         &self,
         conn: &mut Connection,

@@ -1,4 +1,4 @@
-//! RevokeDevice: forgets the trust, then ends all sessions on the device.
+//! RevokeDevice: removes the trust, then ends all sessions on the device.
 
 use std::time::{Duration, Instant};
 
@@ -24,13 +24,13 @@ pub struct Revoke {
     terminate: TerminateMany,
 }
 
-/// What a caller asks for, of a device to revoke or to forget.
+/// A request to revoke or to forget a device.
 pub struct DeviceRevocation {
     pub key: DeviceKey,
     /// At most 512 characters.
     pub note: Option<String>,
     pub request: Option<RequestId>,
-    /// Who calls.
+    /// The calling principal.
     pub principal: String,
 }
 
@@ -40,12 +40,13 @@ impl Revoke {
         Revoke { db, clock, terminate }
     }
 
-    /// Forgets the trust at once, and ends sessions for as long as `time` lasts. A repetition ends what an
-    /// earlier call left over, no session that began later.
+    /// Removes the trust at once, and ends sessions for at most `time`. A repetition ends what an
+    /// earlier call left, but no session created later.
     ///
     /// # Errors
-    /// `NotFound`, `RequestIdReused`, and `Unavailable`: the trust may be gone then, and some sessions ended. `Internal`
-    /// if the device or a session cannot be read: then all other sessions are ended.
+    /// `NotFound`, `RequestIdReused`, and `Unavailable`: the trust may be removed then, and some
+    /// sessions ended. `Internal` if the device or a session cannot be read: then all other
+    /// sessions are ended.
     pub async fn revoke(
         &self,
         input: &DeviceRevocation,
@@ -64,7 +65,7 @@ impl Revoke {
         let begin = match mutation::run(&self.db, &self.clock, self, input).await {
             Ok(done) => done.answer,
             Err(error @ Error::Internal(_)) => {
-                // A damaged device keeps its sessions no longer.
+                // A damaged device must not keep its sessions alive.
                 let now = Begin { at: self.clock.now(), newest: None, is_repetition: true };
                 self.terminate.terminate(&input.ending(&now), time).await?;
                 return Err(error);
@@ -74,7 +75,7 @@ impl Revoke {
         let time = time.saturating_sub(begun.elapsed());
         let mut done = self.terminate.terminate(&input.ending(&begin), time).await?;
         if input.request.is_some() {
-            // Of all its calls together, also those that go on now.
+            // Of all calls of the request together, also those in progress.
             let newest = begin.newest.unwrap_or_default();
             let ended = self.db.within(async {
                 let mut conn = self.db.acquire().await?;
@@ -89,12 +90,12 @@ impl Revoke {
 /// When the device was revoked, by this call or by an earlier one of the same request.
 pub(crate) struct Begin {
     at: Time,
-    /// The newest live session of the user then.
+    /// The newest live session of the user at that time.
     newest: Option<Uuid>,
     is_repetition: bool,
 }
 
-/// Forgets the trust.
+/// Removes the trust.
 impl Mutation<DeviceRevocation> for Revoke {
     type Locked = Option<UserDevice>;
     type Answer = Begin;
@@ -137,7 +138,7 @@ impl Mutation<DeviceRevocation> for Revoke {
 }
 
 impl DeviceRevocation {
-    /// Every session on the device; in a repetition, up to the one that was the newest then, if that is known.
+    /// Every session on the device; in a repetition, up to the newest one at that time, if it is recorded.
     fn ending(&self, begin: &Begin) -> MassTermination {
         let before = Some(begin).filter(|begin| begin.is_repetition);
         let up_to = before.and_then(|begin| begin.newest);
@@ -156,7 +157,8 @@ impl DeviceRevocation {
             note: self.note.clone(),
             dry_run: false,
             expected_max: None,
-            // The request is the device's: it says what to go on with by the newest session then.
+            // The request id belongs to the device: it records the newest session at that time,
+            // where a repetition continues.
             request: None,
             principal: self.principal.clone(),
         }

@@ -1,4 +1,4 @@
-//! UpdateDevice: what somebody sets of a device. Its live sessions show it too, from the same commit on.
+//! UpdateDevice: sets values of a device. Its live sessions show them from the same commit on.
 
 use crate::clock::{Clock, Time};
 use crate::error::{Error, Result};
@@ -25,19 +25,19 @@ pub struct UpdateDevice {
 pub struct DeviceUpdate {
     pub key: DeviceKey,
     pub set: Setting,
-    /// The revision the caller saw, if it matters to them.
+    /// The revision that the caller read, if the update depends on it.
     pub etag: Option<String>,
     pub request: Option<RequestId>,
-    /// Who calls.
+    /// The calling principal.
     pub principal: String,
 }
 
-/// What to set; the outer `None` leaves it as it is.
+/// The values to set; the outer `None` leaves a value unchanged.
 #[derive(Debug, Clone, Default)]
 pub struct Setting {
-    /// At most 128 characters; `None` = as the caller names the device.
+    /// At most 128 characters; `None` = the name that the caller of a create states.
     pub display_name: Option<Option<String>>,
-    /// `None` = as creates tell.
+    /// `None` = the type that creates state.
     pub kind: Option<Option<DeviceType>>,
     pub trusted: Option<bool>,
 }
@@ -48,7 +48,7 @@ impl UpdateDevice {
         UpdateDevice { db, clock, touches }
     }
 
-    /// Sets what is asked, which changes nothing where it is so already.
+    /// Sets the requested values; changes nothing if they are set already.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::EtagMismatch`], [`Error::RequestIdReused`],
@@ -60,7 +60,7 @@ impl UpdateDevice {
 }
 
 impl Mutation<DeviceUpdate> for UpdateDevice {
-    /// The device, and the live sessions on it if they show what is set.
+    /// The device, and the live sessions on it if they show a changed value.
     type Locked = (UserDevice, Vec<Session>);
     type Answer = ();
 
@@ -101,7 +101,7 @@ impl Mutation<DeviceUpdate> for UpdateDevice {
             return Err(Error::EtagMismatch);
         }
         let differs = input.set.apply(&mut device);
-        // Also where it is set so already: a later session may show something else.
+        // Also if the device has the values already: a later session may show others.
         let shown = input.set.shown_by(&device, live);
         if differs || !shown.is_empty() {
             device.revision += i32::from(!differs);
@@ -113,7 +113,7 @@ impl Mutation<DeviceUpdate> for UpdateDevice {
 }
 
 impl Setting {
-    /// Sets it on the device; false if it is so already. Pure.
+    /// Sets the values on the device; false if they are set already. Pure.
     pub(crate) fn apply(&self, device: &mut UserDevice) -> bool {
         let choice = Choice {
             display_name: self.display_name.clone().unwrap_or(device.choice.display_name.clone()),
@@ -128,10 +128,10 @@ impl Setting {
         differs
     }
 
-    /// Those of the sessions on `device` that change when they show what is set, changed. Pure.
+    /// The sessions on `device` that change to show the values, after the change. Pure.
     pub(crate) fn shown_by(&self, device: &UserDevice, sessions: Vec<Session>) -> Vec<Session> {
         let show = |mut session: Session| {
-            // It may have ended before it was locked.
+            // The session may have ended before it was locked.
             if session.state != State::Active {
                 return None;
             }

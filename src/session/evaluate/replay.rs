@@ -1,5 +1,5 @@
-//! Two settings, shown the same activities: what each would have raised. Pure. One user or network at a time, so
-//! that what is remembered stays small however many there are.
+//! Replays activities under two settings, and counts what each would raise. Pure. One user or
+//! network at a time, so memory stays small for any number of them.
 
 use std::collections::BTreeMap;
 
@@ -15,30 +15,30 @@ use crate::model::detection::rule::Rule;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tally {
     pub raised: u32,
-    /// Kept, but suppressed.
+    /// Stored, but not published.
     pub suppressed: u32,
 }
 
-/// An incident that one of the settings raises, while the other has none of the kind going on.
+/// An incident that one of the settings raises while the other has none of its kind open.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
-    /// By the changed settings; otherwise by the current ones.
+    /// True: raised by the changed settings. False: raised by the current ones.
     pub added: bool,
     pub finding: Finding,
 }
 
-/// The two, side by side.
+/// Both settings, side by side.
 pub struct Replay {
     current: Side,
     changed: Side,
-    /// What is found before is not counted.
+    /// Findings before it are not counted.
     from: Time,
     samples: Vec<Difference>,
-    /// Of samples.
+    /// The most samples.
     most: usize,
 }
 
-/// What an activity is shown for.
+/// The subject for which an activity is replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplaySubject {
     User,
@@ -50,9 +50,9 @@ struct Side {
     tallies: BTreeMap<Rule, Tally>,
     user: UserMemory,
     network: NetworkMemory,
-    /// The incidents of the subject, and until when a repetition belongs to each.
+    /// The open incidents of the subject, and until when a repetition belongs to each.
     going_on: BTreeMap<(String, Option<Suppression>), Time>,
-    /// Those of them that were raised and count, the first [`COMPARED`].
+    /// The raised incidents that count, the first [`COMPARED`].
     raised: Vec<ReplayedIncident>,
 }
 
@@ -65,7 +65,7 @@ struct ReplayedIncident {
 const COMPARED: usize = 500;
 
 impl Replay {
-    /// Counts what is found at `from` and later, and keeps at most `most` differences.
+    /// Counts findings at `from` and later, and collects at most `most` differences.
     pub fn new(
         current: DetectionSettings,
         changed: DetectionSettings,
@@ -76,7 +76,7 @@ impl Replay {
         Replay { current, changed, from, samples: Vec::new(), most }
     }
 
-    /// Goes on to another user, who was seen first at `first_at`, or to another network.
+    /// Starts another user, first seen at `first_at`, or another network.
     pub fn begin(&mut self, first_at: Option<Time>) {
         self.compare();
         for side in [&mut self.current, &mut self.changed] {
@@ -86,14 +86,14 @@ impl Replay {
         }
     }
 
-    /// Shows the next activity of the subject.
+    /// Replays the next activity of the subject.
     pub fn show(&mut self, activity: &Activity, context: &Context, subject: ReplaySubject) {
         for side in [&mut self.current, &mut self.changed] {
             side.find(activity, context, subject, self.from);
         }
     }
 
-    /// Tells how the incidents of the subject differ, which has come to its end.
+    /// Compares the incidents of the subject, once all of its activities are replayed.
     fn compare(&mut self) {
         let current = std::mem::take(&mut self.current.raised);
         let changed = std::mem::take(&mut self.changed.raised);
@@ -107,7 +107,7 @@ impl Replay {
         self.samples.extend(found.into_iter().take(room));
     }
 
-    /// What each rule would have found, with the current and the changed settings; and the differences.
+    /// The findings of each rule, with the current and the changed settings, and the differences.
     pub fn end(mut self) -> (Vec<(Rule, Tally, Tally)>, Vec<Difference>) {
         self.compare();
         let of = |side: &Side, rule| side.tallies.get(&rule).copied().unwrap_or_default();
@@ -130,7 +130,7 @@ impl Side {
 
     /// Counts the incidents of the subject that begin at `from` or later.
     fn find(&mut self, activity: &Activity, context: &Context, subject: ReplaySubject, from: Time) {
-        // Of the other there is nothing to remember: it is shown by itself.
+        // The other kind of subject has no memory here, so it gets an empty one.
         match subject {
             ReplaySubject::User => self.network = NetworkMemory::default(),
             ReplaySubject::Network => self.user = UserMemory::default(),
@@ -172,7 +172,7 @@ impl Side {
 }
 
 impl ReplayedIncident {
-    /// True if both are the same kind of incident, and go on at the same time.
+    /// True if both are incidents of one kind and overlap in time.
     fn meets(&self, other: &ReplayedIncident) -> bool {
         self.finding.dedup_key == other.finding.dedup_key
             && self.finding.at <= other.until
@@ -197,7 +197,7 @@ mod tests {
         Activity { ip, ..Activity::new(Uuid::nil(), at, kind, "test", &tenant, user.as_ref()) }
     }
 
-    /// What a change of the count to `count` does, of failed logins every minute but for a pause of an hour.
+    /// The effect of a change of the count to `count`: failed logins every minute, with a pause of an hour.
     fn replay(
         rule: Rule,
         count: u32,

@@ -1,4 +1,4 @@
-//! What is set aside because of locks, and when it is tried again.
+//! Owners that are set aside because of locks, and when each is retried.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,38 +13,39 @@ use crate::model::statistics::Owner;
 use crate::store::feed::{self, aside};
 use crate::store::pool::Transaction;
 
-/// How long what is locked is left alone: ten times as long as a try waits for the lock, since others wait for that.
+/// Delay before a locked owner is retried: ten times as long as an attempt waits for the lock,
+/// because other owners wait meanwhile.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How often in a row others may have the position before this reader waits in the queue for it.
+/// After how many misses in a row the reader waits in the queue for the position.
 const MISSES: u32 = 8;
 
-/// When a reader does what.
+/// The schedule of a reader.
 #[derive(Default)]
 pub(super) struct Pace(Mutex<PaceState>);
 
 #[derive(Default)]
 struct PaceState {
-    /// How often in a row others had the position.
+    /// How often in a row the position was held by another replica.
     missed: u32,
-    /// When the next owner is tried; `None` = at once.
+    /// When the next owner is retried; `None` = at once.
     due: Option<Instant>,
-    /// Who was found locked last, so that the others are tried before it.
+    /// The owner found locked last, so that the others are retried before it.
     last: String,
 }
 
-/// What came of a try.
+/// The result of an attempt.
 enum TakenPosition {
-    /// There is more of it.
+    /// More is pending.
     More,
-    /// Its owner is set aside no more.
+    /// The owner is not set aside any more.
     Done,
     Locked,
-    /// Others have the position.
+    /// Another replica holds the position.
     Busy,
 }
 
 impl<W: FeedWork> FeedReader<W> {
-    /// Gives the owners of `activities` a position of their own.
+    /// Gives each owner of `activities` a position of its own.
     pub(super) async fn set_aside(
         &self,
         tx: &mut Transaction,
@@ -63,7 +64,7 @@ impl<W: FeedWork> FeedReader<W> {
         aside::add(tx, W::CONSUMER, &owners, from).await
     }
 
-    /// Reads on for one of those that are set aside, if it is time; true if another may be tried at once.
+    /// Reads for one of the owners that are set aside, if a retry is due; true if another may be tried at once.
     pub(super) async fn take_up_next(&self) -> Result<bool> {
         let Some(last) = self.pace.due() else { return Ok(false) };
         let finding =
@@ -79,7 +80,7 @@ impl<W: FeedWork> FeedReader<W> {
         Ok(matches!(taken?, TakenPosition::More | TakenPosition::Done))
     }
 
-    /// Reads what is set aside of `owner`, until `go_on` says no or it is found locked; true if nothing is left.
+    /// Reads what is set aside of `owner`, until `go_on` returns false or it is locked; true if nothing is left.
     pub(super) async fn settle_aside(
         &self,
         owner: &Owner,
@@ -124,8 +125,9 @@ impl<W: FeedWork> FeedReader<W> {
         }
     }
 
-    /// Reads on for `owner` up to where the reader is, or `size` activities of all. What begins at `passed` is passed
-    /// over. `claimed` is where it begins, once it got as far as having that locked.
+    /// Reads for `owner` up to the position of the reader, or at most `size` activities of all
+    /// owners. A batch that begins at `passed` is skipped. `claimed` receives the position of the
+    /// owner, once it is locked.
     async fn slice_of(
         &self,
         owner: &str,
@@ -169,18 +171,18 @@ impl<W: FeedWork> FeedReader<W> {
 }
 
 impl Pace {
-    /// Notes whether the position was to be had.
+    /// Records whether the position was free.
     pub fn claimed(&self, claimed: bool) {
         let mut state = self.lock();
         state.missed = if claimed { 0 } else { state.missed.saturating_add(1) };
     }
 
-    /// True if others have the position again and again.
+    /// True if other replicas have held the position too often in a row.
     pub fn is_starved(&self) -> bool {
         self.lock().missed >= MISSES
     }
 
-    /// Who was found locked last, if it is time to try again.
+    /// The owner found locked last, if a retry is due.
     fn due(&self) -> Option<String> {
         let state = self.lock();
         let is_due = state.due.is_none_or(|due| due <= Instant::now());

@@ -1,4 +1,4 @@
-//! Lanes whose work panics, or that are full.
+//! Lanes with work that panics, and lanes with a full queue.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use super::*;
 use crate::metrics::Metrics;
 
-/// Numbers, of which one is poison. Nothing is done before `go`.
+/// Work on numbers; one of them panics. Nothing runs before `go`.
 #[derive(Default)]
 struct Numbers {
     go: Notify,
@@ -44,7 +44,7 @@ fn job(number: usize) -> Job {
 
 /// One lane.
 fn lane(work: &Arc<Numbers>) -> Lanes<Arc<Numbers>> {
-    // Nothing asks it.
+    // No job queries it.
     let db = Database::new("postgres://127.0.0.1:1/none", 2).expect("a URL");
     Lanes::start(("test", 1), &Tasks::new(&Metrics::default()), &db, work.clone())
 }
@@ -56,7 +56,7 @@ async fn a_panic_fails_its_batch_at_once_and_not_the_lane() {
     let before = async {
         let first = lane.submit(job(1));
         let batch = async {
-            // They queue up behind the first, and go out together.
+            // They queue behind the first job, and form one batch.
             work.busy.notified().await;
             let batch = [2, POISON, 3].map(|number| lane.submit(job(number)));
             let begin = async {

@@ -1,4 +1,4 @@
-//! What a limit promises, for any sessions.
+//! The guarantees of a limit, for any sessions.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ const ALL: [OnLimit; 5] = [
 ];
 const SCOPES: [LimitScope; 3] = [LimitScope::User, LimitScope::Client, LimitScope::DeviceType];
 
-/// What tells sessions apart here: client, device type, device, age in minutes, last use.
+/// The properties of a session here: client, device type, device, age in minutes, last use.
 type Traits = (bool, bool, u8, u16, u16);
 
 fn traits() -> impl Strategy<Value = Traits> {
@@ -167,7 +167,7 @@ fn a_victim_of_one_limit_makes_room_under_the_next() {
         ..SessionLimits::default()
     };
     assert_eq!(admit(&limits, &one(0, NEW), &some, &BTreeSet::new()), Ok(vec![0]));
-    // Here it is not, so the client's limit refuses, and the oldest stays.
+    // Here it is not, so the client's limit refuses, and the oldest session stays.
     let some = sessions(&[(false, true, 0, 0, 0), (true, true, 0, 1, 1)]);
     let refused = admit(&limits, &one(0, NEW), &some, &BTreeSet::new());
     let breach = LimitBreach { scope: LimitScope::Client, max: 1, active: 1 };

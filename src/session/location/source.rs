@@ -1,4 +1,4 @@
-//! One file, the newest sound state of it in memory.
+//! One file, with its last good content in memory.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -10,24 +10,24 @@ use serde::Deserialize;
 
 use crate::config::file::{self, Stamp};
 
-/// The largest file that is read. It is held in memory, and twice while a new one replaces it.
+/// The largest file, in bytes. Its content is in memory, and twice during a reload.
 const MAX_BYTES: u64 = 1 << 30;
 
 /// A file that is read again when it changes.
 pub struct LocationSource {
     flag: &'static str,
-    /// One of these stands in the type that the file states.
+    /// The file's own type contains one of these.
     types: &'static [&'static str],
     file: PathBuf,
     data: RwLock<Arc<LocationData>>,
-    /// The file that was looked at last, sound or not; `None` = there was none.
+    /// The file that was read last, good or not; `None` = there was none.
     seen: Mutex<Option<Stamp>>,
 }
 
-/// The content of a sound file.
+/// The content of a verified file.
 pub struct LocationData(Reader<Vec<u8>>);
 
-/// What is known of one address.
+/// The record of one address.
 pub struct LocationEntry<'a>(LookupResult<'a, Vec<u8>>);
 
 impl LocationSource {
@@ -46,12 +46,12 @@ impl LocationSource {
         Ok(LocationSource { flag, types, file, data, seen })
     }
 
-    /// The newest sound state.
+    /// The last good content.
     pub fn read(&self) -> Arc<LocationData> {
         self.data.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the file again if it changed.
+    /// Reads the file again if it has changed.
     pub fn reload(&self) {
         let mut seen = self.seen();
         let there = Stamp::at(&self.file);
@@ -79,9 +79,9 @@ impl LocationSource {
 }
 
 impl LocationData {
-    /// Shows what is known of `ip`, if anything is.
+    /// Passes the record of `ip` to `show`, if there is one.
     pub fn entry(&self, ip: IpAddr, show: impl FnOnce(&LocationEntry<'_>)) {
-        // An error is an IPv6 address and a file for IPv4 alone.
+        // The error is an IPv6 address in a file for IPv4 alone.
         if let Ok(found) = self.0.lookup(ip) {
             show(&LocationEntry(found));
         }
@@ -89,13 +89,13 @@ impl LocationData {
 }
 
 impl<'a> LocationEntry<'a> {
-    /// A part of it; `None` if it is not there, or is of another type.
+    /// A field of the record; `None` if it is absent, or of another type.
     pub fn part<T: Deserialize<'a>>(&self, path: &[PathElement<'_>]) -> Option<T> {
         self.0.decode_path(path).ok().flatten()
     }
 }
 
-/// Reads and verifies all of a file.
+/// Reads and verifies a file.
 fn load(path: &Path, types: &[&str]) -> anyhow::Result<(LocationData, Stamp)> {
     let (bytes, stamp) = file::read(path, MAX_BYTES, "1 GiB")?;
     let damaged = "is no sound file in MaxMind's format";

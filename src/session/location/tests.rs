@@ -1,4 +1,4 @@
-//! On the test databases of MaxMind.
+//! Tests on MaxMind's test databases.
 
 use std::path::Path;
 
@@ -39,7 +39,7 @@ fn an_unknown_or_private_address_has_no_place() {
     for ip in ["10.0.0.1", "127.0.0.1", "192.168.7.7", "::1", "fe80::1", "203.0.113.9", "0.0.0.0"] {
         assert_eq!(at(&both(), ip), None, "{ip}");
     }
-    // Of this one the file knows the continent alone.
+    // For this address the file has the continent alone.
     assert_eq!(at(&both(), "2.3.3.1"), None);
     assert_eq!(at(&Locator::default(), "89.160.20.128"), None);
 }
@@ -82,7 +82,7 @@ fn a_changed_file_is_read_again_and_a_damaged_one_is_not_used() {
     let dir = tempfile::tempdir().unwrap();
     let (place, next) = (dir.path().join("city.mmdb"), dir.path().join("next"));
     let whole = std::fs::read(file("GeoIP2-City-Test.mmdb").unwrap()).unwrap();
-    // The same places, but for the name of a city.
+    // The same file, but for the name of a city.
     let mut renamed = whole.clone();
     for at in 0..renamed.len() {
         if renamed[at..].starts_with("Linköping".as_bytes()) {
