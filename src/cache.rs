@@ -1,4 +1,4 @@
-//! Between the rules and the database: cached sessions, the revocation feed, cached tables and policies, and watches.
+//! Between the rules and the database: cached sessions, the revocation feed, cached policies, and watchers.
 
 pub mod feed;
 mod meters;

@@ -1,7 +1,6 @@
-//! What looks wrong: pure rules over the activities of a user and of a network. No I/O, no clock.
+//! Detection of suspicious activity: pure rules over the activities of a user and of a network. No I/O, no clock.
 //!
-//! An activity is shown to each rule in turn, together with what is remembered of its user and of the
-//! network it came from. A rule looks, and then remembers what it will need.
+//! Each rule reads an activity, with the memories of its user and of its network, and then updates the memories.
 
 pub mod memory;
 mod rules;
@@ -26,7 +25,7 @@ use rules::{
     simultaneous_countries,
 };
 
-/// Something that a rule found.
+/// A finding of a rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     pub tenant: TenantId,
@@ -34,7 +33,7 @@ pub struct Finding {
     pub user: Option<UserId>,
     pub session: Option<Uuid>,
     pub device: Option<Uuid>,
-    /// When what was found happened.
+    /// When the activity happened.
     pub at: Time,
     pub rule: Rule,
     pub description: String,
@@ -42,35 +41,35 @@ pub struct Finding {
     /// Unique by user and incident: a repetition within `window` of the last is the same incident.
     pub dedup_key: String,
     pub window: Duration,
-    /// Why it is suppressed; `None` = it is not.
+    /// Why the finding is not published; `None` = it is.
     pub suppression: Option<Suppression>,
-    /// What is to become of `session`; `None` = nothing.
+    /// The action on `session`; `None` = none.
     pub action: Option<Action>,
 }
 
-/// What else a rule must know of an activity.
+/// The context of an activity for the rules.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
     /// The device of the activity is one that the user trusts.
     pub device_is_trusted: bool,
-    /// What its user agent tells, without a version: at most 64 characters.
+    /// From the user agent, without a version: at most 64 characters.
     pub browser: Option<String>,
-    /// What its user agent tells, without a version: at most 64 characters.
+    /// From the user agent, without a version: at most 64 characters.
     pub system: Option<String>,
 }
 
-/// What suppresses the findings of a rule. Each includes those before it.
+/// The reasons that may suppress the findings of a rule. Each includes those before it.
 #[derive(Clone, Copy)]
 enum Excuse {
     /// The activity came from a configured network.
     Network,
     /// It is on a device that the user trusts.
     Device,
-    /// The user is new, and their habits have to be learnt first.
+    /// The user is new, and in the learning period.
     Learning,
 }
 
-/// Shows an activity to the rules. Activities of a user come in the order in which they happened; each once.
+/// Applies the rules to an activity. Activities of a user come in the order of time, each once.
 pub fn observe(
     activity: &Activity,
     context: &Context,
@@ -82,7 +81,7 @@ pub fn observe(
     let learning = activity.occurred_at < first_at + settings.learning_period;
     let from_configured =
         activity.ip.is_some_and(|ip| settings.trusted_networks.iter().any(|net| net.contains(&ip)));
-    // Where a VPN comes out the user was not, so coming back from there is no travel either.
+    // The exit of a VPN is not where the user is, so the next activity elsewhere is not travel.
     let before = (from_configured && !rules::is_end(activity)).then(|| user.clone());
     let found = [
         new_device::look(activity, user),
@@ -122,12 +121,12 @@ pub fn observe(
     found.into_iter().flatten().filter_map(told).collect()
 }
 
-/// What may suppress a rule. A trusted device says nothing of who holds the token of its session, nor of who
-/// tries a password.
+/// The reasons that may suppress a rule. A trusted device does not show who holds the token of its
+/// session, nor who tries a password.
 fn excuse(rule: Rule) -> Excuse {
     match rule {
         Rule::NewDevice | Rule::NewCountry => Excuse::Learning,
-        // Nobody has a habit of impossible travel.
+        // The learning period does not apply: impossible travel is no habit.
         Rule::ImpossibleTravel | Rule::DormantAccount => Excuse::Device,
         Rule::SessionHijack
         | Rule::FailedLogins

@@ -1,5 +1,4 @@
-//! The entrance for the clock: one file a job. A job keeps time and reports; what it does is in
-//! the layers below.
+//! Periodic jobs, one a file. A job schedules and reports; the layers below do the work.
 
 pub mod apply_policies;
 pub mod detect;
@@ -35,7 +34,7 @@ async fn turn(interval: Duration, stop: &CancellationToken) -> bool {
     }
 }
 
-/// Waits for the next turn, which `asked` brings forward; false if the job must end instead.
+/// Waits for the next turn, or until `asked` wakes it; false if the job must end instead.
 async fn turn_or_woken(
     interval: Duration,
     asked: &mut watch::Receiver<()>,
@@ -47,7 +46,7 @@ async fn turn_or_woken(
     }
 }
 
-/// Takes slice after slice until none is left, one fails, or the job must end.
+/// Runs slice after slice until none is left, one fails, or the job must end.
 async fn slices<F>(stop: &CancellationToken, failures: &mut Failures, mut slice: impl FnMut() -> F)
 where
     F: Future<Output = Result<bool>>,

@@ -1,4 +1,4 @@
-//! RaiseAlert: what other services found.
+//! RaiseAlert: alerts of other services.
 
 use std::collections::BTreeMap;
 
@@ -19,16 +19,16 @@ use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
 use crate::store::{alerts, sessions, users};
 
-/// Raises the alerts of others.
+/// Raises alerts that other services report.
 pub struct Raise {
     db: Database,
     clock: Clock,
 }
 
-/// What a service found.
+/// The report of a service.
 pub struct AlertReport {
     pub tenant: TenantId,
-    /// `None` = the session's, or nobody in particular.
+    /// `None` = the user of the session, or none.
     pub user: Option<UserId>,
     pub session: Option<Uuid>,
     pub device: Option<Uuid>,
@@ -46,7 +46,7 @@ pub struct AlertReport {
     pub dedup_key: String,
     pub window: Duration,
     pub request: Option<RequestId>,
-    /// Who calls.
+    /// The calling principal.
     pub principal: String,
 }
 
@@ -56,7 +56,7 @@ impl Raise {
         Raise { db, clock }
     }
 
-    /// Raises an alert, or counts up the one whose incident goes on; suppressed, if its like was a false positive.
+    /// Raises an alert, or increments the count of its open incident; suppressed, if an earlier false positive matches.
     ///
     /// # Errors
     /// [`Error::NotFound`] for an unknown session, [`Error::Invalid`] if it is another user's,
@@ -65,8 +65,8 @@ impl Raise {
         Ok(mutation::run(&self.db, &self.clock, self, report).await?.answer)
     }
 
-    /// The session concerned, with its user locked, so that an erasure comes before or after. Reports of no user take
-    /// turns by their key.
+    /// The session concerned. Its user is locked, so that an erasure commits before or after.
+    /// Reports without a user are serialized by their key.
     async fn session(
         &self,
         tx: &mut Transaction,
@@ -159,7 +159,7 @@ impl Mutation<AlertReport> for Raise {
     }
 }
 
-/// No other service, and no rule of ours, means the same by the same key.
+/// Distinct from the keys of other services and of the built-in rules.
 fn dedup_key(report: &AlertReport) -> String {
     format!("reported:{}:{}", report.rule_id, report.dedup_key)
 }

@@ -1,4 +1,4 @@
-//! ResolveAlert: the step, and then the end of the user's sessions, if the caller wants that.
+//! ResolveAlert: resolves the alert, and then ends the user's sessions, if requested.
 
 use std::time::{Duration, Instant};
 
@@ -22,11 +22,12 @@ impl Resolve {
         Resolve { work, terminate }
     }
 
-    /// Takes the step, and ends sessions for as long as `time` lasts. A repetition ends what an earlier call left
-    /// over, no session that began after the alert was resolved.
+    /// Takes the step, and ends sessions for at most `time`. A repetition ends what an earlier call
+    /// left, but no session that began after the alert was resolved.
     ///
     /// # Errors
-    /// As [`AlertWorkflow::step`]. After [`crate::error::Error::Unavailable`] the alert may be resolved and some sessions ended.
+    /// As [`AlertWorkflow::step`]. After [`crate::error::Error::Unavailable`] the alert may be
+    /// resolved and some sessions ended.
     pub async fn resolve(
         &self,
         step: &AlertStep,
@@ -45,7 +46,7 @@ impl Resolve {
     }
 }
 
-/// What is to end: nothing if nobody asked, or if the alert was reopened since a call that is repeated.
+/// The sessions to end: none if not requested, or if the alert was reopened since the first call of a repeated request.
 fn ending(
     step: &AlertStep,
     alert: &Alert,

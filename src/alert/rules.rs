@@ -1,4 +1,4 @@
-//! ListRules: what detection looks for at a tenant, and what became of what it found.
+//! ListRules: the rules of detection for a tenant, and the outcomes of their alerts.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ use crate::model::ids::TenantId;
 use crate::store::pool::Database;
 use crate::store::rule_counts;
 
-/// How far back alerts are counted at most.
+/// The longest period over which alerts are counted.
 const COUNTED: Duration = Duration::days(30);
 
-/// Reads how rules are set, and how they do.
+/// Reads the settings and the results of rules.
 pub struct ReadRules {
     db: Database,
     clock: Clock,
@@ -32,7 +32,7 @@ pub struct RuleState {
 }
 
 impl ReadRules {
-    /// Reads from `db`, past the cache of `policies`.
+    /// Reads from `db`, without the cache of `policies`.
     pub fn new(db: Database, clock: Clock, policies: Policies) -> ReadRules {
         ReadRules { db, clock, policies }
     }

@@ -7,7 +7,7 @@ use crate::model::statistics::window::{Figures, Window};
 use crate::store::pool::Database;
 use crate::store::statistics::figures;
 
-/// Reads what was counted.
+/// Reads alert statistics.
 pub struct AlertStats {
     db: Database,
     clock: Clock,
@@ -19,7 +19,7 @@ impl AlertStats {
         AlertStats { db, clock }
     }
 
-    /// The figures of a window. Of whom nothing is known, they are 0.
+    /// The figures of a window; 0 for an unknown owner.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].

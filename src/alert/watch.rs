@@ -1,4 +1,4 @@
-//! WatchAlerts: what happens to alerts, as it is committed.
+//! WatchAlerts: events of alerts, as they are committed.
 
 use crate::cache::feed::{ActivityBatch, Hub, Subscription as Feed};
 use crate::clock::Time;
@@ -14,24 +14,24 @@ pub struct WatchAlerts {
     hub: Hub,
 }
 
-/// What happened to an alert.
+/// An event of an alert.
 #[derive(Debug, Clone)]
 pub struct AlertEvent {
-    /// The activity's.
+    /// The id of the activity.
     pub id: Uuid,
     pub kind: AlertEventKind,
     pub at: Time,
-    /// Who did it.
+    /// The principal that caused it.
     pub principal: String,
-    /// As it was when the event was read: later changes may be in it.
+    /// The alert when the event was read, perhaps with later changes.
     pub alert: Alert,
 }
 
-/// What it was.
+/// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AlertEventKind {
     Raised,
-    /// The same was found again.
+    /// The finding was repeated.
     Repeated,
     Acknowledged,
     Resolved,
@@ -40,12 +40,12 @@ pub enum AlertEventKind {
 }
 
 impl WatchAlerts {
-    /// Watches what `hub` reads.
+    /// Watches the feed of `hub`.
     pub fn new(hub: Hub) -> WatchAlerts {
         WatchAlerts { hub }
     }
 
-    /// Watches a tenant's alerts, or those of all tenants, from a position on; without one, from now on.
+    /// Watches the alerts of a tenant, or of all tenants, after a position; without one, from now on.
     ///
     /// # Errors
     /// [`crate::error::Error::InvalidCursor`], [`crate::error::Error::Overloaded`],
@@ -74,7 +74,7 @@ impl WatchAlerts {
 
 fn kind(activity: &Activity, alert: &Alert) -> Option<AlertEventKind> {
     Some(match activity.kind {
-        // An alert that is found again keeps when it was first.
+        // A repeated finding leaves the first time of the alert unchanged.
         ActivityKind::AlertRaised if activity.occurred_at > alert.first_seen_at => {
             AlertEventKind::Repeated
         }

@@ -1,4 +1,5 @@
-//! AcknowledgeAlert, ResolveAlert, ReopenAlert and AddAlertNote: steps of the workflow, each with who, when and a note.
+//! AcknowledgeAlert, ResolveAlert, ReopenAlert and AddAlertNote: steps of the workflow, each with
+//! its principal, time and note.
 
 use chrono::Duration;
 use uuid::Uuid;
@@ -28,16 +29,16 @@ pub struct AlertStep {
     pub to: To,
     /// At most 1000 characters.
     pub note: Option<String>,
-    /// Who works on it from then on, `Some(None)` = nobody; `None` leaves it.
+    /// The new assignee, `Some(None)` = none; the outer `None` leaves it unchanged.
     pub assignee: Option<Option<String>>,
-    /// The revision the caller saw, if it matters to them.
+    /// The revision that the caller read, if the step depends on it.
     pub revision: Option<String>,
     pub request: Option<RequestId>,
-    /// Who calls.
+    /// The calling principal.
     pub principal: String,
 }
 
-/// Where to.
+/// The target of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum To {
     /// From open.
@@ -46,27 +47,27 @@ pub enum To {
     Resolved(AlertVerdict),
     /// Open again, from resolved.
     Reopened,
-    /// Where it is.
+    /// The same state, with a note.
     Noted,
 }
 
-/// How an alert turned out, and what follows.
+/// The verdict on an alert, and its effects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AlertVerdict {
     pub resolution: Resolution,
-    /// How long the like of a false positive is suppressed: 0 to 365 days.
+    /// How long matching findings are suppressed after a false positive: 0 to 365 days.
     pub suppress_for: Duration,
     /// Whether the user's sessions end; only of a true positive.
     pub ends_sessions: bool,
 }
 
-/// What came of a step.
+/// The result of a step.
 pub struct Worked {
     /// After the step.
     pub alert: Alert,
-    /// False if it was there already.
+    /// False if the alert was in that state already.
     pub is_new: bool,
-    /// In a repetition of the request that resolved it and ends sessions: up to which one.
+    /// In a repetition of a request that resolved the alert and ends sessions: the newest session to end.
     pub newest: Option<Uuid>,
 }
 
@@ -76,11 +77,12 @@ impl AlertWorkflow {
         AlertWorkflow { db, clock }
     }
 
-    /// Takes the step. An alert that is there already is returned unchanged.
+    /// Takes the step. An alert that is in the target state already is returned unchanged.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::EtagMismatch`], [`Error::Precondition`] for a step the
-    /// workflow does not have, for a note that there is no room for, or for ending the sessions of nobody, [`Error::RequestIdReused`], [`Error::Unavailable`].
+    /// workflow does not have, for a note that there is no room for, or for ending
+    /// sessions without a user, [`Error::RequestIdReused`], [`Error::Unavailable`].
     pub async fn step(&self, step: &AlertStep) -> Result<Worked> {
         Ok(mutation::run(&self.db, &self.clock, self, step).await?.answer)
     }
@@ -159,7 +161,7 @@ impl To {
         }
     }
 
-    /// Until when a step at `now` has the like of the alert suppressed.
+    /// Until when findings that match the alert are suppressed by a step at `now`.
     fn suppressed_until(self, now: Time) -> Option<Time> {
         match self {
             To::Resolved(AlertVerdict {
@@ -172,7 +174,7 @@ impl To {
     }
 }
 
-/// The state after the step; `None` if it is there already. Pure.
+/// The state after the step; `None` if the alert is in it already. Pure.
 fn judge(alert: &Alert, to: To, by: &str, at: Time) -> Result<Option<AlertState>> {
     if matches!(to, To::Resolved(verdict) if verdict.ends_sessions) && alert.user.is_none() {
         return Err(Error::Precondition {
@@ -205,7 +207,7 @@ fn judge(alert: &Alert, to: To, by: &str, at: Time) -> Result<Option<AlertState>
     })
 }
 
-/// Passes a step on, unless it brings a note that the alert has no room for.
+/// Returns the step, unless the alert has no room for its note.
 fn has_room(
     alert: &Alert,
     step: &AlertStep,

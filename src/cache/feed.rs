@@ -1,5 +1,5 @@
-//! The feed for those who watch: one reader of the activities for all watchers of a replica, while there
-//! are any. A watcher that begins or resumes reads by itself until it meets the reader.
+//! The activity feed for watchers. One reader serves all watchers of a replica, while there are any. A watcher that
+//! begins or resumes reads by itself until it meets the reader.
 
 mod ring;
 mod watch;
@@ -24,22 +24,22 @@ pub use watch::{Pick, Subscription};
 const BATCH: u32 = 500;
 /// A batch that takes more bytes is followed by one of fewer activities.
 const LARGE: usize = 4 << 20;
-/// Reads of watchers by themselves at the same time: most connections are for requests.
+/// The most concurrent reads by watchers themselves: most connections are for requests.
 const OWN_READS: usize = 2;
 
 /// How watchers are served.
 #[derive(Debug, Clone, Copy)]
 pub struct WatchSettings {
-    /// How often the reader looks.
+    /// How often the reader polls.
     pub poll: Duration,
-    /// After how much silence a watcher gets a heartbeat, if it does not say.
+    /// The silence after which a watcher gets a heartbeat, unless its request states another.
     pub heartbeat: Duration,
-    /// How long a watcher may leave a message unread that it has room for no more.
+    /// How long a watcher with a full buffer may leave a message unread.
     pub patience: Duration,
-    /// For how long the reader may fail before its watchers are sent away.
+    /// How long the reader may fail before its watches end.
     pub outage: Duration,
-    /// What is kept for watchers that lag.
-    pub backlog: Backlog,
+    /// The buffer for watchers that lag.
+    pub backlog: Kept,
     /// The most watchers.
     pub watchers: usize,
     /// The most gateways that follow revocations.
@@ -60,7 +60,7 @@ impl Default for WatchSettings {
     }
 }
 
-/// Where watchers come. Cheap to clone.
+/// Serves watchers. Cheap to clone.
 #[derive(Clone)]
 pub struct Hub(Arc<Inner>);
 
@@ -68,7 +68,7 @@ struct Inner {
     db: Database,
     settings: WatchSettings,
     tasks: Tasks,
-    /// Of the reader that is at work. Its watchers own it, so that it ends with the last of them.
+    /// The ring of the running reader. Its watchers own it, so that the reader ends with the last of them.
     current: Mutex<Weak<Ring>>,
     slots: Arc<Semaphore>,
     own_reads: Semaphore,
@@ -100,7 +100,7 @@ impl Hub {
     pub async fn watch<E>(&self, from: Option<Position>, pick: Pick<E>) -> Result<Subscription<E>> {
         let slot = self.0.slots.clone().try_acquire_owned().map_err(|_| Error::Overloaded)?;
         let now = {
-            // Many may come at once, as when another replica stops.
+            // Many watchers may connect at once, as when another replica stops.
             let _turn = self.0.db.within(async { Ok(self.0.own_reads.acquire().await) }).await?;
             self.0.now().await?
         };
@@ -110,7 +110,7 @@ impl Hub {
         }
         let from = match from {
             None => Position::After(now.bounded()),
-            // A watcher there would wait for ever.
+            // A watcher at this position would wait for ever.
             Some(from) if Span::new(from.end().clone(), now).is_none() => {
                 return Err(Error::InvalidCursor);
             }
@@ -124,12 +124,12 @@ impl Hub {
         self.0.reads.load(Ordering::Relaxed)
     }
 
-    /// True while a reader is at work.
+    /// True while a reader runs.
     pub fn is_reading(&self) -> bool {
         self.lock().strong_count() > 0
     }
 
-    /// That of the reader at work, or of another that begins.
+    /// The ring of the running reader. Starts a reader if there is none.
     fn ring(&self) -> Arc<Ring> {
         let mut current = self.lock();
         if let Some(ring) = current.upgrade().filter(|ring| !ring.has_ended()) {
@@ -147,7 +147,7 @@ impl Hub {
     }
 }
 
-/// The reader: looks until nobody watches any more, or nothing could be read for too long.
+/// The reader: polls until the last watcher is gone, or reads have failed for too long.
 async fn run(inner: Arc<Inner>, ring: Weak<Ring>) {
     let _end = EndOf(ring.clone());
     let mut at: Option<Horizon> = None;
@@ -189,8 +189,8 @@ impl Inner {
         self.db.within(async { feed::now(&mut *self.db.acquire().await?).await }).await
     }
 
-    /// Looks once beyond `seen`, or begins now. Returns how far the reader has come, and true if more may
-    /// be there.
+    /// Polls once for what follows `seen`; without it, begins now. Returns the new position, and true if more may
+    /// follow.
     async fn poll(&self, seen: Option<Horizon>, ring: &Weak<Ring>) -> Result<(Horizon, bool)> {
         let Some(seen) = seen else {
             let now = self.now().await?.bounded();
@@ -229,7 +229,7 @@ impl Inner {
         Ok((batch, more))
     }
 
-    /// All of a span that somebody read before.
+    /// All of a span that was read before.
     async fn read_again(&self, span: Span) -> Result<ActivityBatch> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         let reading = async {
@@ -242,7 +242,7 @@ impl Inner {
     }
 }
 
-/// Alerts with many notes are large: a batch of such is shorter.
+/// Alerts with many notes are large, so a large batch is followed by a shorter one.
 fn next_limit(limit: u32, bytes: usize) -> u32 {
     if bytes > LARGE { (limit / 2).max(1) } else { BATCH.min(limit * 2) }
 }

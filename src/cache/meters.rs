@@ -1,10 +1,10 @@
-//! Metrics of the session cache and the revocation feed.
+//! Metrics of the caches.
 
 use prometheus::{IntCounter, IntCounterVec};
 
 use crate::metrics::Metrics;
 
-/// Counters of the session cache.
+/// Counters of the session cache and of the revocation feed.
 pub(super) struct CacheMeters {
     pub hits: IntCounter,
     pub cold: IntCounter,
@@ -35,7 +35,7 @@ impl CacheMeters {
 }
 
 fn misses(metrics: &Metrics) -> IntCounterVec {
-    let help = "Sessions read from the database: not cached (cold), too old (stale), or by demand (strong).";
+    let help = "Sessions read from the database: not cached, cached too long ago, or on demand.";
     metrics.counters("session_cache_misses_total", help, &["reason"])
 }
 

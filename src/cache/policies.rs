@@ -1,4 +1,4 @@
-//! The policy that applies to a tenant and client, kept for a moment.
+//! The policy that applies to a tenant and client, cached for a moment.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,10 +16,10 @@ use crate::store::{Connection, policies};
 /// How long a policy is used, from the beginning of its read on: half the second within which a
 /// change reaches every replica.
 pub const LIFETIME: Duration = Duration::from_millis(500);
-/// The most policies kept, about 5 MB. Beyond it all are dropped, and read again.
+/// The most policies cached, about 5 MB. Beyond it all are dropped and read again.
 const CAPACITY: usize = 10_000;
 
-/// Resolves policies. Cheap to clone; clones share what they know.
+/// Resolves policies. Cheap to clone; clones share the cache.
 #[derive(Clone)]
 pub struct Policies {
     builtin: Arc<Policy>,
@@ -31,7 +31,7 @@ pub struct Policies {
 #[derive(Default)]
 struct CachedPolicies {
     policies: HashMap<PolicyScope, (Arc<Policy>, Instant)>,
-    /// Counts changes made here: a read that began before one of them is not kept.
+    /// Counts changes on this replica: a read that began before one of them is not cached.
     changes: u64,
 }
 
@@ -52,8 +52,8 @@ impl Policies {
         &self.detection
     }
 
-    /// How detection is set for each of these tenants, as committed by now: its reader is a job, which asks once
-    /// for many activities.
+    /// How detection is set for each of these tenants, as committed by now. Not cached: its caller is a job, which
+    /// reads once for many activities.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -142,7 +142,7 @@ impl Policies {
         Ok(scopes.iter().map(policy).collect())
     }
 
-    /// Forgets everything, since a level changed. No read that began before is kept.
+    /// Invalidates everything, since a level changed. No read that began before is cached.
     pub fn invalidate(&self) {
         let mut cached = self.lock();
         cached.changes += 1;
@@ -170,7 +170,7 @@ impl Policies {
     }
 
     fn lock(&self) -> MutexGuard<'_, CachedPolicies> {
-        // Nothing panics while holding it, and the map is whole between any two calls.
+        // Nothing panics while holding it, and the map is consistent between any two calls.
         self.cached.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

@@ -1,4 +1,4 @@
-//! How far this replica has read the revocation feed.
+//! The position of this replica in the revocation feed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,11 +14,11 @@ pub struct RevocationProgress(Arc<Inner>);
 
 struct Inner {
     base: Instant,
-    /// Nanoseconds from `base`; 0 = the feed was not read yet.
+    /// Nanoseconds from `base`; 0 = nothing was read yet.
     through: AtomicU64,
     watermark: AtomicU64,
     rewound: Notify,
-    /// A call waits for the next poll.
+    /// A request waits for the next poll.
     wanted: Notify,
     advanced: Notify,
 }
@@ -39,17 +39,17 @@ impl Default for RevocationProgress {
 }
 
 impl RevocationProgress {
-    /// Every revocation from before this moment was received, and every one below the watermark. `None` before the first
-    /// poll.
+    /// The feed has reported every revocation before this moment, and every one below the watermark. `None` = nothing
+    /// was read yet.
     pub fn through(&self) -> (Option<Instant>, Watermark) {
-        // The watermark first: it is stored last, so it covers no more than the moment does.
+        // The watermark first: it is stored last, so it never covers more than the moment does.
         let watermark = Watermark(self.0.watermark.load(Ordering::Acquire));
         let nanos = self.0.through.load(Ordering::Acquire);
         let through = (nanos > 0).then(|| self.0.base + Duration::from_nanos(nanos));
         (through, watermark)
     }
 
-    /// Everything that was committed before `moment` was received.
+    /// The feed has reported everything that was committed before `moment`.
     pub(super) fn advance(&self, moment: Instant, watermark: Watermark) {
         let since = moment.saturating_duration_since(self.0.base);
         let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
@@ -58,7 +58,7 @@ impl RevocationProgress {
         self.0.advanced.notify_waiters();
     }
 
-    /// Waits until everything committed before this call was received, and asks for a poll at once.
+    /// Waits until the feed has reported everything committed before this call. Asks for a poll at once.
     pub(super) async fn catch_up(&self) {
         let asked = Instant::now();
         loop {
@@ -72,7 +72,7 @@ impl RevocationProgress {
         }
     }
 
-    /// Waits until a poll is asked for.
+    /// Waits until a request asks for a poll.
     pub(super) async fn wanted(&self) {
         self.0.wanted.notified().await;
     }
@@ -82,7 +82,7 @@ impl RevocationProgress {
         self.0.rewound.notified().await;
     }
 
-    /// The database went back in time: nothing that was received counts any more.
+    /// The database went back in time: nothing that the feed reported counts any more.
     pub(super) fn reset(&self) {
         self.0.watermark.store(0, Ordering::Release);
         self.0.through.store(0, Ordering::Release);

@@ -1,5 +1,5 @@
-//! The revocation feed: polls for the revocations that were committed since the last poll, and invalidates what they
-//! concern. Each poll also reads the time of the database.
+//! The revocation feed: polls for revocations committed since the last poll, and invalidates what they concern. Each
+//! poll also reads the time of the database.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,20 +18,20 @@ use crate::model::revocation::Revocation;
 use crate::store::listener::{self, Listener};
 use crate::store::pool::Database;
 
-/// The most revocations applied one by one at a poll, some 10 MB. If there are more, everything is invalidated.
+/// The most revocations in one poll, some 10 MB. If there are more, everything is invalidated.
 const MAX_BATCH: usize = 20_000;
 /// The longest time between two polls, also where the staleness bound is greater.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Between two attempts to connect.
 const RECONNECT: Duration = Duration::from_millis(100);
-/// Between two notifications of the other replicas: what is revoked meanwhile goes with the next.
+/// The time between two notifications of other replicas. The next one covers what is revoked meanwhile.
 const NOTIFY_INTERVAL: Duration = Duration::from_millis(2);
-/// How long a call waits for a poll.
+/// How long a request waits for a poll.
 pub const CATCH_UP: Duration = Duration::from_millis(250);
-/// Polls that are kept for subscribers that lag.
+/// Batches kept for gateways that lag.
 const BACKLOG: usize = 4096;
 
-/// Reads the feed and publishes it to subscribers. Cheap to clone.
+/// Reads the revocation feed. Cheap to clone.
 #[derive(Clone)]
 pub struct RevocationFeed {
     db: Database,
@@ -46,21 +46,21 @@ pub struct RevocationFeed {
     meters: RevocationFeedMeters,
 }
 
-/// What one poll received.
+/// What one poll found.
 #[derive(Debug)]
 pub struct RevocationBatch {
-    /// The position after it.
+    /// The position after the poll.
     pub to: Horizon,
-    /// Everything that was committed before this time was received.
+    /// Everything that was committed before this moment was read.
     pub at: Time,
     pub revocations: Vec<Revocation>,
-    /// The list is not complete: a subscriber that keeps one must fetch it anew.
+    /// There was more: a subscriber that keeps a list must fetch it again.
     pub resync: bool,
 }
 
 impl RevocationFeed {
-    /// Invalidates in `reader` what is revoked in `db`, by this replica before it answers, by others soon, and counts in
-    /// `versions` what concerns cached tables. Needs no runtime yet.
+    /// Invalidates in `reader` what is revoked in `db`: by this replica before it answers, by others soon after. Counts
+    /// in `versions` what concerns cached tables. Needs no runtime.
     pub fn new(
         db: Database,
         reader: SessionReader,
@@ -103,12 +103,12 @@ impl RevocationFeed {
         }
     }
 
-    /// The batches from now on, one a poll, empty ones too.
+    /// The batches from now on, one for each poll, empty ones included.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<RevocationBatch>> {
         self.subscribers.subscribe()
     }
 
-    /// Reads the feed for ever.
+    /// Polls for ever.
     pub async fn follow(&self) {
         let mut failing = false;
         loop {
@@ -132,14 +132,14 @@ impl RevocationFeed {
         loop {
             self.notified.notified().await;
             if let Err(error) = listener::notify(&self.db).await {
-                tracing::debug!(%error, "the other replicas find a revocation by their own polls");
+                tracing::debug!(%error, "other replicas were not notified of a revocation; their next poll finds it");
             }
             tokio::time::sleep(NOTIFY_INTERVAL).await;
         }
     }
 
-    /// Begins anew with each connection: after a crash or a promotion the server may give out transaction ids again
-    /// that lie before the position, and their revocations would never arrive.
+    /// Begins anew with each connection: after a crash or a promotion the server may assign transaction ids again that
+    /// lie before the position, and the feed would never report what they revoke.
     async fn look(
         &self,
         listener: &mut Listener,
@@ -152,7 +152,8 @@ impl RevocationFeed {
                 None => {
                     let asked_at = self.clock.now();
                     let now = listener.now().await?;
-                    // What was revoked before does not arrive, nor at a gateway that subscribed earlier.
+                    // The feed does not report earlier revocations, neither here nor to a gateway that subscribed
+                    // before.
                     self.invalidate_all();
                     self.publish(now.clone(), asked_at, Vec::new(), true);
                     now
@@ -179,8 +180,8 @@ impl RevocationFeed {
         self.clock.follow(before, batch.at, Instant::now());
         let backwards = batch.is_before(&progress);
         if backwards {
-            // Another cluster, or this one restored: its transactions are others.
-            tracing::error!("the database went back in time; the cache is emptied");
+            // Another cluster, or this one restored: transaction ids do not compare.
+            tracing::error!("the database went back in time; all that is cached is invalidated");
             self.progress.reset();
         }
         let resync = batch.too_many || backwards;
@@ -198,8 +199,8 @@ impl RevocationFeed {
         Ok(batch.to)
     }
 
-    /// Waits until nothing is cached here that was revoked before the call, by any replica. False if the feed cannot be read
-    /// that soon: then the caller must invalidate.
+    /// Waits until nothing is cached here that any replica revoked before the call. False if the feed cannot be read
+    /// within [`CATCH_UP`]: then the caller has to invalidate.
     pub async fn catch_up(&self) -> bool {
         tokio::time::timeout(CATCH_UP, self.progress.catch_up()).await.is_ok()
     }

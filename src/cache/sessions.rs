@@ -1,8 +1,8 @@
-//! The session cache: reads sessions, from memory where that is fresh enough.
+//! Cached sessions, and reads of those that are not cached.
 //!
-//! A cached session counts only while it was certainly true less than the staleness bound ago: when it was read, or, as
-//! long as no revocation concerned it, up to where the revocation feed was read ([`crate::cache::revocation_feed`]).
-//! Otherwise it is a miss, and the database is read. So a feed that is cut off costs time, never truth.
+//! A cached record counts only while it was true within the staleness bound. It was true when it was read and, unless
+//! it was revoked, up to the position of the revocation feed ([`crate::cache::revocation_feed`]). Otherwise the
+//! database is read. So a feed that is cut off costs time, never correctness.
 
 mod entries;
 mod fill;
@@ -49,13 +49,13 @@ pub struct Reading {
     pub cached: bool,
     /// It is true of this moment, if not of a later one.
     pub true_at: Instant,
-    /// It includes everything below.
+    /// It includes everything below this.
     pub watermark: Watermark,
 }
 
 impl SessionReader {
-    /// A reader of `db` that caches up to `bytes` of sessions and uses nothing older than `bound`; zero = every read goes
-    /// to the database.
+    /// A reader of `db` that caches sessions in up to `bytes` and uses nothing older than `bound`; zero = it always
+    /// reads.
     pub fn new(
         db: Database,
         progress: RevocationProgress,
@@ -65,9 +65,9 @@ impl SessionReader {
     ) -> SessionReader {
         let (meters, entries) = (CacheMeters::new(metrics), Arc::new(SessionEntries::new(bytes)));
         let (count, weigh) = (entries.clone(), entries.clone());
-        let help = "Cached sessions.";
+        let help = "Sessions in the cache.";
         metrics.sampled("session_cache_entries", help, move || count.size().0 as f64);
-        let help = "Memory of the cached sessions, about, in bytes.";
+        let help = "Memory of the cached sessions in bytes, about.";
         metrics.sampled("session_cache_bytes", help, move || weigh.size().1 as f64);
         SessionReader(Arc::new(Inner {
             db,
@@ -79,12 +79,12 @@ impl SessionReader {
         }))
     }
 
-    /// The staleness bound: the greatest age of a cached session that is used.
+    /// The greatest age of a record that is used.
     pub fn bound(&self) -> Duration {
         self.0.bound
     }
 
-    /// The session, if it is cached as `freshness` demands.
+    /// The session, if it is cached as recently as `freshness` demands.
     pub fn get_cached(&self, key: &SessionKey, freshness: Freshness) -> Option<Reading> {
         let found = self.0.find(key, freshness, Instant::now()).ok()?;
         self.0.meters.hits.inc();
@@ -101,7 +101,7 @@ impl SessionReader {
         loop {
             match self.0.find(key, freshness, asked) {
                 Ok(reading) => {
-                    // A call that joined another one's read was counted with it.
+                    // A caller that joined a fill was counted before.
                     if miss.is_none() {
                         self.0.meters.hits.inc();
                     }
@@ -113,7 +113,7 @@ impl SessionReader {
                 }
                 Err(_) => {}
             }
-            // A read that began before this call may show less than the caller demands; the entry that it inserted may do
+            // A fill that began before this call may be older than the caller demands. The record that it cached may do
             // all the same.
             let joined = fill::join(&self.0, key, asked).await;
             if let Some(reading) = joined.inspect_err(|_| self.0.meters.unavailable.inc())? {
@@ -122,19 +122,19 @@ impl SessionReader {
         }
     }
 
-    /// Taken before a transaction reads the session that is then given to [`SessionReader::insert`].
+    /// Taken before a transaction reads what is then passed to [`SessionReader::insert`].
     pub fn stamp(&self) -> FillStamp {
         self.0.entries.stamp()
     }
 
-    /// Caches a session as a committed transaction wrote it; the transaction still held it at `read_at`.
+    /// Caches a session as a committed transaction wrote it. The transaction still had the session locked at `read_at`.
     pub fn insert(&self, stamp: FillStamp, session: &Session, read_at: Instant) {
         if !self.0.bound.is_zero() {
             self.0.entries.insert(stamp, &session.key, Some(session), read_at);
         }
     }
 
-    /// Invalidates what the revocation concerns.
+    /// Invalidates what is revoked.
     pub fn invalidate(&self, revocation: &Revocation) {
         #[cfg(debug_assertions)]
         if crate::broken::is("deaf") {
@@ -143,7 +143,7 @@ impl SessionReader {
         self.0.entries.invalidate(revocation);
     }
 
-    /// The same as [`SessionReader::invalidate`], as a function that does not own the database.
+    /// The same as [`SessionReader::invalidate`], without a reference to the database.
     pub fn invalidator(&self) -> impl Fn(&Revocation) + Send + Sync + 'static {
         let entries = self.0.entries.clone();
         move |revocation| entries.invalidate(revocation)
@@ -169,7 +169,7 @@ impl SessionReader {
 }
 
 impl Inner {
-    /// The cached session, if it is fresh enough; else the counter of the miss.
+    /// The cached record, if it is recent enough; else the reason of the miss.
     fn find(&self, key: &SessionKey, freshness: Freshness, now: Instant) -> Result<Reading, Miss> {
         #[cfg(debug_assertions)]
         let freshness = match freshness {
@@ -182,7 +182,7 @@ impl Inner {
             Freshness::Within(age) => (self.bound.min(age), Watermark::default()),
             Freshness::AtLeast(watermark) => (self.bound, watermark),
         };
-        // First how far the feed was read, then the entries that it left.
+        // First the position of the feed, then the record: the other order could miss a revocation.
         let (followed, watermark) = self.progress.through();
         let entries = self.entries.find(key, now).ok_or::<Miss>(|meters| &meters.cold)?;
         let true_at = followed.map_or(entries.read_at, |followed| followed.max(entries.read_at));
@@ -193,5 +193,5 @@ impl Inner {
     }
 }
 
-/// Which counter a miss counts in.
+/// The counter of a miss.
 type Miss = fn(&CacheMeters) -> &IntCounter;

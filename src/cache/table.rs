@@ -1,5 +1,5 @@
-//! Small tables that are cached as a whole: keys, and principals with their API keys. Every call uses them, and a change
-//! counts on every replica within the staleness bound.
+//! Small tables that are cached entirely: keys and callers. Every replica uses them at each call. A change takes effect
+//! on all replicas within the staleness bound.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,21 +14,22 @@ use crate::store::pool::Database;
 /// The bound where validation always reads the database: a table need not be read at every call.
 const BOUND: Duration = Duration::from_secs(1);
 
-/// Between two reads for tokens whose key is not cached: made-up tokens must not keep the database busy.
+/// The shortest time between two reads for requests that need something newer than the cache has: forged ids must not
+/// keep the database busy.
 const RELOAD_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Counts the changes of the tables. Cheap to clone; clones share it.
+/// Counts the revocations that concern the tables. Cheap to clone; clones share the counts.
 #[derive(Clone, Default)]
 pub struct TableVersions {
     pub keys: TableVersion,
     pub callers: TableVersion,
 }
 
-/// Counts the changes of one table.
+/// Counts the revocations that concern one table.
 #[derive(Clone, Default)]
 pub struct TableVersion(Arc<AtomicU64>);
 
-/// A cached table. Cheap to clone; clones share it.
+/// A table as it was read. Cheap to clone; clones share the cache.
 pub struct TableCache<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
@@ -38,7 +39,7 @@ struct Inner<T> {
     bound: Duration,
     versions: TableVersion,
     cached: RwLock<Option<CachedTable<T>>>,
-    /// One read at a time; a call that waited for it takes its result, if that is fresh enough, or its failure.
+    /// One read at a time. Requests that waited for it share its result, if that is recent enough, or its error.
     reading: tokio::sync::Mutex<LastFailure>,
 }
 
@@ -51,7 +52,7 @@ type ReadTable<T> =
 struct CachedTable<T> {
     value: Arc<T>,
     read_at: Instant,
-    /// The version when the read began.
+    /// The number of changes that the feed had reported when the read began.
     versions: u64,
 }
 
@@ -62,7 +63,7 @@ impl<T> Clone for TableCache<T> {
 }
 
 impl TableVersions {
-    /// A revocation of this subject arrived.
+    /// The feed reported a revocation of this subject.
     pub(super) fn note(&self, subject: &Subject) {
         let changed = match subject {
             Subject::Key(_) => &self.keys,
@@ -80,7 +81,7 @@ impl TableVersions {
 }
 
 impl<T> TableCache<T> {
-    /// A table as `read` finds it. A change that `versions` counts is seen at once, any other within `bound`.
+    /// A table as `read` finds it. A change that `versions` counts takes effect at once, any other within `bound`.
     pub fn new<F>(
         db: Database,
         progress: RevocationProgress,
@@ -97,12 +98,12 @@ impl<T> TableCache<T> {
         TableCache(Arc::new(Inner { db, read, progress, bound, versions, cached, reading }))
     }
 
-    /// The greatest age of the table that is used.
+    /// The greatest age of a table that is used.
     pub fn bound(&self) -> Duration {
         self.0.bound
     }
 
-    /// The table, as of a moment not longer ago than the bound. Reads it only if nothing so recent is cached.
+    /// The table, true of a moment not longer ago than the bound. Reads it only if the cache has nothing so recent.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -110,7 +111,7 @@ impl<T> TableCache<T> {
         self.get_within(self.0.bound).await
     }
 
-    /// The same for a tighter bound.
+    /// The same with another bound than that of the table.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -126,7 +127,7 @@ impl<T> TableCache<T> {
         }
     }
 
-    /// The table, as of a moment from now on. Calls at the same time share a read, and wait for it a little.
+    /// The table, true of a moment from now on. Requests at the same time share a read, which waits up to 20 ms.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -147,8 +148,8 @@ impl<T> TableCache<T> {
         self.last().map(|(value, _)| value)
     }
 
-    /// For a call that waits since `asked`. A read that failed meanwhile failed for all that waited: a queue of them must not
-    /// try one by one a database that does not answer.
+    /// Reads for a request from `asked` that waited for its turn. A read that failed meanwhile fails for all requests
+    /// that waited: they must not query one by one a database that does not answer.
     async fn read(&self, asked: Instant, failed: &mut LastFailure) -> Result<Arc<T>> {
         if let Some((_, error)) = failed.as_ref().filter(|(at, _)| *at >= asked) {
             return Err(error.again());
@@ -174,7 +175,7 @@ impl<T> TableCache<T> {
     }
 
     fn cached_within(&self, bound: Duration) -> Option<Arc<T>> {
-        // First how far the feed was read, then whether it held a change.
+        // First the position of the feed, then the changes: the other order could miss one.
         let followed = self.0.progress.through().0;
         let cached = self.0.cached.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         let cached = cached.as_ref()?;

@@ -1,4 +1,4 @@
-//! What is remembered of a user and of a network: bounded, and all that the rules know of the past.
+//! The memory of a user and of a network: bounded, and all that the rules know of the past.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,21 +12,21 @@ use crate::clock::Time;
 use crate::detection::sightings::Sighting;
 use crate::model::evidence::{GeoPoint, SeenClient};
 
-/// The most countries and devices of a user, and users of a network, that are remembered; the oldest go first.
+/// The most countries and devices in the memory of a user, and users in that of a network; the
+/// oldest are evicted first.
 const MOST: usize = 128;
-/// The most sessions of a user that are remembered; those that were not seen for longest go first.
+/// The most sessions in the memory of a user; those unseen for longest are evicted first.
 const MAX_SESSIONS: usize = 32;
-/// What says only when something was last seen is written anew after so long: a busy user is not to be written
-/// with every request.
+/// A time of the last use is updated only when it is this old, so that a busy user is not written with every request.
 const COARSE: Duration = Duration::hours(1);
 
-/// Of one user. Kept as JSON.
+/// The memory of a user, stored as JSON.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct UserMemory {
-    /// The first activity that was seen.
+    /// The first activity of the user.
     pub first_at: Option<Time>,
-    /// When the user was last there, up to an hour too early.
+    /// The last activity of the user, up to an hour too early.
     pub last_at: Option<Time>,
     /// The latest, oldest first.
     pub failed_logins: Vec<Time>,
@@ -40,24 +40,24 @@ pub struct UserMemory {
     pub devices: BTreeMap<Uuid, Time>,
     /// When the user was last in a country.
     pub countries: BTreeMap<String, Time>,
-    /// Where an older release saw the user last.
+    /// The last location, as an older release stored it.
     #[serde(skip_serializing)]
     pub place: Option<GeoPoint>,
-    /// Where the user was seen, by network, oldest first.
+    /// The locations of the user, by network, oldest first.
     pub sightings: Vec<Sighting>,
-    /// What each session was last used with.
+    /// The client of the last use of each session.
     pub clients: BTreeMap<Uuid, SeenClient>,
-    /// Where each session was last seen, up to an hour too early.
+    /// The country of the last use of each session, up to an hour too early.
     pub whereabouts: BTreeMap<Uuid, (String, Time)>,
 }
 
-/// Of one network. Kept as JSON.
+/// The memory of a network, stored as JSON.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NetworkMemory {
     /// When a login last failed, by a short hash of the user.
     pub failed_logins: BTreeMap<String, Time>,
-    /// Of nobody known. The latest, oldest first.
+    /// Refusals without a known user. The latest, oldest first.
     pub refused_tokens: Vec<Time>,
 }
 
@@ -81,7 +81,7 @@ pub(super) fn note(times: &mut Vec<Time>, at: Time, since: Time, most: u32) {
     times.drain(..excess);
 }
 
-/// Notes when `name` was last seen, and drops those before `since`, and the oldest beyond what is kept.
+/// Records when `name` was last seen, and evicts those before `since`, and the oldest beyond the capacity.
 pub(super) fn see<K: Ord + Clone>(seen: &mut BTreeMap<K, Time>, name: K, at: Time, since: Time) {
     let last = seen.entry(name).or_insert(at);
     *last = at.max(*last);
@@ -89,7 +89,7 @@ pub(super) fn see<K: Ord + Clone>(seen: &mut BTreeMap<K, Time>, name: K, at: Tim
     drop_oldest(seen, MOST, |time| *time);
 }
 
-/// Notes something of a session, and drops the sessions beyond what is kept.
+/// Records a value of a session, and evicts the sessions beyond the capacity.
 pub(super) fn of_session<V>(
     known: &mut BTreeMap<Uuid, V>,
     session: Uuid,
@@ -100,7 +100,7 @@ pub(super) fn of_session<V>(
     drop_oldest(known, MAX_SESSIONS, at);
 }
 
-/// True if a time that is kept coarsely is to be written anew.
+/// True if a coarse time is old enough to be updated.
 pub(super) fn is_stale(noted: Time, at: Time) -> bool {
     at >= noted + COARSE
 }

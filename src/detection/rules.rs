@@ -47,7 +47,7 @@ fn finding(
     }
 }
 
-/// Counts `activity` among `times`, and finds a burst if there are enough of them; `many` says of what.
+/// Adds `activity` to `times`, and finds a burst if there are enough; `many` names them.
 fn burst(
     activity: &Activity,
     rule: Rule,
@@ -56,7 +56,7 @@ fn burst(
     many: &str,
 ) -> Option<Finding> {
     let at = activity.occurred_at;
-    // An observation may stand for many; more than the threshold need not be counted.
+    // An observation may stand for many; counting more than the threshold is not needed.
     for _ in 0..activity.times().min(set.count as usize) {
         note(times, at, at - set.within, set.count);
     }
@@ -80,7 +80,7 @@ fn of_burst(burst: &Burst) -> [(&'static str, String); 4] {
     ]
 }
 
-/// True for what only somebody with the user's credentials or tokens does.
+/// True for an activity that needs the user's credentials or tokens.
 fn is_presence(activity: &Activity) -> bool {
     match activity.kind {
         ActivityKind::Created
@@ -88,7 +88,7 @@ fn is_presence(activity: &Activity) -> bool {
         | ActivityKind::Reauthenticated
         | ActivityKind::LoginSucceeded
         | ActivityKind::ContextChanged => true,
-        // A request with a token that was refused is nobody's.
+        // A request with a refused token is not activity of a user.
         ActivityKind::ApiRequest => activity.session.is_some(),
         ActivityKind::StepUp => activity.report.as_ref().is_none_or(|report| report.success),
         _ => false,

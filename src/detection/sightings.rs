@@ -12,14 +12,14 @@ use crate::clock::Time;
 use crate::model::activity::Activity;
 use crate::model::device::Location;
 
-/// The most networks of a user that are remembered.
+/// The most networks in the memory of a user.
 const MOST: usize = 12;
-/// The most other places that one network is remembered to be in.
+/// The most other places of one network.
 const MAX_PLACES: usize = 4;
 /// Nearer to 0,0 than this, in degrees, is what files and callers write for "unknown".
 const NOWHERE: f64 = 0.01;
 
-/// The last time that a user was seen in a network.
+/// The last activity of a user in a network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sighting {
     pub at: Time,
@@ -152,7 +152,7 @@ pub fn same_place<'a>(sightings: &'a [Sighting], here: &Sighting) -> Option<&'a 
     })
 }
 
-/// Remembers `here` as the latest, in place of the one of its network. What it does not state stays.
+/// Stores `here` as the latest sighting of its network. Values that are unknown now stay.
 pub fn remember(sightings: &mut Vec<Sighting>, mut here: Sighting) {
     let known = sightings.iter().find(|known| known.is_same_network(&here));
     here.country = here.country.or_else(|| known?.country.clone());

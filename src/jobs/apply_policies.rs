@@ -1,4 +1,4 @@
-//! Applies changed policies to running sessions: what a call left undone, and each change once more.
+//! Applies changed policies to running sessions: continues unfinished calls, and repeats each change once.
 
 use std::time::Duration;
 

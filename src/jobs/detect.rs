@@ -1,4 +1,4 @@
-//! Shows new activities to the rules, batch by batch, until none is left.
+//! Applies the rules to new activities, batch by batch, until none is left.
 
 use std::sync::Arc;
 use std::time::Duration;

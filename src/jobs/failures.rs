@@ -1,28 +1,28 @@
-//! What a job tells of its failures: not a line a turn for as long as an outage lasts.
+//! Logs the failures of a job, at a limited rate during an outage.
 
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
 
-/// Between two lines about the same.
+/// The least time between two lines about one failure.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// Tells when failures begin, once a minute while they last, and when they are over.
+/// Logs the first failure, one line a minute while failures last, and the recovery.
 pub(super) struct Failures {
     what: &'static str,
-    /// When a line was last written; `None` = it works.
+    /// When a line was last written; `None` = no failure.
     reported: Option<Instant>,
-    /// Since then.
+    /// The failures since then.
     suppressed: u64,
 }
 
 impl Failures {
-    /// `what` says what a failure means.
+    /// `what` describes a failure in the log.
     pub fn of(what: &'static str) -> Failures {
         Failures { what, reported: None, suppressed: 0 }
     }
 
-    /// What came of a turn; `None` = it failed.
+    /// Reports the result of a turn; `None` = it failed.
     pub fn report<T>(&mut self, result: Result<T>) -> Option<T> {
         let what = self.what;
         match result {

@@ -10,7 +10,7 @@ use crate::session::observations::Observations;
 
 /// Runs until `stop`, then flushes for the last time.
 pub async fn run(observations: Observations, interval: Duration, stop: CancellationToken) {
-    let mut failures = Failures::of("observations could not be written; they are kept");
+    let mut failures = Failures::of("observations could not be written; they stay in the buffer");
     loop {
         let more = turn(interval, &stop).await;
         failures.report(observations.flush(!more).await);

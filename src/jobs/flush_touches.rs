@@ -1,4 +1,4 @@
-//! Writes last activity: every few seconds, sooner where a session would pass for idle elsewhere, and at the end.
+//! Writes last activity: every few seconds, sooner if other replicas would find a session idle, and at the end.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::session::touch::Touches;
 
 /// The least time between two flushes, however urgent.
 const BREATH: Duration = Duration::from_millis(50);
-/// How often what is locked is tried: the sweeper of another replica does not wait for it either.
+/// How often locked rows are retried; the sweeper of another replica skips them too.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// How often at the end: as long as a statement would wait for the lock.
+/// The retries at the end: as long as a statement would wait for the lock.
 const LAST: u32 = 10;
 
 /// Runs until `stop`, then flushes for the last time.

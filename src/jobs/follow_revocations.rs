@@ -1,4 +1,4 @@
-//! Follows what is revoked anywhere.
+//! Reads the revocation feed.
 
 use tokio_util::sync::CancellationToken;
 

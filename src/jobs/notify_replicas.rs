@@ -1,4 +1,4 @@
-//! Tells the other replicas of what is revoked here.
+//! Notifies the other replicas of revocations by this one.
 
 use tokio_util::sync::CancellationToken;
 

@@ -1,4 +1,4 @@
-//! Asks the database whether it answers and takes writes. Health follows.
+//! Checks that the database answers and takes writes, for the health service.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::sessions::SessionReader;
 use crate::jobs::turn;
 
-/// Runs until `stop`; `up` says whether the database was well the last time.
+/// Runs until `stop`; `up` holds the last result.
 pub async fn run(
     reader: SessionReader,
     up: watch::Sender<bool>,

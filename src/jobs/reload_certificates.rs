@@ -1,4 +1,4 @@
-//! Looks whether the files of certificates changed, and reads those that did.
+//! Checks the files of certificates, and reads changed ones.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::edge::tls::Certificates;
 use crate::jobs::turn_or_woken;
 
-/// Runs until `stop`; `asked` has it look at once.
+/// Runs until `stop`; `asked` starts a check at once.
 pub async fn run(
     certificates: Arc<Certificates>,
     interval: Duration,

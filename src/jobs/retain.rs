@@ -1,4 +1,4 @@
-//! Keeps tables in shape: partitions ahead of time, nothing remembered for longer than promised.
+//! Maintains the tables: creates partitions ahead of time, and deletes rows past their retention.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,12 +23,12 @@ pub async fn run(retain: Arc<Retain>, interval: Duration, stop: CancellationToke
         }
         clear(&stop, "old request ids could not be deleted", || retain.prune_slice()).await;
         clear(&stop, "old revocations could not be deleted", || retain.prune_revocations()).await;
-        clear(&stop, "old networks could not be forgotten", || retain.forget_slice()).await;
+        clear(&stop, "old networks could not be deleted", || retain.forget_slice()).await;
         clear(&stop, "old statistics could not be deleted", || retain.prune_figures()).await;
     }
 }
 
-/// Takes slice after slice. The turns are so far apart that each tells of its own failure.
+/// Runs slice after slice. Turns are so rare that each logs its own failure.
 async fn clear<F>(stop: &CancellationToken, failed: &'static str, slice: impl FnMut() -> F)
 where
     F: Future<Output = Result<bool>>,

@@ -1,4 +1,4 @@
-//! Publishes successors of keys that have signed for long, and forgets those that are gone.
+//! Publishes the successors of keys at the end of their signing time, and deletes expired keys.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::jobs::turn;
 use crate::token::key_life::Purpose;
 use crate::token::key_work::KeyWork;
 
-/// Runs until `stop`. `after` is how long a key signs; zero = until somebody rotates it.
+/// Runs until `stop`. `after` is how long a key signs; zero = no automatic rotation.
 pub async fn run(work: KeyWork, after: Duration, interval: Duration, stop: CancellationToken) {
     let after = Length::from_std(after).unwrap_or(Length::MAX);
     while turn(interval, &stop).await {

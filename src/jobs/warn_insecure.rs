@@ -1,4 +1,4 @@
-//! Says over and over that the server does without what protects it.
+//! Repeats the warning that the server runs without authentication.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Looks whether the database was restored, and ends the sessions from before where that is wanted.
+//! Checks whether the database was restored, and ends the earlier sessions if configured.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use crate::jobs::failures::Failures;
 use crate::jobs::{slices, turn};
 use crate::session::restore::RestoreWatch;
 
-/// Runs until `stop`, and looks once more then; also between slices, and at once where a restore is suspected.
+/// Runs until `stop`, with a last check at the end; also between slices, and at once if a restore is suspected.
 pub async fn run(restores: RestoreWatch, interval: Duration, stop: CancellationToken) {
-    let mut looking = Failures::of("it cannot be told whether the database was restored");
+    let mut looking = Failures::of("the check for a restored database failed");
     let failed =
         "sessions from before the restore could not be ended; the same again at the next turn";
     let mut ending = Failures::of(failed);

@@ -23,7 +23,7 @@ pub struct Activity {
     pub tenant: TenantId,
     /// `None` for a change that concerns no single user.
     pub user: Option<UserId>,
-    /// When the change was decided; it counts from its commit.
+    /// When the change was decided; it takes effect with its commit.
     pub occurred_at: Time,
     pub session: Option<Uuid>,
     pub device: Option<Uuid>,
@@ -34,7 +34,7 @@ pub struct Activity {
     pub end_reason: Option<EndReason>,
     /// The refresh generation after the change, from 1; for sessions only.
     pub generation: Option<u32>,
-    /// Who did it: a calling principal, an operator as [`crate::model::caller::operator`] writes them, or [`SYSTEM`].
+    /// The actor: a calling principal, an operator as [`crate::model::caller::operator`] writes them, or [`SYSTEM`].
     pub principal: String,
     /// Of the session's client, after the change.
     pub ip: Option<IpAddr>,
@@ -42,22 +42,22 @@ pub struct Activity {
     pub user_agent: Option<String>,
     pub client: Option<ClientId>,
     pub device_type: Option<DeviceType>,
-    /// Where `ip` is, as far as it is known.
+    /// The location of `ip`, as far as it is known.
     pub location: Option<Location>,
-    /// What was reported; `None` for what the service did itself.
+    /// The report; `None` for an action of the service itself.
     pub report: Option<ActivityReport>,
-    /// What an administrative change was.
+    /// The administrative change.
     pub change: Option<AdministrativeChange>,
 }
 
-/// What a gateway or a login service says of an event.
+/// The report of an event by a gateway or a login service.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ActivityReport {
-    /// For [`ActivityKind::Custom`]: what it is, 1 to 64 characters.
+    /// For [`ActivityKind::Custom`]: its name, 1 to 64 characters.
     pub name: Option<String>,
-    /// What was called: at most 256 characters.
+    /// The endpoint that was called: at most 256 characters.
     pub endpoint: Option<String>,
-    /// How, such as `GET`: at most 32 characters.
+    /// The method, such as `GET`: at most 32 characters.
     pub method: Option<String>,
     pub success: bool,
     /// At most 64 characters.
@@ -83,13 +83,13 @@ pub struct ActivityFilter {
     pub network: Option<IpNet>,
     pub device: Option<Uuid>,
     pub client: Option<ClientId>,
-    /// Who did it.
+    /// The actor.
     pub principal: Option<String>,
     pub alert: Option<Uuid>,
 }
 
 impl ActivityFilter {
-    /// True if it selects by more than user and time, so that the rest is looked through.
+    /// True if it selects by more than user and time, so that rows are filtered after the index.
     pub fn searches(&self) -> bool {
         let by_id = self.session.or(self.alert).or(self.device).is_some();
         let by_whom = self.client.is_some() || self.principal.is_some() || self.network.is_some();
@@ -97,11 +97,11 @@ impl ActivityFilter {
     }
 }
 
-/// The principal of what the service does by itself.
+/// The actor of what the service does by itself.
 pub const SYSTEM: &str = "system";
 
 numbered! {
-    /// What happened; [`ActivityKind::origin`] says how it came to be known.
+    /// What happened; [`ActivityKind::origin`] says what the source is.
     ActivityKind {
         Created = 1, Refreshed = 2, Terminated = 3, Expired = 4, AlertAcknowledged = 5,
         AlertResolved = 6, Reauthenticated = 7, SessionUpdated = 8, DeviceUpdated = 9,
@@ -116,7 +116,7 @@ numbered! {
     }
 }
 
-/// How an activity came to be known.
+/// The source of an activity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// It changed a session, a device, an alert, a policy or a user.
@@ -125,7 +125,7 @@ pub enum Origin {
     Report,
     /// The service observes it.
     Observation,
-    /// It changed who may call, or what signs.
+    /// It changed a principal, an API key or a signing key.
     Administration,
 }
 
@@ -135,7 +135,7 @@ impl ActivityKind {
         self.origin() == Origin::Change
     }
 
-    /// How an activity of this kind came to be known.
+    /// The source of activities of this kind.
     pub fn origin(self) -> Origin {
         match self {
             ActivityKind::Created
@@ -175,14 +175,14 @@ impl ActivityKind {
 }
 
 impl Activity {
-    /// How often it happened. The same observation within a minute is one activity.
+    /// How often it happened. Repeated observations within a minute are one activity.
     pub fn times(&self) -> usize {
         let count = |report: &ActivityReport| report.metadata.get("count")?.parse().ok();
         let observation = self.report.as_ref().filter(|_| self.principal == SYSTEM);
         observation.and_then(count).unwrap_or(1)
     }
 
-    /// An activity that says nothing but what happened, when and by whom.
+    /// An activity with its kind, time and actor only.
     pub fn new(
         id: Uuid,
         now: Time,

@@ -31,15 +31,15 @@ pub struct Alert {
     /// What was found and what it means, in sentences.
     pub description: String,
     pub evidence: Evidence,
-    /// One alert per user, key and incident; a repetition counts up.
+    /// One alert per user, key and incident; a repetition counts it up.
     pub dedup_key: String,
     /// Until when a repetition belongs to this incident; `None` = for ever.
     pub dedup_until: Option<Time>,
     /// True once another incident may take the key.
     pub is_over: bool,
-    /// Why it is suppressed; `None` = it is not.
+    /// Why the alert is suppressed; `None` = it is raised.
     pub suppression: Option<Suppression>,
-    /// Until when its like is suppressed, once it was resolved as a false positive.
+    /// Until when repetitions are suppressed, once it was resolved as a false positive.
     pub suppressed_until: Option<Time>,
     /// A calling principal, or [`crate::model::activity::SYSTEM`].
     pub raised_by: String,
@@ -50,7 +50,7 @@ pub struct Alert {
     /// In the same commit as the alert.
     pub action_taken: ActionTaken,
     pub state: AlertState,
-    /// Who works on it: 1 to 128 characters; `None` = nobody.
+    /// The assignee: 1 to 128 characters; `None` = not assigned.
     pub assignee: Option<String>,
     /// Oldest first, at most [`MAX_NOTES`].
     pub notes: Vec<Note>,
@@ -59,8 +59,8 @@ pub struct Alert {
 }
 
 impl Alert {
-    /// An open alert of `rule` (its id and version) that this service raises for the first time at `now`, about
-    /// nobody and nothing in particular. What else there is to say is for who raises it.
+    /// An open alert of `rule` (its id and version) that this service raises for the first time at `now`, about no
+    /// user, session or device. The caller sets the other fields.
     pub fn opened(
         id: Uuid,
         tenant: TenantId,
@@ -99,12 +99,12 @@ impl Alert {
     }
 }
 
-/// Where an alert stands. Who and when stay with the states that have them.
+/// The state of an alert. Actors and times are in the states that have them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AlertState {
-    /// Nobody has taken it in hand.
+    /// Nobody works on it yet.
     Open,
-    /// Somebody has.
+    /// Somebody works on it.
     Acknowledged(Attribution),
     /// Closed, perhaps without having been acknowledged.
     Resolved { acknowledged: Option<Attribution>, resolved: Attribution, resolution: Resolution },
@@ -121,7 +121,7 @@ impl AlertState {
     }
 }
 
-/// Who did something, and when.
+/// An actor and a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attribution {
     /// The calling principal.
@@ -139,10 +139,10 @@ pub struct Note {
     pub at: Time,
 }
 
-/// The most notes that an alert has. With so many no step takes another.
+/// The most notes that an alert has. An alert with so many accepts no further note.
 pub const MAX_NOTES: usize = 100;
 
-/// The rules that are no detection: what they find breaks a promise, and is acted upon in the same commit.
+/// The rules outside detection: their finding breaks a guarantee, and the response is in the same commit.
 pub const INVARIANTS: [&str; 2] = [REFRESH_REUSE, DATA_REGRESSION];
 /// A refresh token was replayed.
 pub const REFRESH_REUSE: &str = "refresh_reuse";
@@ -166,23 +166,23 @@ numbered! {
     Resolution { TruePositive = 1, FalsePositive = 2, Benign = 3 }
 }
 numbered! {
-    /// What the service did about it by itself.
+    /// The response of the service itself.
     ActionTaken { None = 1, SessionTerminated = 2, StepUpRequired = 3 }
 }
 
 numbered! {
-    /// Why a finding is kept but raises no alert.
+    /// Why a finding is stored but raises no alert.
     Suppression {
         Shadow = 1, TrustedDevice = 2, ConfiguredNetwork = 3, LearningPeriod = 4, FalsePositive = 5,
     }
 }
 
-/// What became of the incidents that a rule found.
+/// The outcomes of the incidents that a rule found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RuleCounts {
-    /// It was not suppressed.
+    /// Raised.
     pub raised: u32,
-    /// It was suppressed.
+    /// Suppressed.
     pub suppressed: u32,
     /// Of those raised.
     pub unresolved: u32,

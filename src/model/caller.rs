@@ -1,4 +1,4 @@
-//! Who calls.
+//! Callers.
 
 pub mod operator;
 pub mod principal;
@@ -14,14 +14,14 @@ pub struct Peer {
     pub identity: Identity,
 }
 
-/// What a connection proved about who is at its other end.
+/// The identity that a connection proved of its peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
     /// Nothing: no TLS, or TLS without a client certificate.
     Unknown,
-    /// A client certificate that our authorities vouch for, for this one name: its one URI, or, without any URI, its
-    /// one DNS name (subject alternative names, RFC 5280, section 4.2.1.6).
+    /// A client certificate of a trusted authority, with one name: its one URI or, without any URI, its one DNS name
+    /// (subject alternative names, RFC 5280, section 4.2.1.6).
     Certificate(String),
-    /// A client certificate that our authorities vouch for, which does not name one principal. Why not.
+    /// A client certificate of a trusted authority that does not name one principal; the reason.
     Nameless(String),
 }

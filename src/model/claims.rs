@@ -1,4 +1,4 @@
-//! What a platform adds to the access tokens of a session.
+//! Custom claims: what a platform adds to the access tokens of a session.
 
 use std::fmt;
 
@@ -13,8 +13,8 @@ pub const MAX_BYTES: usize = 2048;
 /// How deep it may be nested; the object itself is the first level.
 pub const MAX_DEPTH: usize = 8;
 
-/// What the service writes itself, or keeps for what a standard means by it: RFC 7519 (section 4.1), RFC 7800, RFC
-/// 8693, RFC 9068 and OpenID Connect Core.
+/// Reserved names: claims that the service writes itself, or that a standard defines: RFC 7519 (section 4.1), RFC 7800,
+/// RFC 8693, RFC 9068 and OpenID Connect Core.
 pub const RESERVED: [&str; 24] = [
     "iss",
     "sub",
@@ -43,7 +43,7 @@ pub const RESERVED: [&str; 24] = [
 ];
 
 impl CustomClaims {
-    /// Takes an object; an empty one is none.
+    /// Parses an object; an empty one counts as absent.
     ///
     /// # Errors
     /// The rule that it breaks, reading on after the field's name.
@@ -68,10 +68,10 @@ impl CustomClaims {
         Ok(Some(CustomClaims(text)))
     }
 
-    /// What [`CustomClaims::as_json`] gave.
+    /// Parses the output of [`CustomClaims::as_json`].
     ///
     /// # Errors
-    /// It did not, by a rule as of [`CustomClaims::new`].
+    /// The rule of [`CustomClaims::new`] that it breaks.
     pub fn parse(json: &str) -> Result<CustomClaims, String> {
         let object = serde_json::from_str(json).map_err(|_| "must be a JSON object".to_owned())?;
         CustomClaims::new(object)?.ok_or_else(|| "must not be empty".to_owned())
@@ -88,7 +88,7 @@ impl CustomClaims {
     }
 }
 
-/// Their names alone: what they say is the platform's.
+/// Only their names: the values are the platform's data.
 impl fmt::Debug for CustomClaims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.members().keys()).finish()

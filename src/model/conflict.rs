@@ -1,11 +1,11 @@
-//! A create that meets a limit: which one, and between which sessions there is to choose.
+//! A create that exceeds a limit: the limit, and the sessions to choose from.
 
 use std::fmt;
 
 use crate::clock::Time;
 use crate::model::session::Session;
 
-/// How many sessions a conflict tells at most.
+/// The most sessions that a conflict lists.
 pub const TOLD: usize = 20;
 
 /// Which live sessions of the user a limit counts.
@@ -34,14 +34,14 @@ pub struct Conflict {
     pub breach: LimitBreach,
     /// Those that the limit counts, least recently used first, [`TOLD`] of them.
     pub sessions: Vec<Session>,
-    /// Settles it, once.
+    /// The token that resolves it, once.
     pub token: String,
-    /// When the token is worth nothing any more.
+    /// When the token expires.
     pub expires_at: Time,
 }
 
 impl LimitScope {
-    /// As `ErrorInfo` names it.
+    /// Its name in `ErrorInfo`.
     pub fn name(self) -> &'static str {
         match self {
             LimitScope::User => "user",

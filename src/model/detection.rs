@@ -1,4 +1,4 @@
-//! How detection is set: rules, their modes and thresholds.
+//! The settings of detection: rules, their modes and thresholds.
 
 pub mod overrides;
 pub mod rule;
@@ -14,14 +14,14 @@ use rule::Rule;
 use threshold::Kind;
 
 numbered! {
-    /// What a rule does with what it finds. `Shadow` keeps it without telling anybody; `Enforce` raises an alert
-    /// and takes the rule's action.
+    /// What a rule does with a finding. `Shadow` stores it without an alert; `Enforce` raises an alert and takes the
+    /// rule's action.
     #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
     Mode { Off = 1, Shadow = 2, Alert = 3, Enforce = 4 }
 }
 numbered! {
-    /// What becomes of the session that a finding is about.
+    /// The action on the session of a finding.
     #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
     Action {
@@ -32,7 +32,7 @@ numbered! {
     }
 }
 
-/// How a rule is set. A threshold that it does not have is zero.
+/// The settings of a rule. A threshold that it does not have is zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RuleSettings {
     pub mode: Mode,
@@ -40,23 +40,23 @@ pub struct RuleSettings {
     pub action: Action,
     /// So many are a finding.
     pub count: u32,
-    /// How far back the rule looks: the time of a burst, for how long a country counts as known, or after which
-    /// silence an account is dormant.
+    /// The window of the rule: the time of a burst, the time for which a country counts as known, or the silence after
+    /// which an account is dormant.
     pub within: Duration,
     /// In km/h: faster is a finding.
     pub speed: u32,
     /// In km: nearer is no travel, whatever the speed.
     pub distance: u32,
-    /// In km: how far off either place may be.
+    /// In km: the uncertainty assumed for a location, unless it states a greater one.
     pub accuracy: u32,
 }
 
-/// What all rules go by.
+/// The settings for all rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DetectionSettings {
-    /// From a user's first activity: new devices and countries in it are kept without telling anybody.
+    /// From a user's first activity: new devices and countries in it raise no alert.
     pub learning_period: Duration,
-    /// Findings from these, such as a VPN's way out, are kept without telling anybody.
+    /// Findings from these, such as the exit of a VPN, raise no alert.
     pub trusted_networks: Vec<IpNet>,
     /// In the order of [`Rule::ALL`].
     rules: [RuleSettings; Rule::ALL.len()],
@@ -69,7 +69,7 @@ impl Default for DetectionSettings {
 }
 
 impl DetectionSettings {
-    /// No rule looks.
+    /// No rule runs.
     pub fn off() -> DetectionSettings {
         DetectionSettings::all(Mode::Off)
     }
@@ -84,7 +84,7 @@ impl DetectionSettings {
     }
 }
 
-/// The thresholds of a rule where nobody states others.
+/// The default thresholds of a rule.
 fn builtin(rule: Rule, mode: Mode) -> RuleSettings {
     let none = RuleSettings {
         mode,
@@ -100,8 +100,8 @@ fn builtin(rule: Rule, mode: Mode) -> RuleSettings {
         Rule::NewDevice => none,
         Rule::SessionHijack => RuleSettings { action: Action::Terminate, ..none },
         Rule::NewCountry => RuleSettings { within: Duration::days(180), ..none },
-        // An airliner cruises at about 900 km/h. Places from addresses are rarely nearer than a city; 50 km is
-        // our choice, not a measurement.
+        // An airliner cruises at about 900 km/h. Places from addresses are rarely nearer than a city; 50 km is a
+        // choice, not a measurement.
         Rule::ImpossibleTravel => RuleSettings { speed: 900, distance: 100, accuracy: 50, ..none },
         Rule::FailedLogins => burst(10, Duration::minutes(15)),
         Rule::FailedLoginsNetwork => burst(15, Duration::hours(3)),

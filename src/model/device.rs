@@ -1,4 +1,4 @@
-//! What a session was opened on: the device, the address, the place.
+//! Where a session was opened: the device, the address, the location.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ numbered! {
     }
 }
 
-/// A device as a session remembers it.
+/// A device as a session stores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
     /// Named by the caller, or derived (`session/device/identity.rs`).
@@ -22,8 +22,8 @@ pub struct Device {
     pub details: DeviceDetails,
 }
 
-/// What is known of a device: `name` in at most 128 characters, the others in 64. `name`, `platform`
-/// and `app_version` are as stated, `os`, `browser` and `model` as the user agent tells. Unknown stays `None`.
+/// What is known of a device: `name` in at most 128 characters, the others in 64. `name`, `platform` and `app_version`
+/// are as stated, `os`, `browser` and `model` as parsed from the user agent. Unknown stays `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeviceDetails {
@@ -44,7 +44,7 @@ pub struct DeviceDetails {
 /// How a caller names the device.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum DeviceIdentity {
-    /// Not at all: it is known by what it is.
+    /// Not at all: its details identify it.
     #[default]
     Unknown,
     /// By an id that an earlier session had.
@@ -53,9 +53,9 @@ pub enum DeviceIdentity {
     Fingerprint(String),
 }
 
-/// A place. Every part may be unknown. `country_code` as ISO 3166-1 writes it, in capitals; `region`
-/// and `city` of at most 128 characters; `coordinates` are latitude (-90 to 90) and longitude (-180
-/// to 180), in degrees; `asn` is the number of the autonomous system.
+/// A location. Every part may be unknown. `country_code` as ISO 3166-1 writes it, in capitals; `region` and `city` of
+/// at most 128 characters; `coordinates` are latitude (-90 to 90) and longitude (-180 to 180), in degrees; `asn` is the
+/// number of the autonomous system.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Location {
@@ -67,17 +67,17 @@ pub struct Location {
     pub city: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coordinates: Option<(f64, f64)>,
-    /// How far off the coordinates may be.
+    /// The uncertainty of the coordinates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy_km: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asn: Option<u32>,
 }
 
-/// What the calling service says of the end user's side. Never taken from transport metadata.
+/// The end user's side, as the calling service states it. Never taken from transport metadata.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClientContext {
-    /// IPv4 also where it came mapped into IPv6.
+    /// An IPv4 address mapped into IPv6 is stored as IPv4.
     pub ip: Option<IpAddr>,
     /// At most 1024 characters.
     pub user_agent: Option<String>,

@@ -1,4 +1,4 @@
-//! What an alert rests on, in the form of its rule. Kept as JSON.
+//! The evidence of an alert, in the form of its rule. Kept as JSON.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::clock::Time;
 
-/// What the finding rests on.
+/// The evidence of a finding.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Evidence {
@@ -56,13 +56,13 @@ pub enum TypedEvidence {
     Burst(Burst),
 }
 
-/// A refresh token that had been used before came again.
+/// A refresh token was presented again after its use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefreshReuse {
     pub presented_generation: u32,
     /// The session's at that moment; greater than the one presented.
     pub current_generation: u32,
-    /// When the session came to that generation.
+    /// When the session reached that generation.
     pub rotated_at: Time,
     /// As stated in the refresh.
     pub presenter_ip: Option<String>,
@@ -81,7 +81,7 @@ pub struct Travel {
     pub to: GeoPoint,
     /// In km, over the ground.
     pub distance: f64,
-    /// In km: the same after what either place may be off.
+    /// In km: the same, less the uncertainty of both locations.
     pub certain_distance: f64,
     /// In km/h, over the certain distance.
     pub speed: f64,
@@ -99,23 +99,23 @@ pub struct GeoPoint {
     pub coordinates: (f64, f64),
 }
 
-/// With what, and from where, a session was used.
+/// The user agent and the location of a use of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenClient {
     pub at: Time,
     pub ip: IpAddr,
     /// Its autonomous system, where known.
     pub asn: Option<u32>,
-    /// Without a version; `None` = not stated.
+    /// Without a version; `None` = unknown.
     pub browser: Option<String>,
-    /// Without a version; `None` = not stated.
+    /// Without a version; `None` = unknown.
     pub system: Option<String>,
 }
 
 /// Many of a kind in a short time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Burst {
-    /// At least; a rule does not count further than it must.
+    /// A lower bound; a rule stops counting at its threshold.
     pub count: u32,
     pub threshold: u32,
     pub window_seconds: i64,

@@ -1,4 +1,4 @@
-//! How far a reader of the activities has read: by transactions, not by time or by ids.
+//! The position of a reader of the activities: by transactions, not by time or by ids.
 //!
 //! Ids and times are made before a commit, so a row may become visible after later ones were read. A
 //! snapshot of Postgres says exactly which transactions had committed; what the next snapshot shows besides is
@@ -30,12 +30,12 @@ pub struct Span {
     to: Horizon,
 }
 
-/// Where a watcher stands.
+/// The position of a watcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Position {
     /// It has seen all that the horizon shows.
     After(Horizon),
-    /// Of the span it has seen the activities up to this place.
+    /// Of the span it has seen the activities up to this key.
     Within(Span, OrderKey),
 }
 
@@ -109,8 +109,8 @@ impl Horizon {
         Some(Horizon { next, pending })
     }
 
-    /// The same, but of what comes after the [`MAX_PENDING`]th transaction in progress nothing was seen. Where it was preceded
-    /// by such a horizon it still lies after that.
+    /// The same, but of what follows the [`MAX_PENDING`]th transaction in progress nothing was seen. Where it was
+    /// preceded by such a horizon it still lies after that.
     pub fn bounded(self) -> Horizon {
         match self.pending.get(MAX_PENDING) {
             Some(one_more) => {

@@ -1,10 +1,10 @@
-//! How recent the knowledge must be on which an answer rests.
+//! How recent the data of an answer must be.
 
 use std::time::Duration;
 
 use crate::model::watermark::Watermark;
 
-/// What a caller demands. Whatever they allow, nothing older than the staleness bound is used.
+/// What a caller demands. Nothing older than the staleness bound is ever used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Freshness {
     /// At most as old as the staleness bound.
@@ -12,8 +12,8 @@ pub enum Freshness {
     Bounded,
     /// At most so old.
     Within(Duration),
-    /// What the database says now.
+    /// The present state of the database.
     Strong,
-    /// Whatever was committed when the watermark was given.
+    /// Everything that was committed when the watermark was issued.
     AtLeast(Watermark),
 }

@@ -1,4 +1,4 @@
-//! Names of things. A name is checked once, where it enters, and is then right by its type.
+//! Identifiers. An identifier is checked once, when it is parsed; its type then proves that it is valid.
 
 use std::fmt;
 
@@ -39,8 +39,8 @@ pub struct DeviceKey {
 }
 
 impl SessionKey {
-    /// The key of no session, in the place of this one, for a caller who may not know of it: looking it up takes the
-    /// same way as any id that is not there, and what is said then is the same.
+    /// The key of no session, instead of this one, for a caller that may not know of it: its look-up runs the same code
+    /// as that of any unknown id, with the same answer.
     pub fn nowhere(&self) -> SessionKey {
         // Sessions have UUIDv7; with all bits turned over, it is of another version.
         SessionKey { session: Uuid::from_u128(!self.session.as_u128()), ..self.clone() }
@@ -60,7 +60,7 @@ impl TenantId {
 }
 
 impl TenantId {
-    /// Parses a tenant id, or [`ALL_TENANTS`]: under it the audit trail has what concerns every tenant.
+    /// Parses a tenant id, or [`ALL_TENANTS`]: the audit trail has under it what concerns every tenant.
     pub fn parse_or_all(text: &str) -> Result<TenantId, String> {
         if text == ALL_TENANTS { Ok(TenantId(text.to_owned())) } else { TenantId::parse(text) }
     }

@@ -1,4 +1,4 @@
-//! Where a database is in its life, by which a replica tells that it was restored.
+//! The position of a database in its history, by which a replica detects a restore.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -8,31 +8,31 @@ use uuid::Uuid;
 pub struct DatabasePosition {
     /// The same in all copies of a database.
     pub origin: Uuid,
-    /// Another one after each restore that was detected.
+    /// Another one after each detected restore.
     pub lineage: Uuid,
     pub beat: i64,
 }
 
-/// What a replica remembers of the database.
+/// The last position that a replica saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedPosition {
     pub position: DatabasePosition,
-    /// Of a process before this one, which may have had another database.
+    /// Of an earlier process, which may have used another database.
     pub from_file: bool,
 }
 
-/// What became of the database since.
+/// What happened to the database since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Continuity {
-    /// It went on.
+    /// It continued.
     Unbroken,
     /// A dump was restored.
     Dump,
-    /// It is of an earlier time than what is remembered.
+    /// It is at an earlier position than the last one seen.
     WentBack,
-    /// It was restored, and another replica has seen to that.
+    /// It was restored, and another replica has handled that.
     Settled,
-    /// It is another database than the process before used.
+    /// It is another database than the earlier process used.
     Another,
 }
 
@@ -47,8 +47,8 @@ pub enum OnRestore {
 }
 
 impl Continuity {
-    /// Judges a database that is at `found`. `from_dump` tells that no transaction of its cluster wrote that position;
-    /// `has_ended` that the saved lineage ended by a restore that was detected.
+    /// Judges a database that is at `found`. `from_dump` says that no transaction of its cluster wrote that position;
+    /// `has_ended` that the last lineage seen ended by a detected restore.
     pub fn judge(
         found: &DatabasePosition,
         from_dump: bool,
@@ -76,12 +76,12 @@ impl Continuity {
         matches!(self, Continuity::Dump | Continuity::WentBack | Continuity::Settled)
     }
 
-    /// True if that is still to be written down.
+    /// True if that is still to be stored.
     pub fn is_news(self) -> bool {
         matches!(self, Continuity::Dump | Continuity::WentBack)
     }
 
-    /// In words.
+    /// As text.
     pub fn as_str(self) -> &'static str {
         match self {
             Continuity::Unbroken => "it went on",

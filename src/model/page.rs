@@ -5,9 +5,9 @@ use uuid::Uuid;
 
 use crate::clock::Time;
 
-/// The rows a page has when the caller does not say.
+/// The default size of a page.
 pub const DEFAULT_SIZE: usize = 50;
-/// The most rows a page has; a caller that asks for more gets this many.
+/// The greatest size of a page; a request for more gets this many rows.
 pub const MAX_SIZE: usize = 1000;
 
 /// Which page: `size` rows after (older than) the row `after`.
@@ -24,15 +24,15 @@ pub struct PageRequest<P = Uuid> {
 pub struct Page<T, P = Uuid> {
     /// Newest first.
     pub items: Vec<T>,
-    /// `None` = nothing follows.
+    /// `None` = it is the last page.
     pub next: Option<P>,
 }
 
-/// Where a row stands in its list: its id, or its time and id where ids do not tell the order.
+/// The position of a row in its list: its id, or its time and id if ids do not give the order.
 pub trait PageKey: Clone {
-    /// As it travels in a page token.
+    /// Its form in a page token.
     fn to_bytes(self) -> Vec<u8>;
-    /// `None` if it is none.
+    /// `None` if it is not valid.
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
 }
 

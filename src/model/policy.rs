@@ -22,7 +22,7 @@ pub struct Policy {
     pub absolute_timeout: Duration,
     /// Life of an access token.
     pub access_token_ttl: Duration,
-    /// A used refresh token is still answered, with the same successor, for this long.
+    /// For this long a used refresh token gets the same successor again.
     pub refresh_grace: Duration,
     /// The same while the successor was never seen in use: its answer may have been lost.
     pub lost_response_window: Duration,
@@ -79,8 +79,8 @@ pub struct SessionTimeouts {
 }
 
 impl Policy {
-    /// The timeouts of a session for which the caller asked for `idle` and `absolute`: each may
-    /// only shorten the policy's, and is at least one second.
+    /// The timeouts of a session for which the caller asked for `idle` and `absolute`: each may only be shorter than
+    /// the policy's, and is at least one second.
     ///
     /// # Errors
     /// Every rule that is broken, by proto field.
@@ -102,7 +102,7 @@ impl Policy {
         if !broken.is_empty() {
             return Err(broken);
         }
-        // A policy's own idle timeout may be longer than what the caller left of the absolute one.
+        // The policy's idle timeout may be longer than the absolute one that the caller stated.
         let idle = idle.or(self.idle_timeout).map(|idle| idle.min(absolute));
         Ok(SessionTimeouts { idle, absolute })
     }

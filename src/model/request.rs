@@ -1,4 +1,4 @@
-//! Repeating a mutation safely: what a `request_id` did.
+//! Safe retries of a mutation: what a `request_id` did.
 
 use chrono::Duration;
 use uuid::Uuid;
@@ -7,13 +7,13 @@ use crate::clock::Time;
 use crate::model::ids::{TenantId, UserId};
 use crate::model::session::Session;
 
-/// How long a `request_id` is remembered.
+/// How long a `request_id` is stored.
 pub const REMEMBERED_FOR: Duration = Duration::hours(24);
 
 /// A caller's `request_id` with the SHA-256 of the method and the rest of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestId {
-    /// Made of the principal's name and of what it chose.
+    /// Derived from the principal's name and the id that it chose.
     pub id: Uuid,
     /// SHA-256; tells a retry from another request under the same id.
     pub fingerprint: [u8; 32],
@@ -28,12 +28,12 @@ pub struct RecordedRequest {
     pub user: Option<UserId>,
     /// The session, device or alert that it made or changed; `None` if it found none.
     pub subject: Option<Uuid>,
-    /// The sessions that ended for it; or the newest one that there was, where it ends those up to then.
+    /// The sessions that it ended; or the newest session of that time, if it ends all up to it.
     pub related: Vec<Uuid>,
     pub at: Time,
 }
 
-/// How far a request got that works in steps.
+/// The progress of a request that runs in steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
     /// Its subject is where the next step begins; related are the first sessions that ended.

@@ -1,4 +1,4 @@
-//! Revocations: what invalidates cached sessions that ended or changed, and withdraws tokens by all that they name.
+//! Revocations: they withdraw tokens, and invalidate cached records of sessions and of what else tokens name.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use chrono::Duration;
@@ -9,15 +9,15 @@ use crate::model::ids::{TenantId, UserId};
 use crate::model::policy::ranges;
 use crate::model::session::Session;
 
-/// How long a session stays cached at most after it was read, even if no revocation concerns it.
+/// The longest time for which a session is cached, from its read on, also without a revocation.
 pub const CACHED_FOR: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Tokens of every generation.
 pub const ALL: u32 = i32::MAX.unsigned_abs();
-/// Tokens of no generation: only what is known of the session changed.
+/// Tokens of no generation: only cached records of the session are invalid.
 pub const NONE: u32 = 1;
 
-/// Tokens that may not be accepted by their signature alone any more, and sessions to be read anew.
+/// Tokens that must not be accepted by their signature alone any more, and sessions that must be read again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
     pub tenant: TenantId,
@@ -41,12 +41,12 @@ pub enum Subject {
     Tenant,
     /// A signing key, by its id.
     Key(String),
-    /// No tokens: who may call has changed.
+    /// No tokens: principals or API keys have changed.
     Callers,
 }
 
 impl Revocation {
-    /// Of all tokens that an active session has by now: what they say of it is more than is true.
+    /// Of all present tokens of an active session: they claim more than is true now.
     pub fn of_tokens(session: &Session, at: Time) -> Revocation {
         let subject = Subject::Session(session.key.session);
         let below = session.chain.generation + 1;
@@ -59,8 +59,8 @@ impl Revocation {
         Revocation::new(session.key.tenant.clone(), subject, at)
     }
 
-    /// Of the tokens from before a re-authentication, unless the session waits for another one: then of those it has by
-    /// now.
+    /// Of the tokens from before a re-authentication, unless the session waits for another one: then of its present
+    /// tokens.
     pub fn of_superseded(session: &Session, at: Time) -> Revocation {
         if session.step_up_at.is_some() {
             return Revocation::of_tokens(session, at);
@@ -76,22 +76,22 @@ impl Revocation {
         Revocation::of_knowledge(session.key.tenant.clone(), subject, at)
     }
 
-    /// Of whatever this key signed, and of what is known of the keys.
+    /// Of everything that this key signed, and of the cached keys.
     pub fn of_key(kid: &str, at: Time) -> Revocation {
         Revocation::new(TenantId::default(), Subject::Key(kid.to_owned()), at)
     }
 
-    /// Of what is known of the keys, among which this one came or changed; no token is concerned.
+    /// Of the cached keys, since this one was added or changed; no token is concerned.
     pub fn of_key_set(kid: &str, at: Time) -> Revocation {
         Revocation::of_knowledge(TenantId::default(), Subject::Key(kid.to_owned()), at)
     }
 
-    /// Of what is known of those who may call; no token is concerned.
+    /// Of the cached callers; no token is concerned.
     pub fn of_callers(at: Time) -> Revocation {
         Revocation::of_knowledge(TenantId::default(), Subject::Callers, at)
     }
 
-    /// Of what is known of the subject, not of tokens: nobody knows it for longer than [`CACHED_FOR`].
+    /// Of cached records of the subject, not of tokens: no replica caches them for longer than [`CACHED_FOR`].
     fn of_knowledge(tenant: TenantId, subject: Subject, at: Time) -> Revocation {
         let evict_at = at + Duration::from_std(CACHED_FOR).unwrap_or(Duration::MAX);
         Revocation { tenant, subject, below: NONE, at, evict_at }
@@ -106,14 +106,14 @@ impl Revocation {
 }
 
 impl Revocation {
-    /// Covers also what `other` does, which has the same subject.
+    /// Extends it to cover what `other`, of the same subject, covers.
     pub fn widen(&mut self, other: &Revocation) {
         self.below = self.below.max(other.below);
         self.at = self.at.max(other.at);
         self.evict_at = self.evict_at.max(other.evict_at);
     }
 
-    /// True if it is about whatever a key signed, of whichever tenant.
+    /// True if it concerns what a key signed, of every tenant.
     pub fn is_of_key(&self) -> bool {
         matches!(self.subject, Subject::Key(_))
     }

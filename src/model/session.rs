@@ -28,7 +28,7 @@ pub struct Session {
     pub audiences: Vec<String>,
     /// `scope` of its access tokens, as RFC 6749 writes it, at most 1024 characters.
     pub scope: Option<String>,
-    /// What else is in its access tokens.
+    /// The custom claims of its access tokens.
     pub claims: Option<CustomClaims>,
     /// The caller's own: up to 32 entries and 4096 bytes.
     pub metadata: BTreeMap<String, String>,
@@ -41,8 +41,8 @@ pub struct Session {
     pub idle_timeout: Option<Duration>,
     /// Activity does not move it; a re-authentication moves it on, a stricter policy brings it nearer.
     pub absolute_expires_at: Time,
-    /// When the sweeper looks next, at the deadline or before. Later only where a policy moved the
-    /// idle deadline into the past: then the time of that.
+    /// When the sweeper reads it next, at the deadline or before. Later only where a policy moved the idle deadline
+    /// into the past: then the time of that.
     pub sweep_at: Time,
     /// Since when it waits for a re-authentication that a rule demanded; `None` = it does not. Set by
     /// [`Session::demand_step_up`].
@@ -51,7 +51,7 @@ pub struct Session {
     pub chain: Chain,
 }
 
-/// Whether a session lives. `Ended` absorbs: nothing leads out of it.
+/// The state of a session. `Ended` is final.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     /// Not ended; it may be past a deadline (`Session::state_at`).
@@ -64,7 +64,7 @@ pub enum State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
     pub reason: EndReason,
-    /// For an expiry the deadline, not when it was found.
+    /// For an expiry the deadline, not the time of its detection.
     pub at: Time,
     /// The principal that ended it; `None` where the service itself did.
     pub by: Option<String>,
@@ -81,14 +81,14 @@ numbered! {
     }
 }
 
-/// How the user proved who they are.
+/// How the user was authenticated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authentication {
     /// Authentication context class, at most 128 characters.
     pub acr: Option<String>,
     /// Authentication methods, RFC 8176.
     pub amr: Vec<String>,
-    /// When the user proved it; creation if the caller did not say.
+    /// When the user was authenticated; creation if the caller did not state it.
     pub auth_time: Time,
 }
 
@@ -149,9 +149,8 @@ impl Session {
         (chain.min_generation == 1).then(|| Session { chain, ..self.clone() })
     }
 
-    /// Takes over what is said of where its client is now; true if that is news. A place belongs to its
-    /// address: where none is stated, that of a new address is looked up, or unknown. A session stays with
-    /// its device.
+    /// Takes over the present address and location of its client; true if that is a change. A location belongs to its
+    /// address: if none is stated, that of a new address is looked up, or unknown. A session stays with its device.
     pub fn locate(
         &mut self,
         client: &ClientContext,
@@ -167,8 +166,8 @@ impl Session {
         before != (self.ip, self.user_agent.clone(), self.location.clone())
     }
 
-    /// Demands that the user proves anew who they are, for what happened at `at`; true if that is news. An
-    /// authentication since then has answered it, but for that of the creation, which may be what is suspicious.
+    /// Demands a re-authentication of the user, for what happened at `at`; true if that is a change. An authentication
+    /// since then has answered it, but for that of the creation, which may be what is suspicious.
     pub fn demand_step_up(&mut self, at: Time) -> bool {
         let proven = self.chain.min_generation > 1 && self.authentication.auth_time >= at;
         let news = self.state == State::Active && !proven && self.step_up_at < Some(at);
@@ -194,10 +193,9 @@ impl Session {
         self.state = State::Ended(end);
     }
 
-    /// How the session has ended by `now`, if that can be written down: an idle deadline only
-    /// `settled_after` it, since another replica may hold activity that it has not written yet;
-    /// and where a policy moved the deadline into the past, `settled_after` that, which `sweep_at`
-    /// then tells. Otherwise `sweep_at` is never after the deadline.
+    /// How the session has ended by `now`, if that can be stored: an idle deadline only `settled_after` it, since
+    /// another replica may hold activity that it has not written yet; and where a policy moved the deadline into the
+    /// past, `settled_after` that, which `sweep_at` then states. Otherwise `sweep_at` is never after the deadline.
     pub fn settled_at(&self, now: Time, settled_after: Duration) -> State {
         match self.state_at(now) {
             State::Ended(End { reason: EndReason::IdleTimeout, .. })
@@ -246,8 +244,8 @@ pub struct SessionFilter {
 }
 
 impl SessionFilter {
-    /// Whether a session that it selected is so still, where use keeps a session from being selected. One that moved
-    /// to another network or device type meanwhile is: it does not get away by that.
+    /// Whether a session that it selected still matches, where use of a session ends the match. One that moved to
+    /// another network or device type meanwhile still matches, so that a move is no escape.
     pub fn still_selects(&self, session: &Session) -> bool {
         self.last_active_before.is_none_or(|before| session.last_active_at < before)
     }
@@ -258,10 +256,10 @@ impl SessionFilter {
 pub enum StateFilter {
     /// Neither ended nor past a deadline.
     Active,
-    /// Not written down as ended, past a deadline or not.
+    /// Not stored as ended, past a deadline or not.
     Unended,
-    /// Ended by somebody or by a rule.
+    /// Ended by a caller or by a rule.
     Terminated,
-    /// Past a deadline, written down or not.
+    /// Past a deadline, stored as expired or not.
     Expired,
 }

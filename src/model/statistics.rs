@@ -1,4 +1,4 @@
-//! Statistics: what is counted of activities, hour by hour, and how the hours add up. Pure.
+//! Statistics: the counts of activities by hour, and their sums. Pure.
 
 pub mod alerts;
 pub mod window;
@@ -25,16 +25,16 @@ pub struct Owner {
     pub user: Option<UserId>,
 }
 
-/// What there is, as far as it was counted.
+/// The present totals, as far as activities are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct OpenCounts {
-    /// Sessions that nothing has written down as ended.
+    /// Sessions that are not stored as ended.
     pub live: i64,
     pub open_alerts: i64,
     pub acknowledged_alerts: i64,
 }
 
-/// What there is of a tenant or a user, by name.
+/// The present totals of a tenant or a user, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
     /// Of the tenant, or of the user within it.
@@ -66,7 +66,7 @@ pub struct Counts {
     /// Of created sessions; the empty name for those beyond [`MAX_NAMES`].
     #[serde(skip_serializing_if = "is_default")]
     pub clients: BTreeMap<String, u64>,
-    /// Reports of what succeeded.
+    /// Reports of successes.
     #[serde(skip_serializing_if = "is_default")]
     pub succeeded: u64,
     #[serde(skip_serializing_if = "is_default")]
@@ -100,7 +100,7 @@ pub fn is_counted(activity: &Activity) -> bool {
     of_session || reported(activity).is_some() || is_of_alert(activity)
 }
 
-/// Whether a reported activity succeeded; an observation of the service is no report.
+/// Whether a report is of a success. An observation of the service is no report.
 fn reported(activity: &Activity) -> Option<bool> {
     let report = activity.report.as_ref().filter(|_| activity.principal != SYSTEM)?;
     Some(report.success)
@@ -150,7 +150,7 @@ impl OpenCounts {
         }
     }
 
-    /// Without what there is of another.
+    /// Subtracts the totals of another owner.
     pub fn without(self, other: OpenCounts) -> OpenCounts {
         OpenCounts {
             live: self.live - other.live,

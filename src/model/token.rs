@@ -1,4 +1,4 @@
-//! What tokens say, apart from how they are written.
+//! The contents of tokens, apart from their encoding.
 
 use uuid::Uuid;
 
@@ -11,7 +11,7 @@ pub struct RefreshClaims {
     pub key: SessionKey,
     /// From 1.
     pub generation: u32,
-    /// The MAC key it says it was made with.
+    /// The MAC key that it claims.
     pub key_id: i16,
 }
 
@@ -29,7 +29,7 @@ pub struct AccessClaims {
     pub expires_at: i64,
 }
 
-/// What a client gets. Has no `Debug`: it is a credential.
+/// The tokens that a client gets. Has no `Debug`: it is a credential.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenPair {
     pub access_token: String,
@@ -39,18 +39,18 @@ pub struct TokenPair {
     pub refresh_expires_at: Time,
 }
 
-/// Why a token opens nothing. The answer to a question, not an error.
+/// Why a token is not valid. A result, not an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InactiveReason {
     /// No access token by its form.
     Malformed,
-    /// Not signed with a key of ours, or with another algorithm than the key's.
+    /// Not signed with a key of this service, or with another algorithm than the key's.
     SignatureInvalid,
     /// At or past `exp`.
     TokenExpired,
-    /// Not for the audience asked for.
+    /// Not for the audience of the request.
     WrongAudience,
-    /// Signed by us under another issuer name.
+    /// Signed by this service under another issuer name.
     WrongIssuer,
     /// Genuine, but without a session.
     SessionUnknown,
@@ -64,7 +64,7 @@ pub enum InactiveReason {
     Superseded,
 }
 
-/// What a good token lacks for what it is to open.
+/// What a valid token lacks for the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepUpReason {
     /// The session's authentication context class is below the one required.

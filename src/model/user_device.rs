@@ -1,4 +1,4 @@
-//! A device as a resource: what is known of it over all sessions of its user.
+//! A device as a resource: its data over all sessions of its user.
 
 use std::net::IpAddr;
 
@@ -27,16 +27,16 @@ pub struct UserDevice {
     pub last_seen: DeviceSighting,
     /// The last time; `None` = never.
     pub revoked_at: Option<Time>,
-    /// Counts what was chosen and revoked.
+    /// Counts choices and revocations.
     pub revision: i32,
 }
 
-/// What somebody set. No create changes it.
+/// What callers set. No create changes it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Choice {
     /// 1 to 128 characters; `None` = as the caller names the device.
     pub display_name: Option<String>,
-    /// Never unspecified; `None` = as creates tell.
+    /// Never unspecified; `None` = as creates state it.
     pub kind: Option<DeviceType>,
     pub trusted: bool,
 }
@@ -50,7 +50,7 @@ pub struct DeviceSighting {
 }
 
 impl UserDevice {
-    /// What `session` tells of the device it is on.
+    /// The data of `session` about its device.
     pub fn of_session(session: &Session) -> UserDevice {
         let seen = |at| DeviceSighting { at, ip: session.ip, location: session.location.clone() };
         UserDevice {
@@ -66,12 +66,12 @@ impl UserDevice {
         }
     }
 
-    /// Its version. A device that is forgotten and seen again counts anew, so the count alone does not name one.
+    /// Its version. A device that is deleted and seen again counts anew, so the count alone does not identify one.
     pub fn etag(&self) -> String {
         format!("{:x}.{}", self.first_seen.at.timestamp_micros(), self.revision)
     }
 
-    /// Adds what `other` knows better of the same device.
+    /// Merges the newer parts of `other`, the same device.
     pub fn merge(&mut self, other: UserDevice) {
         if other.first_seen.at < self.first_seen.at {
             self.first_seen = other.first_seen;
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
     use crate::model::ids::{TenantId, UserId};
 
-    /// A device whose every part tells its measure.
+    /// A device with a distinct value in each part.
     fn known(first: u8, described: u8, last: u8, revision: u8) -> UserDevice {
         let at = |minutes: u8| Time::UNIX_EPOCH + Duration::minutes(minutes.into());
         let seen = |minutes| DeviceSighting {

@@ -1,23 +1,23 @@
-//! A point in the order of commits, to ask for answers that are as fresh.
+//! A point in the order of commits, to demand answers that are as fresh.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::model::feed::Horizon;
 
-/// All transactions below it. An answer that includes them is at least as fresh as the one that gave the watermark.
+/// All transactions below it. A replica that has seen these answers at least as freshly as the one that issued it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Watermark(pub u64);
 
 impl Watermark {
-    /// What includes the transaction `xid`.
+    /// A watermark that includes the transaction `xid`.
     pub fn of(xid: u64) -> Watermark {
         Watermark(xid.saturating_add(1))
     }
 }
 
 impl Horizon {
-    /// Includes everything that it shows, and what was in progress besides.
+    /// Includes everything that the horizon shows, and what was in progress besides.
     pub fn watermark_of_all(&self) -> Watermark {
         Watermark(self.next())
     }

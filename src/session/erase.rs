@@ -83,7 +83,7 @@ impl Erase {
             settled => settled?,
         };
         if !settled {
-            tracing::warn!(tenant = %input.tenant, "what a user did is erased before all of it is counted");
+            tracing::warn!(tenant = %input.tenant, "activities of a user are erased before all are counted");
         }
         let mut budget = Budget::new(time.saturating_sub(began.elapsed()));
         let mut done = Erased::default();
@@ -127,7 +127,7 @@ impl Erase {
                 match roll_up::forget(tx, tenant, user, now).await {
                     Err(Error::Internal(cause)) => {
                         let cause = format!("{cause:#}");
-                        tracing::error!(cause, %tenant, "the tenant's figures keep what a user who is erased did");
+                        tracing::error!(cause, %tenant, "the figures of the tenant still include an erased user");
                     }
                     forgotten => forgotten?,
                 }

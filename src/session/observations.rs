@@ -1,5 +1,5 @@
-//! The bounded buffer of observations: requests write here, never to the database. A repeated observation is counted, not
-//! repeated; one that does not fit is dropped and counted.
+//! The bounded buffer of observations. Requests write to it, never to the database. Repetitions are
+//! counted instead of stored, and what does not fit is dropped and counted.
 
 mod buffer;
 mod write;
@@ -27,13 +27,13 @@ use buffer::ObservationBuffer;
 
 /// Rows per transaction of a flush.
 const BATCH: u32 = 500;
-/// The most that one flush sets aside: if more fail, the database does.
+/// The most rows that one flush sets aside: if more fail, the cause is the database.
 const MAX_FAILED: usize = 8;
 
-/// Longer than our own transactions have a session locked.
+/// Longer than a transaction of this service holds the lock of a session.
 const MOMENT: std::time::Duration = std::time::Duration::from_millis(100);
 
-/// Observations that are not written yet. Cheap to clone; clones share them.
+/// The observations that are not written yet. Cheap to clone; clones share them.
 #[derive(Clone)]
 pub struct Observations {
     db: Database,
@@ -45,32 +45,32 @@ pub struct Observations {
     skipped_rows: IntCounter,
 }
 
-/// What counts as the same: it is entered once in a while, with how often it happened.
+/// The key under which observations are the same: they are written at intervals, with a count.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum ObservationKey {
-    /// Entered once, whatever happens.
+    /// Written once, whatever the count.
     Context(Uuid, UseContext),
     Expired(Uuid),
     Forged(TenantId, IpNet),
     Limit(TenantId, UserId),
 }
 
-/// From where, and with what, a session is used.
+/// The network and the user agent of a use.
 type UseContext = (Option<IpNet>, Option<String>);
 
-/// Something to enter.
+/// A pending observation.
 #[derive(Debug, Clone, PartialEq)]
 struct Observation {
     key: ObservationKey,
     activity: Activity,
-    /// The session that must still be there when it is written, so that nothing is written of a user who was erased;
-    /// `None` = it is about no user.
+    /// The session that must still exist at the write, so that nothing is written about an erased
+    /// user; `None` = the observation concerns no user.
     witness: Option<SessionKey>,
     count: u32,
 }
 
 impl Observations {
-    /// An empty buffer in front of this database. What cannot be entered is counted in `skipped_rows`.
+    /// An empty buffer for this database. Observations that cannot be written are counted in `skipped_rows`.
     pub fn new(
         db: Database,
         clock: Clock,
@@ -81,8 +81,8 @@ impl Observations {
         Observations { db, clock, locator, buffer: Arc::default(), size, aside, skipped_rows }
     }
 
-    /// A good token of `session` was presented by `client`; an observation only if from another network or with
-    /// another user agent. What either does not tell is not another.
+    /// `client` presented a valid token of `session`. It is an observation only from another
+    /// network or with another user agent; an unknown one does not count as another.
     pub fn seen(&self, session: &Session, client: &ClientContext, now: Time) {
         let moved = |ip: IpAddr| session.ip.is_some_and(|then| network(then) != network(ip));
         let other = |agent: &String| session.user_agent.as_ref().is_some_and(|then| then != agent);
@@ -100,7 +100,7 @@ impl Observations {
         });
     }
 
-    /// A token of `session` was refused because its time is over.
+    /// A token of `session` was refused because it had expired.
     pub fn expired(&self, session: &Session, client: &ClientContext, now: Time) {
         let (id, kind) = (self.clock.new_id(), ActivityKind::TokenRefused);
         self.note(ObservationKey::Expired(session.key.session), now, || {
@@ -109,8 +109,8 @@ impl Observations {
         });
     }
 
-    /// What looks like a token and is none of ours was presented. Nothing that it says is to be believed, so it is
-    /// about no user, but about the tenant of the caller that presented it; without an address there is nothing to tell.
+    /// A forged token was presented. Its content is not trusted, so the observation concerns no
+    /// user, but the tenant of the caller that presented it. Without an address none is made.
     pub fn forged(&self, reason: InactiveReason, presented: &Validation, now: Time) {
         let Validation { token, client, caller, .. } = presented;
         let code = match reason {
@@ -128,7 +128,7 @@ impl Observations {
         });
     }
 
-    /// `new` was refused by a limit, because of `other` among others.
+    /// A limit that counted `other` refused `new`.
     pub(in crate::session) fn limited(
         &self,
         new: &Session,
@@ -145,8 +145,8 @@ impl Observations {
         self.lock().note(key, now, || (make(), Some(other.clone())));
     }
 
-    /// Writes what is due, or `all` that there is. What could not be written stays for the next time, or for ten
-    /// minutes where it fails alone, and holds up no other.
+    /// Writes the observations that are due, or `all`. Those that could not be written are retried
+    /// at the next flush, or after ten minutes if they fail alone, and delay no other.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -157,7 +157,7 @@ impl Observations {
             (buffer.take_dropped(), buffer.ready.len())
         };
         if dropped > 0 {
-            tracing::warn!(dropped, "there are more observations than the audit trail takes");
+            tracing::warn!(dropped, "observations are dropped: the buffer is full");
         }
         let (mut failed, mut skips) = (0, false);
         while left > 0 {
@@ -171,15 +171,15 @@ impl Observations {
                     self.skipped_rows.inc_by(lost);
                     (locked, skips) = (self.once_more(&batch, skipped).await, false);
                 }
-                // It may stay locked for long, and a smaller batch would wait as long.
+                // The row may stay locked for long, and a smaller batch would wait as long.
                 Err(Error::Unavailable(Outage::Locked(_))) if !skips => {
                     skips = true;
                     continue;
                 }
                 Err(error) if self.size.shrink(batch.len() as u32, &error) => continue,
-                // It would be the same again, and hold up what comes behind.
+                // A retry would fail the same way, and block the rows after it.
                 Err(error @ Error::Internal(_)) => {
-                    tracing::error!(%error, "an observation is lost");
+                    tracing::error!(%error, "an observation cannot be written, and is lost");
                     self.skipped_rows.inc();
                 }
                 Err(error) if is_about_rows(&error) && failed < MAX_FAILED => {
@@ -188,7 +188,7 @@ impl Observations {
                     if !kept {
                         return Err(error);
                     }
-                    tracing::warn!(%error, "an observation of a session cannot be written now");
+                    tracing::warn!(%error, "observations of a session are set aside");
                     (failed, left) = (failed + 1, left - 1);
                     continue;
                 }
@@ -200,7 +200,7 @@ impl Observations {
             self.lock().ready.retain(|observation| !done.contains(&observation.activity.id));
             if let Some(first) = locked.iter().next() {
                 let count = locked.len();
-                tracing::warn!(count, %first, "observations of locked sessions are written later");
+                tracing::warn!(count, %first, "observations of locked sessions are set aside");
                 if !locked.iter().all(|session| self.set_aside(*session)) {
                     return Err(Error::Unavailable(Outage::Locked("too many sessions".to_owned())));
                 }
@@ -209,7 +209,8 @@ impl Observations {
         Ok(())
     }
 
-    /// Tries again what is `locked` of the batch: it may have been by one of our own transactions. What still is.
+    /// Retries the `locked` part of the batch, which a transaction of this service may have locked.
+    /// Returns what is still locked.
     async fn once_more(&self, batch: &[Observation], locked: HashSet<Uuid>) -> HashSet<Uuid> {
         if locked.is_empty() {
             return locked;
@@ -241,7 +242,7 @@ impl Observations {
         self.lock().note(key, now, || about(make()));
     }
 
-    /// The activity as `client` states where it comes from, and not as the session knew it.
+    /// The activity, with the origin that `client` states instead of the session's.
     fn from(&self, activity: Activity, client: &ClientContext) -> Activity {
         let found = || client.ip.and_then(|ip| self.locator.locate(ip));
         Activity {
@@ -253,7 +254,7 @@ impl Observations {
     }
 
     fn lock(&self) -> MutexGuard<'_, ObservationBuffer> {
-        // Nothing panics while holding it, and the buffer is whole between any two calls.
+        // No code panics while it holds the lock, so the buffer is consistent.
         self.buffer.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
@@ -287,7 +288,7 @@ impl Observation {
         self.witness.as_ref().is_some_and(|key| sessions.contains(&key.session))
     }
 
-    /// The activity with how often it happened.
+    /// The activity, with its count.
     fn activity(&self) -> Activity {
         let mut activity = self.activity.clone();
         if let Some(report) = &mut activity.report {

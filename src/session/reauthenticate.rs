@@ -1,5 +1,5 @@
-//! ReauthenticateSession: the user proved again, or more, who they are. Both deadlines restart and
-//! the tokens rotate; a token from before carries nothing of what was proven since.
+//! ReauthenticateSession: the user authenticated again, perhaps with more factors. Both deadlines
+//! restart and the tokens rotate; an older token carries nothing that was proven since.
 
 use std::sync::Arc;
 
@@ -42,30 +42,31 @@ pub struct Reauthenticate {
 /// What a caller asks for.
 pub struct Reauthentication {
     pub tenant: TenantId,
-    /// Makes the look-up cheap, and must then be right.
+    /// Makes the query cheap; a wrong one finds nothing.
     pub user: Option<UserId>,
     pub session: Uuid,
     pub acr: Option<String>,
     pub amr: Vec<String>,
     /// `None` = now.
     pub auth_time: Option<Time>,
-    /// The new one, or none; the outer `None` leaves it as it is.
+    /// The new scope, or none; the outer `None` leaves it unchanged.
     pub scope: Option<Option<String>>,
-    /// The same.
+    /// The new claims, or none; the outer `None` leaves them unchanged.
     pub claims: Option<Option<CustomClaims>>,
-    /// What it states replaces what the session knew of its client.
+    /// Replaces the stored context of the client, as far as stated.
     pub client: Option<ClientContext>,
     pub request: Option<RequestId>,
-    /// Who calls.
+    /// The calling principal.
     pub principal: String,
 }
 
-/// What came of it.
+/// The result of a re-authentication.
 pub struct Reauthenticated {
     pub session: Session,
-    /// `None` where a repeated request comes after they were exchanged, superseded or ended, or their key was removed.
+    /// `None` if a repeated request follows their exchange, a later re-authentication or the end of
+    /// the session, or if their key was removed.
     pub tokens: Option<TokenPair>,
-    /// What includes that the tokens from before are superseded.
+    /// A watermark that includes that the earlier tokens are superseded.
     pub watermark: Watermark,
 }
 
@@ -83,7 +84,7 @@ impl Reauthenticate {
         Reauthenticate { db, clock, policies, issuer, touches, locator, cutoff }
     }
 
-    /// Takes over the authentication, or repeats the answer to a `request_id` that did so before.
+    /// Applies the authentication, or repeats the answer to an earlier request with the same `request_id`.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::SessionEnded`], [`Error::RequestIdReused`],
@@ -110,7 +111,7 @@ struct Keyed<'a> {
     mac: i16,
 }
 
-/// The session, its policy, and whether its present tokens are those of this request.
+/// The session, its policy, and whether its current tokens are those of this request.
 struct Renewed {
     session: Session,
     policy: Arc<Policy>,
@@ -181,16 +182,14 @@ impl<'a> Mutation<Keyed<'a>> for Reauthenticate {
     }
 }
 
-/// Whether the tokens of the first answer are the present ones: the session has neither rotated nor
-/// ended since.
+/// Whether the tokens of the first answer are still current: the session has neither rotated nor ended since.
 fn is_current(known: &RecordedRequest, session: &Session) -> bool {
     let chain = &session.chain;
     let last = session.renewed_at == known.at && chain.generation == chain.min_generation;
     last && session.state == State::Active
 }
 
-/// Starts the session anew at `now`, with the timeouts it has, or the policy's where those are
-/// shorter by now.
+/// Restarts the session at `now`, with its timeouts, or those of the policy if shorter.
 fn renew(session: &mut Session, input: &Reauthentication, policy: &Policy, now: Time, key_id: i16) {
     let absolute = session.absolute_expires_at - session.renewed_at;
     let absolute = absolute.min(policy.absolute_timeout);

@@ -1,4 +1,4 @@
-//! RecordActivities: what gateways and login services report enters the audit trail, in one transaction a call.
+//! RecordActivities: adds reports of gateways and login services to the audit trail, in one transaction a call.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ use crate::store::activities;
 use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
 
-/// Reports that are being stored at once.
+/// Reports that are stored concurrently.
 const IN_FLIGHT: usize = 20_000;
 
 /// Records activities.
@@ -35,14 +35,14 @@ pub struct Reports {
     /// 1 to 1000.
     pub entries: Vec<Reported>,
     pub request: Option<RequestId>,
-    /// Who calls.
+    /// The calling principal.
     pub principal: String,
 }
 
 /// One report.
 pub struct Reported {
     pub session: Option<Uuid>,
-    /// That of the session, if both are there.
+    /// Must be the user of the session, if both are given.
     pub user: Option<UserId>,
     pub kind: ActivityKind,
     pub context: ClientContext,
@@ -51,11 +51,11 @@ pub struct Reported {
     pub report: ActivityReport,
 }
 
-/// What became of them.
+/// The result of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
     pub accepted: usize,
-    /// Ascending indexes of those that name a session that the tenant, or their user, does not have.
+    /// Ascending indexes of the reports that name a session that the tenant, or their user, does not have.
     pub rejected: Vec<usize>,
 }
 
@@ -65,7 +65,7 @@ impl RecordActivities {
         RecordActivities { db, clock, locator, room: Semaphore::new(IN_FLIGHT) }
     }
 
-    /// Stores what can be stored; it is committed on return.
+    /// Stores the valid reports; they are committed on return.
     ///
     /// # Errors
     /// [`Error::Overloaded`], [`Error::RequestIdReused`], [`Error::Unavailable`].
@@ -101,7 +101,7 @@ impl RecordActivities {
 }
 
 impl Mutation<Reports> for RecordActivities {
-    /// The sessions that are named, by id.
+    /// The named sessions, by id.
     type Locked = BTreeMap<Uuid, Session>;
     type Answer = Recorded;
 
@@ -111,9 +111,9 @@ impl Mutation<Reports> for RecordActivities {
 
     async fn lock(&self, tx: &mut Transaction, reports: &Reports) -> Result<Self::Locked> {
         let Reports { tenant, entries, .. } = reports;
-        // Users and sessions in the order in which an erasure takes them. It waits for both, so nothing is
-        // left behind of a user who is erased. A user who has no row yet needs no lock: whatever commits
-        // while an erasure finds nothing of them counts as reported after it.
+        // Locks users and sessions in the same order as an erasure, which waits for both, so no
+        // report about an erased user is left. A user without a row needs no lock: what commits
+        // while an erasure finds no rows counts as reported after it.
         let alone = entries.iter().filter(|entry| entry.session.is_none());
         let users: BTreeSet<&UserId> = alone.filter_map(|entry| entry.user.as_ref()).collect();
         if !users.is_empty() {
@@ -168,7 +168,7 @@ impl Mutation<Reports> for RecordActivities {
                 request,
                 user: None,
                 subject: None,
-                // No ids, but all that the answer says: which were rejected.
+                // Not ids, but the indexes of the rejected reports: all that a repeated answer needs.
                 related: rejected.iter().map(|index| Uuid::from_u128(*index as u128)).collect(),
                 at: changes.at(),
             });

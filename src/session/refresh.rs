@@ -1,5 +1,5 @@
-//! RefreshSession: exchanges a refresh token for the next pair. Nothing of a token is stored; the
-//! row's chain says what each generation means (`rotation`).
+//! RefreshSession: exchanges a refresh token for the next pair. Tokens are not stored; the chain in
+//! the row of the session gives the meaning of each generation (`rotation`).
 
 mod batch;
 mod rate;
@@ -41,7 +41,8 @@ pub struct Refreshed {
 }
 
 impl Refresh {
-    /// Refreshes sessions of `db` under `policies`, each no more often than `rate` says, in lanes that are `tasks`.
+    /// Refreshes sessions of `db` under `policies`, each at most as often as `rate` allows, in
+    /// lanes that run as `tasks`.
     #[expect(clippy::too_many_arguments, reason = "each is a part that a batch needs")]
     pub fn new(
         db: &Database,
@@ -71,12 +72,12 @@ impl Refresh {
         Refresh { lanes, issuer }
     }
 
-    /// Exchanges `token` for `caller`, to whom one of another's tenant is none of ours. What `client` states replaces
-    /// what the session knew of its client.
+    /// Exchanges `token` for `caller`. A token of a tenant that the caller may not access is
+    /// answered as an unknown one. What `client` states replaces the stored context of the client.
     ///
     /// # Errors
-    /// [`Error::RefreshRefused`] for a token that cannot be honoured, [`Error::RateLimited`], [`Error::Overloaded`],
-    /// [`Error::Unavailable`]: try again with the same token.
+    /// [`Error::RefreshRefused`] for a token that is not accepted, [`Error::RateLimited`],
+    /// [`Error::Overloaded`], [`Error::Unavailable`]: retry with the same token.
     pub async fn refresh(
         &self,
         token: &str,
@@ -94,13 +95,13 @@ impl Refresh {
             return Err(invalid());
         }
         let (session, at, ttl, keys) = refreshed?;
-        // Without the key of its generation there is nothing to hand out.
+        // Without the key of its generation there are no tokens to return.
         let tokens = self.issuer.pair(&keys, &session, at, ttl, at).await?.ok_or_else(invalid)?;
         Ok(Refreshed { session, at, tokens })
     }
 }
 
-/// Not a token of ours, or not of this session: nothing more is said.
+/// A token that was not issued here, or not for this session. The answer says no more.
 fn invalid() -> Error {
     Error::RefreshRefused { reason: Reason::RefreshTokenInvalid, ended: None }
 }

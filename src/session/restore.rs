@@ -1,8 +1,8 @@
-//! Detects that the database was restored, raises an alert, and ends the sessions from before if the settings ask for it.
+//! Detects that the database was restored, raises an alert, and ends the earlier sessions if configured.
 //!
-//! A replica counts a row up every second, and remembers where it was: in memory, and in a file where there is a data
-//! directory. A row that no transaction of this cluster wrote was restored from a dump; one that is behind what is
-//! remembered, with an older state of the cluster.
+//! Every second a replica increments a row, and saves its position: in memory, and in a file if
+//! there is a data directory. A row that no transaction of this cluster wrote was restored from a
+//! dump. A row behind the saved position means that an older state of the cluster was restored.
 
 mod end;
 mod file;
@@ -33,7 +33,7 @@ pub use end::Cutoff;
 #[derive(Clone)]
 pub struct RestoreWatch(Arc<Inner>);
 
-/// What it works with.
+/// The dependencies of the watch.
 pub struct RestoreParts {
     pub db: Database,
     pub clock: Clock,
@@ -42,7 +42,7 @@ pub struct RestoreParts {
     pub terminate: TerminateMany,
     pub cutoff: Cutoff,
     pub on_restore: OnRestore,
-    /// Where to remember the position; `None` = in memory only.
+    /// The file for the saved position; `None` = in memory only.
     pub file: Option<PathBuf>,
 }
 
@@ -53,7 +53,7 @@ struct Inner {
     passed: end::Passed,
 }
 
-/// What a look at the database found.
+/// The result of a check of the database.
 struct Look {
     continuity: Continuity,
     found: DatabasePosition,
@@ -61,7 +61,7 @@ struct Look {
 }
 
 impl RestoreWatch {
-    /// With what the file remembers.
+    /// Starts with the position in the file.
     pub fn new(parts: RestoreParts, metrics: &Metrics) -> RestoreWatch {
         let help = "Restores of the database that this process detected or learned of.";
         let restored = metrics.counter("database_restored_total", help);
@@ -76,13 +76,13 @@ impl RestoreWatch {
         }))
     }
 
-    /// Waits until the feed of revocations finds that the database went back.
+    /// Waits until the revocation feed finds that the position of the database went back.
     pub async fn suspected(&self) {
         self.0.parts.seen.rewound().await;
     }
 
-    /// Compares the database with what is remembered, and moves both on. A restore is written down by the first replica
-    /// that detects it, in one commit with its alert.
+    /// Compares the database with the saved position, and advances both. The first replica that
+    /// detects a restore writes it down, in one commit with its alert.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -92,12 +92,12 @@ impl RestoreWatch {
         self.learn_cutoff().await?;
         let remembered = self.remembered().clone();
         let looking = async {
-            // In a transaction of its own, so that the activity of the alert lies after it.
+            // In a transaction of its own, so that the activity of the alert is after the new position.
             let moved = feed::rebase(&mut *db.acquire().await?, clock.now()).await?;
             if moved > 0 {
                 tracing::warn!(
                     moved,
-                    "readers of activities go on from now: the database was restored"
+                    "background readers restart from now: the database was restored"
                 );
             }
             db.transaction(async |tx| self.compare(tx, remembered.as_ref()).await).await
@@ -161,7 +161,7 @@ impl RestoreWatch {
             let (lineage, beat) = (look.found.lineage, look.found.beat);
             tracing::error!(found, %lineage, beat, ?on_restore, "the database was restored");
         } else if look.continuity == Continuity::Another {
-            tracing::warn!(found, "the data directory remembers a database that is not this one");
+            tracing::warn!(found, "the data directory holds the position of another database");
         }
     }
 
@@ -170,7 +170,7 @@ impl RestoreWatch {
     }
 }
 
-/// One for each restore: the lineage that it ended is in its key.
+/// One alert for each restore: its key contains the lineage that the restore ended.
 fn alert(
     id: Uuid,
     now: Time,

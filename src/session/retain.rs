@@ -1,4 +1,4 @@
-//! How long things are kept, and where new ones go. While time is in doubt nothing is deleted.
+//! Retention of old rows, and creation of partitions for new ones. Deletes nothing while time is in doubt.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,21 +16,20 @@ use crate::store::{memories, partitions, requests, revocations};
 /// Rows per transaction.
 const SLICE: u32 = 500;
 
-/// For how long a network is remembered after detection last noted something: longer than any rule
-/// looks back.
+/// How long a network is kept after its last activity: longer than the window of any rule.
 const NETWORKS_FOR: Duration = Duration::hours(24);
 
-/// For how long a revocation is kept beyond its time: a replica reads it late at most by how long it may have cached
-/// what is revoked.
+/// How long a revocation is kept after its expiry: longer than a replica may be behind the
+/// revocation feed before it drops its cache.
 const REVOCATIONS_FOR: Duration = Duration::hours(1);
 
-/// For how long statistics of a user are kept.
+/// How long the statistics of a user are kept.
 const USER_FIGURES_FOR: Duration = Duration::days(93);
 
-/// For how long those of a tenant are.
+/// How long the statistics of a tenant are kept.
 const TENANT_FIGURES_FOR: Duration = Duration::days(400);
 
-/// Keeps tables in shape.
+/// Applies retention to the tables.
 pub struct Retain {
     db: Database,
     clock: Clock,
@@ -39,7 +38,7 @@ pub struct Retain {
     sizes: Sizes,
 }
 
-/// Of the slices of each table.
+/// The slice size of each table.
 struct Sizes {
     strays: BatchSize,
     requests: BatchSize,
@@ -76,7 +75,7 @@ impl Retain {
         Retain { db, clock, activities_for, strays, sizes: Sizes::default() }
     }
 
-    /// Creates the partitions that will be needed next.
+    /// Creates the next partitions.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -87,12 +86,11 @@ impl Retain {
             .await
     }
 
-    /// Drops one month of the audit trail that is older than it is kept; true if more may be there. A month that a
-    /// reader in the background has not read to its end stays.
+    /// Drops one month of the audit trail that is past its retention; true if more may be pending.
+    /// A month that a background reader has not read to the end stays.
     ///
     /// # Errors
-    /// [`crate::error::Error::Unavailable`], also while a call holds a row of the table for longer than others may
-    /// wait.
+    /// [`crate::error::Error::Unavailable`], also if a call holds a row of the table longer than the lock timeout.
     pub async fn drop_month(&self) -> Result<bool> {
         let Some(before) = self.kept_from() else { return Ok(false) };
         let dropping = async {
@@ -108,8 +106,7 @@ impl Retain {
         Ok(gone.is_some())
     }
 
-    /// Deletes one slice of activities that no month covers and that are older than they are kept; true if more may be
-    /// there.
+    /// Deletes one slice of activities without a partition that are past their retention; true if more may be pending.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -121,7 +118,7 @@ impl Retain {
         .await
     }
 
-    /// Counts the activities that no month covers, and says so where their number changed.
+    /// Counts the activities without a partition, and logs a changed number.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -131,12 +128,12 @@ impl Retain {
         let before = std::mem::replace(&mut *lock(&self.strays), found);
         if let Some((first, last)) = found.span.filter(|_| found != before) {
             let count = found.count;
-            tracing::warn!(count, %first, %last, "activities lie in no month: a clock was wrong once");
+            tracing::warn!(count, %first, %last, "activities without a partition: a clock was wrong once");
         }
         Ok(())
     }
 
-    /// Forgets one slice of request ids older than 24 hours; true if more may be there.
+    /// Deletes one slice of request ids older than 24 hours; true if more may be pending.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -148,13 +145,13 @@ impl Retain {
         .await
     }
 
-    /// Forgets one slice of revocations of which no token can be in date; true if more may be there.
+    /// Deletes one slice of revocations whose tokens have all expired; true if more may be pending.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
     pub async fn prune_revocations(&self) -> Result<bool> {
         let Some(now) = self.clock.settled() else { return Ok(false) };
-        // A replica that was cut off for so long has emptied its cache by now.
+        // A replica that was cut off for so long has dropped its cache by now.
         let before = now - REVOCATIONS_FOR;
         self.slice(&self.sizes.revocations, async |limit| {
             revocations::prune(&mut *self.db.acquire().await?, before, limit).await
@@ -162,8 +159,7 @@ impl Retain {
         .await
     }
 
-    /// Forgets one slice of networks of which nothing was noted for 24 hours; true if more may be
-    /// there.
+    /// Deletes one slice of networks without activity for 24 hours; true if more may be pending.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -176,7 +172,7 @@ impl Retain {
         .await
     }
 
-    /// Forgets one slice of statistics older than they are kept; true if more may be there.
+    /// Deletes one slice of statistics past their retention; true if more may be pending.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -189,7 +185,7 @@ impl Retain {
         .await
     }
 
-    /// Deletes at most as many rows as `size` says, and fewer at the next call if that was too much at once.
+    /// Deletes at most as many rows as `size` says, and fewer at the next call after a failure.
     async fn slice(
         &self,
         size: &BatchSize,
@@ -206,7 +202,7 @@ impl Retain {
         }
     }
 
-    /// What happened before is past its time; `None` = nothing is, or time is in doubt.
+    /// The start of the retention period; `None` if there is none, or time is in doubt.
     fn kept_from(&self) -> Option<Time> {
         let kept = Duration::from_std(self.activities_for).unwrap_or(Duration::MAX);
         self.clock.settled()?.checked_sub_signed(kept)

@@ -8,8 +8,8 @@ use crate::model::ids::SessionKey;
 use crate::model::session::Session;
 use uuid::Uuid;
 
-/// A refresh token that had been exchanged came again, and its successor is in use: of the two who
-/// hold the chain, one is a thief (RFC 9700, section 4.14.2).
+/// An exchanged refresh token came again while its successor is in use: one of the two holders of
+/// the chain is a thief (RFC 9700, section 4.14.2).
 pub(super) fn reuse(
     id: Uuid,
     now: Time,
@@ -44,8 +44,8 @@ pub(super) fn reuse(
     }
 }
 
-/// A genuine token of a generation that the database never made: it was restored from a backup, or
-/// failed over to a replica that lagged behind.
+/// A genuine token of a generation that the database does not contain: the database was restored
+/// from a backup, or failed over to a replica that lagged behind.
 pub(super) fn regression(id: Uuid, now: Time, session: &Session, presented: u32) -> Alert {
     let current_generation = session.chain.generation;
     let evidence =

@@ -1,5 +1,5 @@
-//! Statistics: counts new activities, each once, hour by hour. A batch is one transaction: position and
-//! figures move together or not at all.
+//! Statistics: counts new activities, each once, by the hour. A batch is one transaction: position
+//! and figures are committed together.
 
 mod books;
 
@@ -19,7 +19,7 @@ use crate::store::pool::{Database, Transaction};
 use crate::store::{Connection, statistics};
 use books::Books;
 
-/// Counts. Cheap to clone.
+/// Counts activities. Cheap to clone.
 #[derive(Clone)]
 pub struct RollUp(Arc<FeedReader<Count>>);
 
@@ -31,17 +31,16 @@ impl RollUp {
         RollUp(Arc::new(FeedReader::new(db, clock, Count, skipped_rows)))
     }
 
-    /// Counts one batch and returns true if more may be there. While another replica is at it, there is
-    /// nothing to do.
+    /// Counts one batch; true if more may be pending. Does nothing while another replica holds the position.
     ///
     /// # Errors
-    /// [`crate::error::Error::Unavailable`]: nothing was done, and the next call begins at the same place.
+    /// [`crate::error::Error::Unavailable`]: nothing is committed, and the next call begins at the same position.
     pub async fn batch(&self) -> Result<bool> {
         self.0.batch().await
     }
 
-    /// Counts until all of `tenant` that was committed before the call is counted, or `go_on` says no. What is written
-    /// meanwhile is not waited for. False if that was not possible: something is locked.
+    /// Counts until all activities of `tenant` committed before the call are counted, or `go_on`
+    /// returns false. Does not wait for later writes. False if some of it is locked.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`]: some of it may be counted.
@@ -53,7 +52,7 @@ impl RollUp {
 impl FeedWork for Count {
     const CONSUMER: Consumer = Consumer::Stats;
 
-    /// The figures of a tenant and of its users move together.
+    /// The tenant, because its figures and those of its users are updated together.
     fn owner(activity: &Activity) -> Owner {
         Owner { tenant: activity.tenant.clone(), user: None }
     }
@@ -71,8 +70,8 @@ impl FeedWork for Count {
     }
 }
 
-/// Takes what there is of an erased user from what there is of the tenant: live sessions as ended. The
-/// caller holds the consumers, and has deleted what was counted of the user.
+/// Subtracts the figures of an erased user from those of the tenant; live sessions count as ended.
+/// The caller holds the positions of the consumers, and has deleted the user's own figures.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

@@ -1,33 +1,32 @@
-//! What a genuine refresh token of some generation means. Pure.
+//! The meaning of a genuine refresh token by its generation. Pure.
 
 use crate::clock::Time;
 use crate::model::policy::Policy;
 use crate::model::session::Chain;
 
-/// The judgement on a presented generation.
+/// The verdict on a presented generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RotationVerdict {
-    /// It is the current one: make the next.
+    /// It is the current one: create the next.
     Rotate,
-    /// It was just used, or its answer may have been lost: give the same successor again.
+    /// It was just used, or its answer may have been lost: return the same successor again.
     Replay,
-    /// A re-authentication made tokens in its place, and nothing says that it was copied: no tokens,
-    /// no harm.
+    /// A re-authentication replaced it, and there is no sign of a copy: no tokens, but the session goes on.
     Superseded,
-    /// It was used before, and its successor is in use: somebody has a copy.
+    /// It was used before, and its successor is in use: the token was copied.
     Reuse,
-    /// The database never made it: acknowledged writes were lost.
+    /// The database does not contain it: acknowledged writes were lost.
     Regression,
 }
 
-/// Judges `presented` against the chain of its session.
+/// Decides on `presented` by the chain of its session.
 ///
-/// An answer counts as lost while its successor was never seen in use (RFC 9700, section 4.14.2
-/// leaves the window to the server); both windows include their last instant.
+/// An answer counts as lost until its successor is seen in use (RFC 9700, section 4.14.2 leaves the
+/// window to the server). Both windows include their last instant.
 ///
-/// A token from before a re-authentication gets no pair, ever: the holder of a copy would get
-/// the session with all that the user proved since. Its holder may be a client that refreshed while
-/// the user stepped up, so within the windows it is refused only.
+/// A token from before a re-authentication never gets a pair: the holder of a copy would get the
+/// session with all that the user proved since. Its holder may be a client that refreshed while the
+/// user stepped up, so within the windows the only effect is a refusal.
 pub fn judge(chain: &Chain, presented: u32, now: Time, policy: &Policy) -> RotationVerdict {
     if presented == chain.generation {
         return RotationVerdict::Rotate;
@@ -109,13 +108,13 @@ mod tests {
         assert_eq!(stepped_up(2, 2, 2, 1, grace + instant), RotationVerdict::Reuse);
         assert_eq!(stepped_up(2, 2, 1, 1, lost), RotationVerdict::Superseded);
         assert_eq!(stepped_up(2, 2, 1, 1, lost + instant), RotationVerdict::Reuse);
-        // A refresh whose answer nobody used came between.
+        // A refresh whose answer was never used is in between.
         assert_eq!(stepped_up(3, 3, 1, 1, lost), RotationVerdict::Superseded);
         assert_eq!(stepped_up(3, 3, 1, 1, lost + instant), RotationVerdict::Reuse);
-        // It was used: the older token is a copy, or its client lost track.
+        // Its answer was used: the older token is a copy, or its client lost state.
         assert_eq!(stepped_up(3, 3, 2, 1, Duration::zero()), RotationVerdict::Reuse);
         assert_eq!(stepped_up(3, 3, 2, 2, lost), RotationVerdict::Superseded);
-        // What the step-up made is a token like any other.
+        // A token of a step-up is like any other.
         assert_eq!(stepped_up(2, 2, 2, 2, lost), RotationVerdict::Rotate);
         assert_eq!(stepped_up(3, 2, 2, 2, lost), RotationVerdict::Replay);
     }

@@ -1,11 +1,11 @@
-//! What a policy that became stricter leaves of a running session. Pure.
+//! The deadlines of a running session under a stricter policy. Pure.
 
 use crate::clock::Time;
 use crate::model::policy::Policy;
 use crate::model::session::Session;
 
-/// `session` with the deadlines that `policy` leaves it at `now`; `None` if it obeys already. It is
-/// never lengthened.
+/// `session` with its deadlines under `policy` at `now`; `None` if they are within it already.
+/// Never extends a deadline.
 pub fn shortened(session: &Session, policy: &Policy, now: Time) -> Option<Session> {
     let idle = match (session.idle_timeout, policy.idle_timeout) {
         (Some(own), Some(most)) => Some(own.min(most)),
@@ -16,8 +16,8 @@ pub fn shortened(session: &Session, policy: &Policy, now: Time) -> Option<Sessio
         return None;
     }
     let mut held = Session { idle_timeout: idle, absolute_expires_at: absolute, ..session.clone() };
-    // A deadline that is past already is settled from now on, not from when it was: until then
-    // another replica may know of activity.
+    // A deadline that is already past counts as settled from now on, not from its own time: until
+    // then another replica may hold unwritten activity.
     let deadline = held.deadline();
     held.sweep_at = if deadline <= now { now } else { held.sweep_at.min(deadline) };
     Some(held)

@@ -1,10 +1,10 @@
-//! Counts rows that a job could not read or write and skipped, so that they stop no other.
+//! Counts rows that cannot be handled and are skipped, so that they block no others.
 
 use prometheus::{IntCounter, IntCounterVec};
 
 use crate::metrics::Metrics;
 
-/// Makes a counter for each who passes over something. Cheap to clone.
+/// Makes a counter for each reader or writer. Cheap to clone.
 #[derive(Clone)]
 pub struct SkippedRows(IntCounterVec);
 
@@ -15,7 +15,7 @@ impl SkippedRows {
         SkippedRows(metrics.counters("skipped_rows_total", help, &["by"]))
     }
 
-    /// What `by` passes over.
+    /// The counter of the rows that `by` skips.
     pub fn by(&self, by: &str) -> IntCounter {
         self.0.with_label_values(&[by])
     }

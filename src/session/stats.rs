@@ -7,7 +7,7 @@ use crate::model::statistics::window::{Figures, Window};
 use crate::store::pool::Database;
 use crate::store::statistics::figures;
 
-/// Reads what was counted.
+/// Reads session statistics.
 pub struct SessionStats {
     db: Database,
     clock: Clock,
@@ -19,7 +19,7 @@ impl SessionStats {
         SessionStats { db, clock }
     }
 
-    /// The figures of a window. Of whom nothing is known, they are 0.
+    /// The figures of a window; 0 for an unknown owner.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].

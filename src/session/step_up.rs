@@ -1,4 +1,4 @@
-//! Whether a user has proven enough, and lately enough, for what is asked of the session or demanded of it. Pure.
+//! Decides whether an authentication is strong and recent enough for the requirements of a caller or of a rule. Pure.
 
 use chrono::Duration;
 
@@ -6,7 +6,7 @@ use crate::clock::Time;
 use crate::model::session::Session;
 use crate::model::token::StepUpReason;
 
-/// What the one who validates asks of the user's authentication.
+/// The requirements of a validation.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Requirements {
     /// The least authentication context class.
@@ -15,8 +15,9 @@ pub struct Requirements {
     pub max_auth_age: Option<Duration>,
 }
 
-/// What of `required`, and of what a rule demanded, the session does not meet at `now`. `levels` are the classes in
-/// order, lowest first; one that is not among them stands for itself alone.
+/// The requirements, of `required` and of a rule's demand, that the session does not meet at `now`.
+/// `levels` are the classes in order, lowest first; a class that is not listed is met by itself
+/// alone.
 pub fn unmet(
     required: &Requirements,
     session: &Session,
@@ -93,7 +94,7 @@ mod tests {
         assert!(!recent(Duration::minutes(5), Duration::minutes(5) + instant));
         assert!(recent(Duration::zero(), Duration::zero()));
         assert!(!recent(Duration::zero(), instant));
-        // The clock of the service that authenticated the user runs ahead.
+        // The clock of the service that authenticated the user is ahead.
         assert!(recent(Duration::zero(), Duration::seconds(-5)));
     }
 

@@ -28,7 +28,7 @@ pub struct Terminate {
 
 /// What a caller asks for.
 pub struct Termination {
-    /// Of a target by id; a token names its own.
+    /// The tenant of a target by id; a token names its own.
     pub tenant: TenantId,
     pub target: TerminationTarget,
     /// Never one of the service's own.
@@ -36,21 +36,21 @@ pub struct Termination {
     /// At most 512 characters.
     pub note: Option<String>,
     pub request: Option<RequestId>,
-    /// Who calls. A token of a tenant that is not the caller's names no session.
+    /// The caller. A token of a tenant that the caller may not access names no session.
     pub caller: Caller,
 }
 
-/// What became of it.
+/// The result of a termination.
 pub struct TerminationResult {
-    /// `None` if the target names none.
+    /// `None` if the target names no session.
     pub session: Option<Session>,
-    /// What includes the end.
+    /// A watermark that includes the end.
     pub watermark: Watermark,
 }
 
-/// Which session.
+/// The session to end.
 pub enum TerminationTarget {
-    /// By id; naming the user makes the look-up cheap.
+    /// By id; naming the user makes the query cheap.
     Id { user: Option<UserId>, session: Uuid },
     /// By a genuine refresh token of any generation.
     RefreshToken(String),
@@ -59,7 +59,7 @@ pub enum TerminationTarget {
 }
 
 impl Termination {
-    /// What stands for a session of a tenant that is not the caller's: one of the caller's own that is not there.
+    /// Replaces a session of a tenant that the caller may not access by a missing one of the caller's own tenant.
     fn foreign(&self, key: &SessionKey) -> Option<NamedSession> {
         let nowhere =
             || NamedSession::Key(SessionKey { tenant: self.tenant.clone(), ..key.nowhere() });
@@ -67,7 +67,7 @@ impl Termination {
     }
 }
 
-/// A target that names a session, if not more.
+/// A target, resolved as far as a session is named.
 enum NamedSession {
     Key(SessionKey),
     Id(Uuid),
@@ -96,7 +96,7 @@ impl Terminate {
     }
 
     /// Ends the session and returns it; `None` if the target names none. A session that ended
-    /// before stays as it ended. Once this returned ok, the end is final.
+    /// before keeps its end. Once this returns Ok, the end is final.
     ///
     /// # Errors
     /// [`Error::RequestIdReused`], [`Error::Unavailable`].
@@ -120,8 +120,8 @@ impl Terminate {
         Ok(TerminationResult { session: done.answer, watermark })
     }
 
-    /// What the target says before anything is read. An expired access token still names its
-    /// session: logging out must work with the token at hand.
+    /// Resolves the target before any read. An expired access token still names its session: a
+    /// logout must work with the token at hand.
     async fn name(&self, input: &Termination, now: Time) -> Result<Option<NamedSession>> {
         Ok(match &input.target {
             TerminationTarget::Id { user: None, session } => Some(NamedSession::Id(*session)),
@@ -148,7 +148,7 @@ impl Terminate {
     }
 }
 
-/// A termination whose target is read.
+/// A termination with a resolved target.
 struct Resolved<'a> {
     input: &'a Termination,
     tenant: TenantId,
@@ -218,7 +218,7 @@ impl<'a> Mutation<Resolved<'a>> for Terminate {
                     let by = Some(input.caller.name.as_str());
                     changes.end_session(session, input.reason, by, input.note.clone());
                 }
-                // Those who verify its tokens themselves do not know that it was idle.
+                // Gateways that verify its tokens themselves do not know of the idle timeout.
                 State::Ended(end) if end.reason.is_expiry() => changes.withdraw_tokens(session),
                 State::Ended(_) => {
                     tx.invalidate(Revocation::of_all_tokens(session, changes.at()));

@@ -1,7 +1,8 @@
 //! TerminateSessions: ends all sessions that match a filter, in batches.
 //!
-//! From the newest session on: ids sort by creation, so what is created meanwhile lies behind, and a
-//! call ends however many creates come. Every session that was committed before lies ahead.
+//! It begins at the newest session. Ids sort by creation, so sessions created meanwhile are newer
+//! than the start, and a call ends even while creates continue. Every session committed before the
+//! call is covered.
 
 pub(super) mod budget;
 mod count;
@@ -29,11 +30,9 @@ use crate::store::{sessions, watermark};
 use budget::Budget;
 use walk::{Tried, Walk, WalkPart};
 
-pub use request::{MassTermination, MassTerminationResult};
-
-/// Sessions per transaction: short locks, and little lost if one fails.
+/// Sessions per transaction. Locks are short, and a failure loses little.
 const BATCH: u32 = 500;
-/// The most sessions an answer shows.
+/// The most sessions in an answer.
 const SAMPLE: usize = 10;
 
 /// Terminates sessions by filter.
@@ -45,33 +44,68 @@ pub struct TerminateMany {
     skipped_rows: IntCounter,
 }
 
-/// A batch: what became of it.
+/// What a caller asks for.
+pub struct MassTermination {
+    pub tenant: TenantId,
+    /// Its state is ignored: only active sessions end.
+    pub filter: SessionFilter,
+    pub except: Option<Uuid>,
+    /// Excludes higher ids, which belong to later sessions unless a clock was set back since.
+    pub up_to: Option<Uuid>,
+    /// A reason of the service's own only for calls by the service itself.
+    pub reason: EndReason,
+    /// At most 512 characters.
+    pub note: Option<String>,
+    pub dry_run: bool,
+    /// If more sessions match, none is ended.
+    pub expected_max: Option<u32>,
+    /// `None` in a dry run.
+    pub request: Option<RequestId>,
+    /// The calling principal.
+    pub principal: String,
+}
+
+/// The sessions ended by all calls of a request together, or, in a dry run, the sessions that would end.
+#[derive(Default)]
+pub struct MassTerminationResult {
+    pub count: u64,
+    /// The newest of them.
+    pub sample: Vec<Session>,
+    /// True if no session is left that matched at the start.
+    pub complete: bool,
+    /// True if only sessions are left that other transactions have locked, or that cannot be ended.
+    pub held_up: bool,
+    /// A watermark that includes these ends, if one was requested.
+    pub watermark: Option<Watermark>,
+}
+
+/// The result of a batch.
 #[derive(Default)]
 struct BatchResult {
     /// Newest first.
     ended: Vec<Session>,
-    /// Everything newer was looked at before.
+    /// The position before the batch: everything newer was processed.
     from: Option<Uuid>,
-    /// Where the next one begins, if there is one.
+    /// Where the next batch begins, if there is one.
     next: Option<Uuid>,
-    /// Sessions that other transactions held.
+    /// Sessions that other transactions have locked.
     held: Vec<SessionKey>,
-    /// Some cannot be read.
+    /// Some rows are damaged.
     damaged: bool,
-    /// Of the request, after the batch.
+    /// The progress of the request, after the batch.
     progress: Option<Progress>,
     watermark: Option<Watermark>,
 }
 
 impl BatchResult {
-    /// True if it did not end all that it looked at.
+    /// True if it did not end all sessions of the batch.
     fn leaves_some(&self) -> bool {
         self.damaged || !self.held.is_empty()
     }
 }
 
 impl TerminateMany {
-    /// Terminates sessions of `db`. Those that cannot be read or written are left, and counted in `skipped_rows`.
+    /// Terminates sessions of `db`. Those that cannot be read or written are skipped, and counted in `skipped_rows`.
     pub fn new(
         db: Database,
         clock: Clock,
@@ -82,13 +116,14 @@ impl TerminateMany {
         TerminateMany { db, clock, touches, revocation_feed, skipped_rows }
     }
 
-    /// Ends what matches, for as long as `time` lasts, or goes on with what the same request
-    /// began. What is counted is final. A session that another transaction holds is skipped and tried again at
-    /// the end, so it holds up no other.
+    /// Ends the matching sessions for at most `time`, or continues the earlier calls of the same
+    /// request. Counted ends are final. A session that another transaction has locked is skipped
+    /// and retried at the end, so it delays no other.
     ///
     /// # Errors
-    /// [`Error::Precondition`] if more match than expected, [`Error::RequestIdReused`], and [`Error::Unavailable`]:
-    /// some may have ended. [`Error::Internal`] if a session cannot be ended: then all others are.
+    /// [`Error::Precondition`] if more match than expected, [`Error::RequestIdReused`], and
+    /// [`Error::Unavailable`]: some may have ended. [`Error::Internal`] if a session cannot be
+    /// ended: then all others are.
     ///
     /// [`Error::Precondition`]: crate::error::Error::Precondition
     /// [`Error::RequestIdReused`]: crate::error::Error::RequestIdReused
@@ -97,10 +132,10 @@ impl TerminateMany {
         input: &MassTermination,
         time: Duration,
     ) -> Result<MassTerminationResult> {
-        // Some of it is for the look at the end.
+        // Some of the time is reserved for the catch-up with the revocation feed.
         let (mut done, failure) = self.walk(input, time - CATCH_UP.min(time / 4)).await?;
         if !input.dry_run && !self.revocation_feed.catch_up().await {
-            // What other replicas ended before must be over here too, once this is answered.
+            // Once this is answered, ends by other replicas must be effective on this one too.
             let scope = input
                 .filter
                 .user
@@ -119,11 +154,10 @@ impl TerminateMany {
         Ok(done)
     }
 
-    /// The same for the service itself, which does not answer anybody: where a session cannot be ended, that comes with
-    /// what was done.
+    /// The same for the service itself, without a caller: an error of a single session is returned with the result.
     ///
     /// # Errors
-    /// As [`TerminateMany::terminate`], but those of single sessions.
+    /// As [`TerminateMany::terminate`], except for those of single sessions.
     pub async fn walk(
         &self,
         input: &MassTermination,
@@ -174,7 +208,7 @@ impl TerminateMany {
             }
         }
         (done.complete, done.held_up) = (walk.is_complete(), walk.is_held_up());
-        // The row of a request counts what was committed, whatever was answered.
+        // The row of a request counts what was committed, whatever the answer was.
         if walk.is_unknown() && (input.request.is_none() || progress.is_none()) {
             return Err(Error::Unavailable(Outage::Timeout));
         }
@@ -212,7 +246,7 @@ impl TerminateMany {
         if begun.as_ref().is_some_and(|begun| begun.complete) {
             return Ok(BatchResult { progress: begun, ..BatchResult::default() });
         }
-        // Past a deadline or not: another replica may know of activity that is not written yet.
+        // Sessions past a deadline are included: another replica may hold unwritten activity.
         let filter = input.selecting(StateFilter::Unended);
         let (after, keys, next) = match part {
             WalkPart::Next { after, limit, .. } => {
@@ -224,7 +258,7 @@ impl TerminateMany {
             }
             WalkPart::Held(keys) => (None, keys.clone(), None),
         };
-        // Also of the first batch: what is created later is none of the request's.
+        // Also for the first batch, so that the request excludes sessions created later.
         let from = after.or(keys.first().map(|key| progress::just_before(key.session)));
         *tried = keys.first().cloned().zip(from).map(|(first, from)| Tried {
             first,
@@ -232,11 +266,11 @@ impl TerminateMany {
             from,
         });
         let named: Vec<&SessionKey> = keys.iter().filter(|key| input.names(key)).collect();
-        // Neither a damaged row nor one that another transaction holds may keep the others from ending.
+        // A damaged row, or one that another transaction has locked, must not prevent the end of the others.
         let locked = sessions::lock_free(tx, &named).await?;
         self.skipped_rows.inc_by(locked.damaged.len() as u64);
         let mut changes = Changes::new(&self.clock);
-        // With a request, of all its calls together.
+        // With a request id, over all its calls together.
         let begins = match input.request {
             Some(_) => begun.is_none(),
             None => matches!(part, WalkPart::Next { first: true, .. }),
@@ -247,7 +281,7 @@ impl TerminateMany {
         let mut ended = Vec::new();
         for mut session in locked.sessions {
             self.touches.overlay(&mut session);
-            // It may have been used, or ended, before it was locked.
+            // It may have been used, or have ended, before it was locked.
             let selected = session.state == State::Active && filter.still_selects(&session);
             let by = Some(input.principal.as_str());
             if selected && changes.end_session(&mut session, input.reason, by, input.note.clone()) {

@@ -21,16 +21,16 @@ use buffer::{TouchBuffer, TouchEntry};
 
 /// Rows per statement of a flush.
 const BATCH: u32 = 500;
-/// The most that one flush finds stuck: if more fail alone, the database does.
+/// The most rows that fail alone in one flush: if more fail, the cause is the database.
 const MAX_FAILED: usize = 8;
-/// Before what is locked is tried again in the same flush: our own transactions are over by then.
+/// Delays before locked rows are retried in the same flush; transactions of this service are over by then.
 const PAUSES: [std::time::Duration; 2] =
     [std::time::Duration::from_millis(20), std::time::Duration::from_millis(100)];
-/// Activity this close to what the row already says is not worth a write. With a short idle timeout
-/// it is: there, a tenth of it.
+/// Activity within this time of the stored one is not written. With a short idle timeout the limit
+/// is a tenth of the timeout.
 const COARSE: Duration = Duration::seconds(1);
 
-/// What was seen of sessions since the last flush. Cheap to clone; clones share it.
+/// The activity of sessions since the last flush. Cheap to clone; clones share it.
 #[derive(Clone)]
 pub struct Touches {
     db: Database,
@@ -42,51 +42,52 @@ pub struct Touches {
 }
 
 impl Touches {
-    /// An empty buffer in front of this database, flushed every `flush`. Replicas serve cached sessions up to `bound`
-    /// after their last look at the revocations. What cannot be written is counted in `skipped_rows`.
+    /// An empty buffer for this database, flushed every `flush`. Replicas serve cached sessions up
+    /// to `bound` after their last read of the revocation feed. Rows that cannot be written are
+    /// counted in `skipped_rows`.
     pub fn new(
         db: Database,
         flush: std::time::Duration,
         bound: std::time::Duration,
         skipped_rows: IntCounter,
     ) -> Touches {
-        // A flush may fail once, and what a replica validated by its cache comes with the one after.
+        // One flush may fail, and activity of a cached session is written by the next one.
         let settled_after = Duration::from_std(flush * 2 + bound).unwrap_or(Duration::MAX);
         let (buffer, urgent) = (Arc::default(), Arc::default());
         let size = Arc::new(BatchSize::new(BATCH));
         Touches { db, buffer, urgent, settled_after, size, skipped_rows }
     }
 
-    /// How long after an idle deadline no replica holds unwritten activity from before it.
+    /// The time after an idle deadline until no replica holds unwritten activity from before it.
     pub fn settled_after(&self) -> Duration {
         self.settled_after
     }
 
-    /// Notes that an access token of `generation` was used for `session` at `now`.
+    /// Inserts that an access token of `generation` was used for `session` at `now`.
     pub fn note(&self, session: &Session, generation: u32, now: Time) {
         let confirms = generation > session.chain.confirmed;
         let coarse = session.idle_timeout.map_or(COARSE, |idle| COARSE.min(idle / 10));
         if !confirms && now - session.last_active_at < coarse {
             return;
         }
-        // Others would soon take it for idle: they only know what is written.
+        // Other replicas know only what is written, and would soon find the session idle.
         if session.idle_expires_at().is_some_and(|deadline| deadline - now < self.settled_after) {
             self.urgent.notify_one();
         }
         self.lock().note(&session.key, Touch { last_active_at: now, generation });
     }
 
-    /// How many sessions are noted and not written yet.
+    /// The number of sessions with unwritten activity.
     pub fn backlog(&self) -> usize {
         self.lock().len()
     }
 
-    /// Waits until something was noted that others must know before the next flush is due.
+    /// Waits for activity that other replicas need before the next flush is due.
     pub async fn urgent(&self) {
         self.urgent.notified().await;
     }
 
-    /// Adds to `session`, as read from the database, what is noted here and not yet there.
+    /// Adds unwritten activity to `session`, as read from the database.
     pub fn overlay(&self, session: &mut Session) {
         let buffer = self.lock();
         for touch in buffer.of(&session.key.session) {
@@ -98,13 +99,13 @@ impl Touches {
         }
     }
 
-    /// When the session was last noted, if it is not written yet.
+    /// The last activity of the session in the buffer, if it is not written yet.
     pub fn last_active(&self, session: &SessionKey) -> Option<Time> {
         self.lock().of(&session.session).map(|touch| touch.last_active_at).max()
     }
 
-    /// Writes what is noted. What could not be written stays for the next time, and holds up no other: neither what
-    /// fails alone nor what somebody else has locked.
+    /// Writes the buffer. Rows that could not be written are retried at the next flush. They delay
+    /// no other, whether they fail alone or another transaction has them locked.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -128,7 +129,7 @@ impl Touches {
         self.flush_stuck(&stuck).await
     }
 
-    /// Writes, of what the last flush found locked, what is free now: others see it as idle meanwhile.
+    /// Retries the rows that the last flush found locked, because other replicas find their sessions idle meanwhile.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -139,12 +140,12 @@ impl Touches {
         Ok(())
     }
 
-    /// Whether the last flush found anything locked that is not written yet.
+    /// Whether the last flush left locked rows.
     pub fn has_locked(&self) -> bool {
         self.lock().has_locked()
     }
 
-    /// Writes `batch`, chunk by chunk, and returns what is locked.
+    /// Writes `batch`, chunk by chunk, and returns the locked rows.
     async fn write_each(&self, batch: &[TouchEntry]) -> Result<Vec<TouchEntry>> {
         let (mut rest, mut failed, mut locked) = (batch, 0, Vec::new());
         while let Some((key, _)) = rest.first() {
@@ -167,7 +168,7 @@ impl Touches {
         Ok(locked)
     }
 
-    /// Tries those that were stuck all at once, and then one of them, since another may be to blame.
+    /// Retries the stuck rows together, and then one of them, because another may be the cause.
     async fn flush_stuck(&self, stuck: &[TouchEntry]) -> Result<()> {
         let Some(first) = stuck.first() else { return Ok(()) };
         match self.write(stuck).await {
@@ -183,7 +184,7 @@ impl Touches {
         }
     }
 
-    /// Returns what is locked: it is not written, and kept.
+    /// Returns the locked rows: they are not written, and stay in the buffer.
     async fn write(&self, chunk: &[TouchEntry]) -> Result<Vec<TouchEntry>> {
         let rows: Vec<(&SessionKey, Touch)> = chunk.iter().map(|(k, t)| (k, *t)).collect();
         let writing = async { sessions::touch(&mut *self.db.acquire().await?, &rows).await };
@@ -202,12 +203,12 @@ impl Touches {
     fn pass_over(&self, key: &SessionKey, error: &Error) {
         tracing::warn!(%error, session = %key.session, "last activity of a session cannot be written");
         self.skipped_rows.inc();
-        // Any other error would be the same again.
+        // With any other error a retry would fail the same way.
         self.lock().set_apart(key.session, matches!(error, Error::Unavailable(_)));
     }
 
     fn lock(&self) -> MutexGuard<'_, TouchBuffer> {
-        // Nothing panics while holding it, and the maps are whole between any two calls.
+        // No code panics while it holds the lock, so the maps are consistent.
         self.buffer.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

@@ -1,4 +1,4 @@
-//! UpdateSession: the caller's data of an active session, and the name of the device it is on.
+//! UpdateSession: sets the metadata of an active session, and the name of its device.
 
 use std::collections::BTreeMap;
 
@@ -29,17 +29,17 @@ pub struct UpdateSession {
 /// What a caller asks for.
 pub struct SessionUpdate {
     pub tenant: TenantId,
-    /// Makes the look-up cheap, and must then be right.
+    /// Makes the query cheap; a wrong one finds nothing.
     pub user: Option<UserId>,
     pub session: Uuid,
-    /// In place of all there is; `None` leaves it.
+    /// Replaces all metadata; `None` leaves it unchanged.
     pub metadata: Option<BTreeMap<String, String>>,
-    /// The name of the device, at most.
+    /// The new name of the device; nothing else of it.
     pub device: Setting,
-    /// The etag the caller saw, if it matters to them.
+    /// The etag that the caller read, if the update depends on it.
     pub etag: Option<String>,
     pub request: Option<RequestId>,
-    /// Who calls.
+    /// The calling principal.
     pub principal: String,
 }
 
@@ -49,7 +49,7 @@ impl UpdateSession {
         UpdateSession { db, clock, touches }
     }
 
-    /// Sets what is asked, and returns the session; nothing changes where it is so already.
+    /// Sets the requested values, and returns the session; changes nothing if they are set already.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::SessionEnded`], [`Error::EtagMismatch`],
@@ -59,7 +59,7 @@ impl UpdateSession {
     }
 }
 
-/// The session, and if its device gets a name, the device and the other sessions on it.
+/// The session, and, if its device gets a name, the device and the other sessions on it.
 pub(crate) struct LockedSession {
     session: Session,
     others: Vec<Session>,
@@ -94,7 +94,7 @@ impl Mutation<SessionUpdate> for UpdateSession {
         let at = others.iter().position(|session| session.key.session == input.session);
         let session = others.swap_remove(at.ok_or_else(|| not_found(input.session))?);
         let device = match names {
-            // A session that a release before this made has no device yet.
+            // A session created by a release before this one has no device yet.
             true => devices::lock(tx, &key).await?.or(Some(UserDevice::of_session(&session))),
             false => None,
         };
@@ -128,7 +128,7 @@ impl Mutation<SessionUpdate> for UpdateSession {
         let was = session.clone();
         if let Some(mut device) = device {
             let differs = input.device.apply(&mut device);
-            // Also where the device is named so already: a later session may show another name.
+            // Also if the device has the name already: a later session may show another one.
             if let Some(shown) = input.device.shown_by(&device, vec![session.clone()]).pop() {
                 session = shown;
             }

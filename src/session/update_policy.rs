@@ -1,4 +1,4 @@
-//! UpdatePolicy: changes what one level states, and holds running sessions to it.
+//! UpdatePolicy: changes the overrides of one level, and applies the result to running sessions.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
 use crate::store::{Connection, policies, watermark};
 
-/// How many clients a refusal names.
+/// The most clients that a refusal names.
 const NAMED: usize = 5;
 
 /// Changes policies.
@@ -35,22 +35,22 @@ pub struct PolicyUpdate {
     pub scope: PolicyScope,
     /// Within their ranges.
     pub overrides: Overrides,
-    /// Which of them to take over.
+    /// The fields to change.
     pub fields: Vec<Field>,
-    /// The revision the caller saw.
+    /// The revision that the caller read.
     pub etag: Option<String>,
     pub dry_run: bool,
     pub request: Option<RequestId>,
-    /// Who calls.
+    /// The calling principal.
     pub principal: String,
 }
 
-/// What came of it.
+/// The result of an update.
 pub struct Updated {
     pub level: PolicyLevel,
-    /// What of it exceeds its preset's recommendations.
+    /// The values that exceed the recommendations of the preset.
     pub advice: Vec<Excess>,
-    /// The sessions that ended for it, or in a dry run would.
+    /// The sessions that this ended, or in a dry run would end.
     pub ended: MassTerminationResult,
 }
 
@@ -66,8 +66,7 @@ impl UpdatePolicy {
         UpdatePolicy { db, clock, policies, apply }
     }
 
-    /// Changes the level, and applies it for as long as `time` lasts. The service finishes what is
-    /// left, also after an error.
+    /// Changes the level, and applies it for at most `time`. A job finishes the rest, also after an error.
     ///
     /// # Errors
     /// [`Error::Invalid`] for rules between values, [`Error::EtagMismatch`],
@@ -94,7 +93,7 @@ impl UpdatePolicy {
         } else if let Err(error) =
             self.apply.apply(&level.scope, &input.principal, || time.allows(), &mut ended).await
         {
-            // The change itself is committed, and a job does the rest.
+            // The change itself is committed, and a job continues.
             tracing::warn!(%error, "a policy could not be applied to the end; it will be");
         }
         ended.watermark = Some(watermark::now(&self.db).await?);
@@ -122,7 +121,7 @@ impl UpdatePolicy {
         Updated { level, advice, ended }
     }
 
-    /// What the wish makes of the level. A change of nothing leaves its revision.
+    /// The level after the change. An update without effect keeps the revision.
     async fn change(
         &self,
         conn: &mut Connection,
@@ -181,11 +180,11 @@ impl Mutation<PolicyUpdate> for UpdatePolicy {
     }
 
     async fn lock(&self, tx: &mut Transaction, input: &PolicyUpdate) -> Result<()> {
-        // Also where a client's level changes: what its tenant says must stand still.
+        // Also for a change of a client's level: the level of the tenant must not change meanwhile.
         policies::lock(tx, &input.scope.tenant).await
     }
 
-    /// The level as it is.
+    /// The current level.
     async fn repeat(
         &self,
         tx: &mut Transaction,

@@ -1,4 +1,4 @@
-//! ValidateSession: is this access token good now? Reads, and never writes on the way.
+//! ValidateSession: is this access token valid now? A validation reads, and never writes to the database.
 
 use std::borrow::Cow;
 use std::time::Instant;
@@ -33,38 +33,38 @@ pub struct Validate {
     clock: Clock,
 }
 
-/// What a caller asks about.
+/// A validation request.
 pub struct Validation {
     pub token: String,
-    /// Where it was presented from.
+    /// The client that presented the token.
     pub client: ClientContext,
-    /// Who the token must be meant for.
+    /// The audience that the token must have.
     pub audience: Option<String>,
     pub required: Requirements,
     pub freshness: Freshness,
-    /// The calling service. A session of a tenant that is not the caller's is answered as one that does not exist.
+    /// The caller. A tenant that the caller may not access is answered like an unknown session.
     pub caller: Caller,
 }
 
-/// A judgement about a token, made at `checked_at`.
+/// The result for a token, as of `checked_at`.
 pub struct Validated {
     pub outcome: ValidationOutcome,
-    /// The session, where the token is genuine and its session known.
+    /// The session, if the token is genuine and its session exists.
     pub session: Option<Session>,
-    /// The moment for which the judgement holds.
+    /// The time for which the result holds.
     pub checked_at: Time,
-    /// Until when an active one may be used again for the same question.
+    /// Until when an active result may be reused for the same request.
     pub cacheable_until: Option<Time>,
-    /// What it takes into account, if a session was looked at.
+    /// The watermark of the result, if a session was read.
     pub watermark: Option<Watermark>,
 }
 
-/// What a token opens.
+/// The outcome of a validation.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ValidationOutcome {
     Active,
     Inactive(InactiveReason),
-    /// The token is good, but the user has to prove more first; never without a reason.
+    /// The token is valid, but the user has to authenticate again first; there is at least one reason.
     StepUp(Vec<StepUpReason>),
 }
 
@@ -82,15 +82,15 @@ impl Validate {
         Validate { reader, policies, issuer, touches, observations, cutoff, clock }
     }
 
-    /// Judges a token. Being inactive is an answer, not an error.
+    /// Validates a token. Inactive is an answer, not an error.
     ///
     /// # Errors
     /// [`crate::error::Error::NotPermitted`] for an audience that is not the caller's;
-    /// [`crate::error::Error::Unavailable`]: neither cache nor database can say.
+    /// [`crate::error::Error::Unavailable`]: the state is unknown.
     pub async fn validate(&self, input: &Validation) -> Result<Validated> {
         input.caller.check_audience(input.audience.as_deref())?;
         let now = self.clock.now();
-        // Whatever waits is boxed: a hit does not, and should be moved from layer to layer as little.
+        // Futures that wait are boxed, so that the future of a cache hit, which does not wait, stays small to move.
         let verified = match self.issuer.verify_now(&input.token, now) {
             Some(verified) => verified,
             None => Box::pin(self.issuer.verify(&input.token, now)).await?,
@@ -128,7 +128,7 @@ impl Validate {
             }
             Err(reason) => ValidationOutcome::Inactive(reason),
             Ok(()) => {
-                // The order of classes is the policy's; without a class there is nothing to look up.
+                // The policy gives the order of the classes; without a required class it is not needed.
                 let policy = match input.required.acr {
                     Some(_) => {
                         Box::pin(self.policies.of(&session.key.tenant, &session.client)).await?
@@ -144,7 +144,7 @@ impl Validate {
         if outcome == ValidationOutcome::Inactive(InactiveReason::TokenExpired) {
             self.observations.expired(&session, &input.client, now);
         }
-        // The user is there, proven enough or not.
+        // The user is active, even if a step-up is required.
         if !matches!(outcome, ValidationOutcome::Inactive(_)) {
             self.observations.seen(&session, &input.client, now);
             self.touches.note(&session, claims.generation, now);
@@ -156,8 +156,7 @@ impl Validate {
         Ok(Validated { cacheable_until, ..judged(outcome, Some(session.seen_at(now))) })
     }
 
-    /// The session of the token with its activity buffered here; from the database where the cached record cannot
-    /// decide.
+    /// The session of the token with its unwritten activity. Reads the database if the cached record cannot decide.
     async fn read(
         &self,
         key: &SessionKey,
@@ -178,7 +177,7 @@ impl Validate {
         Ok(self.overlaid(reading, claims, now).expect("what the database says decides"))
     }
 
-    /// The session with its activity buffered here; `None` if it is cached and the database may know better.
+    /// The session with its unwritten activity; `None` if it is cached and the database may have a newer state.
     fn overlaid(
         &self,
         mut reading: Reading,
@@ -193,7 +192,8 @@ impl Validate {
         (!doubtful || !reading.cached).then_some((reading, session))
     }
 
-    /// No later than the bound allows, the token lasts, and the session without further activity.
+    /// The earliest of the staleness bound, the expiry of the token, and the deadline of the
+    /// session without further activity.
     fn cacheable_until(&self, claims: &AccessClaims, session: &Session, checked_at: Time) -> Time {
         let bound = Duration::from_std(self.reader.bound()).unwrap_or(Duration::MAX);
         let expires_at = Time::from_timestamp(claims.expires_at, 0).unwrap_or(checked_at);
@@ -202,7 +202,7 @@ impl Validate {
 }
 
 impl Validated {
-    /// A judgement for which no session was looked at: it holds for ever.
+    /// A result that needs no session: it never changes.
     fn of_token(reason: InactiveReason, now: Time) -> Validated {
         Validated {
             outcome: ValidationOutcome::Inactive(reason),
@@ -214,8 +214,8 @@ impl Validated {
     }
 }
 
-/// Whether another replica may know better, although nothing was revoked: of activity that keeps the session from being
-/// idle, or of a refresh.
+/// Whether another replica may have newer state without a revocation: activity that keeps the
+/// session from being idle, or a refresh.
 fn is_doubtful(session: &Session, claims: &AccessClaims, now: Time) -> bool {
     let idle = match session.state_at(now) {
         State::Ended(end) => session.state == State::Active && end.reason == EndReason::IdleTimeout,
@@ -225,7 +225,7 @@ fn is_doubtful(session: &Session, claims: &AccessClaims, now: Time) -> bool {
 }
 
 fn age(true_at: Instant) -> Duration {
-    // Times have microseconds; rounded up, so that none is too late.
+    // Times have microseconds in an answer; the age is rounded up, so that no time is too late.
     let micros = true_at.elapsed().as_micros().saturating_add(1);
     i64::try_from(micros).map_or(Duration::MAX, Duration::microseconds)
 }

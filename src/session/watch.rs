@@ -1,4 +1,4 @@
-//! WatchSessions: what happens to sessions, as it is committed.
+//! WatchSessions: events of sessions, as they are committed.
 
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ pub struct WatchSessions {
     hub: Hub,
 }
 
-/// Which events a watch shows. Empty shows all of the tenant.
+/// The filter of a watch. An empty one matches all events of the tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EventFilter {
     pub user: Option<UserId>,
@@ -23,12 +23,12 @@ pub struct EventFilter {
 }
 
 impl WatchSessions {
-    /// Watches what `hub` reads.
+    /// Watches the feed of `hub`.
     pub fn new(hub: Hub) -> WatchSessions {
         WatchSessions { hub }
     }
 
-    /// Watches a tenant's sessions, or those of all tenants, from a position on; without one, from now on.
+    /// Watches the sessions of a tenant, or of all tenants, after a position; without one, from now on.
     ///
     /// # Errors
     /// [`crate::error::Error::InvalidCursor`], [`crate::error::Error::Overloaded`],
@@ -58,7 +58,7 @@ impl EventFilter {
     }
 }
 
-/// True for what happens to a session.
+/// True for an event of a session.
 fn is_event(kind: ActivityKind) -> bool {
     matches!(
         kind,

@@ -1,4 +1,4 @@
-//! WatchRevocations: what is in force, then what comes, for gateways that verify tokens themselves.
+//! WatchRevocations: the revocations in force, then new ones, for gateways that verify tokens themselves.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,20 +18,20 @@ use crate::store::revocations::{self, After};
 
 /// Revocations per read and per message.
 const PAGE: usize = 1000;
-/// If more were committed since a cursor, a resync is sent.
+/// With more revocations than this since a cursor, the stream resyncs.
 const MAX_SINCE: usize = 20_000;
 
-/// Where gateways come.
+/// The service for gateways that follow revocations.
 pub struct WatchRevocations {
     db: Database,
     revocation_feed: RevocationFeed,
     clock: Clock,
     slots: Arc<Semaphore>,
-    /// For how long the feed may be silent.
+    /// The longest silence of the revocation feed.
     outage: Duration,
 }
 
-/// One gateway. Dropping it frees its place.
+/// The stream of one gateway. Dropping it frees its slot.
 pub struct RevocationStream {
     db: Database,
     clock: Clock,
@@ -44,24 +44,24 @@ pub struct RevocationStream {
 
 enum StreamState {
     Since(Horizon),
-    /// All that is in force is still to be sent.
+    /// None of the revocations in force is sent yet.
     Nothing,
-    /// Some of it was; the first read saw this much, at this time.
+    /// Some of them are sent; the first read had this horizon, at this time.
     Page(After, Horizon, Time),
     Live,
 }
 
-/// One message.
+/// One message of the stream.
 #[derive(Debug)]
 pub struct RevocationMessage {
     pub resync: bool,
     pub revocations: Vec<Revocation>,
-    /// All that was committed before, and its time; `None` = more of what is in force follows.
+    /// Everything committed before this horizon is sent, and its time; `None` = more revocations in force follow.
     pub through: Option<(Horizon, Time)>,
 }
 
 impl WatchRevocations {
-    /// Sends what `revocation_feed` receives.
+    /// Streams what `revocation_feed` publishes.
     pub fn new(
         db: Database,
         revocation_feed: RevocationFeed,
@@ -72,7 +72,7 @@ impl WatchRevocations {
         WatchRevocations { db, revocation_feed, clock, slots, outage: settings.outage }
     }
 
-    /// Follows what is revoked in the tenant, after a position or from what is in force on.
+    /// Follows the revocations of the tenant, after a position, or from those in force on.
     ///
     /// # Errors
     /// [`Error::Overloaded`].
@@ -82,7 +82,7 @@ impl WatchRevocations {
             db: self.db.clone(),
             clock: self.clock.clone(),
             tenant,
-            // Before anything is read: what commits after the snapshot arrives here. Some revocations are sent twice.
+            // Subscribes before the first read, so that a later commit is received. Some revocations are sent twice.
             batches: self.revocation_feed.subscribe(),
             outage: self.outage,
             at: from.map_or(StreamState::Nothing, StreamState::Since),
@@ -92,7 +92,7 @@ impl WatchRevocations {
 }
 
 impl RevocationStream {
-    /// The next message. Where nothing was revoked, each poll gives an empty one.
+    /// The next message. Without new revocations every poll of the feed yields an empty one.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -120,7 +120,7 @@ impl RevocationStream {
         Ok(RevocationMessage { resync: false, revocations, through: Some((batches.to, now)) })
     }
 
-    /// A page of what is in force. What is revoked meanwhile is on a later page, or arrives by the feed.
+    /// A page of the revocations in force. Concurrent ones are on a later page, or come with the feed.
     async fn page(
         &mut self,
         after: Option<After>,
@@ -151,7 +151,7 @@ impl RevocationStream {
         let received = tokio::time::timeout(self.outage, self.batches.recv()).await;
         let batches = match received {
             Ok(Ok(batches)) => batches,
-            // It was too slow.
+            // The subscriber was too slow.
             Ok(Err(RecvError::Lagged(_))) => return self.page(None, None).await,
             Ok(Err(RecvError::Closed)) | Err(_) => {
                 return Err(Error::Unavailable(Outage::Timeout));
@@ -169,7 +169,7 @@ impl RevocationStream {
         })
     }
 
-    /// What a gateway of this tenant has to know; keys are everybody's.
+    /// The revocations that a gateway of this tenant needs; those of keys concern every tenant.
     fn concerning(&self, revocations: &[Revocation]) -> Vec<Revocation> {
         let visible = |revocation: &&Revocation| {
             revocation.below > NONE && (revocation.tenant == self.tenant || revocation.is_of_key())

@@ -1,4 +1,4 @@
-//! `session_activities`: reading the audit trail, and the locks under which reports enter it.
+//! `session_activities`: reading the audit trail, and the locks under which reports are written.
 
 use diesel::SelectableHelper;
 use diesel::dsl::sql;
@@ -23,7 +23,7 @@ use crate::store::rows::session::SessionRow;
 use crate::store::schema::{session_activities as a, user_sessions};
 
 statement! {
-    /// Against deletion only: creates and other reports go on meanwhile, while an erasure waits.
+    /// Blocks deletion only: creates and other reports proceed, while an erasure waits.
     HoldUsers { tenant: &'a str as Text, users: &'a [&'a str] as Array<Text> } -> BigInt,
     "SELECT count(*) FROM (
         SELECT 1 FROM session_users WHERE tenant_id = ? AND user_id = ANY (?)
@@ -32,7 +32,7 @@ statement! {
 }
 
 statement! {
-    /// Against deletion only: a refresh goes on meanwhile.
+    /// Blocks deletion only: a refresh proceeds.
     HoldSessions {
         tenant: &'a str as Text,
         sessions: &'a [Uuid] as Array<SqlUuid>,
@@ -44,7 +44,7 @@ statement! {
     )
 }
 
-/// Keeps users that are known from being erased until the transaction ends.
+/// Keeps existing users from being erased until the transaction ends.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -54,8 +54,7 @@ pub async fn hold_users(conn: &mut Connection, tenant: &TenantId, users: &[&User
     Ok(())
 }
 
-/// The sessions with these ids, kept from being erased until the transaction ends. Rows that are damaged are logged,
-/// and left out.
+/// The sessions with these ids, kept from being erased until the transaction ends. Damaged rows are logged and skipped.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -68,11 +67,11 @@ pub async fn hold_sessions(
     Ok(sound(held.load::<Found<SessionRow>>(conn).await?).0)
 }
 
-/// The most activities that a page looks at.
+/// The most activities that a page examines.
 const LOOKED_AT: i64 = 20_000;
 
-/// A page of a tenant's activities, newest first, without those whose rows are damaged. A page of a filter may have
-/// fewer than fit in even if more follow.
+/// A page of a tenant's activities, newest first, without damaged rows. A page of a filter may have fewer rows than its
+/// size even if more follow.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -98,7 +97,7 @@ pub async fn list(
     Ok(Page { next: found.next.or(edge), ..found })
 }
 
-/// What an index leads to, newest first: the activities of the tenant or one user, by time.
+/// What an index selects, newest first: the activities of the tenant or one user, by time.
 fn reach<'a>(
     tenant: &'a TenantId,
     filter: &'a ActivityFilter,
@@ -106,12 +105,12 @@ fn reach<'a>(
 ) -> a::BoxedQuery<'a, Pg> {
     let mut query = a::table
         .filter(a::tenant_id.eq(tenant.as_str()))
-        // Beyond, a row says nothing that could be read, nor where it stands.
+        // A time beyond these years cannot be read, and neither can the position of its row.
         .filter(sql::<Bool>("occurred_at < '10000-01-01'"))
         .order((a::occurred_at.desc(), a::activity_id.desc()))
         .into_boxed();
     if let Some((at, id)) = after {
-        // The first condition is what an index can begin at.
+        // The first condition is where an index scan can begin.
         let later = a::occurred_at.lt(at).or(a::activity_id.lt(id));
         query = query.filter(a::occurred_at.le(at)).filter(later);
     }
@@ -127,7 +126,7 @@ fn reach<'a>(
     query
 }
 
-/// Those of them that the rest of the filter selects.
+/// The rows among them that the rest of the filter selects.
 fn selected<'a>(
     mut query: a::BoxedQuery<'a, Pg>,
     filter: &'a ActivityFilter,

@@ -60,13 +60,13 @@ pub async fn lock(conn: &mut Connection, tenant: &TenantId, id: Uuid) -> Result<
 }
 
 statement! {
-    /// Waits for its turn; the lock ends with the transaction.
+    /// Waits for the lock, which ends with the transaction.
     LockKey { key: &'a str as Text } -> Text,
     "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))::text"
 }
 
 statement! {
-    /// Locked in one order everywhere.
+    /// Every transaction locks in this order.
     Current {
         tenants: &'a [&'a str] as Array<Text>,
         users: &'a [&'a str] as Array<Text>,
@@ -107,7 +107,7 @@ statement! {
     )
 }
 
-/// The alerts that these activities concern, as they are now, in any order. One that is gone or is damaged is left out.
+/// The alerts that these activities concern, as they are now, in any order. One that is gone or damaged is skipped.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -136,8 +136,8 @@ statement! {
     )
 }
 
-/// The incidents that go on under the keys of `alerts`, which are about to be raised, locked until the
-/// transaction ends, in any order.
+/// The unfinished incidents under the keys of `alerts`, which are about to be raised, locked until the transaction
+/// ends, in any order.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -148,8 +148,8 @@ pub async fn current(conn: &mut Connection, alerts: &[&Alert]) -> Result<Vec<Ale
     rows.into_iter().map(Alert::try_from).collect()
 }
 
-/// The false positives of these users, or of no user, whose like is suppressed after `after`, without those whose rows
-/// are damaged.
+/// The false positives of these users, or of no user, whose repetitions are suppressed after `after`, without damaged
+/// rows.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -181,7 +181,7 @@ fn owners<'a>(alerts: &[&'a Alert]) -> (Vec<&'a str>, Vec<&'a str>) {
     (alerts.iter().map(|alert| alert.tenant.as_str()).collect(), alerts.iter().map(user).collect())
 }
 
-/// A page of a tenant's alerts, newest first, without those whose rows are damaged.
+/// A page of a tenant's alerts, newest first, without damaged rows.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

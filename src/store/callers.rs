@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::store::Connection;
 use crate::store::schema::{api_keys, principals};
 
-/// A principal as stored. Names may be of another release.
+/// A principal as stored. Names of roles and scopes may be of another release.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = principals, check_for_backend(diesel::pg::Pg))]
 pub struct StoredPrincipal {
@@ -94,7 +94,7 @@ pub async fn known(conn: &mut Connection, now: Time, limit: i64) -> Result<Vec<P
     Ok(rows.into_iter().map(known).collect())
 }
 
-/// Makes other writers of principals and keys wait until the transaction ends; readers do not.
+/// Makes other transactions that change principals or keys wait until this one ends. Readers do not wait.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -120,7 +120,7 @@ pub async fn keys(conn: &mut Connection) -> Result<Vec<StoredApiKey>> {
     Ok(all.select(StoredApiKey::as_select()).load(conn).await?)
 }
 
-/// Adds or replaces a principal; when it was created stays.
+/// Adds or replaces a principal; the time of its creation stays.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

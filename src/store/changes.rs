@@ -1,7 +1,7 @@
 //! The unit of work: what one transaction decided to change, one method for each kind of change.
 //!
-//! Each method yields the rows, the activity and the revocation of its change together, so none of them can be left
-//! out. [`Changes::write`] writes all of them in one statement.
+//! Each method yields the rows, the activity and the revocation of its change together, so none of them can be missing.
+//! [`Changes::write`] writes all of them in one statement.
 
 pub mod administration;
 
@@ -86,7 +86,7 @@ impl Changes {
         self.at
     }
 
-    /// An id for what else the transaction makes.
+    /// An id for another row that the transaction makes.
     pub fn new_id(&self) -> Uuid {
         self.clock.new_id()
     }
@@ -106,7 +106,7 @@ impl Changes {
             && self.administered.is_empty()
     }
 
-    /// Stores a level of policy, new or locked before. [`Changes::shorten_session`] holds its sessions to it.
+    /// Stores a level of policy, new or locked before. [`Changes::shorten_session`] applies it to its sessions.
     pub fn update_policy(&mut self, level: PolicyLevel, by: &str) {
         let tenant = &level.scope.tenant;
         let activity = self.activity(ActivityKind::PolicyUpdated, by, tenant, None);
@@ -114,8 +114,8 @@ impl Changes {
         self.policies.push(level);
     }
 
-    /// Withdraws all tokens of a user whose rows the transaction deletes. `first` is the slice that leaves the activity,
-    /// which names nobody. `issued_until` is when the newest of their tokens was issued at the latest.
+    /// Withdraws all tokens of a user whose rows the transaction deletes. `first` is the slice that writes the
+    /// activity, which names no user. `issued_until` is when the newest of their tokens was issued at the latest.
     pub fn erase_user(
         &mut self,
         tenant: &TenantId,
@@ -132,7 +132,7 @@ impl Changes {
         self.revoke(Revocation::new(tenant.clone(), subject, at));
     }
 
-    /// Records what others report, and changes nothing else.
+    /// Records reports, and changes nothing else.
     pub fn report(&mut self, activity: Activity) {
         self.activities.push(activity);
     }
@@ -200,7 +200,7 @@ impl Changes {
         }));
     }
 
-    /// Notes how far a request got that works in steps; its row is locked, or remembered here.
+    /// Stores the progress of a request that runs in steps; its row is locked, or taken by this transaction.
     pub fn advance(&mut self, progress: Progress) {
         self.progress = Some(progress);
     }

@@ -26,7 +26,7 @@ use crate::store::writer::Member;
 pub struct Connection {
     inner: AsyncPgConnection,
     driver: Driver,
-    /// `None` = it is for a look at any server.
+    /// `None` = it reads from any server.
     member: Option<Member>,
     refused_write: Arc<AtomicBool>,
     used_at: Instant,
@@ -40,19 +40,19 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// Begins at once: without it `Client` waits for ever.
+    /// Runs at once: without it `Client` waits for ever.
     pub(super) fn start<S, T>(mut connection: tokio_postgres::Connection<S, T>) -> Driver
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        // One that waits stands for all that follow it.
+        // One pending notification stands for all that follow it.
         let (notify, notifications) = mpsc::channel(1);
         let task = tokio::spawn(async move {
             loop {
                 match std::future::poll_fn(|cx| connection.poll_message(cx)).await {
                     Some(Ok(AsyncMessage::Notification(_))) => {
-                        // Full: one waits already.
+                        // Full: one is pending already.
                         let _ = notify.try_send(());
                     }
                     Some(Ok(_)) => {}
@@ -70,7 +70,7 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // A server that says nothing more would hold the task, and its descriptor, for ever.
+        // A silent server would hold the task, and its descriptor, for ever.
         self.task.abort();
     }
 }
@@ -95,7 +95,7 @@ impl Connection {
         })
     }
 
-    /// What it is to the servers of the database; `None` = it is for a look at any of them.
+    /// How it follows the writer of the database; `None` = it reads from any server.
     pub(super) fn member(&self) -> Option<&Member> {
         self.member.as_ref()
     }
@@ -105,19 +105,19 @@ impl Connection {
         self.member.as_ref().is_some_and(Member::is_outdated)
     }
 
-    /// True while the server may still be at a statement whose caller gave up: what comes next would wait behind it.
+    /// True while the server may still run a statement whose caller gave up: the next statement would wait behind it.
     pub(super) fn is_busy(&self) -> bool {
         self.unanswered.any()
     }
 
-    /// Waits until the server has answered all that it was asked.
+    /// Waits until the server has answered every statement.
     pub(super) async fn catch_up(&mut self) -> QueryResult<()> {
         self.inner.batch_execute("SELECT 1").await?;
         self.unanswered = InFlight::default();
         Ok(())
     }
 
-    /// Notes that it is in use, and how long nobody used it before.
+    /// Marks it as used, and returns how long it was idle.
     pub(super) fn idle(&mut self) -> Duration {
         std::mem::replace(&mut self.used_at, Instant::now()).elapsed()
     }
@@ -188,7 +188,7 @@ impl AsyncConnection for Connection {
 
 impl PoolableConnection for Connection {
     fn is_broken(&mut self) -> bool {
-        // Where a server refuses to write, a new connection may find the one that took over.
+        // When a server refuses to write, a new connection may reach its successor.
         self.inner.is_broken() || self.refused_write.load(Ordering::Relaxed) || self.is_outdated()
     }
 }

@@ -50,7 +50,7 @@ pub async fn lock(conn: &mut Connection, key: &DeviceKey) -> Result<Option<UserD
         .transpose()
 }
 
-/// Deletes a locked device; only [`crate::store::changes::Changes::forget_device`] asks for it.
+/// Deletes a locked device; only [`crate::store::changes::Changes::forget_device`] calls this.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

@@ -1,4 +1,4 @@
-//! Whether what is committed is kept.
+//! Whether commits are durable.
 
 use diesel::sql_types::Text;
 use diesel_async::RunQueryDsl;
@@ -6,7 +6,7 @@ use diesel_async::RunQueryDsl;
 use crate::error::Result;
 use crate::store::Connection;
 
-/// Settings of Postgres, for our role and database, in its own words.
+/// The settings of Postgres for this role and database, as Postgres writes them.
 pub struct Durability {
     /// `off` = a commit is acknowledged before it is written.
     pub synchronous_commit: String,

@@ -8,20 +8,19 @@ use crate::error::Result;
 use crate::model::ids::{TenantId, UserId};
 use crate::store::Connection;
 
-/// What became of a slice.
+/// The outcome of a slice.
 pub struct Gone {
     /// Rows that were there; none = the table is empty.
     pub found: u64,
-    /// Those that went. One that changed just before may stay for the next slice.
+    /// Rows that were deleted. One that changed just before may stay for the next slice.
     pub rows: u64,
     /// Those of them that were live.
     pub live: u64,
 }
 
 statement! {
-    /// As the lock of a create, but against reports too: setting a column of the key, if only to itself, locks as
-    /// FOR UPDATE does. It also tells whether the user was known: a row that was there carries the mark of being
-    /// locked.
+    /// As the lock of a create, but against reports too: setting a column of the key, if only to itself, locks as FOR
+    /// UPDATE does. The result says whether the user existed: an existing row carries the mark of a lock.
     Lock {
         tenant: &'a str as Text,
         user: &'a str as Text,
@@ -44,8 +43,8 @@ statement! {
 macro_rules! tables {
     ($($name:ident: $table:literal, $key:literal, $live:literal;)*) => {
         $(statement! {
-            /// Waits for transactions that hold a row. The user is named twice, so that no plan reads more
-            /// than the user's rows.
+            /// Waits for the transactions that lock a row. The user is named twice, so that no plan reads more than the
+            /// user's rows.
             $name {
                 tenant: &'a str as Text,
                 user: &'a str as Text,
@@ -72,8 +71,8 @@ macro_rules! tables {
             $($name),*
         }
 
-        /// In the order in which they are emptied: whatever is written under the lock of a row must
-        /// come after that row's table.
+        /// In the order in which they are emptied: a table that is written under the lock of a row comes after the
+        /// table of that row.
         pub const TABLES: &[Table] = &[$(Table::$name),*];
 
         /// Deletes at most `limit` rows of a user.
@@ -113,7 +112,7 @@ tables! {
     RollUps: "roll_ups", "hour", "false";
 }
 
-/// Locks the user as a create does; true if the user was known.
+/// Locks the user as a create does; true if the user existed.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -126,7 +125,7 @@ pub async fn lock(
     Ok(Lock::new(tenant.as_str(), user.as_str(), now, now).get_result(conn).await?)
 }
 
-/// Deletes the row that [`lock`] locked, for whom nothing else is left. Who waits for it begins anew.
+/// Deletes the row that [`lock`] locked, once the user has no other row. A transaction that waits for it begins anew.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

@@ -31,7 +31,7 @@ impl From<DieselError> for Error {
     }
 }
 
-/// By the code that [`wire`] put into the message. Its text is for people alone.
+/// By the code that [`wire`] put into the message. Its text is only for people.
 fn by_code(message: &str) -> Error {
     let code = wire::split(message).map_or("", |(code, _)| code);
     let said = message.to_owned();
@@ -41,7 +41,7 @@ fn by_code(message: &str) -> Error {
         ("55P03", _) => Outage::Locked(said),
         // Cancelled by statement_timeout, or ended because its transaction took too long.
         ("57014" | "25P03" | "25P04", _) => Outage::Timeout,
-        // Read-only: another server may have taken over. Then what befalls connections, resources, the server and its
+        // Read-only: another server may have taken over. Then the errors of connections, resources, the server and its
         // machine.
         ("25006", _) | (_, Some("08" | "53" | "57" | "58")) => Outage::Unreachable(said),
         _ => return Error::Internal(anyhow::anyhow!("database: {said}")),
@@ -83,7 +83,7 @@ mod tests {
             ("57014 25P03 25P04", "timeout"),
             ("08000 08003 08006 08P01 25006 53000 53100 53200 53300 53400", "unreachable"),
             ("57000 57P01 57P02 57P03 57P04 57P05 58000 58030", "unreachable"),
-            // Data, rights, statements, settings, and faults of the server: none passes by waiting.
+            // Data, rights, statements, settings, and faults of the server: none is solved by a retry.
             ("0A000 22001 22P05 23502 23503 23514 25001 26000 28000 42501 42601 42P01", "internal"),
             ("3D000 55000 55006 P0001 XX000 XX001 XX002 F0000", "internal"),
         ] {

@@ -1,7 +1,7 @@
 //! Reading `session_activities` in the order of their commits.
 //!
 //! Positions are transaction ids, which each cluster counts by itself. A row that a dump brought names a transaction of
-//! another cluster, or of this one before it was restored: it is of no transaction here, and counts as read.
+//! another cluster, or of this one before it was restored: it belongs to no transaction here, and counts as read.
 
 pub mod aside;
 
@@ -29,8 +29,8 @@ statement! {
 }
 
 statement! {
-    /// The snapshot, and whether it shows rows beyond those that another one showed. Not `EXISTS` for what comes
-    /// after a transaction: Postgres expects a third of all rows there, and may read them all to find the first.
+    /// The snapshot, and whether it shows rows beyond those that another one showed. Not `EXISTS` for rows after a
+    /// transaction: Postgres expects a third of all rows there, and may read them all to find the first.
     Glance { next: &'a str as Text, pending: &'a [String] as Array<Text> } -> (Text, Bool),
     "SELECT pg_current_snapshot()::text,
         (SELECT a.xid FROM session_activities a
@@ -40,7 +40,7 @@ statement! {
 }
 
 statement! {
-    /// The transaction of a row after a position, when so many are left out.
+    /// The transaction of the row that follows so many rows after a position.
     Ahead { from: &'a str as Text, limit: i64 as BigInt } -> Text,
     "SELECT a.xid::text FROM session_activities a
     WHERE a.xid >= ?::xid8 AND a.xid < pg_snapshot_xmax(pg_current_snapshot())
@@ -48,8 +48,8 @@ statement! {
 }
 
 statement! {
-    /// The two parts are disjoint: late transactions lie before the first. A row that its transaction wrote here says so
-    /// twice, since Postgres keeps in `xmin` who inserted it.
+    /// The two parts are disjoint: late transactions lie before the first. A row that was written here has its
+    /// transaction twice, since Postgres keeps the inserting one in `xmin`.
     Read {
         first: &'a str as Text,
         end: &'a str as Text,
@@ -74,15 +74,15 @@ pub async fn now(conn: &mut Connection) -> Result<Horizon> {
     let (snapshot, own): (String, Option<String>) = Now::new().get_result(conn).await?;
     let now = horizon(&snapshot)?;
     Ok(match own {
-        // Postgres leaves a transaction out of its own snapshots, but what it writes is still to come.
+        // Postgres omits a transaction from its own snapshots, but its rows are still to be committed.
         Some(own) => now.without(own.parse().map_err(|_| corrupt(&own))?),
         None => now,
     })
 }
 
-/// The activities committed since `from`, in the order in which they happened, and where to go on.
-/// At most `limit`, at least 1, and what the last transaction among them holds besides, so that a span is never part of a
-/// transaction; and those that were open at `from`.
+/// The activities committed since `from`, in the order in which they happened, and the next position. At most `limit`,
+/// at least 1, and what the last transaction among them holds besides, so that a span is never part of a transaction;
+/// and those that were open at `from`.
 ///
 /// # Errors
 /// [`Error::Unavailable`]; [`Error::Internal`] if `from` lies in the future of this database.
@@ -116,20 +116,19 @@ pub async fn read_until(
     Ok((span, activities))
 }
 
-/// Everything that has committed by now, and whether activities are in it that `seen` does not show; a glance
-/// that writes nothing.
+/// Everything that has committed by now, and whether it has activities that `seen` does not show. Read-only.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
 pub async fn glance(conn: &mut Connection, seen: &Horizon) -> Result<(Horizon, bool)> {
     let pending: Vec<String> = seen.pending().iter().map(u64::to_string).collect();
     let next = seen.next().to_string();
-    let (snapshot, news): (String, bool) = Glance::new(&next, &pending).get_result(conn).await?;
-    Ok((horizon(&snapshot)?, news))
+    let (snapshot, more): (String, bool) = Glance::new(&next, &pending).get_result(conn).await?;
+    Ok((horizon(&snapshot)?, more))
 }
 
-/// The activities of a span, in the order in which they happened; one that is damaged is left out
-/// and logged. The same span always gives the same, unless retention or an erasure came between.
+/// The activities of a span, in the order in which they happened; a damaged one is skipped and logged. The same span
+/// always gives the same, unless retention or an erasure came between.
 ///
 /// # Errors
 /// [`Error::Unavailable`].

@@ -13,9 +13,9 @@ use tokio_postgres::config::Host;
 
 use crate::store::socket::Socket;
 
-/// After this a peer that acknowledges nothing is given up.
+/// The time after which a connection to a peer that acknowledges nothing is closed.
 const USER_TIMEOUT: Duration = Duration::from_secs(5);
-/// After this a silent connection is asked whether it lives.
+/// The time after which a silent connection is probed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// One of the servers that a URL names.
@@ -53,7 +53,7 @@ pub(super) fn hosts(config: &Config) -> anyhow::Result<Vec<DatabaseHost>> {
     Ok((0..count).map(host).collect())
 }
 
-/// Divides the patience among what is left to try.
+/// Divides the remaining timeout among the servers left to try.
 pub(super) fn share_of(count: usize) -> u32 {
     u32::try_from(count.max(1)).unwrap_or(u32::MAX)
 }
@@ -69,7 +69,7 @@ impl DatabaseHost {
         }
     }
 
-    /// Connects. The addresses of a host share the patience as hosts do.
+    /// Connects. The addresses of a host share the timeout as hosts do.
     pub(super) async fn stream(&self, patience: Duration, config: &Config) -> io::Result<Socket> {
         let name = match (&self.host, self.address) {
             (_, Some(address)) => address.to_string(),

@@ -1,4 +1,4 @@
-//! Statements that the server may still be at although nobody waits for their answer any more.
+//! Statements that the server may still run although no caller waits for their answer.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -20,7 +20,7 @@ pub struct StoredSigningKey {
     pub kid: String,
     /// 1 access tokens, 2 refresh tokens.
     pub purpose: i16,
-    /// From 1, within the purpose; none is given twice.
+    /// From 1, within the purpose; none is assigned twice.
     pub key_number: i16,
     /// `EdDSA`, `ES256` or `RS256`; `HS256` for a MAC key.
     pub algorithm: String,
@@ -32,13 +32,13 @@ pub struct StoredSigningKey {
     pub created_at: Time,
     /// `None` = from the beginning.
     pub signs_from: Option<Time>,
-    /// `None` = it signs on.
+    /// `None` = it has no end of signing.
     pub retires_at: Option<Time>,
     pub removed_at: Option<Time>,
 }
 
-/// Reads the keys over a connection of its own, which it keeps: a read of keys must not queue behind all calls that wait
-/// for a free connection.
+/// Reads the keys over a connection of its own, which it keeps: a request that needs keys must not queue behind all
+/// that wait for a pooled connection.
 pub struct KeyReader {
     db: Database,
     conn: Mutex<Option<Connection>>,
@@ -50,12 +50,12 @@ impl KeyReader {
         KeyReader { db, conn: Mutex::default() }
     }
 
-    /// All keys, oldest first. The caller bounds it in time.
+    /// All keys, oldest first. The caller sets a timeout.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
     pub async fn read(&self) -> Result<Vec<StoredSigningKey>> {
-        // A read that breaks off, or is given up, takes its connection with it.
+        // A read that fails or is cancelled closes its connection.
         let kept = self.kept().take();
         if let Some(mut conn) = kept
             && let Ok(keys) = all(&mut conn).await
@@ -87,7 +87,7 @@ pub async fn all(conn: &mut Connection) -> Result<Vec<StoredSigningKey>> {
         .await?)
 }
 
-/// All keys, oldest first; until the transaction ends nobody else changes them. Readers do not wait.
+/// All keys, oldest first; until the transaction ends no other transaction changes them. Readers do not wait.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -105,7 +105,7 @@ pub(super) async fn add(tx: &mut Transaction, key: &StoredSigningKey) -> Result<
     Ok(())
 }
 
-/// Writes the times of a key that is there, and the private part that it has by now.
+/// Stores the times of an existing key, and its present private part.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -122,7 +122,7 @@ pub(super) async fn put(tx: &mut Transaction, key: &StoredSigningKey) -> Result<
     Ok(())
 }
 
-/// Forgets a key.
+/// Deletes a key.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

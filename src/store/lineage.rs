@@ -1,4 +1,5 @@
-//! `database_position` and `database_restores`: whether the database was restored, and what is left to do about it.
+//! `database_position` and `database_restores`: whether the database was restored, and what remains to be done about
+//! it.
 
 use diesel::OptionalExtension;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
@@ -13,7 +14,7 @@ use crate::store::Connection;
 use crate::store::rows::corrupt;
 
 statement! {
-    /// As in `feed`: Postgres keeps in `xmin` who wrote the row.
+    /// As in `feed`: Postgres keeps in `xmin` the transaction that wrote the row.
     Lock {} -> (SqlUuid, SqlUuid, BigInt, Bool),
     "SELECT origin, lineage, beat, xmin <> xid::xid FROM database_position FOR NO KEY UPDATE"
 }
@@ -50,7 +51,7 @@ statement! {
 }
 
 statement! {
-    /// One row is looked at for each tenant, however many sessions it has.
+    /// One row is read for each tenant, however many sessions it has.
     Tenants { after: &'a str as Text, limit: i64 as BigInt } -> Text,
     "WITH RECURSIVE t AS (
         (SELECT tenant_id FROM user_sessions WHERE tenant_id > ? ORDER BY tenant_id LIMIT 1)
@@ -84,14 +85,14 @@ pub struct Unfinished {
     pub noticed_at: Time,
     /// Tenants up to this one have their revocation.
     pub withdrawn_through: String,
-    /// All tenants have.
+    /// All tenants have their revocation.
     pub withdrawn: bool,
-    /// Of tenants up to this one nothing is left to end.
+    /// All sessions of tenants up to this one are ended.
     pub ended_through: String,
     pub complete: bool,
 }
 
-/// The position, locked until the transaction ends, and whether it came here by a dump.
+/// The position, locked until the transaction ends, and whether a dump brought it here.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -100,7 +101,7 @@ pub async fn lock(conn: &mut Connection) -> Result<(DatabasePosition, bool)> {
     Ok((DatabasePosition { origin, lineage, beat }, from_dump))
 }
 
-/// Whether a lineage ended by a restore that was detected.
+/// Whether a lineage ended by a detected restore.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -116,7 +117,7 @@ pub async fn advance(conn: &mut Connection, lineage: Uuid) -> Result<i64> {
     Ok(Advance::new(lineage).get_result(conn).await?)
 }
 
-/// Notes that a lineage ended by a restore, and whether the sessions from before are to end.
+/// Stores that a lineage ended by a restore, and whether the sessions from before are to end.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -161,7 +162,7 @@ pub async fn tenants(conn: &mut Connection, after: &str, limit: i64) -> Result<V
     found.iter().map(parse).collect()
 }
 
-/// Writes how far it is.
+/// Stores the progress.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

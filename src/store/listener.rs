@@ -1,4 +1,4 @@
-//! A connection of its own that reads revocations and is notified of new ones (`LISTEN`).
+//! A dedicated connection that reads revocations and receives notifications of new ones.
 
 use std::time::Duration;
 
@@ -13,21 +13,21 @@ use crate::store::{Connection, feed, writer};
 
 const CHANNEL: &str = "sessiond_revocations";
 
-/// Reads revocations, outside the pool: nothing that requests do keeps it waiting.
+/// Reads revocations, outside the pool: it never waits for requests.
 pub struct Listener {
     conn: Connection,
     patience: Duration,
 }
 
 impl Listener {
-    /// Connects. Whatever takes longer than `patience` from then on is an error.
+    /// Connects. From then on each operation that takes longer than `patience` is an error.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn connect(db: &Database, patience: Duration) -> Result<Listener> {
         let connecting = async {
             let mut conn = db.dedicated().await?;
-            // A server that says nothing is given up here, and gives up itself.
+            // This side closes a connection to a silent server. The server cancels a statement by itself.
             conn.batch_execute("SET statement_timeout = 1200").await?;
             conn.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
             Ok(conn)
@@ -68,14 +68,14 @@ impl Listener {
             Some(Err(error)) => return Err(error.into()),
             None => return Err(Error::Unavailable(Outage::Unreachable("closed".to_owned()))),
         }
-        // However many notifications arrived, one poll suffices.
+        // One poll suffices for any number of notifications.
         while let Some(Some(Ok(_))) = notifications.next().now_or_never() {}
         Ok(())
     }
 }
 
-/// Tells the readers of all replicas that there is news; in a transaction of its own, since a notification within
-/// that of a change holds up all commits of the cluster behind one lock.
+/// Notifies the readers of all replicas; in a transaction of its own, since a notification within that of a change
+/// holds up all commits of the cluster behind one lock.
 ///
 /// # Errors
 /// [`Error::Unavailable`].

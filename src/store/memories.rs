@@ -1,4 +1,4 @@
-//! `user_memories` and `network_memories`: what detection remembers, as JSON that only it reads.
+//! `user_memories` and `network_memories`: the memories of detection, as JSON that only detection reads.
 
 use diesel::sql_types::{Array, BigInt, Jsonb, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
@@ -61,12 +61,12 @@ statement! {
     SELECT count(*) FROM gone"
 }
 
-/// Whose memory, and what is in it.
+/// The memory of a user.
 pub type OfUser = ((TenantId, UserId), Value);
-/// Which network's memory, and what is in it.
+/// The memory of a network.
 pub type OfNetwork = ((TenantId, IpNet), Value);
 
-/// What is remembered of these users, in any order.
+/// The memories of these users, in any order.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
@@ -80,7 +80,7 @@ pub async fn of_users(conn: &mut Connection, keys: &[&(TenantId, UserId)]) -> Re
     rows.into_iter().map(|row| parse(row).ok_or_else(|| corrupt("user_memories"))).collect()
 }
 
-/// What is remembered of these networks, in any order.
+/// The memories of these networks, in any order.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
@@ -98,7 +98,7 @@ pub async fn of_networks(
     rows.into_iter().map(|row| parse(row).ok_or_else(|| corrupt("network_memories"))).collect()
 }
 
-/// Writes what is remembered at `now`. The caller has claimed the consumer that remembers.
+/// Stores memories at `now`. The caller has claimed the consumer of detection.
 ///
 /// # Errors
 /// [`Error::Unavailable`].

@@ -54,7 +54,7 @@ pub async fn run(db: &Database, now: Time) -> Result<Vec<String>> {
     // A pooler may keep the server's side of the connection, and the lock with it.
     let mut conn = harness.into_inner();
     if applied.is_ok() {
-        // What no month covers goes into the default partition, so this must keep nobody from starting.
+        // The default partition takes rows of a missing month, so a failure here must not stop the start.
         if let Err(error) = partitions::create_ahead(&mut conn, now).await {
             tracing::warn!(%error, "partitions could not be created ahead");
         }

@@ -47,7 +47,7 @@ statement! {
     )
 }
 
-/// The contexts of these sessions that were entered: session, address, user agent.
+/// The contexts of these sessions that were written: session, address, user agent.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -64,8 +64,8 @@ pub async fn contexts(
     Ok(rows.into_iter().map(|(id, net, agent)| (id, net.map(|net| net.addr()), agent)).collect())
 }
 
-/// Enters activities that change nothing; those that are there already are left out. The caller has locked a row
-/// of each user, and commits.
+/// Writes activities that change nothing; those that exist already are skipped. The caller has locked a row of each
+/// user, and commits.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

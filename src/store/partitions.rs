@@ -24,7 +24,7 @@ statement! {
 }
 
 statement! {
-    /// No more than the limit is looked at.
+    /// Reads no more than the limit.
     CountStrays { limit: i64 as BigInt } -> (BigInt, Nullable<Timestamptz>, Nullable<Timestamptz>),
     "SELECT count(*), min(occurred_at), max(occurred_at) FROM (
         SELECT occurred_at FROM session_activities_default LIMIT ?
@@ -66,7 +66,7 @@ statement! {
     SELECT count(*) FROM gone"
 }
 
-/// Rows that no month covers, because a clock was wrong when they were written. They lie in the default partition.
+/// Rows that no month covers, because a clock was wrong when they were written. They are in the default partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Strays {
     /// At most [`MAX_COUNTED`].
@@ -77,7 +77,7 @@ pub struct Strays {
 
 /// The most strays that are counted.
 pub const MAX_COUNTED: usize = 10_000;
-/// The most strays of a month that move into its partition: nobody reads or writes the table meanwhile.
+/// The most strays of a month that move into its partition: the table is locked against reads and writes meanwhile.
 const MAX_MOVED: i64 = 5_000;
 
 /// Creates the partitions of the month of `now`, the two that follow and the one before, which reports may
@@ -90,7 +90,7 @@ pub async fn create_ahead(conn: &mut Connection, now: Time) -> Result<()> {
     let this_month = now.date_naive().with_day(1).expect("every month has a first day");
     let ahead = (0..3).map(|ahead| this_month + Months::new(ahead));
     for first in ahead.chain([this_month - Months::new(1)]) {
-        // Asked first: creating locks the table even where nothing is to be created.
+        // Checked first: creating locks the table even if nothing is to be created.
         let there: bool = Exists::new(&name(first)).get_result(conn).await?;
         if !there {
             create_month(conn, first).await?;
@@ -152,13 +152,13 @@ pub async fn drop_strays(conn: &mut Connection, before: Time, limit: i64) -> Res
 /// Its name, if one was dropped.
 ///
 /// # Errors
-/// Those of the database; [`crate::error::Outage::Locked`] if writers of the table cannot be kept out within 100 ms.
+/// Those of the database; [`crate::error::Outage::Locked`] if the table cannot be locked within 100 ms.
 pub async fn drop_oldest(conn: &mut Connection, before: Time) -> Result<Option<String>> {
     let end = name(before.date_naive());
     let found = Oldest::new(&end).get_result::<String>(conn).await.optional()?;
     let Some(month) = found else { return Ok(None) };
-    // Writers queue behind the lock for no longer than it is waited for. The name is one of ours, as its pattern says.
-    // The whole before its part, as everybody locks them.
+    // Writers queue behind the lock for as long as this waits for it. The name matches the pattern of partitions. Locks
+    // the table before its partition, as every transaction does.
     conn.batch_execute(&format!(
         "SET LOCAL lock_timeout = '100ms'; LOCK TABLE ONLY session_activities; LOCK TABLE {month}"
     ))
@@ -185,7 +185,7 @@ fn create(first: NaiveDate) -> String {
     format!("CREATE TABLE IF NOT EXISTS {month} PARTITION OF session_activities {}", values(first))
 }
 
-/// Creates a month around its strays, as one transaction: they are never missing, nor there twice.
+/// Creates a month around its strays, as one transaction: no reader misses them or sees them twice.
 fn create_around(first: NaiveDate) -> String {
     let (month, end) = (name(first), first + Months::new(1));
     format!(

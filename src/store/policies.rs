@@ -80,8 +80,8 @@ statement! {
 }
 
 statement! {
-    /// SKIP LOCKED: replicas share the work.
-    /// What is due, or was put off by a clock that was ahead: nobody puts it off for more than half a minute.
+    /// SKIP LOCKED: replicas share the work. What is due, or was postponed by a clock that was ahead: no replica
+    /// postpones for more than half a minute.
     Claim {
         until: Time as Timestamptz,
         now: Time as Timestamptz,
@@ -159,8 +159,8 @@ pub async fn lock(conn: &mut Connection, tenant: &TenantId) -> Result<()> {
     Ok(())
 }
 
-/// Writes what levels state by now; the caller has the tenant locked. Apart from the statement for
-/// sessions, which is hot.
+/// Writes what levels state by now; the caller has the tenant locked. Separate from the statement for sessions, which
+/// runs often.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -170,8 +170,7 @@ pub(super) async fn decide(conn: &mut Connection, levels: &[PolicyLevel]) -> Res
     Ok(())
 }
 
-/// A level that is to be applied by `now`, kept from others until `until`, which is then its
-/// `apply_at`.
+/// A level that is to be applied by `now`, leased until `until`, which is then its `apply_at`.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -180,8 +179,8 @@ pub async fn claim(conn: &mut Connection, now: Time, until: Time) -> Result<Opti
     Ok(levels(rows)?.pop())
 }
 
-/// Puts the next application of a claimed level off to `next`, or for good. A level that was changed
-/// or claimed since is left alone.
+/// Postpones the next application of a claimed level to `next`, or for ever. A level that was changed or claimed since
+/// stays as it is.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

@@ -25,21 +25,21 @@ use crate::store::timeouts::DatabaseTimeouts;
 
 pub use crate::store::transaction::{Committed, Transaction};
 
-/// A connection that nobody used for so long may have been dropped on its way: it is asked before it is lent.
+/// A connection that was idle for so long may have been dropped by the network: it is probed before it is lent.
 const STALE: Duration = Duration::from_secs(1);
 /// The longest wait for its answer.
 const ANSWER: Duration = Duration::from_millis(250);
 
 const HELD: &str = "it is held until it is dropped";
 
-/// Migrations take as long as they take; a way that is slow to establish is no reason to give up.
+/// Migrations have no limit, and a connection that is slow to establish is no reason to stop.
 const UPKEEP: ServerSettings<'static> = ServerSettings {
     patience: Duration::from_secs(5),
     settings: "SET statement_timeout = 0; SET lock_timeout = 0; \
                SET idle_in_transaction_session_timeout = 0",
     to_any: false,
 };
-/// The database as everybody above uses it. Cheap to clone.
+/// The database as the modules above use it. Cheap to clone.
 #[derive(Clone)]
 pub struct Database {
     pool: Pool<Connection>,
@@ -51,17 +51,17 @@ pub struct Database {
     probe: Arc<Probe>,
 }
 
-/// Why a connection was last refused, and when: the pool only says that none became free.
+/// The last error of connecting, and its time: the pool only says that no connection became free.
 type LastRefusal = Mutex<Option<(Instant, String)>>;
 
-/// Hears what was revoked, once it is committed and before the caller is answered.
+/// Called with what was revoked, after the commit and before the answer.
 pub type OnRevoked = Box<dyn Fn(&[Revocation]) + Send + Sync>;
 
 /// A connection of the pool.
 pub struct Pooled {
     /// `None` only once it is dropped.
     conn: Option<Lent>,
-    /// When the server has answered, if only to say that it gave up.
+    /// The time at which the server has answered at the latest, if only with a timeout.
     until: Instant,
 }
 
@@ -155,34 +155,34 @@ impl Database {
         }
     }
 
-    /// Whom to tell of what transactions of this process revoke. The first one stays.
+    /// Sets the listener for revocations of this process. The first one stays.
     pub fn on_revoked(&self, on_revoked: OnRevoked) {
-        // A second one would be a mistake in the wiring, and the loss would go unseen.
+        // A second one would be a fault of the caller, and its loss would stay unseen.
         assert!(self.revoked.set(on_revoked).is_ok(), "somebody hears already");
     }
 
-    /// The callback, if it is set.
+    /// The listener.
     pub(super) fn revoked(&self) -> Option<&OnRevoked> {
         self.revoked.get()
     }
 
-    /// Where to count how long calls wait for a connection, in vain too. The first one stays.
+    /// Sets the histogram of waits for a connection, failed ones included. The first one stays.
     pub fn measure(&self, waits: Histogram) {
         assert!(self.waits.set(waits).is_ok(), "it is measured already");
     }
 
-    /// How long it may take.
+    /// Its timeouts.
     pub fn timeouts(&self) -> DatabaseTimeouts {
         self.timeouts
     }
 
-    /// Connections that are made, and of those the ones that nobody uses.
+    /// The number of open connections, and how many of them are idle.
     pub fn connections(&self) -> (u32, u32) {
         let state = self.pool.state();
         (state.connections, state.idle_connections)
     }
 
-    /// Bounds `work`, which uses this database, in time.
+    /// Runs `work`, which uses this database, with a timeout.
     ///
     /// # Errors
     /// Those of `work`; [`Error::Unavailable`] if it takes too long, its outcome then unknown.
@@ -193,8 +193,8 @@ impl Database {
         }
     }
 
-    /// Checks that the database answers and takes writes, over a connection that is kept for this: a pool that is busy
-    /// is no outage. Nothing is written.
+    /// Checks that the database answers and takes writes, over a connection kept for this: a busy pool is no outage.
+    /// Read-only.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -202,7 +202,7 @@ impl Database {
         self.within(self.probe.ask(&self.target)).await
     }
 
-    /// The newest timeline of the database that any connection met: another one after each promotion. 0 = none yet.
+    /// The newest timeline of the database that any connection found: another one after each promotion. 0 = none yet.
     pub fn timeline(&self) -> u32 {
         self.target.timeline()
     }
@@ -213,7 +213,7 @@ impl Database {
     }
 }
 
-/// Whether a connection may be lent: not one that the server closed, nor one that fell silent.
+/// Whether a connection may be lent: not if the server closed it, or is silent.
 async fn lend(conn: &mut Connection) -> diesel::QueryResult<()> {
     let lost = || DieselError::BrokenTransactionManager;
     if conn.is_broken() {
@@ -229,7 +229,7 @@ async fn lend(conn: &mut Connection) -> diesel::QueryResult<()> {
 impl Drop for Pooled {
     fn drop(&mut self) {
         let Some(mut conn) = self.conn.take() else { return };
-        // A connection held for longer may have fallen silent for good, so the pool must not lend it again.
+        // A connection held for longer may be dead, so the pool must not lend it again.
         if Instant::now() >= self.until {
             give_up(&mut conn);
         } else if conn.is_busy() && !conn.is_broken() {
@@ -242,15 +242,15 @@ impl Drop for Pooled {
     }
 }
 
-/// Hands a connection back once the server has done what it was asked, if that is soon. There are no more of these than
-/// connections.
+/// Returns a connection to the pool once the server has finished its statements, if that is soon. There are never more
+/// of these tasks than connections.
 async fn catch_up(mut conn: Lent) {
     if !matches!(tokio::time::timeout(ANSWER, conn.catch_up()).await, Ok(Ok(()))) {
         give_up(&mut conn);
     }
 }
 
-/// Has the pool close a connection when it comes back.
+/// Makes the pool close a connection when it is returned.
 fn give_up(conn: &mut Connection) {
     let status = AnsiTransactionManager::transaction_manager_status_mut(conn);
     *status = TransactionManagerStatus::InError;

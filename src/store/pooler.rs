@@ -1,5 +1,5 @@
-//! Whether a pooler lends sessions of the database for a transaction: what belongs to a session, such as settings,
-//! prepared statements and locks, is then another client's as well.
+//! Whether a pooler lends sessions of the database for a transaction: settings, prepared statements and locks of a
+//! session are then shared with another client.
 
 use diesel::result::Error as DieselError;
 use diesel::sql_types::Integer;
@@ -12,7 +12,7 @@ use crate::store::wire;
 /// How often two connections are compared. A pooler lends the session that is free.
 const LOOKS: usize = 4;
 
-/// What is wrong, and what to do about it.
+/// The fault and its remedy.
 pub const SHARED_SESSION: &str = "between sessiond and the database is a pooler that pools by \
      transaction or statement (PgBouncer: pool_mode): let it pool by session, or connect to \
      Postgres itself";
@@ -42,7 +42,7 @@ async fn backends(one: &mut Connection, other: &mut Connection) -> diesel::Query
     Ok((one, Backend::new().get_result(other).await?))
 }
 
-/// Whether an error shows it: a statement of another client is prepared, or one of this client no more.
+/// Whether an error shows a pooler: a statement of another client is prepared, or one of this client is missing.
 pub(super) fn shows(message: &str) -> bool {
     matches!(wire::split(message), Some(("42P05" | "26000", _)))
 }

@@ -1,4 +1,4 @@
-//! Whether the database takes writes, asked over a connection that is kept for this.
+//! Whether the database takes writes, checked over a connection kept for this.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::error::{Error, Outage, Result};
 use crate::store::connection::Connection;
 use crate::store::target::{DatabaseTarget, ServerSettings};
 
-/// It reads, and nobody waits for it.
+/// Read-only; no call waits for it.
 const SESSION: ServerSettings<'static> = ServerSettings {
     patience: Duration::from_millis(900),
     settings: "SET statement_timeout = 1200; SET lock_timeout = 500; \
@@ -23,12 +23,12 @@ statement! {
     "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::boolean"
 }
 
-/// The connection; `None` = none that works.
+/// The connection; `None` = not connected.
 #[derive(Default)]
 pub(super) struct Probe(Mutex<Option<Connection>>);
 
 impl Probe {
-    /// Asks, and writes nothing.
+    /// Checks, and writes nothing.
     ///
     /// # Errors
     /// [`Error::Unavailable`], with the reason.
@@ -38,8 +38,8 @@ impl Probe {
             Some(conn) => conn,
             None => target.connect(SESSION).await?,
         };
-        // One that fails, or is given up, is not put back; nor one whose server takes no writes: behind the same
-        // address another one may.
+        // A connection that fails, or times out, is not kept; nor one whose server takes no writes: another server
+        // behind the same address may.
         let (in_recovery, read_only) = State::new().get_result::<(bool, bool)>(&mut conn).await?;
         let why = match (in_recovery, read_only) {
             (true, _) => "it takes no writes: it is a standby, or recovers",

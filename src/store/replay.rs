@@ -1,4 +1,4 @@
-//! Reading `session_activities` once more, user by user: each page goes on behind the one before.
+//! Reading `session_activities` once more, user by user: each page continues after the one before.
 
 use diesel::sql_types::{BigInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
@@ -50,7 +50,7 @@ statement! {
     )
 }
 
-/// Which activities.
+/// Selects activities.
 pub struct Selection<'a> {
     pub tenant: &'a TenantId,
     /// `None` = all of the tenant.
@@ -61,8 +61,8 @@ pub struct Selection<'a> {
     pub end: Time,
 }
 
-/// At most `limit` of them behind `after`: user by user, each user's in the order of time, without those whose rows make
-/// no sense; and whether more may follow.
+/// At most `limit` of them after `after`: user by user, each user's in the order of time, without damaged rows; and
+/// whether more may follow.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

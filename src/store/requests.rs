@@ -58,7 +58,7 @@ statement! {
     SELECT count(*) FROM gone"
 }
 
-/// What these requests did before, if they are remembered at all, in any order.
+/// What these requests did before, if they are stored, in any order.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -72,7 +72,7 @@ pub async fn find(
     rows.into_iter().map(RecordedRequest::try_from).collect()
 }
 
-/// What one request did before, if that still counts at `now`.
+/// What one request did before, if that is still valid at `now`.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -86,7 +86,7 @@ pub async fn before(
     Ok(known.into_iter().find(|known| known.holds_at(now)))
 }
 
-/// How far this request got, if it is remembered at all, locked until the transaction ends.
+/// The progress of this request, if it is stored, locked until the transaction ends.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -102,7 +102,7 @@ pub async fn lock(conn: &mut Connection, tenant: &TenantId, id: Uuid) -> Result<
         .transpose()
 }
 
-/// Writes how far a request got by now. The caller has its row locked.
+/// Stores the progress of a request. The caller has its row locked.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -117,7 +117,7 @@ pub(super) async fn advance(conn: &mut Connection, progress: &Progress) -> Resul
     }
 }
 
-/// Deletes at most `limit` requests that need not be remembered at `now`; returns how many.
+/// Deletes at most `limit` requests that have expired at `now`; returns how many.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

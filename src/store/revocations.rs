@@ -33,9 +33,9 @@ type Row = (
 );
 
 statement! {
-    /// One statement, so one snapshot: it tells where reading goes on, and shows all that committed before. A position
-    /// further than this is of another cluster. As in `feed`, rows that a dump brought are not new. The timeline is read
-    /// after the snapshot was taken: a server that takes the writes then has shown what was true.
+    /// One statement, so one snapshot: it gives the next position, and shows all that committed before it. A position
+    /// beyond it is of another cluster. As in `feed`, rows that a dump brought are not new. The timeline is read after
+    /// the snapshot was taken: a server that takes the writes then has shown a current snapshot.
     Since {
         next: &'a str as Text,
         first: &'a str as Text,
@@ -119,8 +119,8 @@ statement! {
 }
 
 /// Deletes what names the first `limit` sessions and devices of a user by their ids, which it locks. Only together with
-/// one that revokes all of the user in their place. Returns when the newest token of these sessions was issued, by the
-/// clock of that time, which may have been ahead.
+/// a revocation of all of the user that replaces them. Returns when the newest token of these sessions was issued, by
+/// the clock of that time, which may have been ahead.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -137,23 +137,23 @@ pub async fn forget(
     let mut ids: Vec<String> = sessions.into_iter().map(|(id, _)| id).collect();
     let devices: Vec<String> = LockDevices::new(tenant, user, limit).load(conn).await?;
     ids.extend(devices);
-    // In a statement of its own: the transactions that were waited for have committed.
+    // In a statement of its own, which sees the commits that the lock waited for.
     Forget::new(tenant, &ids).get_result::<i64>(conn).await?;
     Ok(newest)
 }
 
-/// What was revoked since a position.
+/// Revocations since a position.
 pub struct NewRevocations {
-    /// Where to go on.
+    /// The next position.
     pub to: Horizon,
     pub revocations: Vec<Revocation>,
-    /// There are more than the limit, or some that this release cannot read.
+    /// There are more, which are not listed, or some that cannot be read here, as those that a newer release wrote.
     pub too_many: bool,
-    /// The time of the database, while it was asked.
+    /// The time of the database, read by the same statement.
     pub at: Time,
 }
 
-/// What was committed since `from`, at most `limit`; more are not returned one by one.
+/// What was committed since `from`, at most `limit`; more are not listed.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`], also if another server takes the writes by now.
@@ -200,7 +200,7 @@ pub async fn in_force(
     Ok((news(rows.into_iter().map(|(row, _)| row).collect(), limit)?, next))
 }
 
-/// Deletes up to `limit` of those past their time before `before`; how many.
+/// Deletes up to `limit` that expired before `before`; returns how many.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -220,7 +220,7 @@ type Found = (
 );
 
 impl NewRevocations {
-    /// True if it was read of a database that has not come so far: another cluster, or a restored one.
+    /// True if the database is at an earlier transaction than the position: another cluster, or a restored one.
     pub fn is_before(&self, from: &Horizon) -> bool {
         Span::new(from.clone(), self.to.clone()).is_none()
     }
@@ -232,14 +232,14 @@ fn news(mut rows: Vec<Found>, limit: usize) -> Result<NewRevocations> {
     let too_many = rows.len() > limit;
     rows.truncate(limit);
     let (mut revocations, mut damaged) = (Vec::with_capacity(rows.len()), 0_u64);
-    // Without a tenant it is the row of the snapshot alone.
+    // A row without a tenant has only the snapshot.
     for row in rows.into_iter().filter(|row| row.2.is_some()) {
         let columns = columns(row).ok_or_else(|| anyhow::anyhow!("a column has no value").into());
         match columns.and_then(revocation::read) {
             Ok(revocation) => revocations.push(revocation),
             Err(error) => {
                 if damaged == 0 {
-                    tracing::error!(%error, "a revocation cannot be read: the cache is emptied");
+                    tracing::error!(%error, "a revocation cannot be read: everything that is cached is invalidated");
                 }
                 damaged += 1;
             }

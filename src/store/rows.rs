@@ -1,4 +1,4 @@
-//! Rows as they lie in the tables, and their way to and from the model.
+//! Rows of the tables, and their conversion to and from the model.
 //!
 //! A row is also what a write sends: rows travel as JSON, and Postgres types them by its own table
 //! (`json_populate_recordset`), so one statement writes any number of rows.
@@ -21,18 +21,18 @@ use crate::clock::Time;
 use crate::error::Error;
 use crate::model::ids::UserId;
 
-/// Nonsense in a row, by table and column. It cannot come from this service's own writes.
+/// A damaged value in a row, by table and column. This service never writes one.
 pub(super) fn corrupt(table: &str, column: &str, row: impl std::fmt::Display) -> Error {
     Error::Internal(anyhow::anyhow!("{table}.{column} of row {row} holds an impossible value"))
 }
 
-/// True for times that a clock can have shown, and from which nothing that is counted leads to an overflow.
+/// True for times that a clock can show, and from which no arithmetic overflows.
 pub(super) fn are_possible(times: impl IntoIterator<Item = Option<Time>>) -> bool {
     let possible = |at: Time| (1..10_000).contains(&at.year());
     times.into_iter().flatten().all(possible)
 }
 
-/// True for durations that can be measured or configured: 0 to 100 years.
+/// True for durations that the service can have measured or been configured with: 0 to 100 years.
 pub(super) fn is_possible(length: Option<Duration>) -> bool {
     length.is_none_or(|length| (Duration::zero()..=Duration::days(36_525)).contains(&length))
 }
@@ -61,7 +61,7 @@ fn interval<S: Serializer>(interval: &Option<Duration>, serializer: S) -> Result
     }
 }
 
-/// A user; the empty id stands for none. `None` if it is neither.
+/// A user; the empty id stands for none. `None` if it is not valid.
 pub(super) fn user_or_none(id: &str) -> Option<Option<UserId>> {
     if id.is_empty() { Some(None) } else { UserId::parse(id).ok().map(Some) }
 }

@@ -13,8 +13,8 @@ use crate::store::Connection;
 const COUNTED: i64 = 10_000;
 
 statement! {
-    /// By the order of ids, which is that of time: no more rows are read than are asked for. The row of the empty
-    /// rule says how many there were, and when the oldest of them was seen first.
+    /// By the order of ids, which is that of time: at most the limit is read. The row of the empty rule has the number
+    /// of alerts read, and the first sight of the oldest.
     CountByRule {
         tenant: &'a str as Text,
         most: i64 as BigInt,
@@ -34,8 +34,8 @@ statement! {
     FROM newest"
 }
 
-/// What became of the incidents of each rule that were seen first at `since` or later, and from when on they
-/// are counted: later, where the newest 10,000 of the tenant do not reach back so far.
+/// The outcomes of the incidents of each rule that were seen first at `since` or later, and from when on they are
+/// counted: later, if the newest 10,000 of the tenant do not reach back so far.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

@@ -1,4 +1,4 @@
-//! The tables as diesel sees them, in the column order of `migrations/`.
+//! The tables as diesel declares them, in the column order of `migrations/`.
 
 diesel::table! {
     user_sessions (tenant_id, user_id, session_id) {

@@ -64,8 +64,7 @@ pub async fn newest_live(
     Ok(newest.await.optional()?)
 }
 
-/// The sessions with these ids, of any user, newest first; without those whose rows are damaged, which are
-/// logged.
+/// The sessions with these ids, of any tenant and user, newest first. Damaged rows are logged and skipped.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -82,7 +81,7 @@ pub async fn find_all_by_id(
     Ok(sound(found.load(conn).await?).0)
 }
 
-/// The session with this id, of any user: a look-up in every shard of a distributed table.
+/// The session with this id, of any tenant and user: a look-up in every shard of a distributed table.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

@@ -1,4 +1,4 @@
-//! A socket, of either kind.
+//! A TCP or Unix socket.
 
 use std::io::{IoSlice, Result};
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// What leads to a server.
+/// A stream to a server.
 pub(super) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),

@@ -1,8 +1,7 @@
 //! Statements as static text, so that each connection prepares them once.
 //!
 //! Diesel caches prepared statements by type, but not for updates, upserts or `sql_query`
-//! (`diesel::query_builder::QueryFragment::is_safe_to_cache_prepared`); a type of our own with a
-//! static id is cached.
+//! (`diesel::query_builder::QueryFragment::is_safe_to_cache_prepared`); a custom type with a static id is cached.
 
 /// Declares a query type with its parameters and result columns. Each `?` in the text takes the
 /// next field. In a `named` one, `$field` takes that field.
@@ -138,7 +137,7 @@ macro_rules! policy_columns {
     };
 }
 
-/// An expression: the timeline as 8 hexadecimal digits, or nothing from a server that takes no writes.
+/// An expression: the timeline as 8 hexadecimal digits, or empty on a server that takes no writes.
 macro_rules! timeline {
     () => {
         "CASE WHEN pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' THEN '' \

@@ -1,4 +1,4 @@
-//! `roll_ups`, `standings` and `counted_alerts`: what was counted of the activities.
+//! `roll_ups`, `standings` and `counted_alerts`: the statistics of the activities.
 
 use diesel::prelude::OptionalExtension;
 use diesel::sql_types::{
@@ -93,12 +93,12 @@ statement! {
     RETURNING live, open_alerts, acknowledged_alerts"
 }
 
-/// What was counted of an owner in an hour.
+/// The counts of an owner in an hour.
 pub type OfHour = ((Owner, Time), Counts);
-/// What there is of an owner.
+/// The present totals of an owner.
 pub type OfOwner = (Owner, OpenCounts);
 
-/// What there is of these owners, in any order; of others there is nothing.
+/// The present totals of these owners, in any order; an owner without a row has none.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
@@ -114,7 +114,7 @@ pub async fn standings(conn: &mut Connection, owners: &[&Owner]) -> Result<Vec<O
     rows.into_iter().map(parse).collect()
 }
 
-/// What was counted of these owners in these hours, in any order.
+/// The counts of these owners in these hours, in any order.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
@@ -131,8 +131,7 @@ pub async fn hours(conn: &mut Connection, keys: &[&(Owner, Time)]) -> Result<Vec
     rows.into_iter().map(parse).collect()
 }
 
-/// What is to be counted of these alerts, in any order. One that is suppressed, or was erased, is not
-/// among them.
+/// What statistics need of these alerts, in any order. One that is suppressed, or was erased, is not among them.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
@@ -158,7 +157,7 @@ pub async fn alerts(conn: &mut Connection, keys: &[(Owner, Uuid)]) -> Result<Vec
     rows.into_iter().map(|row| parse(row).ok_or_else(|| corrupt("security_alerts"))).collect()
 }
 
-/// Writes what was counted. The caller has claimed the consumer that counts, or holds it.
+/// Stores counts. The caller has claimed the consumer of statistics, or holds it.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
@@ -192,8 +191,8 @@ pub async fn write(
     Ok(())
 }
 
-/// Deletes what there is of a user, and returns it; the tenant's is then locked. The caller holds the
-/// consumer that counts.
+/// Deletes the totals of a user, and returns them; those of the tenant are then locked. The caller holds the consumer
+/// of statistics.
 ///
 /// # Errors
 /// [`Error::Unavailable`].

@@ -1,4 +1,4 @@
-//! Where the database is, and the one way to a connection: every one is made and set up here.
+//! The address of the database. Every connection is made and set up here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ use crate::store::wire::{Coded, CodedInside};
 use crate::store::writer::{TIMELINE, Writer};
 
 /// The defaults that a role, a database or a configuration file may have changed, and that statements here rely on:
-/// they are written for READ COMMITTED, and read what types look like as text.
+/// they need READ COMMITTED, and parse the text form of types.
 const DEFAULTS: &str = "SET default_transaction_isolation = 'read committed'; \
      SET default_transaction_deferrable = off; SET idle_session_timeout = 0; \
      SET standard_conforming_strings = on; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; \
@@ -37,19 +37,19 @@ pub(super) struct DatabaseTarget {
     /// `None` = plain text.
     tls: Option<MakeRustlsConnect>,
     hosts: Vec<DatabaseHost>,
-    /// Which place answered last.
+    /// The server that answered last.
     last: AtomicUsize,
     writer: Writer,
 }
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Clone, Copy)]
 pub(super) struct ServerSettings<'a> {
     /// The longest it takes to establish.
     pub patience: Duration,
     /// Settings besides [`DEFAULTS`].
     pub settings: &'a str,
-    /// Also to a server that takes no writes, to tell that it does not.
+    /// Also accepts a server that takes no writes, to report that.
     pub to_any: bool,
 }
 
@@ -78,13 +78,13 @@ impl DatabaseTarget {
         })
     }
 
-    /// The newest timeline that a connection met; 0 = none yet.
+    /// The newest timeline that a connection found; 0 = none yet.
     pub(super) fn timeline(&self) -> u32 {
         self.writer.timeline()
     }
 
-    /// Establishes a connection to the first server that will do, which takes the writes. Servers share the
-    /// patience, so that a silent one leaves time for those after it.
+    /// Establishes a connection to the first server that takes the writes. Servers share the timeout, so that a silent
+    /// one leaves time for those after it.
     pub(super) async fn connect(
         &self,
         session: ServerSettings<'_>,
@@ -129,7 +129,7 @@ impl DatabaseTarget {
                 let about = ServerGreeting::of(&connection);
                 (client, Driver::start(connection), about)
             }
-            // As for libpq: nobody listens on the way to a Unix socket.
+            // As in libpq: a Unix socket cannot be intercepted.
             _ => {
                 config.ssl_mode(SslMode::Disable);
                 let stream = Coded::new(stream, refused_write.clone());
@@ -160,14 +160,14 @@ async fn set_up(client: &Client, about: &ServerGreeting, settings: &str) -> anyh
     let since_17 = if about.version >= 17 { "SET transaction_timeout = 0;" } else { "" };
     let sql = format!("{DEFAULTS}; {since_17} {settings}; {TIMELINE}");
     let answers = client.simple_query(&sql).await.map_err(explain)?;
-    let told = answers.iter().find_map(|answer| match answer {
+    let timeline = answers.iter().find_map(|answer| match answer {
         SimpleQueryMessage::Row(row) => row.get(0),
         _ => None,
     });
-    Ok(told.unwrap_or_default().to_owned())
+    Ok(timeline.unwrap_or_default().to_owned())
 }
 
-/// What a server says of itself when a session begins.
+/// The parameters that a server reports when a session begins.
 struct ServerGreeting {
     encoding: String,
     version: u32,
@@ -179,14 +179,14 @@ impl ServerGreeting {
         S: AsyncRead + AsyncWrite + Unpin,
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let told = |name| connection.parameter(name).unwrap_or_default();
-        let version = told("server_version").split(|c: char| !c.is_ascii_digit()).next();
+        let reported = |name| connection.parameter(name).unwrap_or_default();
+        let version = reported("server_version").split(|c: char| !c.is_ascii_digit()).next();
         let version = version.and_then(|digits| digits.parse().ok()).unwrap_or_default();
-        ServerGreeting { encoding: told("server_encoding").to_owned(), version }
+        ServerGreeting { encoding: reported("server_encoding").to_owned(), version }
     }
 
     /// Names, places and notes are Unicode. In another encoding Postgres would refuse some of them, one by one. Empty =
-    /// something in between does not tell.
+    /// a pooler does not report it.
     fn check(&self, database: Option<&str>) -> anyhow::Result<()> {
         ensure!(
             matches!(self.encoding.as_str(), "UTF8" | ""),
@@ -199,7 +199,7 @@ impl ServerGreeting {
     }
 }
 
-/// Says what an error means where its own words are of another language or say little.
+/// Explains an error whose text is in another language or says little.
 fn explain(error: tokio_postgres::Error) -> anyhow::Error {
     let Some(said) = error.as_db_error() else { return error.into() };
     let code = said.code();

@@ -11,7 +11,7 @@ statement! {
     Now {} -> Timestamptz, "SELECT clock_timestamp()"
 }
 
-/// What time the database has.
+/// The time of the database.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

@@ -1,15 +1,15 @@
-//! How long the database may take.
+//! Time limits of the database.
 
 use std::time::Duration;
 
-/// How long the database may take. What runs into one of these is `UNAVAILABLE`.
+/// Time limits of the database. A call that exceeds one of them gets `UNAVAILABLE`.
 #[derive(Debug, Clone, Copy)]
 pub struct DatabaseTimeouts {
     /// The longest wait for a free connection, or for a new one to be established.
     pub connection: Duration,
     /// The longest a unit of work takes, waiting included.
     pub work: Duration,
-    /// The longest a call waits for work that is done in batches: for its turn, and for the work.
+    /// The longest a call waits for work that is done in batches: in the queue, and for its batch.
     pub call: Duration,
     /// The longest a statement runs: `statement_timeout`.
     pub statement: Duration,
@@ -18,8 +18,7 @@ pub struct DatabaseTimeouts {
 }
 
 impl Default for DatabaseTimeouts {
-    /// As shipped. A call is answered `UNAVAILABLE` within two seconds, also from a database that silently stopped
-    /// answering.
+    /// As shipped. A caller gets `UNAVAILABLE` within two seconds, also if the database silently stopped answering.
     fn default() -> DatabaseTimeouts {
         DatabaseTimeouts {
             connection: Duration::from_millis(900),
@@ -32,7 +31,7 @@ impl Default for DatabaseTimeouts {
 }
 
 impl DatabaseTimeouts {
-    /// Those so many times as long.
+    /// The same limits, so many times as long.
     pub fn times(self, factor: u32) -> DatabaseTimeouts {
         DatabaseTimeouts {
             connection: self.connection * factor,
@@ -43,7 +42,7 @@ impl DatabaseTimeouts {
         }
     }
 
-    /// The server's own timeout, in milliseconds: a query whose caller gave up must not run on.
+    /// The settings of the server, in milliseconds: a query whose caller gave up must end.
     pub(super) fn settings(self) -> String {
         let (statement, lock) = (self.statement.as_millis(), self.lock.as_millis());
         format!("SET statement_timeout = {statement}; SET lock_timeout = {lock}")

@@ -1,7 +1,7 @@
-//! How the way to the database is protected.
+//! TLS to the database.
 //!
-//! tokio-postgres knows neither `verify-ca` nor `verify-full`; here every mode that encrypts also
-//! verifies, and a remote host without an explicit mode gets `verify-full`.
+//! tokio-postgres supports neither `verify-ca` nor `verify-full`; here every mode that encrypts also verifies, and a
+//! remote host without an explicit mode gets `verify-full`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +17,14 @@ use rustls::{ClientConfig, RootCertStore};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
-/// What a URL says of TLS.
+/// The TLS parameters of a URL.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Parameters {
     pub mode: Option<String>,
     pub root: Option<String>,
 }
 
-/// How to encrypt and what to accept; `None` = plain text, which only a `remote` host never gets unless it is asked
-/// for.
+/// How to encrypt and what to accept; `None` = plain text, which a `remote` host gets only if the URL asks for it.
 ///
 /// # Errors
 /// A mode that is not supported, or certificates that cannot be read.
@@ -42,7 +41,7 @@ pub(super) fn client_config(
         }
         Some("disable") => return Ok(None),
         None if !remote && root.is_none() => return Ok(None),
-        // Anybody can have a certificate of a public authority for some name.
+        // Any server can have a certificate of a public authority for some name.
         Some("verify-ca") if matches!(root, None | Some("system")) => bail!(
             "sslmode=verify-ca takes a certificate of any name, which the system's roots issue to anybody: \
              use verify-full, or name the file of one authority in sslrootcert"
@@ -58,7 +57,7 @@ pub(super) fn client_config(
     match root {
         None | Some("system") => {
             for certificate in rustls_native_certs::load_native_certs().certs {
-                // A broken root among the system's only means that it verifies nothing.
+                // A broken root among the system's verifies nothing, and does no harm.
                 let _ = roots.add(certificate);
             }
         }
@@ -92,7 +91,7 @@ struct Verifier {
     chain: Arc<WebPkiServerVerifier>,
     /// The certificates of `sslrootcert`. One of them may be the server's own, which no chain leads to.
     named: Vec<CertificateDer<'static>>,
-    /// `verify-ca`: whatever the name.
+    /// `verify-ca`: accepts any name.
     any_name: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Transactions: a unit of work that commits as a whole, and what is revoked by then.
+//! Transactions: a unit of work that commits atomically, and the revocations that follow its commit.
 
 use std::ops::{Deref, DerefMut};
 
@@ -20,10 +20,10 @@ pub struct Transaction {
     revoked: Vec<Revocation>,
 }
 
-/// What a transaction decided, and it is committed.
+/// The result of a committed transaction.
 pub struct Committed<T> {
     pub answer: T,
-    /// What includes the transaction; `None` if it wrote nothing.
+    /// A watermark that includes the transaction; `None` if it wrote nothing.
     pub watermark: Option<Watermark>,
 }
 
@@ -35,7 +35,7 @@ impl Database {
     pub async fn begin(&self) -> Result<Transaction> {
         let mut conn = self.acquire().await?;
         if AnsiTransactionManager::begin_transaction(&mut *conn).await.is_err() {
-            // It broke just now, and nothing was done yet. The pool keeps none that is broken.
+            // The connection broke before any statement. The pool drops broken ones.
             drop(conn);
             conn = self.acquire().await?;
             AnsiTransactionManager::begin_transaction(&mut *conn).await?;
@@ -43,7 +43,8 @@ impl Database {
         Ok(Transaction { conn, db: self.clone(), watermark: None, revoked: Vec::new() })
     }
 
-    /// Does `work` in a transaction and commits it. An error of `work` rolls it back, and hands its connection back.
+    /// Does `work` in a transaction and commits it. An error of `work` rolls it back, and returns its connection to the
+    /// pool.
     ///
     /// # Errors
     /// Those of `work`; [`Error::Unavailable`] if the commit was not acknowledged: its outcome is then unknown.
@@ -67,7 +68,7 @@ impl Database {
 }
 
 impl Transaction {
-    /// Ends it with nothing written, and hands its connection back; one that is lost is not.
+    /// Ends it with nothing written, and returns its connection to the pool, unless it is lost.
     pub async fn roll_back(mut self) {
         let rolled_back = AnsiTransactionManager::rollback_transaction(&mut *self.conn).await;
         if let Err(error) = rolled_back {
@@ -75,13 +76,12 @@ impl Transaction {
         }
     }
 
-    /// Commits. Only after this returned ok may an answer or a message show the changes.
+    /// Commits. The changes may be published only after this returned `Ok`.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the acknowledgement was lost: the outcome is then unknown.
     pub async fn commit(mut self) -> Result<()> {
-        // Whatever went wrong, it may have gone wrong after the commit: never a reason to do the
-        // work again from here.
+        // Any error may have happened after the commit, so the work must not be retried from here.
         let unknown =
             |error: DieselError| Error::Unavailable(Outage::Unreachable(error.to_string()));
         #[cfg(debug_assertions)]
@@ -92,7 +92,7 @@ impl Transaction {
         }
         let done =
             AnsiTransactionManager::commit_transaction(&mut *self.conn).await.map_err(unknown);
-        // Also if it is unknown: forgetting what may be true costs a read.
+        // Also if the outcome is unknown: an invalidation without need costs one read.
         if let (false, Some(on_revoked)) = (self.revoked.is_empty(), self.db.revoked()) {
             on_revoked(&self.revoked);
         }
@@ -100,12 +100,12 @@ impl Transaction {
     }
 
     /// Invalidates what this replica caches of something that another transaction revoked: the call answers that it is
-    /// over, and the feed may not have delivered them yet.
+    /// over, and the feed may not have reported it yet.
     pub fn invalidate(&mut self, revocation: Revocation) {
         self.revoked.push(revocation);
     }
 
-    /// Notes what was written.
+    /// Records what was written.
     pub(super) fn wrote(&mut self, watermark: Watermark, revoked: &[Revocation]) {
         self.watermark = Some(watermark);
         self.revoked.extend_from_slice(revoked);

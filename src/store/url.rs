@@ -1,12 +1,12 @@
-//! A database URL, read as libpq 18 reads it ("Connection URIs" in the manual of Postgres). What is not honoured is
-//! refused by name: no parameter means less here than it says.
+//! A database URL, read as libpq 18 reads it ("Connection URIs" in the manual of Postgres). A parameter that is not
+//! supported is refused by name: none is ignored.
 
 use anyhow::{Context, bail, ensure};
 use tokio_postgres::Config;
 
 use crate::store::tls;
 
-/// What is handed to the driver under the same name. The values are checked where they are used.
+/// The parameters that the driver gets under the same name. The driver checks their values.
 const TAKEN: [&str; 12] = [
     "host",
     "hostaddr",
@@ -22,10 +22,10 @@ const TAKEN: [&str; 12] = [
     "target_session_attrs",
 ];
 
-/// What a URL says, apart for the driver and for TLS.
+/// The parts of a URL for the driver and for TLS.
 ///
 /// # Errors
-/// What cannot be read, is said twice, or is not honoured.
+/// What cannot be parsed, is stated twice, or is not supported.
 pub(super) fn parse(url: &str) -> anyhow::Result<(Config, tls::Parameters)> {
     let mut text = String::new();
     let mut secure = tls::Parameters::default();
@@ -48,7 +48,7 @@ pub(super) fn parse(url: &str) -> anyhow::Result<(Config, tls::Parameters)> {
     Ok((config, secure))
 }
 
-/// Names and values, decoded. One with an empty value is as one that is not there.
+/// Names and values, decoded. An empty value counts as absent.
 fn pairs(url: &str) -> anyhow::Result<Vec<(String, String)>> {
     let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
     let rest = rest.context("the database URL must begin with postgres:// or postgresql://")?;
@@ -104,7 +104,7 @@ fn hosts_and_ports(text: &str) -> anyhow::Result<(String, String)> {
     Ok((hosts.join(","), ports.join(",")))
 }
 
-/// Without its percent signs.
+/// Percent-decoded.
 fn decoded(text: &str) -> anyhow::Result<String> {
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();

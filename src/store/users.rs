@@ -9,8 +9,8 @@ use crate::model::ids::{TenantId, UserId};
 use crate::store::Connection;
 
 statement! {
-    /// An upsert inserts the row or waits for its lock, and says nothing of sessions: the count
-    /// belongs in a later statement, whose snapshot is taken after the wait.
+    /// An upsert inserts the row or waits for its lock, and reads no sessions: the count belongs in a later statement,
+    /// whose snapshot is taken after the wait.
     Lock {
         tenants: &'a [&'a str] as Array<Text>,
         users: &'a [&'a str] as Array<Text>,
@@ -27,8 +27,7 @@ statement! {
     SELECT count(*) FROM locked"
 }
 
-/// Locks users until the transaction ends, in one order for everybody. `users` holds each at most
-/// once.
+/// Locks users until the transaction ends, always in one order. `users` holds each at most once.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

@@ -1,12 +1,12 @@
-//! The present end of the order of commits.
+//! The watermark of the present.
 
 use crate::error::Result;
 use crate::model::watermark::Watermark;
 use crate::store::feed;
 use crate::store::pool::Database;
 
-/// What includes the change of a call: the mark of its transaction, or, where another one made it before, everything
-/// that has committed by now.
+/// A watermark that includes the change of a call: that of its transaction or, if another transaction made the change
+/// before, everything that has committed by now.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -17,7 +17,7 @@ pub async fn including(db: &Database, written: Option<Watermark>) -> Result<Wate
     }
 }
 
-/// What includes everything that has committed by now.
+/// A watermark that includes everything that has committed by now.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

@@ -1,8 +1,8 @@
 //! Puts the SQLSTATE of an error in front of its text, on the way in from the server.
 //!
-//! An error is told apart by its SQLSTATE: its text comes in the language of `lc_messages`. diesel-async hands on the
-//! text and drops the code, and nothing of it leads back to the error of tokio-postgres. So the code is written into
-//! the text below both, where the protocol is read: `ERROR: deadlock detected` arrives as `40P01: deadlock detected`.
+//! An error is identified by its SQLSTATE: its text is in the language of `lc_messages`. diesel-async passes the text
+//! on and drops the code, and does not expose the error of tokio-postgres. So the code is written into the text below
+//! both, where the protocol is read: `ERROR: deadlock detected` arrives as `40P01: deadlock detected`.
 
 use std::io::Result;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
 /// The type of a message and its length.
 const HEAD: usize = 5;
-/// A longer error passes as it is.
+/// A longer error passes unchanged.
 const LONGEST: usize = 64 << 10;
 const READ_ONLY: &[u8] = b"25006";
 
@@ -32,11 +32,11 @@ pub(super) fn split(message: &str) -> Option<(&str, &str)> {
 pub(super) struct Coded<S> {
     stream: S,
     refused_write: Arc<AtomicBool>,
-    /// Bytes to come of a message that passes as it is.
+    /// Bytes left of a message that passes unchanged.
     passing: usize,
-    /// An error, or the head of a message, that is not whole yet.
+    /// An error, or the head of a message, that is not complete yet.
     held: BytesMut,
-    /// To be read next.
+    /// The output that is read next.
     out: BytesMut,
 }
 
@@ -47,7 +47,7 @@ impl<S> Coded<S> {
         Coded { stream, refused_write, passing: 0, held, out }
     }
 
-    /// How many bytes at the front of `new` pass as they are. The others are held, or lie in `out`.
+    /// How many bytes at the front of `new` pass unchanged. The others are in `held` or in `out`.
     fn pass(&mut self, new: &[u8]) -> usize {
         let mut at = 0;
         while self.held.is_empty() {
@@ -65,7 +65,7 @@ impl<S> Coded<S> {
         at
     }
 
-    /// Moves a message, or what there is of it, from `held` to `out`; false if there is none.
+    /// Moves a message, or the part of it that arrived, from `held` to `out`; false if there is none.
     fn release(&mut self) -> bool {
         let [kind, a, b, c, d, ..] = self.held[..] else { return false };
         let whole = length([a, b, c, d]);
@@ -88,7 +88,7 @@ impl<S> Coded<S> {
     }
 }
 
-/// Of a whole message, from the four bytes after its type, which they leave out.
+/// The length of a message with its type, from the four bytes after the type, which do not count it.
 fn length(bytes: [u8; 4]) -> usize {
     usize::try_from(u32::from_be_bytes(bytes)).unwrap_or(usize::MAX).saturating_add(1).max(HEAD)
 }
@@ -144,7 +144,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Coded<S> {
             let count = buf.filled().len() - start;
             let passed = self.pass(&buf.filled()[start..]);
             buf.set_filled(start + passed);
-            // At the end of the stream nothing was read; an error that is not whole is lost with its connection.
+            // At the end of the stream nothing was read; an error that is not complete is lost with its connection.
             if passed > 0 || count == 0 {
                 return Poll::Ready(Ok(()));
             }

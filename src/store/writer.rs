@@ -1,8 +1,8 @@
-//! Which server counts: the one that takes the writes, on the newest timeline that was met.
+//! Which server is current: the one that takes the writes, on the newest timeline that was found.
 //!
-//! After a failover behind one address old connections may stay on the former primary. What it shows is not true any
-//! more, so a connection counts only if its server is not in recovery, is not read-only (as a fenced primary is), and is
-//! on the newest timeline. A timeline is what Postgres numbers anew at each promotion.
+//! After a failover behind one address old connections may stay on the former primary. What it shows is outdated, so a
+//! connection counts only if its server is not in recovery, is not read-only (as a fenced primary is), and is on the
+//! newest timeline. Postgres starts a new timeline at each promotion.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -25,7 +25,7 @@ struct Inner {
     epoch: AtomicU64,
 }
 
-/// When a connection was made. It counts until another one, or a look, finds that its server may be outdated.
+/// When a connection was made. It counts until another connection, or a check, finds that its server may be outdated.
 #[derive(Clone)]
 pub(super) struct Member {
     writer: Writer,
@@ -33,10 +33,10 @@ pub(super) struct Member {
 }
 
 impl Writer {
-    /// Takes a connection in whose server answered this to [`TIMELINE`].
+    /// Accepts a connection whose server answered this to [`TIMELINE`].
     ///
     /// # Errors
-    /// Why what it shows is not to be believed. Then no connection that was made before counts any more.
+    /// Why the server is not current. Then no connection that was made before counts any more.
     pub fn join(&self, answer: &str) -> Result<Member, &'static str> {
         let before = self.0.epoch.load(Ordering::Acquire);
         let Ok(timeline) = u32::from_str_radix(answer, 16) else {
@@ -59,7 +59,7 @@ impl Writer {
         Ok(Member { writer: self.clone(), epoch })
     }
 
-    /// The newest timeline that was met; 0 = none yet.
+    /// The newest timeline that was found; 0 = none yet.
     pub fn timeline(&self) -> u32 {
         self.0.timeline.load(Ordering::Acquire)
     }
@@ -73,7 +73,7 @@ statement! {
     Timeline {} -> Text, TIMELINE
 }
 
-/// Checks that the server of a connection still takes the writes: what it showed until now is true.
+/// Checks that the server of a connection still takes the writes: what it showed until now is current.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
@@ -84,7 +84,7 @@ pub(super) async fn check(conn: &mut Connection) -> Result<()> {
     judge(conn, &answer)
 }
 
-/// The same where a statement that read something else brought the answer along.
+/// The same for an answer that came with the result of another statement.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
@@ -95,10 +95,10 @@ pub(super) fn judge(conn: &Connection, answer: &str) -> Result<()> {
 }
 
 impl Member {
-    /// Takes note of what the server of the connection answers to [`TIMELINE`] now.
+    /// Takes the present answer of the connection's server to [`TIMELINE`].
     ///
     /// # Errors
-    /// Why what it shows is not to be believed any more.
+    /// Why the server is not current any more.
     pub fn check(&self, answer: &str) -> Result<(), &'static str> {
         self.writer.join(answer)?;
         match self.is_outdated() {

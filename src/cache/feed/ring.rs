@@ -1,4 +1,5 @@
-//! The last batches of the reader, for all its watchers: bounded by activities and by memory, however far some lag.
+//! The last batches of the reader, shared by all its watchers. Bounded by activities and by memory, however far
+//! watchers lag.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,14 +17,14 @@ pub struct ActivityBatch {
     pub span: Span,
     /// Changes of state, in their order.
     pub activities: Vec<(OrderKey, Activity)>,
-    /// Those that the activities concern, as they were when they were read.
+    /// The alerts that the activities concern, as of the read.
     alerts: HashMap<Uuid, Alert>,
     /// What it takes in memory, about, in bytes.
     pub(super) bytes: usize,
 }
 
 impl ActivityBatch {
-    /// Leaves out what others report, which may be much and nobody watches.
+    /// Skips reports: there may be many, and no watch shows them.
     pub(super) fn new(
         span: Span,
         mut activities: Vec<Activity>,
@@ -49,7 +50,7 @@ impl ActivityBatch {
         activity.alert.and_then(|id| self.alerts.get(&id))
     }
 
-    /// How many activities are not after this place.
+    /// How many activities are not after this position.
     pub(super) fn up_to(&self, key: OrderKey) -> usize {
         self.activities.partition_point(|(other, _)| *other <= key)
     }
@@ -72,17 +73,17 @@ fn size_of_alert(alert: &Alert) -> usize {
 /// The batches of one reader.
 pub(super) struct Ring {
     state: Mutex<RingState>,
-    /// Tells of new batches and of the end.
+    /// Signals new batches and the end.
     next_batch: watch::Sender<()>,
     most: Backlog,
 }
 
-/// How much is kept: whichever is reached first.
+/// The size of the buffer. Whichever limit is reached first applies.
 #[derive(Debug, Clone, Copy)]
 pub struct Backlog {
     /// Activities, about.
     pub activities: usize,
-    /// What they take in memory with their alerts, about.
+    /// Their memory with their alerts in bytes, about.
     pub bytes: usize,
 }
 
@@ -91,8 +92,8 @@ struct RingState {
     /// The number of the first of them.
     first: u64,
     /// What is in them.
-    held: Backlog,
-    /// All that the reader has seen; `None` = it has not begun.
+    held: Kept,
+    /// The position of the reader; `None` = it has not begun.
     seen: Option<Horizon>,
     ended: Option<Outage>,
 }
@@ -102,7 +103,7 @@ pub(super) enum NextBatch {
     Batch(Arc<ActivityBatch>),
     /// Nothing new up to this horizon.
     Nothing(Horizon),
-    /// It is not kept any more.
+    /// It was dropped from the buffer.
     Gone,
     Ended(Outage),
 }
@@ -114,13 +115,13 @@ impl Ring {
         Ring { state: Mutex::new(state), next_batch: watch::Sender::new(()), most }
     }
 
-    /// Adds what the reader has read, and drops the oldest that need not be kept.
+    /// Adds a batch, and drops the oldest beyond the limits.
     pub fn push(&self, batch: ActivityBatch) {
         let mut state = self.lock();
         state.seen = Some(batch.span.to().clone());
         state.held = state.held.with(&batch);
         state.batches.push_back(Arc::new(batch));
-        // One before the newest stays, however large: who waits for it must find it.
+        // The last two batches stay, however large: a watcher that waits for one must find it.
         while state.batches.len() > 2 {
             let rest = state.held.without(&state.batches[0]);
             let fits = state.held.bytes <= self.most.bytes;
@@ -135,7 +136,7 @@ impl Ring {
         self.next_batch.send_replace(());
     }
 
-    /// The reader has seen more, and nothing was in it.
+    /// Moves the position of the reader on, without a batch.
     pub fn advance(&self, seen: Horizon) {
         let first = self.lock().seen.replace(seen).is_none();
         if first {
@@ -143,7 +144,7 @@ impl Ring {
         }
     }
 
-    /// Nothing more comes.
+    /// Ends the ring: no batch follows.
     pub fn end(&self, outage: Outage) {
         self.lock().ended.get_or_insert(outage);
         self.next_batch.send_replace(());
@@ -153,12 +154,12 @@ impl Ring {
         self.lock().ended.is_some()
     }
 
-    /// Tells of what changes from now on.
+    /// Signals each change from now on.
     pub fn next_batch(&self) -> watch::Receiver<()> {
         self.next_batch.subscribe()
     }
 
-    /// How far the reader has come, and the number of its next batch; `None` if it has not begun.
+    /// The position of the reader and the number of its next batch; `None` if it has not begun.
     pub fn end_of_line(&self) -> Result<Option<(Horizon, u64)>, Outage> {
         let state = self.lock();
         match &state.ended {

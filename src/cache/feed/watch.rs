@@ -1,4 +1,4 @@
-//! A watcher: reads by itself up to where the reader is, then takes what the reader reads.
+//! A watcher: reads by itself up to the position of the reader, then takes the reader's batches.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use crate::error::{Error, Result};
 use crate::model::activity::Activity;
 use crate::model::feed::{Horizon, Position, Span};
 
-/// Makes an event of an activity of a batch, or leaves it out.
+/// Makes an event of an activity of a batch, or skips it.
 pub type Pick<E> = Box<dyn Fn(&Activity, &ActivityBatch) -> Option<E> + Send + Sync>;
 
-/// Between two looks of a watcher that the reader has still to reach.
+/// The time between two polls of a watcher that is ahead of the reader.
 const BEHIND: Duration = Duration::from_millis(50);
 
-/// One watcher. Dropping it frees its place.
+/// One watcher. Dropping it frees its slot.
 pub struct Subscription<E> {
     hub: Arc<Inner>,
     ring: Arc<Ring>,
@@ -30,11 +30,11 @@ pub struct Subscription<E> {
 }
 
 enum SubscriptionState {
-    /// It has seen all of this.
+    /// It has seen everything that this shows.
     After(Horizon),
     /// It has seen all before this batch, and so many of its activities.
     In(Arc<ActivityBatch>, usize),
-    /// It was somewhere in a span, which is to be read again.
+    /// It was within a span, which is read again.
     Resumed(Position),
 }
 
@@ -53,7 +53,7 @@ impl<E> Subscription<E> {
         Subscription { hub, ring, _slot: slot, pick, at, joined: None }
     }
 
-    /// The next event, or `None` at `until`. No more than a read longer, however many activities are left out.
+    /// The next event, or `None` at `until`. Takes at most one read longer, however many activities are skipped.
     ///
     /// # Errors
     /// [`Error::WatchTooSlow`]; [`Error::Unavailable`].
@@ -83,7 +83,7 @@ impl<E> Subscription<E> {
         }
     }
 
-    /// The position up to which it has received everything.
+    /// The position up to which it has returned every event.
     pub fn position(&self) -> Position {
         match &self.at {
             SubscriptionState::After(seen) => Position::After(seen.clone()),
@@ -142,11 +142,11 @@ impl<E> Subscription<E> {
         Ok(())
     }
 
-    /// A step towards the reader, which goes on meanwhile.
+    /// Reads one span towards the reader, which moves on meanwhile.
     async fn catch_up(&mut self, seen: Horizon, until: Instant) -> Result<()> {
         let mut next_batch = self.ring.next_batch();
         let Some((end, number)) = self.ring.end_of_line().map_err(Error::Unavailable)? else {
-            // The reader begins.
+            // The reader has not begun yet.
             let _ = timeout_at(until, next_batch.changed()).await;
             return Ok(());
         };
@@ -164,13 +164,13 @@ impl<E> Subscription<E> {
                 }
                 self.at = SubscriptionState::In(Arc::new(batch), 0);
             }
-            // The reader has still to see what was seen elsewhere.
+            // The position comes from another replica, and is ahead of this reader.
             None => sleep_until(until.min(Instant::now() + BEHIND)).await,
         }
         Ok(())
     }
 
-    /// What the reader read next, or waits for it.
+    /// Takes the next batch of the reader, or waits for it.
     async fn take(&mut self, number: u64, until: Instant) -> Result<()> {
         let mut next_batch = self.ring.next_batch();
         match self.ring.find(number) {
@@ -188,7 +188,7 @@ impl<E> Subscription<E> {
         Ok(())
     }
 
-    /// Moves on to the position of the reader, if it has seen all that the reader read.
+    /// Moves to the position of the reader, if every event of its batches was returned.
     fn keep_reading(&mut self) {
         if let (SubscriptionState::After(_), Some(number)) = (&self.at, self.joined)
             && let NextBatch::Nothing(seen) = self.ring.find(number)

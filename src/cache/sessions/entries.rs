@@ -1,4 +1,4 @@
-//! The entries of the session cache, in bounded memory, and the tombstones that keep older reads out of it.
+//! The cached sessions, in bounded memory, and the tombstones of revoked ones.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,16 +13,16 @@ use crate::model::ids::SessionKey;
 use crate::model::revocation::{CACHED_FOR, Revocation, Subject, digest};
 use crate::model::session::Session;
 
-/// How long the absence of a session stays cached.
+/// How long it is cached that a session does not exist.
 const ABSENT_FOR: Duration = Duration::from_secs(1);
 /// The most absent sessions that are cached, about 1 MB.
 const MAX_ABSENT: usize = 10_000;
-/// The most tombstones, about 5 MB: more than revocations can arrive while the longest fill lasts. If more arrive, such a
-/// fill is not cached.
+/// The most tombstones, about 5 MB: more than can arrive while the longest read lasts. If more do, reads under way are
+/// not cached.
 const MAX_TOMBSTONES: usize = 65_536;
-/// What an entry costs besides its bytes: its key, its place in the map and in the queue, the allocator.
+/// What an entry costs besides its bytes: its key, its slot in the map and in the queue, the allocator.
 const OVERHEAD: u64 = 120;
-/// A guess at the size of an entry, to make room for as many from the start.
+/// An estimate of the size of an entry, for the initial capacity.
 const TYPICAL_BYTES: u64 = 400;
 
 /// Sessions by their id.
@@ -39,16 +39,16 @@ struct CacheEntry {
     read_at: Instant,
 }
 
-/// What the cache says of a session.
+/// A cached session.
 pub(super) struct CachedSession {
     /// `None` = it does not exist.
     pub session: Option<Session>,
-    /// When the read of it began, or its transaction was still open.
+    /// When its read began, or a moment at which its transaction was still open.
     pub read_at: Instant,
 }
 
-/// A point in the order of received revocations. A session read after it was taken is cached, unless a revocation that
-/// concerns the session arrived since.
+/// A point in the order of revocations that the feed reported. What is read after it was taken may be cached, unless a
+/// revocation that concerns it arrived since.
 #[derive(Debug, Clone, Copy)]
 pub struct FillStamp(u64);
 
@@ -58,7 +58,7 @@ struct Tombstones {
     /// The last revocation of each session.
     sessions: HashMap<Uuid, u64>,
     order: VecDeque<(Uuid, u64)>,
-    /// No read from before this is cached.
+    /// Nothing that was read before this is cached.
     floor: u64,
 }
 
@@ -72,7 +72,7 @@ impl Weighter<Uuid, CacheEntry> for EntryWeight {
 }
 
 impl SessionEntries {
-    /// In at most so many bytes.
+    /// A cache of at most so many bytes.
     pub fn new(bytes: u64) -> SessionEntries {
         let items = usize::try_from(bytes / TYPICAL_BYTES).unwrap_or(usize::MAX);
         SessionEntries {
@@ -82,12 +82,12 @@ impl SessionEntries {
         }
     }
 
-    /// The cached session, if it was not read too long ago.
+    /// The cached record, if it was not read too long ago.
     pub fn find(&self, key: &SessionKey, now: Instant) -> Option<CachedSession> {
         let fresh = |read_at: Instant, most| now.saturating_duration_since(read_at) < most;
         let entry = self.sessions.get(&key.session);
         if let Some(entry) = entry.filter(|entry| fresh(entry.read_at, CACHED_FOR)) {
-            // The id is that of another user's session: a miss.
+            // The id may be that of another user's session: then this is a miss.
             let session = unpack(&entry.packed).filter(|session| session.key == *key)?;
             return Some(CachedSession { session: Some(session), read_at: entry.read_at });
         }
@@ -95,13 +95,13 @@ impl SessionEntries {
         Some(CachedSession { session: None, read_at })
     }
 
-    /// Taken before a session is read.
+    /// Taken before a read.
     pub fn stamp(&self) -> FillStamp {
         FillStamp(self.lock().count)
     }
 
-    /// Caches what was read after `stamp`, unless it was revoked since: the read may be older than the revocation.
-    /// True if it is cached.
+    /// Caches what was read after `stamp`, unless it was revoked since: it may have been read before that. True if it
+    /// is cached.
     pub fn insert(
         &self,
         stamp: FillStamp,
@@ -124,7 +124,7 @@ impl SessionEntries {
         true
     }
 
-    /// Invalidates what the revocation concerns, and keeps fills of it that are under way out of the cache.
+    /// Invalidates what is revoked, and keeps fills under way from caching it.
     pub fn invalidate(&self, revocation: &Revocation) {
         #[cfg(debug_assertions)]
         if crate::broken::is("keeps-ended") {
@@ -145,7 +145,7 @@ impl SessionEntries {
             Subject::Tenant => {
                 self.invalidate_where(|session| session.key.tenant == revocation.tenant)
             }
-            // They concern no cached session.
+            // No cached session depends on it.
             Subject::Key(_) | Subject::Callers => {}
         }
     }
@@ -157,7 +157,7 @@ impl SessionEntries {
         self.absent.clear();
     }
 
-    /// Cached sessions, and their bytes.
+    /// The number of cached sessions, and their bytes.
     pub fn size(&self) -> (usize, u64) {
         (self.sessions.len(), self.sessions.weight())
     }
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_older_than_all_tombstones_is_not_cached_either() {
+    fn a_read_from_before_the_oldest_tombstone_is_not_cached() {
         let (entries, session) = (entries(), session());
         let stamp = entries.stamp();
         entries.lock().revoke(session.key.session);
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_stays_within_its_bound_however_many_there_are() {
+    fn memory_stays_within_its_bound_however_many_sessions_there_are() {
         let (entries, mut session) = (entries(), session());
         for number in 0..20_000 {
             session.key.session = Uuid::from_u128(number);
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn no_entry_is_used_for_ever() {
+    fn every_record_expires() {
         let (entries, session) = (entries(), session());
         let long_ago = Instant::now().checked_sub(CACHED_FOR).expect("a machine that is up");
         entries.insert(entries.stamp(), &session.key, Some(&session), long_ago);

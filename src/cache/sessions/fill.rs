@@ -1,4 +1,4 @@
-//! Fills under way: one for each session, in a task of its own, so that a caller that leaves cancels no other's read.
+//! Fills under way: one for each session, in a task of its own, so that a cancelled call cancels no other call's read.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -30,7 +30,7 @@ struct FillResult {
     watermark: Watermark,
 }
 
-/// Joins the fill of this session, or begins it. `None` if it began before `asked`: it may not show what was committed in
+/// Joins the fill of this session, or begins one. `None` if it began before `asked`: it may miss what was committed in
 /// between.
 pub(super) async fn join(
     inner: &Arc<Inner>,
@@ -78,7 +78,7 @@ async fn run(
     sender: watch::Sender<Option<Arc<FillResult>>>,
 ) {
     let inner = &slot.inner;
-    // Before the read, so that they cover less than it.
+    // Before the read, so that they never claim more than it shows.
     let (stamp, (_, watermark)) = (inner.entries.stamp(), inner.progress.through());
     let reading = async { sessions::find(&mut *inner.db.acquire().await?, &key).await };
     let session = inner.db.within(reading).await;
@@ -87,12 +87,12 @@ async fn run(
     {
         inner.meters.dropped.inc();
     }
-    // A call that comes from here on finds the entry, or reads again.
+    // A later request finds what was cached, or reads again.
     drop(slot);
     sender.send_replace(Some(Arc::new(FillResult { session, watermark })));
 }
 
-/// The slot of a fill among those under way; given up also if it panics.
+/// The slot of a fill. Dropping it frees the slot, also if the fill panics.
 struct FillSlot {
     inner: Arc<Inner>,
     id: Uuid,
@@ -123,7 +123,7 @@ mod tests {
     use crate::store::pool::Database;
 
     #[test]
-    fn a_fill_that_begins_while_the_runtime_ends_delays_no_other() {
+    fn a_fill_that_begins_while_the_runtime_ends_does_not_block() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let handle = runtime.handle().clone();
         let entered = handle.enter();
@@ -136,7 +136,7 @@ mod tests {
             1 << 20,
             &Metrics::default(),
         );
-        // What is spawned from now on is dropped at once.
+        // The runtime drops at once what is spawned from now on.
         drop(runtime);
         begin(&inner, &session().key);
         assert!(inner.fills.lock().is_empty());

@@ -8,7 +8,7 @@ use crate::model::detection::DetectionSettings;
 use crate::model::detection::rule::Rule;
 use crate::model::evidence::TypedEvidence;
 
-/// Compares with the last time the user was there. A login that fails wakes nobody.
+/// Compares with the last activity of the user. A failed login does not count.
 pub fn look(
     activity: &Activity,
     settings: &DetectionSettings,

@@ -7,7 +7,7 @@ use crate::model::activity::{Activity, ActivityKind};
 use crate::model::detection::DetectionSettings;
 use crate::model::detection::rule::Rule;
 
-/// Counts failed logins, from any address.
+/// Counts failed logins from any address.
 pub fn look(
     activity: &Activity,
     settings: &DetectionSettings,

@@ -1,4 +1,4 @@
-//! A user is in two places that nobody reaches in the time between.
+//! A user is in two places that nobody can reach in the time between.
 
 use super::finding;
 use crate::detection::Finding;
@@ -60,7 +60,7 @@ fn compare(
         return None;
     }
     let (distance, from_point, to_point) = nearest(from, to)?;
-    // Both places may be off towards each other.
+    // Both positions may be inaccurate towards each other.
     let off = |spot: &Spot| f64::from(rule.accuracy.max(spot.accuracy_km.unwrap_or(0)));
     let certain_distance = distance - off(from) - off(to);
     let (from, to) = (
@@ -99,7 +99,7 @@ fn compare(
     })
 }
 
-/// The least distance between the points that were said of two places, and which those are.
+/// The least distance between the stated points of two places, and these points.
 fn nearest(from: &Spot, to: &Spot) -> Option<(f64, Point, Point)> {
     let pairs = from.all().flat_map(|one| to.all().map(move |other| (one, other)));
     pairs

@@ -1,4 +1,4 @@
-//! A user meets the limits of sessions again and again, as a shared account does.
+//! A user meets the limits of sessions repeatedly, as a shared account does.
 
 use super::burst;
 use crate::detection::Finding;
@@ -8,7 +8,7 @@ use crate::model::detection::DetectionSettings;
 use crate::model::detection::rule::Rule;
 use crate::model::session::EndReason;
 
-/// Counts creates that a limit refused, and sessions that it ended in place of refusing.
+/// Counts creates that a limit refused, and sessions that a limit ended instead.
 pub fn look(
     activity: &Activity,
     settings: &DetectionSettings,

@@ -1,4 +1,4 @@
-//! A user begins a session in a country where they were not seen for long.
+//! A user begins a session in a country where they were not seen for a long time.
 
 use super::finding;
 use crate::detection::memory::{UserMemory, see};
@@ -8,8 +8,8 @@ use crate::model::detection::DetectionSettings;
 use crate::model::detection::rule::Rule;
 use crate::model::evidence::TypedEvidence;
 
-/// Compares the country of a new session with those known. The first country is silent, an unknown one is none, and
-/// another one of a place that was seen before is no news.
+/// Compares the country of a new session with those in memory. The first country raises nothing, an
+/// unknown one is skipped, and another country for a known place is not new.
 pub fn look(
     activity: &Activity,
     settings: &DetectionSettings,

@@ -9,7 +9,7 @@ use crate::model::activity::{Activity, ActivityKind};
 use crate::model::detection::rule::Rule;
 use crate::model::evidence::TypedEvidence;
 
-/// Compares the device of a new session with those known. The first is silent; one that was revoked is new again.
+/// Compares the device of a new session with those in memory. The first raises nothing; a revoked one is new again.
 pub fn look(activity: &Activity, user: &mut UserMemory) -> Option<Finding> {
     let device = activity.device?;
     if activity.kind == ActivityKind::DeviceRevoked {
@@ -20,7 +20,7 @@ pub fn look(activity: &Activity, user: &mut UserMemory) -> Option<Finding> {
     }
     let known = user.devices.len();
     let is_new = known > 0 && !user.devices.contains_key(&device);
-    // A device stays known for as long as there is room.
+    // A device stays in memory until it is evicted for room.
     see(&mut user.devices, device, activity.occurred_at, DateTime::<Utc>::MIN_UTC);
     is_new.then(|| {
         let text = format!("The user did not use this device before, and {known} others.");

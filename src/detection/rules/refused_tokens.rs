@@ -8,7 +8,7 @@ use crate::model::detection::DetectionSettings;
 use crate::model::detection::rule::Rule;
 use crate::model::evidence::TypedEvidence;
 
-/// Counts refused tokens of the user, where one is known, and of the network otherwise.
+/// Counts refused tokens of the user, if known, and of the network otherwise.
 pub fn look(
     activity: &Activity,
     settings: &DetectionSettings,

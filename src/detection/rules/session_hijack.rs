@@ -7,8 +7,9 @@ use crate::model::activity::{Activity, ActivityKind};
 use crate::model::detection::rule::Rule;
 use crate::model::evidence::{SeenClient, TypedEvidence};
 
-/// Compares what a session is used with to what it was used with before. It takes both: people change networks,
-/// and browsers are updated. A user who was authenticated again is who they say.
+/// Compares the network and the client of a session with those of its last use. Both must differ,
+/// because people change networks, and browsers are updated. A re-authentication proves the user's
+/// identity.
 pub fn look(activity: &Activity, context: &Context, user: &mut UserMemory) -> Option<Finding> {
     let session = activity.session?;
     if is_end(activity) {
@@ -49,7 +50,7 @@ pub fn look(activity: &Activity, context: &Context, user: &mut UserMemory) -> Op
     found
 }
 
-/// What the session is used with now. What is not stated stays as it was; without an address nothing is known.
+/// The network and client of this use. An unknown value stays as before; without an address nothing is known.
 fn seen(activity: &Activity, context: &Context, before: Option<&SeenClient>) -> Option<SeenClient> {
     let ip = activity.ip.or(before.map(|before| before.ip))?;
     let asn = activity.location.as_ref().and_then(|place| place.asn);

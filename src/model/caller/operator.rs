@@ -1,14 +1,14 @@
-//! Who runs a command, as the audit trail names them.
+//! The operator who runs a command, as the audit trail names them.
 
 use std::fmt;
 
 use crate::model::activity::SYSTEM;
 use crate::model::ids::text_of;
 
-/// Begins the name of an operator where the name of a principal may stand. No principal is called so.
+/// The prefix of an operator's name in a field for principals. No principal's name has it.
 pub const PREFIX: &str = "operator:";
 
-/// An operator, or the service in the place of one.
+/// An operator, or the service instead of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operator(String);
 
@@ -23,7 +23,7 @@ impl Operator {
         Operator(SYSTEM.to_owned())
     }
 
-    /// As the audit trail has it.
+    /// The form in the audit trail.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! Those who may call, and for whom.
+//! Principals, and the tenants that they may work for.
 
 use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
@@ -19,7 +19,7 @@ pub struct Principal {
     pub name: String,
     pub scopes: Scopes,
     pub tenants: Tenants,
-    /// Whom the tokens that it validates must be meant for; empty = anybody.
+    /// The audiences of the tokens that it may validate; empty = all.
     pub audiences: Vec<String>,
 }
 
@@ -27,11 +27,11 @@ pub struct Principal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tenants {
     All,
-    /// Never none.
+    /// Never empty.
     Named(Vec<TenantId>),
 }
 
-/// Who makes a call: a principal whose credentials were checked. Cheap to clone.
+/// The caller: a principal whose credentials were checked. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller(Arc<Principal>);
 
@@ -48,7 +48,7 @@ impl Caller {
         Caller(principal)
     }
 
-    /// A caller without credentials, where these are not asked for: it may do everything.
+    /// A caller without credentials, where none are required: it may do everything.
     pub fn anonymous() -> Caller {
         static ANYBODY: LazyLock<Arc<Principal>> = LazyLock::new(|| {
             Arc::new(Principal {
@@ -66,12 +66,12 @@ impl Principal {
     /// The tenant of a request that states `stated`; empty = none.
     ///
     /// # Errors
-    /// [`Error::NotPermitted`] for another's, whether it exists or not; `Ok(None)` if none is stated and it could be
-    /// several.
+    /// [`Error::NotPermitted`] for a foreign tenant, whether it exists or not. `Ok(None)` if none is stated and the
+    /// principal has several.
     pub fn tenant<'a>(&'a self, stated: &'a str) -> Result<Option<&'a str>> {
         match &self.tenants {
             Tenants::All if stated.is_empty() => Ok(Some(DEFAULT_TENANT)),
-            // Its form is for others to judge.
+            // The form of the id is checked elsewhere.
             Tenants::All => Ok(Some(stated)),
             Tenants::Named(named) if stated.is_empty() => Ok(match named.as_slice() {
                 [only] => Some(only.as_str()),
@@ -88,7 +88,7 @@ impl Principal {
         }
     }
 
-    /// True if it may know of what is this tenant's.
+    /// True if it may read data of this tenant.
     pub fn may_see(&self, tenant: &TenantId) -> bool {
         match &self.tenants {
             Tenants::All => true,
@@ -96,7 +96,7 @@ impl Principal {
         }
     }
 
-    /// Any of its tenants, for what names its own.
+    /// Any of its tenants, for a request that names a tenant elsewhere.
     pub fn any_tenant(&self) -> &str {
         match &self.tenants {
             Tenants::All => DEFAULT_TENANT,
@@ -104,7 +104,7 @@ impl Principal {
         }
     }
 
-    /// Checks that it may do what needs `scope`.
+    /// Checks that it has `scope`.
     ///
     /// # Errors
     /// [`Error::NotPermitted`], which names the scope.
@@ -123,7 +123,7 @@ impl Principal {
         })
     }
 
-    /// Checks that it may ask about tokens that are meant for `audience`.
+    /// Checks that it may validate tokens for `audience`.
     ///
     /// # Errors
     /// [`Error::NotPermitted`].
@@ -142,14 +142,14 @@ impl Principal {
         }
     }
 
-    /// True if a token meant for `audiences` is meant for one of its own.
+    /// True if one of `audiences` is among its own.
     pub fn accepts(&self, audiences: &[String]) -> bool {
         self.audiences.is_empty() || self.audiences.iter().any(|own| audiences.contains(own))
     }
 }
 
-/// Checks the name of a principal: 1 to 256 visible ASCII characters except `"` and `\`, and none that stands for
-/// somebody else. The error is the rule.
+/// Checks the name of a principal: 1 to 256 visible ASCII characters except `"` and `\`, and no reserved name. The
+/// error is the rule.
 pub fn check_name(name: &str) -> Result<(), String> {
     let plain = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
     if !(1..=256).contains(&name.len()) || !name.bytes().all(plain) {

@@ -8,7 +8,7 @@ macro_rules! scopes {
         pub enum Scope { $($(#[$doc])* $variant),+ }
 
         impl Scope {
-            /// All there are.
+            /// All scopes.
             pub const ALL: &[Scope] = &[$(Scope::$variant),+];
 
             /// As it is written, such as `session.create`.
@@ -49,7 +49,7 @@ scopes! {
     PolicyRead = "policy.read",
     PolicyWrite = "policy.write",
     StatsRead = "stats.read",
-    /// Which tenants there are, of those that the caller may work for.
+    /// The list of tenants, of those that the caller may work for.
     TenantRead = "tenant.read",
     KeyRead = "key.read",
     KeyAdmin = "key.admin",
@@ -59,12 +59,12 @@ scopes! {
     AccountRead = "account.read",
     /// The same; it may end them too.
     AccountWrite = "account.write",
-    /// Of a policy, what it says of detection.
+    /// The detection part of a policy.
     DetectionWrite = "detection.write",
 }
 
 impl Scope {
-    /// True if calls are logged one by one, with who called: they change things for many, or show the data of others.
+    /// True if each call is logged with its caller: such calls change things for many, or show the data of users.
     pub const fn is_administrative(self) -> bool {
         match self {
             Scope::SessionRead
@@ -119,7 +119,7 @@ impl Scopes {
         self.0 & (1 << scope as u32) != 0
     }
 
-    /// What is in either.
+    /// The union of both.
     pub const fn with(self, other: Scopes) -> Scopes {
         Scopes(self.0 | other.0)
     }

@@ -22,7 +22,7 @@ pub struct DetectionOverrides {
     /// Never empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trusted_networks: Option<Vec<IpNet>>,
-    /// Never with a rule of which nothing is stated.
+    /// Every rule in it states something.
     #[serde(deserialize_with = "known")]
     pub rules: BTreeMap<Rule, RuleOverrides>,
 }
@@ -35,12 +35,12 @@ pub struct RuleOverrides {
     pub mode: Option<Mode>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<Action>,
-    /// Those that the rule has, within their ranges.
+    /// Only thresholds of the rule, within their ranges.
     #[serde(deserialize_with = "known")]
     pub thresholds: BTreeMap<Kind, i64>,
 }
 
-/// What an update changes as a whole.
+/// A part that an update replaces as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     LearningPeriod,
@@ -94,7 +94,7 @@ impl DetectionOverrides {
 }
 
 impl DetectionSettings {
-    /// These, under what a tenant states.
+    /// These settings, overridden by what a tenant states.
     pub fn under(&self, stated: &DetectionOverrides) -> DetectionSettings {
         let mut settings = self.clone();
         if let Some(seconds) = stated.learning_period {
@@ -115,7 +115,7 @@ impl DetectionSettings {
     }
 }
 
-/// Leaves out what only a newer release knows: its level must be readable for this one, too.
+/// Skips what only a newer release knows: this release must be able to read its level.
 fn known<'de, D, K, V>(from: D) -> Result<BTreeMap<K, V>, D::Error>
 where
     D: Deserializer<'de>,

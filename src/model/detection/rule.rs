@@ -1,4 +1,4 @@
-//! The rules by name, and what each is: what a list of rules says, and what is not set by anybody.
+//! The rules by name, with their fixed properties, as a list of rules shows them.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ pub enum Rule {
     LimitConflicts,
 }
 
-/// What a rule is.
+/// The fixed properties of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RuleDescription {
     /// Its `rule_id`, and its name in a policy.
@@ -74,7 +74,7 @@ impl Rule {
         }
     }
 
-    /// What it is.
+    /// Its fixed properties.
     pub fn about(self) -> RuleDescription {
         let about = |id, category, severity, title, finds| RuleDescription {
             id,

@@ -1,4 +1,4 @@
-//! Which thresholds a rule has, what they are called, and what they may be.
+//! The thresholds of each rule, their names and ranges.
 
 use serde::{Deserialize, Serialize};
 
@@ -26,9 +26,9 @@ pub struct Threshold {
     pub kind: Kind,
     /// Its field in a policy.
     pub name: &'static str,
-    /// The least it may be.
+    /// The least value.
     pub min: i64,
-    /// The most it may be.
+    /// The greatest value.
     pub max: i64,
 }
 
@@ -40,7 +40,7 @@ const fn threshold(kind: Kind, name: &'static str, min: i64, max: i64) -> Thresh
     Threshold { kind, name, min, max }
 }
 
-/// A memory holds no more of them, and that of a network no longer.
+/// The memory of a user holds no more, and that of a network covers no longer time.
 const BURST: &[Threshold] =
     &[threshold(Kind::Count, "count", 1, 100), threshold(Kind::Within, "window", 1, DAY)];
 const NEW_COUNTRY: &[Threshold] = &[threshold(Kind::Within, "baseline", DAY, 730 * DAY)];
@@ -49,7 +49,7 @@ const TRAVEL: &[Threshold] = &[
     threshold(Kind::Distance, "distance_km", 0, 20_000),
     threshold(Kind::Accuracy, "accuracy_km", 0, 5_000),
 ];
-/// Where a session is, is remembered up to an hour too early, and of so many sessions.
+/// The memory has the location of a session with a time up to an hour too early, and for so many sessions.
 const COUNTRIES: &[Threshold] = &[
     threshold(Kind::Count, "countries", 2, 32),
     threshold(Kind::Within, "window", 2 * HOUR, 30 * DAY),
@@ -80,7 +80,7 @@ impl Threshold {
         (self.min..=self.max).contains(&value)
     }
 
-    /// What it may be, as people read it.
+    /// Its range, as text.
     pub fn range(&self) -> String {
         let Threshold { min, max, .. } = self;
         match self.kind {

@@ -7,12 +7,12 @@ use uuid::Uuid;
 use crate::clock::Time;
 use crate::model::activity::{Activity, ActivityKind};
 
-/// The place of an activity within its span, in the order in which watchers see them.
+/// The position of an activity within its span, in the order in which watchers see them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OrderKey {
     /// When it happened, or when what its session was before did, if a clock says that this was later.
     pub at: Time,
-    /// What the session was: grows with each generation, and at its end.
+    /// The progress of the session: grows with each generation, and at its end.
     pub rank: u64,
     pub id: Uuid,
 }
@@ -74,7 +74,7 @@ mod tests {
         let order = OrderKey::order(told.to_vec());
         let ids: Vec<u128> = order.iter().map(|(_, activity)| activity.id.as_u128()).collect();
         assert_eq!(ids, [4, 3, 2, 1, 5]);
-        // The places of one session do not depend on another.
+        // The keys of one session do not depend on another.
         let alone = OrderKey::order(told[..3].to_vec());
         assert!(alone.iter().all(|keyed| order.contains(keyed)));
     }

@@ -1,6 +1,6 @@
 //! The order of authentication levels: values of `acr`, lowest first.
 
-/// What a list of levels has to keep.
+/// The rule for a list of levels.
 pub const RULE: &str = "must be 1 to 16 different values of 1 to 128 visible ASCII characters";
 
 /// Checks a list of levels.

@@ -1,4 +1,4 @@
-//! What one level of policy states; everything else it inherits.
+//! The values that one level of policy states. It inherits the others.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::model::policy::preset::Preset;
 /// The values that a level states. `None` = inherited.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Overrides {
-    /// Gives the timeouts that this level does not state itself.
+    /// The preset for the timeouts that this level does not state itself.
     pub preset: Option<Preset>,
     /// Zero = never by idleness.
     pub idle_timeout: Option<Duration>,
@@ -29,7 +29,7 @@ pub struct Overrides {
     pub device_type_limits: Option<BTreeMap<DeviceType, Limit>>,
     /// Never empty.
     pub acr_levels: Option<Vec<String>>,
-    /// Of a tenant's own level only. Rules look at a user, whichever client they use.
+    /// Of a tenant's own level only. Rules concern a user, whichever client they use.
     pub detection: DetectionOverrides,
 }
 
@@ -77,7 +77,7 @@ impl Field {
         Field::Detection(Part::Rule(Rule::LimitConflicts)),
     ];
 
-    /// As the protocol calls it.
+    /// Its name in the protocol.
     pub fn name(self) -> &'static str {
         match self {
             Field::Preset => "preset",
@@ -139,7 +139,7 @@ impl Overrides {
     }
 }
 
-/// Where a level stands: a tenant's own, or one of its clients'.
+/// The scope of a level: a tenant, or one of its clients.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PolicyScope {
     pub tenant: TenantId,
@@ -163,12 +163,12 @@ pub struct PolicyLevel {
     pub revision: i64,
     /// When and by whom it was changed last.
     pub updated: Option<(Time, String)>,
-    /// When running sessions are held to it once more; `None` = that is done.
+    /// When it is next applied to active sessions; `None` = that is done.
     pub apply_at: Option<Time>,
 }
 
 impl PolicyLevel {
-    /// A level that nobody has written.
+    /// A level that was never written.
     pub fn unwritten(scope: PolicyScope) -> PolicyLevel {
         PolicyLevel {
             scope,

@@ -17,7 +17,7 @@ numbered! {
     Preset { Aal1 = 1, Aal2 = 2, Aal3 = 3 }
 }
 
-/// A timeout that is longer than its preset says.
+/// A timeout that is longer than that of its preset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Excess {
     /// By proto name.

@@ -15,7 +15,7 @@ pub struct Range {
     min: i64,
     /// Seconds.
     max: i64,
-    /// Zero is right as well.
+    /// Zero is valid as well.
     or_zero: bool,
 }
 

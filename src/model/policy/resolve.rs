@@ -1,5 +1,5 @@
-//! One policy out of its levels: the client's over the tenant's over the built-in one, field by
-//! field. Pure and total: whatever the levels hold, what comes of them can be lived by.
+//! Resolves one policy from its levels: the client's over the tenant's over the built-in one, field by field. Pure and
+//! total: any levels resolve to a consistent policy.
 
 use std::collections::BTreeMap;
 
@@ -31,9 +31,10 @@ pub struct Effective {
     pub origins: BTreeMap<Field, Origin>,
 }
 
-/// What applies under these levels. A timeout without activity that is longer than the absolute one
-/// is cut to it, the life of access tokens to the timeout without activity, which verifiers of their own do not see, and
-/// a refresh grace to the lost-response window: what a level inherits must not stand in the way of what it shortens.
+/// What applies under these levels. A timeout without activity that is longer than the absolute one is cut to it, the
+/// life of access tokens to the timeout without activity, which services that verify tokens by themselves do not see,
+/// and a refresh grace to the lost-response window: an inherited value must not block a shorter one that a level
+/// states.
 pub fn resolve(builtin: &Policy, tenant: &Overrides, client: &Overrides) -> Effective {
     let mut effective = stack(builtin, tenant, client);
     let Effective { policy, origins, .. } = &mut effective;
@@ -52,8 +53,7 @@ pub fn resolve(builtin: &Policy, tenant: &Overrides, client: &Overrides) -> Effe
     effective
 }
 
-/// The rules between fields that a level breaks by what it states itself. `client` is empty where
-/// the tenant's level is meant.
+/// Checks the rules between fields that a level states itself. `client` is empty where the tenant's level is meant.
 ///
 /// # Errors
 /// Every broken rule, by proto field.

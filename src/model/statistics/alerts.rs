@@ -1,4 +1,4 @@
-//! What is counted of alerts.
+//! The counts of alerts.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ pub struct Took {
     pub micros: i64,
 }
 
-/// What is counted of an alert.
+/// What statistics need of an alert.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AlertFacts {
     pub owner: Owner,
@@ -62,7 +62,7 @@ impl AlertCounts {
         add_name(&mut self.rules, &alert.rule_id, 1);
     }
 
-    /// Counts a step of somebody with an alert.
+    /// Counts a step in the workflow of an alert.
     pub fn note(&mut self, activity: &Activity, alert: &AlertFacts) {
         let took = activity.occurred_at - alert.raised_at;
         let took = Took { count: 1, micros: took.num_microseconds().unwrap_or(0).max(0) };

@@ -1,4 +1,4 @@
-//! The time that is asked about, cut into buckets.
+//! The window of a request, cut into buckets.
 
 use chrono::Duration;
 
@@ -19,7 +19,7 @@ pub struct Window {
     pub bucket: Duration,
 }
 
-/// What was counted in a window, and what there is now.
+/// The counts of a window, and the present totals.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figures {
     pub window: Window,
@@ -27,7 +27,7 @@ pub struct Figures {
     pub total: Counts,
     /// One after the other, also where nothing happened.
     pub buckets: Vec<Bucket>,
-    /// What was decided before is counted.
+    /// Everything that was decided before this time is counted.
     pub as_of: Time,
 }
 
@@ -64,7 +64,7 @@ impl Window {
     /// Adds up what is stored.
     pub fn sum(self, stored: Stored) -> Figures {
         let Stored { standing, hours, as_of } = stored;
-        // Where nothing was counted, nothing changed: the level is that before the next hour, or what there is.
+        // Where nothing was counted, nothing changed: the level is that before the next hour, or the present one.
         let from = |at: Time| hours.partition_point(|(hour, _)| *hour < at);
         let before =
             |at: Time| hours.get(from(at)).map_or(standing.live, |(_, next)| next.level.first);
@@ -73,7 +73,7 @@ impl Window {
         let mut start = self.start;
         while start < self.end {
             let end = (start + self.bucket).min(self.end);
-            // What has not begun has no sessions yet.
+            // A bucket that has not begun has no sessions yet.
             let live = if start <= as_of { before(start) } else { 0 };
             let mut counts = Counts::from(live);
             for (_, hour) in &hours[from(start)..from(end)] {

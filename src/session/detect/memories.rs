@@ -102,7 +102,7 @@ fn network_of(activity: &Activity) -> Option<(TenantId, IpNet)> {
 /// A damaged memory starts empty, so that detection goes on for other users.
 fn readable<T: DeserializeOwned + Default>(memory: Value) -> T {
     serde_json::from_value(memory).unwrap_or_else(|error| {
-        tracing::error!(%error, "what detection remembered cannot be read, and is forgotten");
+        tracing::error!(%error, "a damaged memory of detection is reset");
         T::default()
     })
 }

@@ -1,4 +1,4 @@
-//! What is noted in memory: bounded as a whole, by session, and for what nobody vouches for. Pure.
+//! The observations in memory: bounded in total, by session, and for unauthenticated input. Pure.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
@@ -10,37 +10,37 @@ use crate::clock::Time;
 use crate::model::activity::Activity;
 use crate::model::ids::SessionKey;
 
-/// The most keys, and the most observations that wait for the database: some 10 MB each.
+/// The most keys, and the most observations ready for the database: some 10 MB each.
 const CAPACITY: usize = 8192;
-/// The most keys of forged tokens, whose senders choose them freely.
+/// The most keys of forged tokens, whose content the sender chooses.
 const FORGED: usize = 256;
 /// The most contexts of one session.
 const CONTEXTS: usize = 16;
-/// How long what comes again is only counted.
+/// How long repetitions are only counted.
 const PAUSE: Duration = Duration::minutes(1);
-/// How long a context that was entered is remembered here; from then on the database is asked.
+/// How long the key of a written context is cached; after that a flush asks the database.
 const KNOWN: Duration = Duration::hours(1);
 
-/// What was noted.
+/// The buffer.
 #[derive(Default)]
 pub(super) struct ObservationBuffer {
     keys: BTreeMap<ObservationKey, BufferedObservation>,
-    /// Waits for the database, oldest first.
+    /// Ready for the database, oldest first.
     pub ready: VecDeque<Observation>,
-    /// Found full, so nobody looks for room again until the next flush.
+    /// True if the buffer was full, so that no insert searches for room until the next flush.
     full: bool,
     dropped: u64,
 }
 
 struct BufferedObservation {
-    /// To be entered; `None` = it was, a short time ago.
+    /// The pending observation; `None` = it was written a short time ago.
     observation: Option<Observation>,
-    /// When the next may be entered.
+    /// When the next observation is due.
     due: Time,
 }
 
 impl ObservationBuffer {
-    /// Notes what `make` makes, with its witness, or counts it.
+    /// Inserts the observation that `make` returns, with its witness, or counts a repetition.
     pub fn note(
         &mut self,
         key: ObservationKey,
@@ -66,10 +66,10 @@ impl ObservationBuffer {
         }
     }
 
-    /// Moves what is due at `now`, or `all`, to `ready`, and forgets what is over.
+    /// Moves the observations that are due at `now`, or `all`, to `ready`, and evicts expired keys.
     pub fn collect(&mut self, now: Time, all: bool) {
         self.full = false;
-        // What is due later than anything is put off was put off by a clock that was ahead.
+        // An entry due later than the longest delay was inserted while the clock was ahead.
         let waits = |due: Time| due > now && due <= now + KNOWN;
         for (key, entry) in &mut self.keys {
             if (!waits(entry.due) || all)
@@ -85,7 +85,7 @@ impl ObservationBuffer {
         self.keys.retain(|_, entry| entry.observation.is_some() || waits(entry.due));
     }
 
-    /// The oldest that are ready, at most `most`, but what is of the sessions `without`.
+    /// The oldest ready observations, at most `most`, except for those of the sessions `without`.
     pub fn next(&self, without: &HashSet<Uuid>, most: usize) -> Vec<Observation> {
         let of = |observation: &Observation| observation.witness.as_ref().map(|key| key.session);
         let free =
@@ -93,12 +93,12 @@ impl ObservationBuffer {
         self.ready.iter().filter(free).take(most).cloned().collect()
     }
 
-    /// How many were dropped since it was last asked.
+    /// The number of drops since the last call.
     pub fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Whether a new key fits. Contexts that were entered make room.
+    /// Whether a new key fits. Evicts written contexts to make room.
     fn has_room(&mut self, key: &ObservationKey) -> bool {
         let fits = match key {
             ObservationKey::Context(session, _) => self.contexts(*session) < CONTEXTS,

@@ -1,5 +1,5 @@
-//! Writes observations: under the locks of the sessions they are about, so that none is of a user who was erased, and no
-//! context is entered twice, whichever replica made them.
+//! Writes observations under the locks of their sessions. So none concerns an erased user, and no
+//! context is written twice by several replicas.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -15,9 +15,9 @@ use crate::store::pool::Database;
 use crate::store::sessions::LockedSessions;
 use crate::store::{observations, sessions};
 
-/// Enters what is still to be entered. The same again enters nothing, so an attempt can be repeated. Returns how many
-/// are of sessions whose rows are damaged: they are lost. Where it `skips` what others have locked, also the sessions
-/// of which nothing is entered yet.
+/// Writes the observations that are not written yet. A repetition writes nothing, so an attempt can
+/// be retried. Returns the number of observations whose sessions are damaged: they are lost. If
+/// `skips` is set, locked rows are skipped and their sessions returned too.
 pub(super) async fn write(
     db: &Database,
     batch: &[Observation],
@@ -45,8 +45,7 @@ pub(super) async fn write(
     Ok((batch.iter().filter(of).count() as u64, locked))
 }
 
-/// The sessions that `batch` is about, of those that are still there, the ids of those that are damaged, and of those
-/// that it `skips`.
+/// The existing sessions of `batch`, the ids of the damaged ones, and those of the ones skipped because of `skips`.
 async fn lock(
     conn: &mut Connection,
     batch: &[Observation],
@@ -68,7 +67,7 @@ async fn lock(
     Ok((there, damaged, locked))
 }
 
-/// The contexts of these sessions that were entered before, on whichever replica.
+/// The contexts of these sessions that any replica has written.
 async fn known(
     conn: &mut Connection,
     batch: &[Observation],

@@ -29,10 +29,10 @@ use crate::token::access;
 use crate::token::issuer::{Issuer, Ready};
 use crate::token::refresh::Presented;
 
-/// How long a token has to live so that it is good when it arrives.
+/// The shortest remaining lifetime of a token, so that it is valid when it arrives.
 const USABLE: Duration = Duration::milliseconds(200);
 
-/// A well-formed token, not yet proven.
+/// A well-formed token that is not verified yet.
 pub(super) struct RefreshJob {
     pub presented: Presented,
     pub client: Option<ClientContext>,
@@ -54,7 +54,7 @@ pub(super) struct RefreshBatch {
 
 impl LaneWork for RefreshBatch {
     type Job = RefreshJob;
-    /// The session, when it was judged, how long an access token of it lives, and the keys it was judged by.
+    /// The session, the time of the decision, the lifetime of its access tokens, and the keys that were used.
     type Answer = (Session, Time, Duration, Ready);
 
     fn user(job: &RefreshJob) -> (&TenantId, &UserId) {
@@ -82,7 +82,7 @@ impl LaneWork for RefreshBatch {
 type RefreshAnswers = Vec<Result<<RefreshBatch as LaneWork>::Answer>>;
 
 impl RefreshBatch {
-    /// The answers in the order of the jobs, and a moment at which the transaction still held the sessions.
+    /// The answers in the order of the jobs, and a moment at which the transaction still held the locks.
     async fn judge(
         &self,
         tx: &mut Transaction,
@@ -119,7 +119,7 @@ impl RefreshBatch {
     }
 }
 
-/// A locked session, and the policy it is under.
+/// A locked session, and its policy.
 struct Held {
     session: Session,
     policy: Arc<Policy>,
@@ -128,15 +128,14 @@ struct Held {
 struct Decisions<'a> {
     batch: &'a RefreshBatch,
     ready: Ready,
-    /// Of new generations.
+    /// The MAC key of new generations.
     mac: i16,
     now: Time,
     changes: Changes,
 }
 
 impl Decisions<'_> {
-    /// Judges one token and changes its session accordingly. Ok = its present generation is the
-    /// answer.
+    /// Decides on one token and changes its session accordingly. On Ok the current generation is the answer.
     fn decide(&mut self, held: &mut Held, job: &RefreshJob) -> Result<()> {
         let Held { session, policy } = held;
         let presented = job.presented.claims.generation;
@@ -152,7 +151,7 @@ impl Decisions<'_> {
         self.batch.cutoff.apply(session, &mut self.changes);
         if let State::Ended(end) = session.state_at(self.now) {
             let settled = session.settled_at(self.now, self.batch.touches.settled_after());
-            // In doubt it is refused, and not over for good.
+            // While time is in doubt the token is refused, but the session does not end.
             if session.state == State::Active
                 && let State::Ended(expiry) = settled
                 && self.batch.clock.is_settled()
@@ -161,16 +160,16 @@ impl Decisions<'_> {
             }
             return Err(ended(end.reason));
         }
-        // What ends the session is never held up by its being refreshed too often.
+        // The quota applies only to verdicts that do not end the session.
         let verdict = judge(&session.chain, presented, self.now, policy);
         let (ttl, usable) = (policy.access_token_ttl, self.now + USABLE);
         if matches!(verdict, RotationVerdict::Rotate | RotationVerdict::Replay)
             && access::latest(session) < usable
         {
-            // The absolute deadline is next: its whole second leaves no token that would be good on arrival.
+            // The absolute deadline is so near that a token, in whole seconds, would not be valid on arrival.
             return Err(ended(EndReason::AbsoluteTimeout));
         }
-        // A retry is no activity.
+        // A retry is not activity.
         if verdict == RotationVerdict::Replay && access::expires_at(session, self.now, ttl) < usable
         {
             return Err(ended(EndReason::IdleTimeout));
@@ -208,7 +207,7 @@ impl Decisions<'_> {
 
     fn rotate(&self, session: &mut Session) {
         let chain = &mut session.chain;
-        // Presenting a generation proves that its answer arrived.
+        // A presented generation proves that the client received it.
         chain.confirmed = chain.generation;
         chain.generation += 1;
         chain.key_id = self.mac;
@@ -216,8 +215,8 @@ impl Decisions<'_> {
         session.last_active_at = session.last_active_at.max(self.now);
     }
 
-    /// Notes what is said of the client. The device is written only if that is news: a plain
-    /// refresh costs no more for it.
+    /// Stores what the client states. The device is written only if that changes it, so a plain
+    /// refresh costs no extra write.
     fn meet(&mut self, session: &mut Session, client: Option<&ClientContext>) {
         let look_up = |ip| self.batch.locator.locate(ip);
         if client.is_some_and(|client| session.locate(client, look_up)) {
@@ -226,7 +225,7 @@ impl Decisions<'_> {
     }
 }
 
-/// A re-authentication made tokens in its place; the session is as it was.
+/// A re-authentication replaced these tokens; the session is unchanged.
 fn superseded() -> Error {
     Error::RefreshRefused { reason: Reason::RefreshTokenSuperseded, ended: None }
 }

@@ -1,4 +1,4 @@
-//! How often one session is refreshed: a token bucket for each, in memory that never grows.
+//! The quota of refreshes of a session: one token bucket each, in memory of a fixed size.
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
@@ -12,10 +12,10 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 
-/// Buckets, 512 KiB. Sessions share them at random, so a million that refresh every five minutes put 3 a minute
-/// into each, and nobody can choose whose bucket to share.
+/// Buckets, 512 KiB in total. Sessions share them at random: with a million sessions that refresh
+/// every five minutes, each bucket takes 3 a minute, and nobody can choose whose bucket to share.
 const BUCKETS: usize = 65_536;
-/// In which time a bucket that was emptied is full again.
+/// The time in which an empty bucket fills up.
 const PERIOD: Duration = Duration::from_secs(60);
 
 /// The buckets of all sessions.
@@ -38,7 +38,7 @@ impl StateStore for Buckets {
 }
 
 impl Rate {
-    /// So many refreshes of a session a minute, all at once or one by one; 0 = any number.
+    /// At most `most` refreshes of a session a minute, all at once or one by one; 0 = no limit.
     pub fn per_minute(most: u32) -> Rate {
         let limiter = NonZeroU32::new(most).and_then(|most| {
             let quota = Quota::with_period(PERIOD / most.get())?.allow_burst(most);
@@ -48,8 +48,8 @@ impl Rate {
         Rate { limiter, seed: RandomState::new() }
     }
 
-    /// Counts a refresh of the session. Only for a caller that has proven to hold a token of it: nobody else may use up
-    /// what its client needs.
+    /// Counts a refresh of the session. Call it only after the token is verified, so that nobody
+    /// else can use up the quota of the client.
     ///
     /// # Errors
     /// [`Error::RateLimited`]: the bucket is empty.
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn others_are_not_concerned() {
         let rate = Rate::per_minute(1);
-        // Of so many few meet in one bucket.
+        // Few of so many share one bucket.
         let served = (0..1000).filter(|session| counted(&rate, *session)).count();
         assert!(served > 950, "{served}");
     }

@@ -1,5 +1,5 @@
-//! Ending the sessions from before a restore: first a revocation for each tenant, then the rows, tenant by tenant. How
-//! far it is lies in the database, so any replica goes on with it.
+//! Ends the sessions from before a restore: first one revocation for each tenant, then the rows,
+//! tenant by tenant. The progress is in the database, so any replica continues it.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,13 +17,13 @@ use crate::store::lineage;
 
 /// Tenants per transaction.
 const BATCH: i64 = 100;
-/// How long one slice may take.
+/// The time limit of one slice.
 const SLICE: Duration = Duration::from_secs(5);
 
 const REASON: EndReason = EndReason::DataRegression;
 const NOTE: &str = "the database was restored";
 
-/// Sessions that are over although their rows do not say so yet. Cheap to clone; clones share it.
+/// Sessions that are ended although their rows do not say so yet. Cheap to clone; clones share it.
 #[derive(Clone)]
 pub struct Cutoff(Arc<AtomicI64>);
 
@@ -34,20 +34,20 @@ impl Default for Cutoff {
 }
 
 impl Cutoff {
-    /// True if the session began before.
+    /// True if the session began before the cut-off.
     pub fn covers(&self, session: &Session) -> bool {
         session.created_at.timestamp_micros() < self.0.load(Ordering::Acquire)
     }
 
-    /// Ends a locked session that began before, if its row does not say so yet.
+    /// Ends a locked session that began before the cut-off, if its row does not say so yet.
     pub fn apply(&self, session: &mut Session, changes: &mut Changes) {
         if self.covers(session) && session.state_at(changes.at()) == State::Active {
             changes.end_session(session, REASON, None, Some(NOTE.to_owned()));
         }
     }
 
-    /// Takes over what the database says. Once nothing is left to end, it is lifted, after this replica has received
-    /// the last ends.
+    /// Takes over the cut-off of the database. Once no session is left to end, the cut-off is
+    /// removed, after this replica has read the last ends from the revocation feed.
     pub(super) async fn learn(&self, at: Option<Time>, revocation_feed: &RevocationFeed) {
         let is_over = at.is_none() && self.0.load(Ordering::Acquire) != i64::MIN;
         if is_over && !revocation_feed.catch_up().await {
@@ -57,8 +57,8 @@ impl Cutoff {
     }
 }
 
-/// The tenant up to which this replica went after one of whose sessions some are held up: it goes on with the others,
-/// and begins anew at the next turn.
+/// The last tenant that this replica skipped because some of its sessions are locked. The replica
+/// continues with the tenants after it, and starts over at the next turn.
 #[derive(Default)]
 pub(super) struct Passed(Mutex<Option<String>>);
 
@@ -69,14 +69,14 @@ impl Passed {
 }
 
 impl RestoreWatch {
-    /// Ends one slice of the sessions from before a restore, if they are to end; true if more are left.
+    /// Ends one slice of the sessions from before a restore, if configured; true if more are left.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
     pub async fn end_slice(&self) -> Result<bool> {
         let RestoreParts { db, clock, terminate, .. } = &self.0.parts;
         let passed = self.0.passed.tenant().clone();
-        // One replica withdraws; what is ended twice ends once.
+        // One replica withdraws at a time; a second end of a session has no effect.
         let withdrawing = db.transaction(async |tx| {
             let Some(mut unfinished) = lineage::unfinished(tx).await? else { return Ok(None) };
             if !unfinished.withdrawn {
@@ -109,7 +109,7 @@ impl RestoreWatch {
             return Ok(true);
         }
         let Some(tenant) = next else {
-            // Still to be withdrawn, or some of those that were passed are left.
+            // Withdrawals are pending, or skipped tenants are left.
             return Ok(self.0.passed.tenant().take().is_none());
         };
         let created_before = Some(unfinished.noticed_at);
@@ -127,11 +127,11 @@ impl RestoreWatch {
         };
         let done = match terminate.walk(&input, SLICE).await {
             Ok((done, _)) => done,
-            // Some may have ended.
+            // Some sessions may have ended.
             Err(Error::Unavailable(Outage::Timeout)) => MassTerminationResult::default(),
             Err(error) => return Err(error),
         };
-        // One that is held up, or of which nothing can be ended now, must not keep the others waiting.
+        // A tenant with locked sessions, or without progress, must not delay the others.
         if !done.complete && !done.held_up && done.count > 0 {
             return Ok(true);
         }

@@ -1,4 +1,4 @@
-//! The position of the database in the data directory, out of the reach of a restore.
+//! The position of the database in the data directory, which a restore of the database does not change.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::model::lineage::DatabasePosition;
 
-/// What the file says; `None` if there is none, or nothing that makes sense.
+/// The saved position; `None` if there is no file, or it is damaged.
 pub(super) fn read(file: &Path) -> Option<DatabasePosition> {
     let text = fs::read(file).ok()?;
     let position = serde_json::from_slice(&text);
@@ -15,7 +15,7 @@ pub(super) fn read(file: &Path) -> Option<DatabasePosition> {
         .ok()
 }
 
-/// Written aside and then renamed: a crash leaves the old or the new one.
+/// Writes a second file and renames it: a crash leaves the old one or the new one.
 pub(super) fn write(file: &Path, position: &DatabasePosition) -> io::Result<()> {
     let aside = file.with_extension(format!("{}.tmp", std::process::id()));
     let mut out = File::create(&aside)?;

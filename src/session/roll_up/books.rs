@@ -1,4 +1,4 @@
-//! The figures that a batch touches: read before, written after.
+//! The figures that a batch changes: read before, written after.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::model::statistics::alerts::AlertFacts;
 use crate::model::statistics::{Counts, OpenCounts, Owner, hour_of, is_of_alert};
 use crate::store::{Connection, statistics};
 
-/// What was counted of everybody in a batch, in its hours.
+/// The figures of all owners of a batch, in its hours.
 pub(super) struct Books {
     before: BTreeMap<Owner, OpenCounts>,
     standings: BTreeMap<Owner, OpenCounts>,
@@ -22,7 +22,7 @@ pub(super) struct Books {
 }
 
 impl Books {
-    /// Reads what was counted of all that the activities concern.
+    /// Reads the figures that the activities concern.
     pub async fn open(conn: &mut Connection, activities: &[Activity]) -> Result<Books> {
         let alerts = alerts_of(conn, activities).await?;
         let met = activities.iter().flat_map(keys);
@@ -35,7 +35,7 @@ impl Books {
         Ok(books)
     }
 
-    /// Reads what was counted of these owners in these hours.
+    /// Reads the figures of these owners in these hours.
     pub async fn of(conn: &mut Connection, keys: BTreeSet<(Owner, Time)>) -> Result<Books> {
         let owners: BTreeSet<&Owner> = keys.iter().map(|(owner, _)| owner).collect();
         let owners: Vec<&Owner> = owners.into_iter().collect();
@@ -54,7 +54,7 @@ impl Books {
     /// Counts an activity.
     pub fn note(&mut self, activity: &Activity) {
         if let Some(id) = activity.alert {
-            // One that is suppressed, or was erased, is not counted.
+            // A suppressed or erased alert is not counted.
             if let Some(alert) = self.alerts.remove(&id) {
                 let alert = self.note_alert(activity, alert);
                 self.alerts.insert(id, alert);
@@ -71,7 +71,7 @@ impl Books {
         }
     }
 
-    /// Counts the alert itself when it is met first, its state as it is now, and the step that was taken.
+    /// Counts the alert itself at its first activity, its current state, and the step that was taken.
     fn note_alert(&mut self, activity: &Activity, mut alert: AlertFacts) -> AlertFacts {
         let Owner { tenant, user } = &alert.owner;
         for owner in Owner::all(tenant, user.as_ref()) {
@@ -91,9 +91,9 @@ impl Books {
         alert
     }
 
-    /// What is gone ended in this hour, for this reason.
+    /// Counts the sessions in `gone` as ended in this hour, for this reason.
     pub fn take(&mut self, owner: &Owner, hour: Time, gone: OpenCounts, reason: EndReason) {
-        // Now, with what is gone; the hour begins with that if it is new.
+        // Before the subtraction, because a new hour begins with the old number.
         let counts = self.hour(owner, hour);
         if let Ok(ended @ 1..) = u64::try_from(gone.live) {
             *counts.ended.entry(reason as i16).or_default() += ended;
@@ -108,7 +108,7 @@ impl Books {
         self.hours.entry((owner.clone(), hour)).or_insert_with(|| Counts::from(live))
     }
 
-    /// Writes all of it.
+    /// Writes all figures.
     pub async fn write(self, conn: &mut Connection) -> Result<()> {
         let Books { before, standings, hours, alerts, moved } = self;
         let changed = |(owner, now): &(Owner, OpenCounts)| {

@@ -1,8 +1,8 @@
-//! The time that a call has for its steps.
+//! The time budget of a call that runs in steps.
 
 use std::time::{Duration, Instant};
 
-/// Lets steps begin as long as they can be expected to end in time.
+/// Allows a step while it can be expected to end in time.
 pub struct Budget {
     end: Instant,
     step: Instant,
@@ -10,13 +10,13 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Time from now on.
+    /// A budget that starts now.
     pub fn new(time: Duration) -> Budget {
         let now = Instant::now();
         Budget { end: now + time, step: now, slowest: Duration::ZERO }
     }
 
-    /// True if another step fits: one as slow as the slowest between two calls of this.
+    /// True if another step fits, if it takes as long as the slowest one between two calls of this.
     pub fn allows(&mut self) -> bool {
         let now = Instant::now();
         self.slowest = self.slowest.max(now - self.step);

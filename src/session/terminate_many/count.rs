@@ -1,4 +1,4 @@
-//! What would be ended: for a dry run, and for the guard `expected_max`.
+//! Counts the sessions that would end, for a dry run and for the guard `expected_max`.
 
 use uuid::Uuid;
 
@@ -8,11 +8,11 @@ use crate::error::{Error, Reason, Result};
 use crate::model::session::{Session, StateFilter};
 use crate::store::{requests, sessions};
 
-/// Keys per statement where they are only counted.
+/// Keys per statement of a count.
 const COUNTED: usize = 10_000;
 
 impl TerminateMany {
-    /// True if the request is known: its first call passed the guard.
+    /// True if the request is recorded: its first call passed the guard.
     pub(super) async fn has_begun(&self, input: &MassTermination) -> Result<bool> {
         let Some(request) = input.request else { return Ok(false) };
         let known = self.db.within(async {
@@ -23,7 +23,7 @@ impl TerminateMany {
         Ok(known.await?.iter().any(|known| known.holds_at(now)))
     }
 
-    /// Counts what matches; an error if it is more than expected.
+    /// Counts the matching sessions; an error if there are more than expected.
     pub(super) async fn count(
         &self,
         input: &MassTermination,

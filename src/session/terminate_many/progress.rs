@@ -1,4 +1,4 @@
-//! What a repeated call goes on with: each batch moves the row of its request, in its transaction.
+//! The progress of a request over its calls: each batch updates the row of the request, in its transaction.
 
 use crate::clock::Time;
 use crate::error::{Error, Result};
@@ -12,8 +12,7 @@ use crate::store::pool::Transaction;
 use crate::store::{requests, sessions};
 use uuid::Uuid;
 
-/// How far the request got before, locked; `None` if it did not begin. A call that works on the same
-/// request meanwhile waits.
+/// The progress of the request, locked; `None` if it has not begun. A concurrent call of the same request waits.
 pub async fn begun(
     tx: &mut Transaction,
     input: &MassTermination,
@@ -27,13 +26,13 @@ pub async fn begun(
     }
 }
 
-/// The further of where the call is and where its request is: everything newer is done, or left to the end.
+/// The further of the positions of the call and of its request: everything newer is done, or left to the end.
 pub fn further(after: Option<Uuid>, begun: Option<&Progress>) -> Option<Uuid> {
     let begun = begun.and_then(|begun| begun.request.subject);
     after.into_iter().chain(begun).min()
 }
 
-/// Adds a batch to what the request did, and says where its next call begins.
+/// Adds a batch to the progress, and records where the next call of the request begins.
 pub fn advance(
     begun: Option<Progress>,
     input: &MassTermination,
@@ -46,7 +45,8 @@ pub fn advance(
         let first = RecordedRequest {
             tenant: input.tenant.clone(),
             request,
-            // Not named: a batch that locks no session of theirs must not outlive an erasure with it.
+            // Without a user: a batch that locks no session of the user could otherwise record the
+            // user after an erasure.
             user: None,
             subject: None,
             related: Vec::new(),
@@ -76,7 +76,7 @@ pub fn advance(
 }
 
 impl TerminateMany {
-    /// The answer of a request that got this far.
+    /// The answer of a request with this progress.
     pub(super) async fn answer(
         &self,
         progress: Progress,
@@ -98,7 +98,7 @@ impl TerminateMany {
     }
 }
 
-/// Where a batch begins whose first session this is.
+/// The position of a batch that begins with this session.
 pub fn just_before(session: Uuid) -> Uuid {
     Uuid::from_u128(session.as_u128().saturating_add(1))
 }

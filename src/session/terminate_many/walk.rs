@@ -1,5 +1,6 @@
-//! The way of one call through what matches, from the newest session on. What another transaction holds is left to the
-//! end, and what cannot be written is skipped, so neither holds up any other session.
+//! The progress of one call through the matching sessions, from the newest on. A session that
+//! another transaction has locked is left to the end, and one that cannot be written is skipped, so
+//! neither delays any other session.
 
 use std::time::{Duration, Instant};
 
@@ -10,39 +11,39 @@ use crate::error::{Error, Outage, Result};
 use crate::model::ids::SessionKey;
 use crate::session::batch_size::{BatchSize, is_about_rows};
 
-/// The most sessions that are left to the end, about 1 MB.
+/// The most locked sessions that are left to the end, about 1 MB.
 const MAX_HELD: usize = 10_000;
-/// Between two attempts at what was left to the end.
+/// Delay between two attempts at the sessions left to the end.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long they are repeated: twice as long as a statement waits for a lock.
+/// How long these are retried: twice as long as a statement waits for a lock.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How far a call is.
+/// The progress of a call.
 pub(super) struct Walk {
     size: BatchSize,
-    /// Everything newer was looked at.
+    /// Everything newer was processed.
     after: Option<Uuid>,
-    /// Nothing was yet.
+    /// No batch has succeeded yet.
     at_beginning: bool,
-    /// Everything was.
+    /// Every matching session was processed.
     at_end: bool,
-    /// Of that, what other transactions held.
+    /// Of these, the sessions that other transactions have locked.
     held: Vec<SessionKey>,
-    /// There was no room to note all of them.
+    /// True if `held` was full.
     too_many: bool,
-    /// Since when none of them could be locked.
+    /// Since when none of `held` could be locked.
     held_since: Option<Instant>,
-    /// Where the first batch began that left something, once one did.
+    /// Where the first batch with unfinished sessions began.
     left_from: Option<Uuid>,
-    /// Why a session cannot be ended; the first such error.
+    /// The first error of a session that cannot be ended.
     failure: Option<Error>,
-    /// The last attempt is being repeated.
+    /// The last attempt is being retried.
     repeats: bool,
-    /// A batch was not answered: it may have been committed, and what it ended is not counted.
+    /// A batch had no answer: it may be committed, but its ends are not counted.
     is_unknown: bool,
 }
 
-/// What the next batch looks at.
+/// The sessions of the next batch.
 pub(super) enum WalkPart {
     /// At most `limit` sessions older than `after`; `first` until one such batch is done.
     Next { after: Option<Uuid>, limit: usize, first: bool },
@@ -50,28 +51,28 @@ pub(super) enum WalkPart {
     Held(Vec<SessionKey>),
 }
 
-/// Where the next call of the request is to begin, after the batch.
+/// Where the next call of the request begins, after the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NextStart {
-    /// Behind the batch, unless that leaves something.
+    /// After the batch, unless the batch leaves sessions.
     Next,
-    /// Here: something newer than the batch is left.
+    /// Here: sessions newer than the batch are left.
     Stays(Uuid),
-    /// Nowhere, unless the batch leaves something: it is the last one. Else here.
+    /// Here if the batch, which is the last one, leaves sessions; else the request is complete.
     Last(Uuid),
 }
 
-/// What a batch that failed was about.
+/// The sessions of a failed batch.
 pub(super) struct Tried {
-    /// The first session of it.
+    /// Its first session.
     pub first: SessionKey,
     pub many: usize,
-    /// Everything newer was looked at before.
+    /// The position before the batch: everything newer was processed.
     pub from: Uuid,
 }
 
 impl Walk {
-    /// At the newest session, or at the newest older than `after`, with batches of `most`.
+    /// Starts at the newest session, or at the newest older than `after`, with batches of `most`.
     pub fn new(most: u32, after: Option<Uuid>) -> Walk {
         Walk {
             size: BatchSize::new(most),
@@ -88,7 +89,7 @@ impl Walk {
         }
     }
 
-    /// What is next, after a pause if it is tried again; `None` at the end.
+    /// The next batch, after a pause if it is a retry; `None` at the end.
     pub async fn next(&mut self) -> Option<WalkPart> {
         let limit = self.size.now() as usize;
         if !self.at_end {
@@ -105,7 +106,7 @@ impl Walk {
         Some(WalkPart::Held(self.held[..limit.min(self.held.len())].to_vec()))
     }
 
-    /// Where the next call of the request begins after what is next.
+    /// Where the next call of the request begins after the next batch.
     pub fn subject(&self) -> NextStart {
         match self.left_from {
             None => NextStart::Next,
@@ -119,7 +120,7 @@ impl Walk {
         self.at_end && fits && !self.too_many && self.failure.is_none()
     }
 
-    /// A batch was done.
+    /// A batch succeeded.
     pub fn went(&mut self, part: WalkPart, step: BatchResult) {
         self.repeats = false;
         self.size.grow(self.size.now());
@@ -147,12 +148,12 @@ impl Walk {
     /// A batch failed. True if a session was skipped.
     ///
     /// # Errors
-    /// The same error, if it does not lie with the sessions of the batch.
+    /// The same error, if the sessions of the batch cannot be the cause.
     pub fn failed(&mut self, part: WalkPart, tried: Option<Tried>, error: Error) -> Result<bool> {
         use Outage::{Locked, Raced, Timeout};
         self.is_unknown |= matches!(error, Error::Unavailable(Timeout));
         let is_locked = matches!(error, Error::Unavailable(Locked(_)));
-        // Whose turn it is with the request is settled by then.
+        // By then the concurrent call of the request has committed.
         let once_more =
             matches!(error, Error::Unavailable(Raced(_))) || is_locked && tried.is_none();
         if once_more && !std::mem::replace(&mut self.repeats, true) {
@@ -160,7 +161,7 @@ impl Walk {
         }
         let Some(tried) = tried.filter(|_| is_about_rows(&error)) else { return Err(error) };
         if is_locked && tried.many > 1 {
-            // Each attempt waits for the lock: no search by halves.
+            // Each attempt waits for the lock, so the batch is not halved step by step.
             self.size.one_by_one();
             return Ok(false);
         }
@@ -186,7 +187,7 @@ impl Walk {
         Ok(true)
     }
 
-    /// Leaves sessions to the end, as far as there is room.
+    /// Leaves sessions to the end, up to the capacity.
     fn keep(&mut self, held: Vec<SessionKey>) {
         let room = MAX_HELD - self.held.len();
         self.too_many |= held.len() > room;
@@ -198,17 +199,17 @@ impl Walk {
         self.at_end && self.held.is_empty() && !self.too_many && self.failure.is_none()
     }
 
-    /// True if all that is left is what could not be ended.
+    /// True if only sessions are left that cannot be ended.
     pub fn is_held_up(&self) -> bool {
         self.at_end && !self.is_complete()
     }
 
-    /// True if more may have ended than was counted.
+    /// True if more sessions may have ended than were counted.
     pub fn is_unknown(&self) -> bool {
         self.is_unknown
     }
 
-    /// Why a session cannot be ended, if one cannot and all others are.
+    /// The error of a session that cannot be ended, if all others have ended.
     pub fn into_failure(self) -> Option<Error> {
         self.failure.filter(|_| self.at_end)
     }

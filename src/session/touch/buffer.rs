@@ -1,4 +1,4 @@
-//! What is noted in memory, and what of it is on its way to the database. Pure.
+//! The activity in memory, and the part of it that a flush is writing. Pure.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -9,39 +9,39 @@ use super::BATCH;
 use crate::model::ids::SessionKey;
 use crate::store::sessions::Touch;
 
-/// The most sessions held, about 50 MB, also while flushes fail. Further ones are not noted, and their
-/// last activity is then that of their next validation: the idle timeout never grows by it.
+/// The most sessions in the buffer, about 50 MB, also while flushes fail. Activity of further
+/// sessions is dropped until their next validation; this never extends an idle timeout.
 const CAPACITY: usize = 262_144;
 
-/// How long a written touch still overlays reads: a read that began before the write may end after it. Longer than one
-/// takes.
+/// How long written activity stays in the buffer, since a read that began before the write may end
+/// after it. Longer than a read takes.
 const RECENT: Duration = Duration::from_secs(2);
-/// The most of it, about 10 MB.
+/// The most written entries, about 10 MB.
 const MAX_RECENT: usize = 65_536;
 
-/// What is noted and not written yet, or only just.
+/// The unwritten and the recently written activity.
 #[derive(Default)]
 pub(super) struct TouchBuffer {
     fresh: Noted,
-    /// On its way to the database, and still to be counted until it is there.
+    /// Being written; in use until the write is committed.
     flushing: Noted,
-    /// Of those, what failed alone, and not for a lock, and is written apart from the others.
+    /// Of `flushing`: rows that failed alone, not because of a lock, and are written apart from the others.
     stuck: VecDeque<Uuid>,
-    /// Of those, what others had locked.
+    /// Of `flushing`: rows that other transactions have locked.
     locked: VecDeque<Uuid>,
-    /// What was written, and when.
+    /// Written activity, with the time of the write.
     recent: HashMap<Uuid, (Instant, Touch)>,
-    /// The same, the oldest first.
+    /// The same entries, oldest first.
     recent_order: VecDeque<(Instant, Uuid)>,
 }
 
-/// By session id, which is enough to tell sessions apart and quickly hashed.
+/// By session id, which is unique and cheap to hash.
 type Noted = HashMap<Uuid, TouchEntry>;
 
 pub(super) type TouchEntry = (SessionKey, Touch);
 
 impl TouchBuffer {
-    /// Notes a touch, if there is room.
+    /// Inserts a touch, if there is room.
     pub fn note(&mut self, key: &SessionKey, touch: Touch) {
         if self.len() < CAPACITY || self.fresh.contains_key(&key.session) {
             merge(&mut self.fresh, key, touch);
@@ -50,10 +50,10 @@ impl TouchBuffer {
         }
     }
 
-    /// What is to be written now, in the order of the keys, and of what is stuck a batch.
+    /// The rows of a flush, in the order of the keys, and a batch of the stuck ones.
     pub fn begin(&mut self) -> (Vec<TouchEntry>, Vec<TouchEntry>) {
         self.forget_recent(Instant::now());
-        // They are among the rest.
+        // They are among the other rows.
         self.locked.clear();
         for (key, touch) in std::mem::take(&mut self.fresh).into_values() {
             merge(&mut self.flushing, &key, touch);
@@ -66,13 +66,13 @@ impl TouchBuffer {
         (free, stuck.take(BATCH as usize).collect())
     }
 
-    /// Forgets what was written, a little later.
+    /// Evicts the written rows, a little later.
     pub fn written(&mut self, chunk: &[TouchEntry]) {
         let now = Instant::now();
         for (key, touch) in chunk {
             self.recent.insert(key.session, (now, *touch));
             self.recent_order.push_back((now, key.session));
-            // More may have been noted meanwhile.
+            // More activity may have been inserted meanwhile.
             if self.flushing.get(&key.session).is_some_and(|(_, noted)| noted == touch) {
                 self.flushing.remove(&key.session);
             }
@@ -95,7 +95,7 @@ impl TouchBuffer {
         }
     }
 
-    /// Sets apart one that failed alone, or forgets it, if it is not to be `kept`.
+    /// Marks a row that failed alone as stuck, or evicts it unless it is to be `kept`.
     pub fn set_apart(&mut self, session: Uuid, kept: bool) {
         self.stuck.retain(|id| *id != session);
         if kept {
@@ -105,29 +105,29 @@ impl TouchBuffer {
         }
     }
 
-    /// What others had locked, at most a batch, and in turn.
+    /// The locked rows, at most a batch, in turn.
     pub fn take_locked(&mut self) -> Vec<TouchEntry> {
         let most = self.locked.len().min(BATCH as usize);
         let ids = self.locked.drain(..most);
         ids.filter_map(|id| self.flushing.get(&id).cloned()).collect()
     }
 
-    /// Others have these locked too.
+    /// Adds rows that other transactions have locked.
     pub fn add_locked(&mut self, locked: &[TouchEntry]) {
         self.locked.extend(locked.iter().map(|(key, _)| key.session));
     }
 
-    /// Whether others had anything locked.
+    /// Whether there are locked rows.
     pub fn has_locked(&self) -> bool {
         !self.locked.is_empty()
     }
 
-    /// How many sessions are noted and not written.
+    /// The number of sessions with unwritten activity.
     pub fn len(&self) -> usize {
         self.fresh.len() + self.flushing.len()
     }
 
-    /// What is noted of a session.
+    /// The touches of a session.
     pub fn of(&self, session: &Uuid) -> impl Iterator<Item = &Touch> {
         let noted = [&self.fresh, &self.flushing].map(|map| map.get(session));
         let recent = self.recent.get(session).map(|(_, touch)| touch);

@@ -1,5 +1,5 @@
-//! Changes of who may call, and of what signs. [`Changes::administer`] is the only way to write them, so that none is
-//! without its rows of the audit trail.
+//! Changes of principals, API keys and signing keys. [`Changes::administer`] is the only way to write them, so that
+//! each has its rows in the audit trail.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +27,7 @@ pub enum Administration {
     RevokeApiKey { key: StoredApiKey, tenants: Vec<String> },
     /// Adds a signing key.
     PublishKey(SigningKey),
-    /// Changes when a signing key does what, or removes it.
+    /// Changes the times of a signing key, or removes it.
     UpdateKey { before: SigningKey, after: SigningKey },
     /// Deletes a signing key.
     ForgetKey(SigningKey),
@@ -36,7 +36,8 @@ pub enum Administration {
 type Facts = BTreeMap<String, String>;
 
 impl Changes {
-    /// Makes the change, records it in the audit trail of each tenant that it concerns, and has all replicas read anew.
+    /// Makes the change, records it in the audit trail of each tenant that it concerns, and makes all replicas read the
+    /// table again.
     pub fn administer(&mut self, change: Administration, by: &Operator) {
         for tenant in change.tenants() {
             let activity = self.activity(change.kind(), by.as_str(), &tenant, None);
@@ -60,7 +61,7 @@ impl Changes {
 }
 
 impl Administration {
-    /// What the audit trail calls it.
+    /// The name of the change in the audit trail.
     pub fn kind(&self) -> ActivityKind {
         match self {
             Administration::SetPrincipal { .. } => ActivityKind::PrincipalSet,
@@ -94,7 +95,8 @@ impl Administration {
         }
     }
 
-    /// Those in whose audit trail it is: before and after. What names no tenant of this release concerns all.
+    /// The tenants whose audit trail has the change: those before and after it. A principal without a tenant that this
+    /// release knows concerns all.
     fn tenants(&self) -> BTreeSet<TenantId> {
         let (before, after): (&[String], &[String]) = match self {
             Administration::SetPrincipal { before, after } => {
@@ -164,7 +166,7 @@ impl Administration {
     }
 }
 
-/// A tenant learns of no other.
+/// A tenant's audit trail names no other tenant.
 fn of_grant(principal: &StoredPrincipal, tenant: &TenantId) -> Facts {
     let tenant = tenant.as_str();
     let shown =

@@ -6,7 +6,7 @@ use crate::model::activity::{Activity, ActivityKind};
 use crate::model::alert::Alert;
 
 impl Changes {
-    /// Raises an alert, or counts up the one that has its key already; the activity names the one it was.
+    /// Raises an alert, or counts up the one that has its key already. The activity names the alert that it became.
     pub fn raise_alert(&mut self, alert: Alert) {
         let (at, by) = (alert.first_seen_at, alert.raised_by.clone());
         self.record_alert(at, ActivityKind::AlertRaised, &by, &alert);
@@ -19,13 +19,13 @@ impl Changes {
         self.updated_alerts.push(alert);
     }
 
-    /// Takes a locked alert a step on in its workflow; `kind` names the step.
+    /// Moves a locked alert one step in its workflow; `kind` names the step.
     pub fn step_alert(&mut self, alert: Alert, kind: ActivityKind, by: &str) {
         self.record_alert(self.at, kind, by, &alert);
         self.updated_alerts.push(alert);
     }
 
-    /// The alerts that go on as the transaction leaves them.
+    /// The alerts that are not over at the end of the transaction.
     pub fn open_incidents(&self) -> impl Iterator<Item = &Alert> {
         self.updated_alerts.iter().chain(&self.raised).filter(|alert| !alert.is_over)
     }

@@ -7,7 +7,7 @@ use crate::model::session::Session;
 use crate::model::user_device::UserDevice;
 
 impl Changes {
-    /// Notes a device that was seen. Those of sessions that are created or ended need not be named.
+    /// Records that a device was seen. Devices of sessions that are created or ended need not be passed.
     pub fn see_device(&mut self, device: UserDevice) {
         match self.devices.get_mut(&device.key) {
             Some(known) => known.merge(device),
@@ -30,7 +30,7 @@ impl Changes {
         self.see_device(device);
     }
 
-    /// Deletes a locked device. What sees it later in the transaction makes it anew.
+    /// Deletes a locked device. A later sight of it in the transaction creates it anew.
     pub fn forget_device(&mut self, device: &UserDevice, by: &str) {
         self.record_device(ActivityKind::DeviceForgotten, by, device);
         self.forgotten.push(device.key.clone());

@@ -34,12 +34,12 @@ impl Changes {
         kind == ActivityKind::Terminated
     }
 
-    /// Withdraws the tokens of a session that expired before, which somebody ends explicitly. Its row says so already.
+    /// Withdraws the tokens of a session that expired before, which a caller ends explicitly. Its row says so already.
     pub fn withdraw_tokens(&mut self, session: &Session) {
         self.revoke(Revocation::of_all_tokens(session, self.at));
     }
 
-    /// Writes down that a locked session has expired. Its tokens expire by the same deadlines.
+    /// Stores that a locked session has expired. Its tokens expire by the same deadlines.
     pub fn expire_session(&mut self, session: &mut Session, expiry: End) {
         session.end(expiry);
         self.record(ActivityKind::Expired, SYSTEM, session);
@@ -47,8 +47,8 @@ impl Changes {
         self.put(session);
     }
 
-    /// Moves a locked session to its next generation. What others cache of it stays true, unless it waits for a
-    /// re-authentication: then the new tokens are not for use either.
+    /// Moves a locked session to its next generation. Cached records of it stay true, unless it waits for a
+    /// re-authentication: then the new tokens are not valid either.
     pub fn refresh_session(&mut self, session: &Session, by: &str) {
         self.record(ActivityKind::Refreshed, by, session);
         if session.step_up_at.is_some() {
@@ -64,27 +64,28 @@ impl Changes {
         self.put(session);
     }
 
-    /// Has a locked session wait for a re-authentication, and withdraws the tokens it has by now.
+    /// Makes a locked session wait for a re-authentication, and withdraws its present tokens.
     pub fn require_step_up(&mut self, session: &Session) {
         self.record(ActivityKind::StepUpRequired, SYSTEM, session);
         self.revoke(Revocation::of_tokens(session, self.at));
         self.put(session);
     }
 
-    /// Changes what a locked session says.
+    /// Changes the description of a locked session.
     pub fn update_session(&mut self, session: &Session, by: &str) {
         self.record(ActivityKind::SessionUpdated, by, session);
         self.show_in_session(session);
     }
 
-    /// Brings the deadlines of a locked session nearer, as an updated policy demands: its activity is the policy's. The
-    /// tokens say more than is true now, so they are withdrawn.
+    /// Brings the deadlines of a locked session nearer, as an updated policy demands; the activity is that of the
+    /// policy. The tokens last longer than the session now, so they are withdrawn.
     pub fn shorten_session(&mut self, session: &Session) {
         self.revoke(Revocation::of_tokens(session, self.at));
         self.put(session);
     }
 
-    /// Moves on when the sweeper looks at a locked session next. Nobody sees that, so it leaves no activity.
+    /// Moves the time at which the sweeper reads a locked session next. No caller can see that, so there is no
+    /// activity.
     pub fn reschedule_session(&mut self, session: &Session) {
         self.put(session);
     }

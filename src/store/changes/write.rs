@@ -44,7 +44,7 @@ macro_rules! revocation_columns {
 }
 
 statement! {
-    /// All parts see the same snapshot; the rows to change are locked before, so none is missed.
+    /// All parts see the same snapshot; the rows to change are locked before, so the snapshot has them all.
     named Write {
         created: String as Text,
         updated: String as Text,

@@ -1,7 +1,8 @@
 //! The devices of a user, those seen last first.
 //!
-//! The row of a device tells when it was seen last, except while it has sessions: those know better. So the devices
-//! without sessions come from the index by last sight, and the others from the sessions of the user that have not ended.
+//! The row of a device has the time of its last sight, except while the device has sessions: their rows are newer. So
+//! the devices without sessions come from the index by last sight, and the others from the sessions of the user that
+//! have not ended.
 
 use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
@@ -17,10 +18,10 @@ use crate::store::rows::device::DeviceRow;
 use crate::store::rows::found::{self, Found};
 use crate::store::schema::devices as d;
 
-/// The most sessions of a user that tell when their devices were seen last, newest first.
+/// The most sessions of a user that are read for the last sight of their devices, newest first.
 const TELLING: i64 = 10_000;
 
-/// The devices between the filter's times and after the page before, by `at`. Beyond these years a time says nothing.
+/// The devices between the filter's times and after the page before, by `at`. A time beyond these years cannot be read.
 macro_rules! due {
     ($at:literal) => {
         concat!(
@@ -75,7 +76,7 @@ statement! {
 }
 
 /// A page of a user's devices, by the last sight of each that is written. Those with sessions that are past a deadline
-/// are among them whatever the filter says of activity. Rows that are damaged are left out.
+/// are among them whatever the filter says of activity. Damaged rows are skipped.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

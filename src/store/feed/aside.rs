@@ -1,5 +1,5 @@
 //! Owners whose activities a consumer has set aside: each has a row in `feed_consumers` too, `consumer:digest`, which
-//! says how far it has read theirs. Only the transaction that has the consumer's own row locked writes them.
+//! says how far it has read theirs. Only a transaction that has the consumer's own row locked writes them.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -55,7 +55,7 @@ statement! {
     "SELECT min(updated_at) FROM feed_consumers WHERE starts_with(consumer, ?)"
 }
 
-/// Has the transaction wait for a lock for 20 ms at most: others wait for its own.
+/// Limits the transaction's waits for a lock to 20 ms: other transactions wait for its locks.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -73,7 +73,7 @@ pub async fn all(conn: &mut Connection, consumer: Consumer) -> Result<HashSet<St
     Ok(rows.iter().map(|row| digest(row, &prefix)).collect())
 }
 
-/// The digest of the one after `last`, or else of the first.
+/// The digest of the owner after `last`, or else of the first.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -83,7 +83,7 @@ pub async fn next(conn: &mut Connection, consumer: Consumer, last: &str) -> Resu
     Ok(row.map(|row| digest(&row, &prefix)))
 }
 
-/// How far the activities of one are read; `None` = it is not set aside.
+/// The position of an owner; `None` = it is not set aside.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -97,8 +97,8 @@ pub async fn position(
     row.map(|position| horizon(&position)).transpose()
 }
 
-/// Sets those with these digests aside: of theirs nothing after `from` is read. Each comes with the time of its first
-/// activity that is not.
+/// Sets the owners with these digests aside: their activities after `from` are not read. Each digest has the time of
+/// its first unread activity.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -114,7 +114,7 @@ pub async fn add(
     Ok(())
 }
 
-/// Writes how far the activities of one are read.
+/// Stores the position of an owner.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -128,7 +128,7 @@ pub async fn advance(
     move_to(conn, &name(consumer, owner), to, now).await
 }
 
-/// One has caught up.
+/// Removes an owner that has caught up.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -137,7 +137,7 @@ pub async fn remove(conn: &mut Connection, consumer: Consumer, owner: &str) -> R
     Ok(())
 }
 
-/// Of what is set aside nothing from after this is read; `None` = nothing is set aside.
+/// The earliest time of an unread activity of the owners set aside; `None` = no owner is set aside.
 pub(super) async fn oldest(conn: &mut Connection, consumer: Consumer) -> Result<Option<Time>> {
     Ok(Oldest::new(&prefix(consumer)).get_result(conn).await?)
 }

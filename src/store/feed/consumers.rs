@@ -1,4 +1,4 @@
-//! Who has read how far: one row in `feed_consumers` for each reader in the background.
+//! The positions of the background readers: one row in `feed_consumers` for each.
 
 use diesel::prelude::OptionalExtension;
 use diesel::sql_types::{BigInt, Bool, Text, Timestamptz};
@@ -10,7 +10,7 @@ use crate::model::feed::Horizon;
 use crate::store::Connection;
 use crate::store::feed::{aside, horizon};
 
-/// A reader in the background, as `feed_consumers` names it.
+/// A background reader, as `feed_consumers` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consumer {
     Detect,
@@ -18,7 +18,7 @@ pub enum Consumer {
 }
 
 statement! {
-    /// Whether anything was committed since the consumer read; a glance that writes nothing. As in `Glance`.
+    /// Whether anything was committed since the consumer read; read-only. As in `Glance`.
     Unread { after: &'a str as Text, late: &'a str as Text } -> Bool,
     "SELECT (
         SELECT a.xid FROM session_activities a WHERE a.xid >= (
@@ -37,8 +37,8 @@ statement! {
 }
 
 statement! {
-    /// Waits in a queue with those who hold all consumers: those who share a row let nobody else come to it as long as
-    /// one follows the other, and an advisory lock is given in turn.
+    /// Waits in a queue with the transactions that hold all consumers. Overlapping shared locks of a row would keep
+    /// every other transaction from it, while an advisory lock is granted in turn.
     WaitAndClaim { consumer: &'a str as Text } -> Text,
     "SELECT c.read_to FROM (SELECT pg_advisory_xact_lock(7310868735421) OFFSET 0) gate, feed_consumers c
     WHERE c.consumer = ? FOR NO KEY UPDATE OF c"
@@ -63,7 +63,7 @@ statement! {
 }
 
 statement! {
-    /// The lock is that of `WaitAndClaim`. What is set aside is written only by who has the others.
+    /// The lock is that of `WaitAndClaim`. What is set aside is written only under the lock of the consumer's own row.
     Hold {} -> BigInt,
     "SELECT count(*) FROM (
         SELECT 1 FROM (SELECT pg_advisory_xact_lock_shared(7310868735421) OFFSET 0) gate, feed_consumers c
@@ -72,7 +72,7 @@ statement! {
 }
 
 statement! {
-    /// A cluster that this database was restored into may not have come so far.
+    /// A cluster that this database was restored into may be at an earlier transaction.
     Rebase { at: Time as Timestamptz } -> BigInt,
     "WITH moved AS (
         UPDATE feed_consumers SET read_to = pg_current_snapshot()::text, updated_at = ?
@@ -90,8 +90,8 @@ pub async fn is_unread(conn: &mut Connection, consumer: Consumer) -> Result<bool
     Ok(Unread::new(consumer.name(), consumer.name()).get_result(conn).await?)
 }
 
-/// How far this consumer has read, locked until the transaction ends; `None` while another replica
-/// reads. What is read in later statements includes all that was committed before the claim.
+/// The position of this consumer, locked until the transaction ends; `None` while another replica reads. What is read
+/// in later statements includes all that was committed before the claim.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
@@ -108,7 +108,7 @@ pub async fn wait_and_claim(conn: &mut Connection, consumer: Consumer) -> Result
     horizon(&WaitAndClaim::new(consumer.name()).get_result::<String>(conn).await?)
 }
 
-/// What was decided before about this moment the consumer has read, unless its transaction was still open;
+/// The consumer has read about everything that was decided before this moment, unless its transaction was still open;
 /// at most `now`, the time of the call.
 ///
 /// # Errors
@@ -122,7 +122,7 @@ pub async fn read_through(conn: &mut Connection, consumer: Consumer, now: Time) 
     Ok(read_at.min(aside))
 }
 
-/// Writes how far the consumer has read, in the transaction that holds what came of it.
+/// Stores the position of the consumer, in the transaction that stores its results.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
@@ -148,7 +148,7 @@ pub(super) async fn move_to(
     }
 }
 
-/// Keeps all consumers from reading until the transaction ends, after what they are at has committed.
+/// Keeps all consumers from reading until the transaction ends. Waits until their present batches have committed.
 /// Several may hold them at once.
 ///
 /// # Errors
@@ -158,7 +158,7 @@ pub async fn hold(conn: &mut Connection) -> Result<()> {
     Ok(())
 }
 
-/// Has consumers go on from now whose position lies ahead of this cluster, since the database was restored. How many.
+/// Moves consumers to the present whose position lies ahead of this cluster, as after a restore. Returns how many.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
@@ -167,7 +167,7 @@ pub async fn rebase(conn: &mut Connection, now: Time) -> Result<i64> {
 }
 
 impl Consumer {
-    /// As `feed_consumers` calls it.
+    /// Its name in `feed_consumers`.
     pub fn name(self) -> &'static str {
         match self {
             Consumer::Detect => "detect",

@@ -39,7 +39,7 @@ pub(in crate::store) struct ActivityRow {
     name: Option<String>,
     endpoint: Option<String>,
     method: Option<String>,
-    /// NULL for what nobody reported.
+    /// NULL unless it was reported.
     success: Option<bool>,
     error_code: Option<String>,
     #[serde(serialize_with = "interval")]

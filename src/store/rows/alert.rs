@@ -159,15 +159,15 @@ impl TryFrom<AlertRow> for Alert {
     }
 }
 
-/// Earlier releases kept as many as came: more than fit into an answer.
+/// Earlier releases kept any number: more than fit into an answer.
 fn latest(mut notes: Vec<Note>) -> Vec<Note> {
     let excess = notes.len().saturating_sub(MAX_NOTES);
     notes.drain(..excess);
     notes
 }
 
-/// The key with which a row is unique: a suppressed finding does not count up an alert that people see,
-/// nor does an incident that is over count on.
+/// The key with which a row is unique: a suppressed finding does not count up an alert that is shown, and an incident
+/// that is over is not counted up.
 pub(in crate::store) fn stored_key(alert: &Alert) -> String {
     let mut key = alert.dedup_key.clone();
     if let Some(why) = alert.suppression {

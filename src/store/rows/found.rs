@@ -1,4 +1,4 @@
-//! Rows one by one: what makes one of them nonsense says nothing about the others.
+//! Rows one by one: a damaged row does not affect the others.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -13,19 +13,19 @@ use crate::clock::Time;
 use crate::error::{Error, Result};
 use crate::model::page::{Page, PageRequest};
 
-/// The most rows that a line of the log names.
+/// The most rows that one log line names.
 const MAX_NAMED: usize = 20;
 
-/// A row that an id tells apart.
+/// A row with an id.
 pub(in crate::store) trait StoredRow {
     const TABLE: &'static str;
     /// The column of its id.
     const ID: &'static str;
-    /// The column of the time by which it is listed, if ids alone do not tell the order.
+    /// The column of the time by which it is listed, if ids alone do not give the order.
     const AT: Option<&'static str>;
 }
 
-/// A row as it was found: its id, and the rest, or why the driver cannot read that.
+/// A row as it was read: its id, and the rest, or the driver's error.
 pub(in crate::store) struct Found<R> {
     id: Uuid,
     at: Option<Time>,
@@ -45,17 +45,17 @@ impl<R: StoredRow> Found<R> {
         Ok(Found { id, at, row: read.unwrap_or_else(|_| Err("the driver panicked".into())) })
     }
 
-    /// Of the row, however damaged the rest is.
+    /// The id of the row, however damaged the rest is.
     pub fn id(&self) -> Uuid {
         self.id
     }
 
-    /// Where it stands in a list by time; `None` for a time that cannot be read.
+    /// Its position in a list by time; `None` for a time that cannot be read.
     pub fn position(&self) -> Option<(Time, Uuid)> {
         self.at.zip(Some(self.id))
     }
 
-    /// What the row says.
+    /// The value of the row.
     ///
     /// # Errors
     /// [`Error::Internal`] if it is damaged.
@@ -104,7 +104,7 @@ impl<R: Selectable<Pg>> Selectable<Pg> for Found<R> {
     }
 }
 
-/// What the rows say that make sense, and the ids of the others, which are logged in one line.
+/// The values of the undamaged rows, and the ids of the others, which are logged in one line.
 pub(in crate::store) fn sound<R, M>(rows: Vec<Found<R>>) -> (Vec<M>, Vec<Uuid>)
 where
     R: StoredRow,
@@ -128,11 +128,11 @@ where
     (sound, damaged)
 }
 
-/// Cuts `size + 1` fetched rows to a page; the extra row only proves that more follow. Rows that are damaged are
-/// logged and left out, so a page may have fewer.
+/// Cuts `size + 1` fetched rows to a page; the extra row only proves that more follow. Damaged rows are logged and
+/// skipped, so a page may have fewer.
 ///
 /// # Errors
-/// [`Error::Internal`] if more follow, and no row says where it stands.
+/// [`Error::Internal`] if more follow, and no row has a position.
 pub(in crate::store) fn page<R, M, P>(
     request: PageRequest<P>,
     mut rows: Vec<Found<R>>,

@@ -50,10 +50,10 @@ impl From<&Revocation> for RevocationRow {
     }
 }
 
-/// What the columns say.
+/// The revocation in the columns.
 ///
 /// # Errors
-/// [`crate::error::Error::Internal`] where they are damaged.
+/// [`crate::error::Error::Internal`] if they are damaged.
 pub(in crate::store) fn read(columns: RevocationColumns) -> Result<Revocation> {
     let (tenant, level, subject, below, at, evict_at) = columns;
     let wrong = |column| corrupt("revocations", column, &subject);

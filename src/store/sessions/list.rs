@@ -1,4 +1,4 @@
-//! Lists of sessions: newest first, whole or just their keys.
+//! Lists of sessions: newest first, with all columns or only their keys.
 
 use diesel::SelectableHelper;
 use diesel::prelude::{ExpressionMethods, QueryDsl};
@@ -17,7 +17,7 @@ use crate::store::rows::session::SessionRow;
 use crate::store::schema::user_sessions as s;
 use crate::store::sessions::filter::selected;
 
-/// A page of a tenant's sessions, without those whose rows are damaged. States are judged at `now`.
+/// A page of a tenant's sessions, without damaged rows. States are judged at `now`.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

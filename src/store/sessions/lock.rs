@@ -15,8 +15,7 @@ use crate::store::rows::found::{Found, sound};
 use crate::store::rows::session::SessionRow;
 use crate::store::schema::user_sessions;
 
-/// Sorted before locking: who takes several locks takes them in the order of the primary key, so nobody waits in a
-/// circle.
+/// Sorted before locking: every transaction takes its locks in the order of the primary key, so there is no deadlock.
 macro_rules! lock {
     () => {
         concat!(
@@ -62,7 +61,7 @@ statement! {
 }
 
 statement! {
-    /// What the sweeper looks at next. SKIP LOCKED: replicas share the work.
+    /// What the sweeper reads next. SKIP LOCKED: replicas share the work.
     LockDue {
         now: Time as Timestamptz,
         without: &'a [Uuid] as Array<SqlUuid>,
@@ -76,7 +75,7 @@ statement! {
 }
 
 statement! {
-    /// Needs nothing of their rows to make sense.
+    /// Works on damaged rows as well.
     Postpone {
         until: Time as Timestamptz,
         now: Time as Timestamptz,
@@ -111,7 +110,7 @@ statement! {
 }
 
 statement! {
-    /// As many index look-ups as users, in their order; none goes on beyond `most`.
+    /// One index look-up for each user, in their order; none reads beyond `most`.
     CountLive {
         most: i64 as BigInt,
         tenants: &'a [&'a str] as Array<Text>,
@@ -127,8 +126,8 @@ statement! {
     FROM unnest(?, ?) WITH ORDINALITY AS k (t, u, n) ORDER BY k.n"
 }
 
-/// Locks these sessions until the transaction ends; those that do not exist are left out. `keys`
-/// holds each at most once.
+/// Locks these sessions until the transaction ends; those that do not exist are skipped. `keys` holds each at most
+/// once.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -136,7 +135,7 @@ pub async fn lock(conn: &mut Connection, keys: &[&SessionKey]) -> Result<Vec<Ses
     lock_rows(conn, keys).await?.into_iter().map(Found::read).collect()
 }
 
-/// The same, but rows that are damaged are logged, and only their ids returned. `keys` may be empty.
+/// The same, but of damaged rows, which are logged, only the ids are returned. `keys` may be empty.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -152,13 +151,13 @@ pub async fn lock_sound(
 #[derive(Default)]
 pub struct LockedSessions {
     pub sessions: Vec<Session>,
-    /// Rows that are damaged, which are logged.
+    /// Damaged rows, which are logged.
     pub damaged: Vec<Uuid>,
     /// What another transaction has locked, and whether it is live.
     pub held: HashMap<Uuid, bool>,
 }
 
-/// The same, but waits for nobody. `keys` may be empty.
+/// The same, but waits for no lock. `keys` may be empty.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -189,8 +188,8 @@ fn columns<'a>(keys: &[&'a SessionKey]) -> (Vec<&'a str>, Vec<&'a str>, Vec<Uuid
     (tenants, users, keys.iter().map(|key| key.session).collect())
 }
 
-/// Locks at most `limit` sessions whose time to be looked at has come, but those of `without`. Rows that are damaged
-/// are logged, and only their ids returned.
+/// Locks at most `limit` sessions that are due for the sweeper, except those of `without`. Of damaged rows, which are
+/// logged, only the ids are returned.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -203,8 +202,8 @@ pub async fn lock_due(
     Ok(sound(LockDue::new(now, without, limit).load::<Found<SessionRow>>(conn).await?))
 }
 
-/// Has the sweeper look at these sessions at `until`, which are due now and locked; false if not at all of them, since at
-/// most 1000 that are due are looked through.
+/// Postpones these sessions, which are due now and locked, for the sweeper to `until`. False if not all were postponed:
+/// at most 1000 due sessions are searched.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -219,8 +218,8 @@ pub async fn postpone(conn: &mut Connection, ids: &[Uuid], now: Time, until: Tim
 /// Locks the sessions of these users that are not ended. `users` holds each at most once.
 ///
 /// # Errors
-/// [`crate::error::Error::Unavailable`]; [`crate::error::Error::Internal`] if a row is damaged: replicas may still
-/// take it for active, so nobody can say how many there are.
+/// [`crate::error::Error::Unavailable`]; [`crate::error::Error::Internal`] if a row is damaged: replicas may still take
+/// it for active, so the number is unknown.
 pub async fn lock_live(
     conn: &mut Connection,
     users: &[(&TenantId, &UserId)],

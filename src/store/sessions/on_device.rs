@@ -17,7 +17,7 @@ use crate::store::schema::user_sessions;
 const SHOWING: i64 = 1000;
 
 statement! {
-    /// In the order of the primary key, as everybody locks.
+    /// In the order of the primary key, as every transaction locks.
     LockOnDevice {
         of_tenant: &'a str as Text,
         of_user: &'a str as Text,
@@ -58,8 +58,8 @@ statement! {
         AND (s.session_id <= r.newest OR coalesce(d.revoked_at, r.at) <= r.at)"
 }
 
-/// Locks the live sessions on a device, the newest 1000 of them, and `also` the one of the same user with this id.
-/// Some may have ended before they were locked. Those whose rows are damaged are logged, and left out.
+/// Locks the live sessions on a device, the newest 1000 of them, and `also` the one of the same user with this id. Some
+/// may have ended before they were locked. Damaged rows are logged and skipped.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

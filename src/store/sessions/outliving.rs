@@ -1,4 +1,4 @@
-//! Running sessions that go on for longer than a policy allows.
+//! Active sessions whose deadlines are later than a policy allows.
 
 use diesel::SelectableHelper;
 use diesel::dsl::sql;
@@ -19,14 +19,14 @@ use crate::store::schema::user_sessions as s;
 /// A page of sessions.
 pub struct OutlivingPage {
     pub sessions: Vec<Session>,
-    /// How many there were besides that are damaged.
+    /// The number of damaged rows besides.
     pub damaged: usize,
     /// Where the next page begins; `None` = nowhere.
     pub next: Option<Uuid>,
 }
 
-/// At most `limit` sessions at `scope` that are not ended and whose deadlines are further than those
-/// of `policy`, but for the clients in `spared`; newest first, from before `after` on. Rows that are damaged are logged.
+/// At most `limit` sessions at `scope` that are not ended and whose deadlines are further than those of `policy`, but
+/// for the clients in `spared`; newest first, from before `after` on. Damaged rows are logged and skipped.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

@@ -1,4 +1,4 @@
-//! Which sessions are on devices now, in few columns.
+//! The sessions that are on devices now, in few columns.
 
 use diesel::prelude::Queryable;
 use diesel::sql_types::{
@@ -68,7 +68,7 @@ impl TryFrom<PresenceRow> for Presence {
 }
 
 statement! {
-    /// From the index of what is not ended, however long the history is.
+    /// From the index of what is not ended, so that ended sessions cost nothing.
     Present {
         tenant: &'a str as Text,
         user: &'a str as Text,
@@ -80,8 +80,8 @@ statement! {
     WHERE tenant_id = ? AND user_id = ? AND state = 1 AND device_id = ANY(?)"
 }
 
-/// The sessions of a user on these devices that are not ended; some may be past a deadline. Those
-/// whose rows are damaged are logged, and left out.
+/// The sessions of a user on these devices that are not ended; some may be past a deadline. Damaged rows are logged and
+/// skipped.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

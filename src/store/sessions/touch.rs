@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::model::ids::SessionKey;
 use crate::store::Connection;
 
-/// What was seen of a session.
+/// The activity of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Touch {
     pub last_active_at: Time,
@@ -18,9 +18,9 @@ pub struct Touch {
 }
 
 statement! {
-    /// Only forward, only what is active: a late touch revives nothing and turns nothing back.
-    /// No indexed column changes, so every update is HOT. SKIP LOCKED: one locked row must not hold up the others.
-    /// Returns what was active and skipped; the table is only asked about what was not written.
+    /// Only forward, only what is active: a late touch revives nothing and turns nothing back. No indexed column
+    /// changes, so every update is HOT. SKIP LOCKED: one locked row must not delay the others. Returns what was active
+    /// and skipped; the table is only read for what was not written.
     Flush {
         tenants: &'a [&'a str] as Array<Text>,
         users: &'a [&'a str] as Array<Text>,
@@ -56,8 +56,8 @@ statement! {
         AND s.session_id = rest.session_id AND s.state = 1"
 }
 
-/// Writes what was seen, and returns those that are locked by others: of them nothing is written. Sessions that ended
-/// meanwhile are left alone. `seen` holds each at most once.
+/// Writes activity, and returns the sessions that other transactions have locked: nothing is written for them. Sessions
+/// that ended meanwhile stay as they are. `seen` holds each at most once.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

@@ -1,4 +1,4 @@
-//! Reading what was counted, and for how long it is kept.
+//! Reading the statistics, and their retention.
 
 use diesel::sql_types::{BigInt, Jsonb, Nullable, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
@@ -13,7 +13,7 @@ use crate::store::feed::{self, Consumer};
 use crate::store::statistics::{from_json, user};
 
 statement! {
-    /// One snapshot: what there is, without an hour; the hours of the window; the next one.
+    /// One snapshot: the present totals, without an hour; the hours of the window; the next one.
     Read {
         tenant: &'a str as Text,
         user: &'a str as Text,
@@ -69,7 +69,7 @@ pub async fn read(
     window: &Window,
     now: Time,
 ) -> Result<Stored> {
-    // Before the figures: they may be newer than this says, never older.
+    // Before the figures: they may be newer than this time, never older.
     let as_of = feed::read_through(conn, Consumer::Stats, now).await?;
     let (tenant, user) = (owner.tenant.as_str(), user(owner));
     let rows: Vec<(Option<Time>, Value)> =

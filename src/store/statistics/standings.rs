@@ -1,4 +1,4 @@
-//! `standings`: which tenants and users there are, with what there is of each.
+//! `standings`: the tenants and users, with the present totals of each.
 
 use diesel::sql_types::{Array, BigInt, Text};
 use diesel_async::RunQueryDsl;
@@ -13,7 +13,7 @@ use crate::store::Connection;
 const MAX_DEVICES: i64 = 1000;
 
 statement! {
-    /// From tenant to tenant in the primary keys, so that no call reads the users of any.
+    /// Steps from tenant to tenant in the primary keys, so that no call reads users.
     Tenants { after: &'a str as Text, limit: i64 as BigInt } -> (Text, BigInt, BigInt, BigInt, BigInt),
     "WITH RECURSIVE t (id, n) AS (
         SELECT a.after, 0::bigint FROM (SELECT ?::text AS after) a
@@ -63,7 +63,7 @@ statement! {
 
 type Row = (String, i64, i64, i64, i64);
 
-/// A page of the tenants of which there is something, or that state a policy; of `named` alone, if any are named.
+/// A page of the tenants that have totals or state a policy; only those of `named`, if any are named.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
@@ -83,7 +83,7 @@ pub async fn tenants(
     Ok(summaries(page.size, rows))
 }
 
-/// A page of the users of a tenant of whom there is something.
+/// A page of the users of a tenant that have totals.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

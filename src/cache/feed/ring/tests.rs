@@ -1,4 +1,4 @@
-//! What is kept at its bounds, and one beyond.
+//! The limits of the ring, at their edges and one beyond.
 
 use super::*;
 use crate::clock::Time;
@@ -29,7 +29,7 @@ fn is_gone(ring: &Ring, number: u64) -> bool {
 }
 
 #[test]
-fn as_many_activities_are_kept_as_may_be_and_the_oldest_goes() {
+fn the_oldest_batch_is_dropped_beyond_the_limit_of_activities() {
     let ring = ring(3, usize::MAX);
     (0..3).for_each(|_| ring.push(batch(0)));
     assert!(!is_gone(&ring, 0));
@@ -38,7 +38,7 @@ fn as_many_activities_are_kept_as_may_be_and_the_oldest_goes() {
 }
 
 #[test]
-fn as_many_bytes_are_kept_as_may_be_and_the_oldest_goes() {
+fn the_oldest_batch_is_dropped_beyond_the_limit_of_bytes() {
     let note = MAX_NOTES * 1000;
     let one = batch(note).bytes;
     assert!(one > note, "{one}");

@@ -1,4 +1,4 @@
-//! What comes of levels.
+//! Resolution of levels.
 
 use chrono::Duration;
 use proptest::option::of;

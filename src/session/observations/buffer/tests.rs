@@ -1,4 +1,4 @@
-//! What fits, what is counted, and what is dropped.
+//! What is inserted, what is counted, and what is dropped.
 
 use super::*;
 use crate::model::activity::{ActivityKind, SYSTEM};
@@ -28,7 +28,7 @@ fn limit(user: &str) -> ObservationKey {
     ObservationKey::Limit(TenantId::parse("").unwrap(), UserId::parse(user).unwrap())
 }
 
-/// The counts of what is due.
+/// The counts of the observations that are due.
 fn collect(buffer: &mut ObservationBuffer, now: Time, all: bool) -> Vec<u32> {
     buffer.collect(now, all);
     buffer.ready.drain(..).map(|observation| observation.count).collect()
@@ -84,7 +84,7 @@ fn a_full_buffer_drops_and_what_was_entered_makes_room() {
     assert_eq!((buffer.ready.len(), buffer.keys.len()), (CAPACITY, CAPACITY));
     note(&mut buffer, limit("ada"), now);
     assert_eq!((buffer.keys.len(), buffer.take_dropped()), (1, 0));
-    // The database is away, and what waits for it is bounded too.
+    // Without the database, the queue for it is bounded too.
     buffer.collect(now, false);
     assert_eq!((buffer.ready.len(), buffer.take_dropped()), (CAPACITY, 1));
 }
