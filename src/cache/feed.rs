@@ -39,7 +39,7 @@ pub struct WatchSettings {
     /// How long the reader may fail before its watches end.
     pub outage: Duration,
     /// The buffer for watchers that lag.
-    pub backlog: Kept,
+    pub backlog: Backlog,
     /// The most watchers.
     pub watchers: usize,
     /// The most gateways that follow revocations.

@@ -13,22 +13,21 @@ mod walk;
 use std::time::Duration;
 
 use prometheus::IntCounter;
-use uuid::Uuid;
 
 use crate::cache::revocation_feed::{CATCH_UP, RevocationFeed};
 use crate::clock::Clock;
 use crate::error::{Error, Outage, Result};
 use crate::model::ids::SessionKey;
-use crate::model::request::Progress;
 use crate::model::revocation::{Revocation, Subject, digest};
-use crate::model::session::{Session, State, StateFilter};
-use crate::model::watermark::Watermark;
+use crate::model::session::{State, StateFilter};
 use crate::session::touch::Touches;
 use crate::store::changes::Changes;
 use crate::store::pool::{Database, Transaction};
 use crate::store::{sessions, watermark};
 use budget::Budget;
-use walk::{Tried, Walk, WalkPart};
+use walk::{BatchResult, Tried, Walk, WalkPart};
+
+pub use request::{MassTermination, MassTerminationResult};
 
 /// Sessions per transaction. Locks are short, and a failure loses little.
 const BATCH: u32 = 500;
@@ -42,66 +41,6 @@ pub struct TerminateMany {
     touches: Touches,
     revocation_feed: RevocationFeed,
     skipped_rows: IntCounter,
-}
-
-/// What a caller asks for.
-pub struct MassTermination {
-    pub tenant: TenantId,
-    /// Its state is ignored: only active sessions end.
-    pub filter: SessionFilter,
-    pub except: Option<Uuid>,
-    /// Excludes higher ids, which belong to later sessions unless a clock was set back since.
-    pub up_to: Option<Uuid>,
-    /// A reason of the service's own only for calls by the service itself.
-    pub reason: EndReason,
-    /// At most 512 characters.
-    pub note: Option<String>,
-    pub dry_run: bool,
-    /// If more sessions match, none is ended.
-    pub expected_max: Option<u32>,
-    /// `None` in a dry run.
-    pub request: Option<RequestId>,
-    /// The calling principal.
-    pub principal: String,
-}
-
-/// The sessions ended by all calls of a request together, or, in a dry run, the sessions that would end.
-#[derive(Default)]
-pub struct MassTerminationResult {
-    pub count: u64,
-    /// The newest of them.
-    pub sample: Vec<Session>,
-    /// True if no session is left that matched at the start.
-    pub complete: bool,
-    /// True if only sessions are left that other transactions have locked, or that cannot be ended.
-    pub held_up: bool,
-    /// A watermark that includes these ends, if one was requested.
-    pub watermark: Option<Watermark>,
-}
-
-/// The result of a batch.
-#[derive(Default)]
-struct BatchResult {
-    /// Newest first.
-    ended: Vec<Session>,
-    /// The position before the batch: everything newer was processed.
-    from: Option<Uuid>,
-    /// Where the next batch begins, if there is one.
-    next: Option<Uuid>,
-    /// Sessions that other transactions have locked.
-    held: Vec<SessionKey>,
-    /// Some rows are damaged.
-    damaged: bool,
-    /// The progress of the request, after the batch.
-    progress: Option<Progress>,
-    watermark: Option<Watermark>,
-}
-
-impl BatchResult {
-    /// True if it did not end all sessions of the batch.
-    fn leaves_some(&self) -> bool {
-        self.damaged || !self.held.is_empty()
-    }
 }
 
 impl TerminateMany {

@@ -64,6 +64,10 @@ pub fn key_of(token: &str) -> Result<String, InactiveReason> {
     if header.typ.as_deref() != Some(TYPE) {
         return Err(InactiveReason::Malformed);
     }
+    // It names what a verifier must understand (RFC 7515, section 4.1.11); a token of the service names nothing.
+    if header.crit.is_some() {
+        return Err(InactiveReason::Malformed);
+    }
     header.kid.ok_or(InactiveReason::Malformed)
 }
 

@@ -92,7 +92,7 @@ struct RingState {
     /// The number of the first of them.
     first: u64,
     /// What is in them.
-    held: Kept,
+    held: Backlog,
     /// The position of the reader; `None` = it has not begun.
     seen: Option<Horizon>,
     ended: Option<Outage>,

@@ -93,6 +93,7 @@ fn tokens() -> Value {
         "type_jwt",
         "type_missing",
         "kid_missing",
+        "critical_extension",
         "algorithm_none",
         "audience_as_text",
         "exp_as_text",

@@ -134,6 +134,7 @@ fn other_headers(maker: &mut Maker) {
         ("type_missing", json!({ "typ": null })),
         ("kid_missing", json!({ "kid": null })),
         ("kid_unknown", json!({ "kid": "unknown" })),
+        ("critical_extension", json!({ "crit": ["exp"], "exp": ISSUED })),
         ("algorithm_of_another_key", json!({ "alg": "ES256" })),
     ];
     for (name, change) in changes {

@@ -7,38 +7,38 @@ use crate::model::request::RequestId;
 use crate::model::session::{EndReason, Session, SessionFilter, StateFilter};
 use crate::model::watermark::Watermark;
 
-/// What a caller asks for.
+/// The request for a mass termination.
 pub struct MassTermination {
     pub tenant: TenantId,
-    /// Its state does not matter: only active sessions end.
+    /// Its state is ignored: only active sessions end.
     pub filter: SessionFilter,
     pub except: Option<Uuid>,
-    /// None with a higher id: those began later, unless a clock was set back since.
+    /// Excludes higher ids, which belong to later sessions unless a clock was set back since.
     pub up_to: Option<Uuid>,
-    /// One of the service's own only where it asks itself.
+    /// A reason of the service's own only for calls by the service itself.
     pub reason: EndReason,
     /// At most 512 characters.
     pub note: Option<String>,
     pub dry_run: bool,
-    /// More matching sessions than that are not ended.
+    /// If more sessions match, none is ended.
     pub expected_max: Option<u32>,
-    /// Never of a dry run.
+    /// `None` in a dry run.
     pub request: Option<RequestId>,
-    /// Who calls.
+    /// The calling principal.
     pub principal: String,
 }
 
-/// What was ended, by all calls of a request together, or in a dry run would be.
+/// The sessions ended by all calls of a request together, or, in a dry run, the sessions that would end.
 #[derive(Default)]
 pub struct MassTerminationResult {
     pub count: u64,
     /// The newest of them.
     pub sample: Vec<Session>,
-    /// Nothing is left of what matched at the beginning.
+    /// True if no session is left that matched at the start.
     pub complete: bool,
-    /// All that is left is what other transactions hold, or what cannot be ended.
+    /// True if only sessions are left that other transactions have locked, or that cannot be ended.
     pub held_up: bool,
-    /// What includes these ends, where any was asked for.
+    /// A watermark that includes these ends, if one was requested.
     pub watermark: Option<Watermark>,
 }
 

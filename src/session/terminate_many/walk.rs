@@ -6,10 +6,37 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::BatchResult;
 use crate::error::{Error, Outage, Result};
 use crate::model::ids::SessionKey;
+use crate::model::request::Progress;
+use crate::model::session::Session;
+use crate::model::watermark::Watermark;
 use crate::session::batch_size::{BatchSize, is_about_rows};
+
+/// The result of a batch.
+#[derive(Default)]
+pub(super) struct BatchResult {
+    /// Newest first.
+    pub ended: Vec<Session>,
+    /// The position before the batch: everything newer was processed.
+    pub from: Option<Uuid>,
+    /// Where the next batch begins, if there is one.
+    pub next: Option<Uuid>,
+    /// Sessions that other transactions have locked.
+    pub held: Vec<SessionKey>,
+    /// Some rows are damaged.
+    pub damaged: bool,
+    /// The progress of the request, after the batch.
+    pub progress: Option<Progress>,
+    pub watermark: Option<Watermark>,
+}
+
+impl BatchResult {
+    /// True if it did not end all sessions of the batch.
+    pub fn leaves_some(&self) -> bool {
+        self.damaged || !self.held.is_empty()
+    }
+}
 
 /// The most locked sessions that are left to the end, about 1 MB.
 const MAX_HELD: usize = 10_000;
