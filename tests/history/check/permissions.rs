@@ -62,10 +62,15 @@ fn of_role(judge: &mut Judge, at: usize, op: &Op, role: Role, need: Permission) 
     }
 }
 
-/// A reason is a handler's.
+/// Any other reason than that there is no such method is a handler's.
 fn odd_path(judge: &mut Judge, made: &HashSet<&str>, at: usize, op: &Op) {
     let What::Probe { tag, .. } = &op.what else { return };
-    let nothing = matches!(op.outcome, Outcome::Unknown(_)) && !made.contains(&**tag);
+    let unreached = match &op.outcome {
+        Outcome::Unknown(_) => true,
+        Outcome::No(code, reason) => *code == Code::Unimplemented && reason == "METHOD_UNKNOWN",
+        Outcome::Ok(_) => false,
+    };
+    let nothing = unreached && !made.contains(&**tag);
     judge.holds("I15 odd path", nothing, || ("it reached a handler".to_owned(), vec![at]));
 }
 
