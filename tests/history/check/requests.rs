@@ -1,6 +1,6 @@
 //! I16 and I20: ending all of a user, and repeated requests.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
@@ -27,7 +27,11 @@ pub fn check(history: &History, judge: &mut Judge) {
             (&op.what, op.request, op.answer().is_some())
         {
             let made = tags.get(tag.as_str()).map_or(&[][..], |made| made);
-            judge.holds("I20 one effect", made.len() <= 1, || {
+            let same =
+                |other: &&Op| matches!(&other.what, What::Create { tag: it, .. } if it == tag);
+            // Each principal's request is one of its own.
+            let principals: HashSet<_> = history.ops.iter().filter(same).map(tenant_of).collect();
+            judge.holds("I20 one effect", made.len() <= principals.len(), || {
                 (format!("one request made sessions {made:?}"), vec![at])
             });
         }
@@ -60,7 +64,7 @@ fn all_of_a_user(history: &History, judge: &mut Judge) {
 
 /// I20
 fn repeated(history: &History, judge: &mut Judge) {
-    let mut requests: HashMap<(usize, Uuid), Vec<usize>> = HashMap::new();
+    let mut requests: HashMap<((usize, &str), Uuid), Vec<usize>> = HashMap::new();
     // An erasure takes what is remembered along.
     let told = history.ops.iter().enumerate().filter(|(_, op)| History::is_told(op.who));
     for (at, op) in told {
@@ -88,10 +92,11 @@ fn repeated(history: &History, judge: &mut Judge) {
     }
 }
 
-/// Request ids are of a tenant.
-fn tenant_of(op: &Op) -> usize {
+/// Request ids are of a tenant and a principal.
+fn tenant_of(op: &Op) -> (usize, &'static str) {
     let tenant = crate::users::USERS[op.who].tenant;
-    usize::from((tenant == crate::users::TENANTS[0]) == op.foreign)
+    let principal = op.role.map_or("", |role| role.name());
+    (usize::from((tenant == crate::users::TENANTS[0]) == op.foreign), principal)
 }
 
 /// States may have changed since; what the request did has not. An answer may lack what is not told any more.
