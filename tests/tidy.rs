@@ -1,6 +1,6 @@
 //! Reads the crate's own source and holds it to the layers and habits that the compiler does not
-//! know: who may use whom (`tidy/arrows.rs`), what code looks like here (`tidy/habits.rs`), and what things are called
-//! (`tidy/words.rs`).
+//! know: who may use whom (`tidy/arrows.rs`), what code looks like here (`tidy/habits.rs`), what things are called
+//! (`tidy/words.rs`), and that the pages name what exists (`tidy/pages.rs`).
 
 #[path = "tidy/arrows.rs"]
 mod arrows;
@@ -10,6 +10,8 @@ mod fixtures;
 mod habits;
 #[path = "tidy/lexer.rs"]
 mod lexer;
+#[path = "tidy/pages.rs"]
+mod pages;
 #[path = "tidy/paths.rs"]
 mod paths;
 #[path = "tidy/words.rs"]
@@ -70,15 +72,19 @@ fn every_file_keeps_the_layers_and_habits() {
         sources.iter().flat_map(|(file, source)| check(file, source)).collect();
     let of_src = sources.iter().filter(|(file, _)| file.starts_with("src/"));
     problems.extend(words::twice(of_src.map(|(file, source)| (file.as_str(), source.as_str()))));
-    let pages = collect_pages(root);
-    problems.extend(pages.iter().flat_map(|(file, text)| words::check(file, text)));
+    let texts = collect_pages(root);
+    problems.extend(texts.iter().flat_map(|(file, text)| words::check(file, text)));
+    problems.extend(texts.iter().flat_map(|(file, text)| pages::check(file, text, &sources)));
     let problems: Vec<String> = problems.iter().map(Problem::to_string).collect();
     assert!(problems.is_empty(), "{} to mend:\n{}\n", problems.len(), problems.join("\n"));
 }
 
 /// The pages of documentation and the contract, with their text.
 fn collect_pages(root: &Path) -> Vec<(String, String)> {
-    let mut files = vec!["README.md".to_owned(), "SECURITY.md".to_owned()];
+    let mut files: Vec<String> =
+        ["README.md", "SECURITY.md", "CHANGELOG.md", "tests/README.md", "deploy/README.md"]
+            .map(str::to_owned)
+            .into();
     collect(root, &root.join("docs"), "md", &mut files);
     collect(root, &root.join("proto"), "proto", &mut files);
     let text = |file: String| {
