@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::error::Result;
+use crate::cache::flights::Flights;
+use crate::error::{Error, Result};
 use crate::model::detection::DetectionSettings;
 use crate::model::ids::{ClientId, TenantId};
 use crate::model::policy::Policy;
@@ -26,6 +27,8 @@ pub struct Policies {
     detection: Arc<DetectionSettings>,
     db: Database,
     cached: Arc<Mutex<CachedPolicies>>,
+    /// By scope, and by how many changes there were before the read: one from before a change does not show it.
+    reads: Flights<(PolicyScope, u64), Arc<Policy>>,
 }
 
 #[derive(Default)]
@@ -39,7 +42,7 @@ impl Policies {
     /// With `builtin` and `detection` for whatever no level in `db` decides.
     pub fn new(builtin: Policy, detection: DetectionSettings, db: Database) -> Policies {
         let (builtin, detection) = (Arc::new(builtin), Arc::new(detection));
-        Policies { builtin, detection, db, cached: Arc::default() }
+        Policies { builtin, detection, db, cached: Arc::default(), reads: Flights::default() }
     }
 
     /// What applies where no tenant or client decides.
@@ -75,7 +78,7 @@ impl Policies {
         Ok(settings)
     }
 
-    /// The policy for sessions of `client` of `tenant`.
+    /// The policy for sessions of `client` of `tenant`. Calls that wait for the same share one read.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`]; never the built-in policy instead.
@@ -83,11 +86,17 @@ impl Policies {
         if let Some(cached) = self.cached(tenant, client, Instant::now()) {
             return Ok(cached);
         }
-        let reading = async {
-            let mut conn = self.db.acquire().await?;
-            self.all_of(&mut conn, &[(tenant, client)]).await
+        let (own, key) = (self.clone(), (scope(&(tenant, client)), self.lock().changes));
+        let (tenant, client) = (tenant.clone(), client.clone());
+        let read = |_| async move {
+            let reading = async {
+                let mut conn = own.db.acquire().await?;
+                own.all_of(&mut conn, &[(&tenant, &client)]).await
+            };
+            Ok(own.db.within(reading).await?.swap_remove(0))
         };
-        Ok(self.db.within(reading).await?.swap_remove(0))
+        let landed = self.reads.join(key, read).await?;
+        landed.value.as_ref().as_ref().map(Arc::clone).map_err(Error::again)
     }
 
     /// The same for several at once, in order, on a connection that the caller holds.

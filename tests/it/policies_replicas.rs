@@ -13,6 +13,7 @@ use crate::harness::cluster::Db;
 use crate::harness::policies::{idle, level, set};
 use crate::harness::proxy::{Mode, Proxy};
 use crate::harness::requests::length;
+use crate::harness::scrape::scrape;
 use crate::harness::{TestServer, audit, clock, start, start_on, start_with, wait};
 
 const NEVER: StdDuration = StdDuration::from_secs(86_400);
@@ -227,4 +228,27 @@ async fn changes_of_one_level_at_once_each_count() {
     etags.dedup();
     assert_eq!((etags.len(), server.activities(11).await), (8, 8));
     assert_eq!(server.policy("acme", "").await.etag, "8");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_wait_for_the_same_policy_share_one_read() {
+    let server = start().await;
+    let in_progress = async || {
+        let text = scrape(&server).await;
+        text["sessiond_requests_in_progress"] as usize
+    };
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+        AND datname = current_database() AND query LIKE '%policies%'";
+    let held = server.db.hold("LOCK TABLE policies IN ACCESS EXCLUSIVE MODE").await;
+    let creating = join_all((0..50).map(|_| try_create(&server, "default")));
+    let looking = async {
+        wait::until(async || in_progress().await == 50).await;
+        wait::until(async || server.db.count(waiting).await > 0).await;
+        let reads = server.db.count(waiting).await;
+        drop(held);
+        reads
+    };
+    let (created, reads) = join(creating, looking).await;
+    assert_eq!(reads, 1, "each would hold a connection");
+    assert!(created.iter().all(Result::is_ok));
 }
