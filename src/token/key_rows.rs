@@ -44,8 +44,8 @@ impl Rows {
     }
 
     /// When the keys of a purpose do what, in the same order.
-    pub fn lives(&self, purpose: Purpose) -> Result<Vec<Life>> {
-        Ok(self.of(purpose).map(life).collect::<anyhow::Result<_>>()?)
+    pub fn lives(&self, purpose: Purpose) -> Vec<Life> {
+        self.of(purpose).filter_map(life).collect()
     }
 
     /// Takes over what the keys of a purpose do when.

@@ -80,7 +80,7 @@ impl KeyWork {
             let mut rows = Rows::lock(&self.db, &self.master).await?;
             let now = self.clock.now();
             for purpose in Purpose::ALL {
-                if signing(&rows.lives(purpose)?, now).is_none() {
+                if signing(&rows.lives(purpose), now).is_none() {
                     let number = rows.next_number(purpose);
                     let key = new_key(purpose, algorithm, number, now, &self.master)?;
                     self.place(&mut rows, purpose, key, None)?;
@@ -128,7 +128,7 @@ impl KeyWork {
             let rows = Rows::lock(&self.db, &self.master).await?;
             let now = self.clock.now();
             // A standby for later does not count.
-            let waiting = waiting(&rows, purpose, now)?;
+            let waiting = waiting(&rows, purpose, now);
             if let Some(waiting) = waiting.filter(|key| key.life.begins() <= now + self.ahead) {
                 rows.leave().await?;
                 return Ok(Err(KeyRefusal(format!(
@@ -159,7 +159,7 @@ impl KeyWork {
         let rotating = async {
             let rows = Rows::lock(&self.db, &self.master).await?;
             // Another replica may have been first.
-            if !self.is_due(&rows.lives(purpose)?, age, now) {
+            if !self.is_due(&rows.lives(purpose), age, now) {
                 rows.leave().await?;
                 return Ok(None);
             }
@@ -182,7 +182,7 @@ impl KeyWork {
             let mut forgotten = Vec::new();
             for purpose in Purpose::ALL {
                 // The last one stays, so that no number is given twice.
-                let keys = shown(&rows, purpose, now)?;
+                let keys = shown(&rows, purpose, now);
                 let old = keys.iter().rev().skip(1).filter(|key| forgettable(key, now));
                 forgotten.extend(old.map(|key| key.kid.clone()));
             }
@@ -207,7 +207,7 @@ impl KeyWork {
         };
         let kid = key.kid.clone();
         self.place(&mut rows, purpose, key, Some(now + after))?;
-        let shown = shown(&rows, purpose, now)?.into_iter().find(|shown| shown.kid == kid);
+        let shown = shown(&rows, purpose, now).into_iter().find(|shown| shown.kid == kid);
         rows.write(&self.clock, &self.by).await?;
         Ok(shown.ok_or_else(|| anyhow::anyhow!("the key was just added"))?)
     }
@@ -221,8 +221,12 @@ impl KeyWork {
         from: Option<Time>,
     ) -> Result<()> {
         let now = self.clock.now();
-        let mut lives = rows.lives(purpose)?;
-        add(&mut lives, Life { signs_from: from, ..life(&key)? }, now);
+        let mut lives = rows.lives(purpose);
+        add(
+            &mut lives,
+            Life { signs_from: from, ..life(&key).expect("the purpose is known") },
+            now,
+        );
         rows.keys.push(key);
         rows.set_lives(purpose, &lives);
         Ok(())
@@ -258,33 +262,33 @@ impl KeyWork {
     }
 }
 
-/// All keys, oldest first, as of `now`. Needs no master key.
+/// All keys whose purpose this release knows, oldest first, as of `now`. Needs no master key.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
 pub async fn list(db: &Database, now: Time) -> Result<Vec<Shown>> {
     let reading = async { crate::store::keys::all(&mut *db.acquire().await?).await };
     let keys = db.within(reading).await?;
-    Ok(keys.iter().map(|key| show(key, now)).collect::<anyhow::Result<_>>()?)
+    Ok(keys.iter().filter_map(|key| show(key, now)).collect())
 }
 
 fn forgettable(key: &Shown, now: Time) -> bool {
     key.life.gone_at().is_some_and(|at| at + SHOWN <= now)
 }
 
-fn shown(rows: &Rows, purpose: Purpose, now: Time) -> Result<Vec<Shown>> {
-    Ok(rows.of(purpose).map(|key| show(key, now)).collect::<anyhow::Result<_>>()?)
+fn shown(rows: &Rows, purpose: Purpose, now: Time) -> Vec<Shown> {
+    rows.of(purpose).filter_map(|key| show(key, now)).collect()
 }
 
-fn show(key: &StoredSigningKey, now: Time) -> anyhow::Result<Shown> {
+fn show(key: &StoredSigningKey, now: Time) -> Option<Shown> {
     let life = life(key)?;
     let (kid, algorithm) = (key.kid.clone(), key.algorithm.clone());
-    Ok(Shown { kid, algorithm, life, state: life.state(now) })
+    Some(Shown { kid, algorithm, life, state: life.state(now) })
 }
 
 /// The key of a purpose that takes over next.
-fn waiting(rows: &Rows, purpose: Purpose, now: Time) -> Result<Option<Shown>> {
-    let waiting = shown(rows, purpose, now)?.into_iter();
+fn waiting(rows: &Rows, purpose: Purpose, now: Time) -> Option<Shown> {
+    let waiting = shown(rows, purpose, now).into_iter();
     let waiting = waiting.filter(|key| key.state == KeyState::Published);
-    Ok(waiting.min_by_key(|key| key.life.begins()))
+    waiting.min_by_key(|key| key.life.begins())
 }

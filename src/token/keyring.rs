@@ -13,11 +13,16 @@ use crate::token::key_life::{Life, Purpose, signer};
 use crate::token::pair::Pair;
 use crate::token::seal::MasterKey;
 
+/// How the algorithm of a MAC key is stored.
+pub(super) const MAC_ALGORITHM: &str = "HS256";
+
 /// All keys of the service. Nothing in it can be printed.
 pub struct Keyring {
     /// Oldest first; few, so they are looked through.
     access: Vec<AccessKey>,
     macs: Vec<MacKey>,
+    /// Key ids whose purpose or algorithm is of another release.
+    pub(super) unknown: Vec<String>,
 }
 
 /// What signs and verifies access tokens.
@@ -29,6 +34,21 @@ pub(super) struct AccessKey {
     jwk: Jwk,
 }
 
+/// What a key is made for, as far as this release knows.
+enum KeyKind {
+    Signing(SigningAlgorithm),
+    Mac,
+}
+
+impl KeyKind {
+    fn of(key: &StoredSigningKey) -> Option<KeyKind> {
+        match Purpose::of(key.purpose)? {
+            Purpose::Access => SigningAlgorithm::named(&key.algorithm).map(KeyKind::Signing),
+            Purpose::Refresh => (key.algorithm == MAC_ALGORITHM).then_some(KeyKind::Mac),
+        }
+    }
+}
+
 struct MacKey {
     number: i16,
     life: Life,
@@ -36,13 +56,18 @@ struct MacKey {
 }
 
 impl Keyring {
-    /// Opens the keys of the table. Those that were removed are left out.
+    /// Opens the keys of the table. Those that were removed are left out, and those of a purpose or an algorithm that
+    /// only a later release knows: this one goes on with the keys that it knows.
     ///
     /// # Errors
     /// `master` does not open one, or it is damaged.
     pub fn load(stored: &[StoredSigningKey], master: &MasterKey) -> anyhow::Result<Keyring> {
-        let mut keyring = Keyring { access: Vec::new(), macs: Vec::new() };
+        let mut keyring = Keyring { access: Vec::new(), macs: Vec::new(), unknown: Vec::new() };
         for key in stored.iter().filter(|key| key.removed_at.is_none()) {
+            let Some((life, kind)) = life(key).zip(KeyKind::of(key)) else {
+                keyring.unknown.push(key.kid.clone());
+                continue;
+            };
             let secret = master.open(&key.kid, &key.sealed_private_key).ok_or_else(|| {
                 anyhow!(
                     "the master key does not open signing key {}: this database was set up with \
@@ -51,14 +76,13 @@ impl Keyring {
                     key.kid
                 )
             })?;
-            let life = life(key)?;
-            match life.purpose {
-                Purpose::Refresh => {
+            match kind {
+                KeyKind::Mac => {
                     let mac = hmac::Key::new(hmac::HMAC_SHA256, &secret);
                     keyring.macs.push(MacKey { number: key.key_number, life, key: mac });
                 }
-                Purpose::Access => {
-                    let opened = AccessKey::open(key, life, &secret);
+                KeyKind::Signing(algorithm) => {
+                    let opened = AccessKey::open(key, algorithm, life, &secret);
                     let opened = opened.with_context(|| format!("signing key {}", key.kid))?;
                     keyring.access.push(opened);
                 }
@@ -113,9 +137,12 @@ impl Keyring {
 }
 
 impl AccessKey {
-    fn open(key: &StoredSigningKey, life: Life, secret: &[u8]) -> anyhow::Result<AccessKey> {
-        let algorithm = SigningAlgorithm::named(&key.algorithm);
-        let algorithm = algorithm.with_context(|| format!("algorithm {}", key.algorithm))?;
+    fn open(
+        key: &StoredSigningKey,
+        algorithm: SigningAlgorithm,
+        life: Life,
+        secret: &[u8],
+    ) -> anyhow::Result<AccessKey> {
         let pair = Pair::open(algorithm, secret).context("it is damaged")?;
         let (_, public) = pair.public()?;
         let verifying = public.verifying()?;
@@ -124,14 +151,10 @@ impl AccessKey {
     }
 }
 
-/// When a stored key does what.
-///
-/// # Errors
-/// A purpose that this release does not know.
-pub(super) fn life(key: &StoredSigningKey) -> anyhow::Result<Life> {
-    let purpose = Purpose::of(key.purpose);
-    Ok(Life {
-        purpose: purpose.with_context(|| format!("key {}: purpose {}", key.kid, key.purpose))?,
+/// When a stored key does what; `None` for a purpose that this release does not know.
+pub(super) fn life(key: &StoredSigningKey) -> Option<Life> {
+    Some(Life {
+        purpose: Purpose::of(key.purpose)?,
         created_at: key.created_at,
         signs_from: key.signs_from,
         retires_at: key.retires_at,
@@ -165,6 +188,32 @@ mod tests {
         assert!(Keyring::load(&stored, &right).is_ok());
         let error = Keyring::load(&stored, &wrong).err().unwrap().to_string();
         assert!(error.contains("SESSIOND_MASTER_KEY"), "{error}");
+    }
+
+    #[test]
+    fn a_key_of_a_later_release_is_skipped() {
+        let master = master();
+        let known = Purpose::ALL.map(|purpose| key(&master, purpose, SigningAlgorithm::EdDsa));
+        let [access, refresh] = &known;
+        let later = [
+            StoredSigningKey { kid: "a".to_owned(), purpose: 3, ..access.clone() },
+            StoredSigningKey {
+                kid: "b".to_owned(),
+                algorithm: "ES384".to_owned(),
+                ..access.clone()
+            },
+            StoredSigningKey {
+                kid: "c".to_owned(),
+                algorithm: "HS512".to_owned(),
+                ..refresh.clone()
+            },
+        ];
+        let all: Vec<_> = known.iter().chain(&later).cloned().collect();
+        let keyring = Keyring::load(&all, &master).unwrap();
+        assert_eq!(keyring.unknown, ["a", "b", "c"]);
+        assert_eq!(*keyring.signing(now()).unwrap().kid, *access.kid);
+        assert_eq!(keyring.published(now()).len(), 1);
+        assert!(keyring.mac(refresh.key_number, now()).is_some());
     }
 
     #[test]

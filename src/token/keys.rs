@@ -1,6 +1,6 @@
 //! The keys in use, shared: read as a whole from the table, and true within the staleness bound.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::cache::progress::RevocationProgress;
@@ -14,6 +14,19 @@ use crate::token::seal::MasterKey;
 /// All keys. Cheap to clone; clones share what they know.
 #[derive(Clone)]
 pub struct KeyCache(TableCache<Keyring>);
+
+/// Logs which keys are of a later release, once for as long as they stay the same.
+fn report_unknown(keyring: &Keyring, reported: &Mutex<Vec<String>>) {
+    let mut reported = reported.lock().unwrap_or_else(PoisonError::into_inner);
+    if *reported != keyring.unknown {
+        reported.clone_from(&keyring.unknown);
+        let kids = keyring.unknown.join(", ");
+        tracing::warn!(
+            kids,
+            "keys of a purpose or algorithm that this release does not know are not used"
+        );
+    }
+}
 
 impl KeyCache {
     /// The keys of `db`, which are there (`key_work`). A change that `changes` counts is seen at once, the rest within
@@ -30,9 +43,14 @@ impl KeyCache {
     ) -> Result<KeyCache> {
         let master = master.clone();
         let reader = Arc::new(KeyReader::new(db.clone()));
+        let reported = Arc::new(Mutex::new(Vec::new()));
         let read = move |_| {
-            let (reader, master) = (reader.clone(), master.clone());
-            async move { Ok(Keyring::load(&reader.read().await?, &master)?) }
+            let (reader, master, reported) = (reader.clone(), master.clone(), reported.clone());
+            async move {
+                let keyring = Keyring::load(&reader.read().await?, &master)?;
+                report_unknown(&keyring, &reported);
+                Ok(keyring)
+            }
         };
         let keys =
             KeyCache(TableCache::new(db.clone(), progress, bound, changes.keys.clone(), read));

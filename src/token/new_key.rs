@@ -6,6 +6,7 @@ use crate::clock::Time;
 use crate::store::keys::StoredSigningKey;
 use crate::token::jwk::SigningAlgorithm;
 use crate::token::key_life::Purpose;
+use crate::token::keyring::MAC_ALGORITHM;
 use crate::token::pair::{self, Pair};
 use crate::token::seal::MasterKey;
 
@@ -32,7 +33,7 @@ pub(super) fn new_key(
         Purpose::Refresh => {
             let mut secret = vec![0; MAC_LEN];
             aws_lc_rs::rand::fill(&mut secret).map_err(|_| anyhow!("cannot make a MAC key"))?;
-            (format!("refresh-{number}"), "HS256", secret, Vec::new())
+            (format!("refresh-{number}"), MAC_ALGORITHM, secret, Vec::new())
         }
     };
     Ok(StoredSigningKey {

@@ -63,7 +63,7 @@ impl KeyWork {
         made: Option<StoredSigningKey>,
     ) -> Result<Result<Retired, KeyRefusal>> {
         let (now, purpose) = (self.clock.now(), key.life.purpose);
-        let Some(next) = waiting(&rows, purpose, now)? else {
+        let Some(next) = waiting(&rows, purpose, now) else {
             let next = self.publish_in(rows, purpose, made, self.ahead).await?;
             return Ok(Ok(Retired::Until(key, next)));
         };
@@ -78,7 +78,7 @@ impl KeyWork {
                 next.kid
             ))));
         }
-        let mut lives = rows.lives(purpose)?;
+        let mut lives = rows.lives(purpose);
         let which = rows.of(purpose).position(|row| row.kid == key.kid).ok_or_else(lost)?;
         take_over(&mut lives, which, now);
         rows.set_lives(purpose, &lives);
@@ -118,7 +118,7 @@ impl KeyWork {
         made: Option<StoredSigningKey>,
     ) -> Result<Retired> {
         let now = self.clock.now();
-        let mut lives = rows.lives(purpose)?;
+        let mut lives = rows.lives(purpose);
         let which = rows.of(purpose).position(|key| key.kid == kid).ok_or_else(lost)?;
         let signs = remove(&mut lives, which, now);
         rows.set_lives(purpose, &lives);
@@ -131,7 +131,7 @@ impl KeyWork {
             self.place(&mut rows, purpose, key, Some(now))?;
         }
         let removed = find(&rows, purpose, kid, now)?.ok_or_else(lost)?;
-        let mut left = shown(&rows, purpose, now)?.into_iter();
+        let mut left = shown(&rows, purpose, now).into_iter();
         let signs = left.find(|key| key.state == KeyState::Signing).ok_or_else(lost)?;
         rows.write(&self.clock, &self.by).await?;
         Ok(Retired::Removed(removed, signs))
@@ -148,7 +148,7 @@ impl KeyWork {
 }
 
 fn find(rows: &Rows, purpose: Purpose, kid: &str, now: Time) -> Result<Option<Shown>> {
-    Ok(shown(rows, purpose, now)?.into_iter().find(|key| key.kid == kid))
+    Ok(shown(rows, purpose, now).into_iter().find(|key| key.kid == kid))
 }
 
 fn unknown(kid: &str) -> KeyRefusal {
