@@ -43,7 +43,10 @@ pub enum ApiKeyCommand {
 /// # Errors
 /// A sentence that says what to do.
 pub async fn run(command: ApiKeyCommand, config: &Config) -> anyhow::Result<()> {
-    let opened = Opened::open(config).await?;
+    let opened = match command {
+        ApiKeyCommand::List => Opened::open_to_list(config).await?,
+        _ => Opened::open(config).await?,
+    };
     let by = operator::of(config)?;
     let manage = Manage::new(opened.db.clone(), opened.clock.clone(), by.clone());
     match command {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use super::data_dir;
 use crate::clock::Clock;
@@ -53,12 +53,42 @@ pub async fn shared(config: &Config) -> anyhow::Result<(String, Option<DevPostgr
     own(config).await
 }
 
+/// For what only reads, or must not be the first to run.
+///
+/// # Errors
+/// The database is not up to date, or does not answer.
+pub async fn refuse_if_outdated(db: &Database) -> anyhow::Result<()> {
+    let done = migrations::are_done(db).await.context("the database")?;
+    ensure!(
+        done,
+        "the database is not up to date: run `sessiond migrate`, or start the server, first"
+    );
+    Ok(())
+}
+
 impl Opened {
-    /// The database of `config`, brought up to date; also the one that a server on this machine is running just now.
+    /// The database of `config` for a command that changes something: brought up to date; also the one that a server
+    /// on this machine is running just now.
     ///
     /// # Errors
     /// A sentence that says what to do.
     pub async fn open(config: &Config) -> anyhow::Result<Opened> {
+        let opened = Opened::connect(config).await?;
+        migrations::run(&opened.db, opened.clock.now()).await.context("the database")?;
+        Ok(opened)
+    }
+
+    /// The same for a command that only lists: it never migrates.
+    ///
+    /// # Errors
+    /// As [`Opened::open`], or the database is not up to date.
+    pub async fn open_to_list(config: &Config) -> anyhow::Result<Opened> {
+        let opened = Opened::connect(config).await?;
+        refuse_if_outdated(&opened.db).await?;
+        Ok(opened)
+    }
+
+    async fn connect(config: &Config) -> anyhow::Result<Opened> {
         let (url, postgres) = shared(config).await?;
         let db = Database::new(&url, 2)?;
         refuse::pooler(&db).await?;
@@ -67,7 +97,6 @@ impl Opened {
         let before = Instant::now();
         clock.follow(before, time::now(&mut conn).await?, Instant::now());
         drop(conn);
-        migrations::run(&db, clock.now()).await.context("the database")?;
         Ok(Opened { db, clock, postgres })
     }
 

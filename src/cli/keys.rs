@@ -11,7 +11,6 @@ use crate::clock::{Clock, Time};
 use crate::config::{AlgorithmFlag, Config};
 use crate::server::{refuse, synchronise};
 use crate::store::listener;
-use crate::store::migrations;
 use crate::store::pool::Database;
 use crate::token::jwk::SigningAlgorithm;
 use crate::token::key_life::{KeyState, Purpose};
@@ -120,9 +119,7 @@ async fn act(act: Act, db: &Database, config: &Config) -> anyhow::Result<()> {
     refuse::pooler(db).await?;
     let clock = Clock::system();
     synchronise(db, &clock).await.context("the database")?;
-    if !migrations::are_done(db).await.context("the database")? {
-        bail!("the database is not up to date: run `sessiond migrate`, or start the server, first");
-    }
+    database::refuse_if_outdated(db).await?;
     if let Act::List = act {
         return output::print(table(&key_work::list(db, clock.now()).await?));
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -26,8 +26,7 @@ pub fn load(config: &Config, data_dir: &Path) -> anyhow::Result<MasterKey> {
         return parse(&text, "--master-key");
     }
     let path = data_dir.join("master.key");
-    if !path.exists() {
-        create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    if !path.exists() && create(&path).with_context(|| format!("cannot make {}", path.display()))? {
         tracing::warn!(
             file = %path.display(),
             "made a master key; keep it: without it the signing keys in the database are lost"
@@ -61,22 +60,51 @@ fn is_random(bytes: &[u8]) -> bool {
     !text && different >= 16 && halves.0 != halves.1 && !even
 }
 
-/// Written aside and then renamed: a crash leaves a whole key or none.
-fn create(file: &Path) -> anyhow::Result<()> {
-    if let Some(dir) = file.parent() {
-        fs::create_dir_all(dir)?;
+/// Writes a new key to `file`, which appears complete and on the disk, or not at all. `false` if it exists: another
+/// start was faster, and its key is the one to use.
+fn create(file: &Path) -> io::Result<bool> {
+    let dir = file.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(dir)?;
+    let mut suffix = [0; 8];
+    aws_lc_rs::rand::fill(&mut suffix).map_err(io::Error::other)?;
+    let aside = file.with_extension(format!("{:016x}.tmp", u64::from_ne_bytes(suffix)));
+    let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
+    let written = writeln!(out, "{}", MasterKey::generate()).and_then(|()| out.sync_all());
+    // A link, unlike a rename, never replaces a file.
+    let linked = written.and_then(|()| fs::hard_link(&aside, file));
+    fs::remove_file(&aside)?;
+    match linked {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        linked => linked.and_then(|()| fs::File::open(dir)?.sync_all()).map(|()| true),
     }
-    let aside = file.with_extension("tmp");
-    let mut out =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-    writeln!(out, "{}", MasterKey::generate())?;
-    out.sync_all()?;
-    Ok(fs::rename(aside, file)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn starts_at_the_same_time_agree_on_one_key() {
+        for _ in 0..50 {
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("new/master.key");
+            let start = std::sync::Barrier::new(8);
+            let made = std::thread::scope(|scope| {
+                let starting = || {
+                    start.wait();
+                    let made = create(&file).unwrap();
+                    (made, fs::read_to_string(&file).unwrap())
+                };
+                let starts: Vec<_> = (0..8).map(|_| scope.spawn(starting)).collect();
+                starts.into_iter().map(|start| start.join().unwrap()).collect::<Vec<_>>()
+            });
+            assert_eq!(made.iter().filter(|(made, _)| *made).count(), 1);
+            assert!(made.iter().all(|(_, key)| *key == made[0].1), "a key was replaced");
+            assert!(parse(&made[0].1, "the key").is_ok());
+            let left = fs::read_dir(file.parent().unwrap()).unwrap().count();
+            assert_eq!(left, 1, "nothing is left beside it");
+        }
+    }
 
     #[test]
     fn what_is_made_here_passes_and_what_is_made_up_does_not() {
