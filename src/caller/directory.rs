@@ -27,7 +27,8 @@ pub struct Credentials {
 /// Everybody who may call.
 #[derive(Default)]
 pub struct Directory {
-    principals: HashMap<String, Arc<Principal>>,
+    /// Those that certificates prove, by name.
+    by_certificate: HashMap<String, Arc<Principal>>,
     keys: HashMap<KeyId, LiveKey>,
 }
 
@@ -61,12 +62,17 @@ impl Directory {
     }
 
     fn of(known: Vec<PrincipalWithKey>) -> Directory {
-        let mut directory = Directory::default();
+        let (mut directory, mut principals) = (Directory::default(), HashMap::new());
         for PrincipalWithKey { principal, key } in known {
-            let name = principal.name.clone();
-            let principals = &mut directory.principals;
-            let principal =
-                principals.entry(name).or_insert_with(|| Arc::new(understood(principal))).clone();
+            let (name, accepts_certificates) =
+                (principal.name.clone(), principal.accepts_certificates);
+            let principal = principals
+                .entry(name.clone())
+                .or_insert_with(|| Arc::new(understood(principal)))
+                .clone();
+            if accepts_certificates {
+                directory.by_certificate.insert(name, principal.clone());
+            }
             let Some((id, hash, expires_at)) = key else { continue };
             if let (Some(id), Some(hash)) = (KeyId::parse(&id), SecretHash::from_bytes(&hash)) {
                 directory.keys.insert(id, LiveKey { principal, hash, expires_at });
@@ -76,7 +82,7 @@ impl Directory {
     }
 
     /// The caller that these credentials prove at `now`. Where both a certificate and a key are shown, they name the
-    /// same principal.
+    /// same principal. A certificate alone proves a principal that accepts certificates.
     ///
     /// # Errors
     /// [`Error::UnknownCaller`].
@@ -85,18 +91,17 @@ impl Directory {
             None => None,
             Some(key) => Some(self.holder(key, now).ok_or(Error::UnknownCaller)?),
         };
-        let named = match &credentials.identity {
-            Identity::Unknown => None,
-            Identity::Nameless(_) => return Err(Error::UnknownCaller),
-            Identity::Certificate(name) => {
-                Some(self.principals.get(name).ok_or(Error::UnknownCaller)?)
+        let proven = match (by_key, &credentials.identity) {
+            (Some(principal), Identity::Unknown) => Some(principal),
+            (Some(principal), Identity::Certificate(name)) if principal.name == *name => {
+                Some(principal)
+            }
+            (None, Identity::Certificate(name)) => self.by_certificate.get(name),
+            (None, Identity::Unknown) | (_, Identity::Nameless(_) | Identity::Certificate(_)) => {
+                None
             }
         };
-        match (by_key, named) {
-            (Some(one), Some(other)) if one.name != other.name => Err(Error::UnknownCaller),
-            (Some(principal), _) | (None, Some(principal)) => Ok(Caller::new(principal.clone())),
-            (None, None) => Err(Error::UnknownCaller),
-        }
+        proven.map(|principal| Caller::new(principal.clone())).ok_or(Error::UnknownCaller)
     }
 
     fn holder(&self, key: &PresentedKey, now: Time) -> Option<&Arc<Principal>> {

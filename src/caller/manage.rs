@@ -43,6 +43,8 @@ pub struct Grant {
     pub tenants: Vec<String>,
     /// Whom tokens that it validates must be meant for; empty = anybody.
     pub audiences: Vec<String>,
+    /// Client certificates that name it prove it, as well as its API keys.
+    pub accepts_certificates: bool,
 }
 
 /// A key that was made. Has no `Debug`.
@@ -251,6 +253,7 @@ impl Manage {
             scopes: grant.scopes.iter().map(|scope| scope.name().to_owned()).collect(),
             tenants: grant.tenants.clone(),
             audiences: grant.audiences.clone(),
+            accepts_certificates: grant.accepts_certificates,
             created_at: changes.at(),
             updated_at: changes.at(),
         };

@@ -46,19 +46,23 @@ pub struct GrantArgs {
     /// An audience for which it may validate tokens [default: any]. May be repeated
     #[arg(long = "audience", value_name = "AUDIENCE")]
     audiences: Vec<String>,
+    /// Accept client certificates that name it, too; otherwise only its API keys prove it
+    #[arg(long)]
+    accept_certificates: bool,
 }
 
 impl GrantArgs {
-    /// True if nothing was said.
+    /// True if no flag is given.
     pub fn is_empty(&self) -> bool {
-        let GrantArgs { roles, scopes, tenants, audiences } = self;
-        roles.is_empty() && scopes.is_empty() && tenants.is_empty() && audiences.is_empty()
+        let GrantArgs { roles, scopes, tenants, audiences, accept_certificates } = self;
+        let lists = [scopes.is_empty(), tenants.is_empty(), audiences.is_empty()];
+        roles.is_empty() && lists == [true; 3] && !accept_certificates
     }
 
-    /// What was said.
+    /// What the flags grant.
     pub fn grant(self) -> Grant {
-        let GrantArgs { roles, scopes, tenants, audiences } = self;
-        Grant { roles, scopes, tenants, audiences }
+        let GrantArgs { roles, scopes, tenants, audiences, accept_certificates } = self;
+        Grant { roles, scopes, tenants, audiences, accepts_certificates: accept_certificates }
     }
 }
 
@@ -77,7 +81,10 @@ fn scope(name: &str) -> Result<Scope, String> {
 /// # Errors
 /// A sentence that says what to do.
 pub async fn run(command: PrincipalCommand, config: &Config) -> anyhow::Result<()> {
-    let opened = Opened::open(config).await?;
+    let opened = match command {
+        PrincipalCommand::List => Opened::open_to_list(config).await?,
+        _ => Opened::open(config).await?,
+    };
     let by = operator::of(config)?;
     let manage = Manage::new(opened.db.clone(), opened.clock.clone(), by.clone());
     match command {
@@ -98,7 +105,7 @@ pub async fn run(command: PrincipalCommand, config: &Config) -> anyhow::Result<(
 }
 
 async fn list(manage: &Manage) -> anyhow::Result<()> {
-    let mut table = "NAME\tROLES\tSCOPES\tTENANTS\tAUDIENCES\tCREATED\n".to_owned();
+    let mut table = "NAME\tROLES\tSCOPES\tTENANTS\tAUDIENCES\tCERTIFICATES\tCREATED\n".to_owned();
     for principal in manage.principals().await? {
         let joined = |list: &[String]| match list {
             [] => "-".to_owned(),
@@ -106,12 +113,13 @@ async fn list(manage: &Manage) -> anyhow::Result<()> {
         };
         let _ = writeln!(
             table,
-            "{}\t{}\t{}\t{}\t{}\t{}",
+            "{}\t{}\t{}\t{}\t{}\t{}\t{}",
             principal.name,
             joined(&principal.roles),
             joined(&principal.scopes),
             joined(&principal.tenants),
             joined(&principal.audiences),
+            if principal.accepts_certificates { "yes" } else { "no" },
             principal.created_at.format("%Y-%m-%dT%H:%M:%SZ")
         );
     }

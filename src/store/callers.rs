@@ -3,7 +3,7 @@
 use diesel::prelude::{
     AsChangeset, ExpressionMethods, Insertable, QueryDsl, Queryable, Selectable, SelectableHelper,
 };
-use diesel::sql_types::{Array, BigInt, Binary, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Nullable, Text, Timestamptz};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 
 use crate::clock::Time;
@@ -20,6 +20,8 @@ pub struct StoredPrincipal {
     pub scopes: Vec<String>,
     pub tenants: Vec<String>,
     pub audiences: Vec<String>,
+    /// Client certificates that name it prove it.
+    pub accepts_certificates: bool,
     #[diesel(skip_update)]
     pub created_at: Time,
     pub updated_at: Time,
@@ -46,11 +48,11 @@ pub struct PrincipalWithKey {
 statement! {
     /// One statement, so one snapshot.
     All { now: Time as Timestamptz, limit: i64 as BigInt } -> (
-        Text, Array<Text>, Array<Text>, Array<Text>, Array<Text>, Timestamptz, Timestamptz,
+        Text, Array<Text>, Array<Text>, Array<Text>, Array<Text>, Bool, Timestamptz, Timestamptz,
         Nullable<Text>, Nullable<Binary>, Nullable<Timestamptz>,
     ),
-    "SELECT p.name, p.roles, p.scopes, p.tenants, p.audiences, p.created_at, p.updated_at,
-        k.key_id, k.secret_sha256, k.expires_at
+    "SELECT p.name, p.roles, p.scopes, p.tenants, p.audiences,
+        p.accepts_certificates, p.created_at, p.updated_at, k.key_id, k.secret_sha256, k.expires_at
     FROM principals p LEFT JOIN api_keys k
         ON k.principal = p.name AND k.revoked_at IS NULL AND k.expires_at > ?
     ORDER BY p.name, k.key_id LIMIT ?"
@@ -70,6 +72,7 @@ type Row = (
     Vec<String>,
     Vec<String>,
     Vec<String>,
+    bool,
     Time,
     Time,
     Option<String>,
@@ -84,14 +87,27 @@ type Row = (
 pub async fn known(conn: &mut Connection, now: Time, limit: i64) -> Result<Vec<PrincipalWithKey>> {
     let rows: Vec<Row> = All::new(now, limit).load(conn).await?;
     let known = |row: Row| {
-        let (name, roles, scopes, tenants, audiences, created_at, updated_at, id, hash, until) =
-            row;
-        let principal =
-            StoredPrincipal { name, roles, scopes, tenants, audiences, created_at, updated_at };
+        let (principal, (id, hash, until)) = parted(row);
         let key = id.zip(hash).zip(until).map(|((id, hash), until)| (id, hash, until));
         PrincipalWithKey { principal, key }
     };
     Ok(rows.into_iter().map(known).collect())
+}
+
+fn parted(row: Row) -> (StoredPrincipal, (Option<String>, Option<Vec<u8>>, Option<Time>)) {
+    let (name, roles, scopes, tenants, audiences, certificates, created, updated, id, hash, until) =
+        row;
+    let principal = StoredPrincipal {
+        name,
+        roles,
+        scopes,
+        tenants,
+        audiences,
+        accepts_certificates: certificates,
+        created_at: created,
+        updated_at: updated,
+    };
+    (principal, (id, hash, until))
 }
 
 /// Makes other transactions that change principals or keys wait until this one ends. Readers do not wait.

@@ -187,6 +187,7 @@ diesel::table! {
         scopes -> Array<Text>,
         tenants -> Array<Text>,
         audiences -> Array<Text>,
+        accepts_certificates -> Bool,
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
     }

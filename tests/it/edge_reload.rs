@@ -15,7 +15,7 @@ use sessiond::grpc::pb::session_service_client::SessionServiceClient;
 use tokio::io::AsyncReadExt;
 use tonic::transport::Channel;
 
-use crate::harness::callers::grant;
+use crate::harness::callers::grant_with_certificates;
 use crate::harness::calls::{new_session, parts};
 use crate::harness::pki::{Authority, Files, channel, client_config, connect, uri};
 use crate::harness::scrape::{scrape, with_port};
@@ -156,7 +156,7 @@ async fn callers_whose_authority_is_taken_away_are_sent_away() {
     let leaf = before.client(&[uri(NAME)]);
     let config = || client_config(&[&authority], Some(&leaf), &[&TLS13]);
     server.speak_over(channel(server.addr, config()));
-    let everything = grant(Role::Admin, &["*"]);
+    let everything = grant_with_certificates(Role::Admin, &["*"]);
     server.manage().set_principal(NAME, &everything).await.expect("a principal");
     wait::until(async || server.try_create(new_session("eve")).await.is_ok()).await;
     let (_, token, _) = parts(&server.create("ada").await);

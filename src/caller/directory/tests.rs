@@ -17,6 +17,7 @@ fn principal(name: &str) -> StoredPrincipal {
         scopes: vec!["session.terminate".to_owned(), "later.too".to_owned()],
         tenants: vec!["a".to_owned()],
         audiences: Vec::new(),
+        accepts_certificates: true,
         created_at: now(),
         updated_at: now(),
     }
@@ -61,6 +62,20 @@ fn a_certificate_and_a_key_must_name_the_same_principal() {
         assert_eq!(of(Identity::Nameless("two URIs".to_owned()), with_key, now()), unknown);
     }
     assert_eq!(of(Identity::Unknown, false, now()), unknown);
+}
+
+#[test]
+fn a_certificate_proves_nothing_where_it_was_not_granted() {
+    let (key, _) = generate().unwrap();
+    let stored =
+        (key.id.as_str().to_owned(), key.hash.bytes().to_vec(), now() + Duration::hours(1));
+    let edge = StoredPrincipal { accepts_certificates: false, ..principal("edge") };
+    let directory = Directory::of(vec![PrincipalWithKey { principal: edge, key: Some(stored) }]);
+    let proves = |identity, key| directory.caller(&Credentials { identity, key }, now()).is_ok();
+    assert!(!proves(named("edge"), None));
+    assert!(proves(named("edge"), Some(key)));
+    assert!(proves(Identity::Unknown, Some(key)));
+    assert!(!proves(named("other"), Some(key)));
 }
 
 #[test]

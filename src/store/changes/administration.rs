@@ -178,7 +178,11 @@ fn of_grant(principal: &StoredPrincipal, tenant: &TenantId) -> Facts {
         ("tenants", &tenants),
         ("audiences", &principal.audiences),
     ];
-    facts(lists.map(|(name, list)| (name, (!list.is_empty()).then(|| list.join(",")))))
+    let mut all =
+        facts(lists.map(|(name, list)| (name, (!list.is_empty()).then(|| list.join(",")))));
+    let accepts = principal.accepts_certificates.then(|| "true".to_owned());
+    all.extend(facts([("accepts_certificates", accepts)]));
+    all
 }
 
 fn of_api_key(key: &StoredApiKey, revoked_at: Option<Time>) -> Facts {

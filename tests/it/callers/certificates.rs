@@ -9,7 +9,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::{bodies, changes, denied, methods, need, permits, well_formed};
-use crate::harness::callers::{authenticated, grant};
+use crate::harness::callers::{authenticated, grant, grant_with_certificates};
 use crate::harness::calls::reason;
 use crate::harness::pki::{Authority, Files, Leaf, channel, client_config, dns, uri};
 use crate::harness::{TestServer, start_with, wait};
@@ -39,7 +39,7 @@ async fn a_certificate_opens_what_its_principal_may_and_a_nameless_one_nothing()
     let files = Files::new(&authority.server(), Some(&clients));
     let mut server = server(&files).await;
     for role in Role::ALL {
-        let granted = grant(*role, &["*"]);
+        let granted = grant_with_certificates(*role, &["*"]);
         server.manage().set_principal(&name(*role), &granted).await.expect("a principal");
     }
     for role in Role::ALL {
@@ -91,6 +91,18 @@ async fn refuses_all(server: &TestServer, what: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_principal_that_accepts_no_certificates_is_proven_by_its_key_alone() {
+    let (authority, clients) = (Authority::new("server"), Authority::new("clients"));
+    let files = Files::new(&authority.server(), Some(&clients));
+    let mut server = server(&files).await;
+    show(&mut server, &authority, Some(&clients.client(&[uri("spiffe://example/keyed")])));
+    let key = server.key("spiffe://example/keyed", &grant(Role::Admin, &["*"])).await;
+    refuses_all(&server, "its certificate").await;
+    let ping = "sessiond.v1.SessionService/GetJsonWebKeySet";
+    server.call(ping, Vec::new(), Some(&key.text)).await.expect("its key");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_vouches_for_calls_nothing() {
     let (authority, clients) = (Authority::new("server"), Authority::new("clients"));
     let files = Files::new(&authority.server(), Some(&clients));
@@ -98,7 +110,7 @@ async fn what_nobody_vouches_for_calls_nothing() {
     let admin = [uri(&name(Role::Admin))];
     server
         .manage()
-        .set_principal(&name(Role::Admin), &grant(Role::Admin, &["*"]))
+        .set_principal(&name(Role::Admin), &grant_with_certificates(Role::Admin, &["*"]))
         .await
         .expect("a principal");
     let good = clients.client(&admin);

@@ -52,6 +52,11 @@ pub fn grant(role: Role, tenants: &[&str]) -> Grant {
     Grant { roles: vec![role], tenants, ..Grant::default() }
 }
 
+/// The same, and certificates that name the principal are accepted.
+pub fn grant_with_certificates(role: Role, tenants: &[&str]) -> Grant {
+    Grant { accepts_certificates: true, ..grant(role, tenants) }
+}
+
 impl TestServer {
     /// What the command line does, by the time of the test.
     pub fn manage(&self) -> Manage {
