@@ -1,5 +1,5 @@
-//! The edge: takes connections, says who is at the other end, and lets none of them cost more than its
-//! place. What is asked over them is the business of the service it serves.
+//! The edge: accepts connections, identifies their peers, and bounds what each connection may cost. The service that
+//! it serves handles the requests.
 
 mod accept;
 mod connection;
@@ -37,7 +37,7 @@ use tls::Certificates;
 
 pub use accept::accept;
 
-/// Any error of a part that is not ours.
+/// An error of a foreign crate.
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The gRPC port.
@@ -46,20 +46,20 @@ pub struct Edge {
     parts: Arc<EdgeParts>,
 }
 
-/// What all connections share.
+/// The state that all connections share.
 struct EdgeParts {
     limits: EdgeLimits,
     tls: Option<Arc<Certificates>>,
     handshakes: Handshakes,
     meters: EdgeMeters,
-    /// Told that the server stops.
+    /// Cancelled when the server stops.
     drain: CancellationToken,
-    /// The tasks of calls.
+    /// The tasks of calls in progress.
     calls: TaskTracker,
 }
 
 impl Edge {
-    /// Serves what `listener` accepts, over TLS if there are certificates; no more once `drain` is cancelled.
+    /// Serves connections that `listener` accepts, over TLS if there are certificates, until `drain` is cancelled.
     pub fn new(
         listener: TcpListener,
         limits: EdgeLimits,
@@ -75,16 +75,16 @@ impl Edge {
         }
     }
 
-    /// The address it listens on.
+    /// The local address of the listener.
     ///
     /// # Errors
-    /// The system does not say.
+    /// If the operating system cannot report the address.
     pub fn addr(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves until `drain`, then closes the port, tells every connection that no further call is taken, and waits
-    /// up to `within` for those that were. Each request carries its [`crate::model::caller::Peer`].
+    /// Serves until `drain`, then closes the port, shuts down every connection gracefully, and waits up to `within` for
+    /// the calls in progress. Each request carries its [`crate::model::caller::Peer`].
     pub async fn run<S, B>(
         self,
         metrics: &Metrics,
@@ -103,7 +103,7 @@ impl Edge {
             parts.limits.max_connections,
             parts.limits.max_connections_per_peer,
         );
-        // All that a peer may have may also come back at once, such as when another replica stops.
+        // The burst lets a peer reopen all of its connections at once, such as when another replica stops.
         let rate = parts.limits.max_connection_rate_per_peer;
         let paces = Arc::new(Paces::new(rate, parts.limits.max_connections_per_peer));
         let counted = slots.clone();

@@ -1,4 +1,4 @@
-//! The loop that takes connections.
+//! The accept loop.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::supervise::{TaskNeed, Tasks};
 
-/// How long it waits after the first refusal of the system, and at most; doubled each time.
+/// Backoff after a failed accept: the first pause and the longest. It doubles with each failure.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// Takes connections until `stop`, supervised as `name`, then closes the port. What `serve` makes of one runs as one of
-/// `connections`; nothing = it is closed at once.
+/// Accepts connections until `stop`, supervised as `name`, then closes the port. The future that `serve` returns for a
+/// connection runs as a task of `connections`; with `None` the connection is closed at once.
 pub async fn accept<F>(
     (tasks, name): (&Tasks, &'static str),
     listener: TcpListener,
@@ -25,7 +25,7 @@ pub async fn accept<F>(
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    // Those that are open outlive a failure of the loop.
+    // Open connections survive a restart of the loop.
     let (connections, listener, serve) = (Mutex::new(connections), &listener, &serve);
     let taking = async || {
         let mut connections = connections.lock().await;
@@ -57,14 +57,14 @@ async fn take<F>(
         match taken {
             Ok((stream, from)) => {
                 pause = PAUSE.0;
-                // An answer must not wait for the acknowledgement of the one before.
+                // Nagle's algorithm would hold a response until the peer acknowledges the previous one.
                 let _ = stream.set_nodelay(true);
                 if let Some(task) = serve(stream, from) {
                     tasks.spawn(task);
                 }
             }
             Err(error) if is_of_the_connection(&error) => {}
-            // Such as no descriptor left: asked again at once it would say the same, on and on.
+            // Such as no file descriptor left: without a pause the loop would spin.
             Err(error) => {
                 tracing::error!(%error, ?pause, "cannot accept connections");
                 tokio::select! {
@@ -77,7 +77,7 @@ async fn take<F>(
     }
 }
 
-/// Whether only the connection that was about to be accepted failed (accept(2)).
+/// Whether the error concerns only the connection that was to be accepted (accept(2)), not the listener.
 fn is_of_the_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)

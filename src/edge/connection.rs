@@ -29,31 +29,31 @@ use super::{AnyError, EdgeParts};
 use crate::config::edge::EdgeLimits;
 use crate::model::caller::{Identity, Peer};
 
-/// A connection that got through its handshake.
+/// A connection whose handshake succeeded.
 struct Begun {
     stream: Prefaced<Pin<Box<dyn ByteStream>>>,
     caller: Vouched,
 }
 
-/// What is known of a caller before it says anything.
+/// The identity of a peer, from the handshake.
 struct Vouched {
     identity: Identity,
-    /// How long the caller's certificate is still valid, if it showed one.
+    /// How long the client certificate is still valid; `None` without one.
     left: Option<Duration>,
-    /// Cancelled once those who vouched for the caller do no more.
+    /// Cancelled when the authorities that the client certificate was verified against are replaced.
     withdrawn: CancellationToken,
 }
 
 trait ByteStream: AsyncRead + AsyncWrite + Send {}
 impl<S: AsyncRead + AsyncWrite + Send> ByteStream for S {}
 
-/// The peer broke the rules of TLS or HTTP/2, or took too long to begin, and its connection was ended for that.
+/// The connection was closed because its peer violated TLS or HTTP/2, or exceeded the handshake timeout.
 pub(super) struct ConnectionBreach;
 
-/// Serves `service` over `stream` until either side ends it.
+/// Serves `service` over `stream` until either side ends the connection.
 ///
 /// # Errors
-/// [`ConnectionBreach`].
+/// [`ConnectionBreach`] if the peer is at fault for the end.
 pub(super) async fn serve<S, B>(
     stream: TcpStream,
     from: SocketAddr,
@@ -103,7 +103,7 @@ where
     let served = match served {
         Some(served) => served,
         None => {
-            // No further call; those under way go on for the grace, or until the drain is over.
+            // No new calls. Calls in progress continue for the grace period, or until the drain ends.
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 served = &mut connection => served,
@@ -117,15 +117,15 @@ where
     })
 }
 
-/// Whether it ended for a reason that HTTP/2 has a code for, whichever side sent it first: a peer that accuses us before
-/// it breaks the rules is not excused. What the network does is nobody's fault.
+/// Whether the connection ended by a GOAWAY with an error code, sent by either side, so that a peer cannot escape the
+/// penalty by sending its own GOAWAY first. A network failure is no breach.
 fn is_breach(error: &hyper::Error) -> bool {
     let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
     cause.is_some_and(|cause| cause.is_go_away() && cause.reason() != Some(h2::Reason::NO_ERROR))
 }
 
-/// What a handshake failed by: `otherwise`, unless the peer left. It may do so, as one does that finds our
-/// certificate wanting, or only looks whether we are there.
+/// Classifies a failed handshake: `otherwise`, unless the peer left. Leaving is no breach: a client may reject the
+/// server's certificate, and a health check may only open the port.
 fn failed(error: &io::Error, otherwise: HandshakeFailure) -> HandshakeFailure {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
     match (cause, error.kind()) {
@@ -136,8 +136,8 @@ fn failed(error: &io::Error, otherwise: HandshakeFailure) -> HandshakeFailure {
 }
 
 async fn begin(stream: TcpStream, parts: &EdgeParts) -> Result<Begun, HandshakeFailure> {
-    // hyper has a limit for answers to its questions, and says goodbye before it closes: to a peer that reads nothing
-    // that would take forever.
+    // hyper limits the wait for PING acknowledgements, but then sends GOAWAY before it closes. Without a write timeout
+    // that would take forever for a peer that reads nothing.
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(parts.limits.keepalive_timeout));
     let stream: Pin<Box<dyn ByteStream>> = Box::pin(stream);
@@ -181,13 +181,13 @@ fn builder(limits: &EdgeLimits, calls: &TaskTracker) -> http2::Builder<CallGauge
         .max_local_error_reset_streams(usize::try_from(limits.max_error_resets).ok())
         .max_frame_size(limits.max_frame_size.saturating_mul(1_024))
         .max_header_list_size(limits.max_header_list_size.saturating_mul(1_024))
-        // Asked while idle too: hyper does that for servers.
+        // For servers, hyper sends keepalive PINGs on idle connections too.
         .keep_alive_interval(limits.keepalive_interval)
         .keep_alive_timeout(limits.keepalive_timeout);
     builder
 }
 
-/// Completes when the connection has reached its age, or when the certificate of its caller expires.
+/// Completes when the connection has reached its maximum age, or when the client certificate expires.
 async fn age(limits: &EdgeLimits, certificate: Option<Duration>) {
     let age = Some(limits.connection_age).filter(|age| !age.is_zero()).map(jittered);
     match age.into_iter().chain(certificate).min() {
@@ -203,8 +203,8 @@ fn jittered(age: Duration) -> Duration {
     age.mul_f64(0.9 + 0.2 * f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX))
 }
 
-/// Completes when calls of a connection that takes no further ones have had their time. When the server stops, the
-/// drain has a limit of its own.
+/// Completes after the grace period for calls in progress on a connection that takes no new ones. Never completes once
+/// the server drains, since the drain has a timeout of its own.
 async fn grace(parts: &EdgeParts) {
     tokio::select! {
         () = tokio::time::sleep(parts.limits.connection_grace), if !parts.drain.is_cancelled() => {}
@@ -212,7 +212,7 @@ async fn grace(parts: &EdgeParts) {
     }
 }
 
-/// Runs calls as tasks that are known.
+/// Runs calls as tasks of the tracker, so that the drain can wait for them.
 #[derive(Clone)]
 struct CallGauge(TaskTracker);
 

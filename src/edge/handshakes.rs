@@ -1,5 +1,5 @@
-//! Handshakes under way, of which there are only so many. Who floods the port with half hellos displaces
-//! the oldest of them, and an honest handshake takes milliseconds: so it gets through all the same.
+//! A limit for handshakes in progress. A new handshake beyond the limit displaces the oldest one. A flood of incomplete
+//! handshakes thus displaces itself, while an honest handshake, which takes milliseconds, still completes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,11 +18,11 @@ struct Inner {
 #[derive(Default)]
 struct UnderWay {
     next: u64,
-    /// By number, so the oldest is the first.
+    /// By ascending number, so the oldest is first.
     all: BTreeMap<u64, CancellationToken>,
 }
 
-/// One of them; dropping it ends it.
+/// A handshake in progress; dropping it frees its slot.
 pub struct Handshake {
     all: Handshakes,
     number: u64,
@@ -30,13 +30,13 @@ pub struct Handshake {
 }
 
 impl Handshakes {
-    /// At most `most` at once; at least one.
+    /// Allows `most` handshakes at once; 0 counts as 1.
     pub fn new(most: u32) -> Handshakes {
         let most = usize::try_from(most).unwrap_or(usize::MAX).max(1);
         Handshakes(Arc::new(Inner { most, under_way: Mutex::default() }))
     }
 
-    /// Begins one, and gives up the oldest if there are too many.
+    /// Begins a handshake, and displaces the oldest one if the limit is reached.
     pub fn begin(&self) -> Handshake {
         let given_up = CancellationToken::new();
         let mut under_way = self.lock();
@@ -58,7 +58,7 @@ impl Handshakes {
 }
 
 impl Handshake {
-    /// Completes once it is given up for another.
+    /// Completes when a later handshake displaces this one.
     pub async fn given_up(&self) {
         self.given_up.cancelled().await;
     }

@@ -1,4 +1,4 @@
-//! Who a client certificate names. That our authorities vouch for it was verified before.
+//! The identity that a client certificate names. The TLS handshake has already verified the certificate.
 
 use rustls::pki_types::CertificateDer;
 use x509_cert::Certificate;
@@ -12,8 +12,8 @@ use crate::model::caller::Identity;
 /// The longest name of a principal, in bytes.
 const LONGEST: usize = 256;
 
-/// Whom `certificate` names: its one URI, or, without any URI, its one DNS name in small letters. Never the common
-/// name of its subject.
+/// The name in `certificate`: its only URI, or, without any URI, its only DNS name in lower case. The common name of
+/// the subject is ignored.
 pub fn identify(certificate: &CertificateDer<'_>) -> Identity {
     match name(certificate) {
         Ok(name) => Identity::Certificate(name),
@@ -21,7 +21,7 @@ pub fn identify(certificate: &CertificateDer<'_>) -> Identity {
     }
 }
 
-/// Until when `certificate` is valid; `None` if it cannot be read.
+/// The expiry time of `certificate`; `None` if it cannot be parsed.
 pub fn valid_until(certificate: &CertificateDer<'_>) -> Option<Time> {
     let parsed = Certificate::from_der(certificate).ok()?;
     let end = parsed.tbs_certificate.validity.not_after.to_unix_duration();
@@ -36,7 +36,7 @@ fn name(certificate: &CertificateDer<'_>) -> Result<String, String> {
     let uris: Vec<&str> = names.iter().filter_map(uri).collect();
     let hosts: Vec<String> = names.iter().filter_map(host).collect();
     match (uris.len(), hosts.len()) {
-        // The colon keeps what is a URI apart from what is a host.
+        // The colon keeps URIs and host names distinct.
         (1, _) => {
             sound(uris.first().copied().unwrap_or_default().to_owned(), |uri| uri.contains(':'))
         }

@@ -1,4 +1,4 @@
-//! An end without a reset: what a peer still sends while its connection ends must not cost it the answers.
+//! Closes a connection without a reset, so that a peer that is still sending can read the last responses.
 
 use std::io;
 use std::pin::Pin;
@@ -8,15 +8,15 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// How long a peer may take to close its side.
+/// How long the peer may take to close its side.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A stream whose shutdown ends when the peer has closed its side too, or after [`LINGER`]. A socket that is closed with
-/// bytes unread resets the connection, and a peer that is reset, or fails to write, may never read the last answers
-/// (RFC 9112, section 9.6). What arrives meanwhile is discarded.
+/// A stream whose shutdown completes when the peer has closed its side too, or after [`LINGER`]. Closing a socket with
+/// unread bytes resets the connection, and the peer may then lose the last responses (RFC 9112, section 9.6). Bytes
+/// that arrive in the meantime are discarded.
 pub(super) struct Lingering<S> {
     inner: S,
-    /// Once the own side is closed.
+    /// Set once this side is closed.
     end: Option<Pin<Box<Sleep>>>,
 }
 
@@ -71,7 +71,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
         while more && end.as_mut().poll(context).is_pending() {
             let mut buffer = ReadBuf::new(&mut bytes);
             let read = ready!(Pin::new(&mut this.inner).poll_read(context, &mut buffer));
-            // An error is an end as well.
+            // A read error ends the wait like end of stream.
             more = read.is_ok() && !buffer.filled().is_empty();
         }
         Poll::Ready(Ok(()))

@@ -1,26 +1,26 @@
-//! What is counted of connections that never got to a call.
+//! Counters of connections that were refused, failed in the handshake, or broke the protocol.
 
 use prometheus::{IntCounter, IntCounterVec};
 
 use super::slots::Full;
 use crate::metrics::Metrics;
 
-/// Why a handshake came to nothing.
+/// Why a handshake failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HandshakeFailure {
-    /// It took too long.
+    /// It exceeded the handshake timeout.
     Timeout,
-    /// It was given up for another.
+    /// A later handshake displaced it.
     GivenUp,
-    /// TLS: no certificate, a wrong one, or no TLS at all.
+    /// TLS failed: no client certificate, an invalid one, or no TLS at all.
     Tls,
-    /// What came is not HTTP/2.
+    /// The first bytes are not HTTP/2.
     Protocol,
-    /// The peer left before the end, or the network lost it.
+    /// The peer closed the connection, or the network failed.
     Left,
 }
 
-/// The counters, made once.
+/// The counters, created once.
 pub(super) struct EdgeMeters {
     full: IntCounter,
     full_peer: IntCounter,
@@ -78,7 +78,7 @@ impl EdgeMeters {
 }
 
 impl HandshakeFailure {
-    /// Whether the peer is to blame, rather than those who came after it.
+    /// Whether the peer is at fault. It is not if a later handshake displaced its own, or if it left.
     pub fn is_breach(self) -> bool {
         !matches!(self, HandshakeFailure::GivenUp | HandshakeFailure::Left)
     }

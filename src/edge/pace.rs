@@ -1,7 +1,7 @@
 //! How often a peer may connect: a token bucket for each address, in bounded memory.
 //!
-//! The library that counts calls does not do: a bucket of it never goes into debt, so a peer at the bottom would break
-//! the rules for free.
+//! The `governor` crate, which limits calls, does not suit: its buckets never go into debt, so a peer with an empty
+//! bucket could breach the protocol for free.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -10,19 +10,19 @@ use std::time::{Duration, Instant};
 
 use quick_cache::unsync::Cache;
 
-/// The most addresses with a bucket, some 5 MB. One more displaces another, whose bucket is then full again: an
-/// attacker with that many addresses must be stopped elsewhere, and never at the cost of others.
+/// The most addresses with a bucket, some 5 MB. One more evicts another, whose bucket is then full again: an attacker
+/// with that many addresses must be stopped elsewhere, and must not get other peers refused here.
 const MOST: usize = 65_536;
-/// What a connection that broke the rules counts, on top of its own: such a one costs as much as very many calls.
+/// How many further connections a breach counts as: its cost is that of very many calls.
 const BREACH: u32 = 20;
 
 /// The buckets of a port.
 pub struct Paces(Option<Inner>);
 
 struct Inner {
-    /// In which time a bucket gets one more.
+    /// The time in which a bucket gains one connection.
     drop: Duration,
-    /// In which time an empty one is full.
+    /// The time in which an empty bucket fills up.
     period: Duration,
     /// When the bucket of an address is full again: the "theoretical arrival time" of the virtual scheduling algorithm
     /// (ITU-T I.371, annex A).
@@ -30,7 +30,7 @@ struct Inner {
 }
 
 impl Paces {
-    /// `rate` connections a second from one address, and `burst` at once; a rate of 0 = any number.
+    /// Allows `rate` connections per second from one address, and `burst` at once; a rate of 0 means no limit.
     pub fn new(rate: u32, burst: u32) -> Paces {
         Paces(NonZeroU32::new(rate).map(|rate| {
             let drop = Duration::from_secs(1) / rate.get();
@@ -38,7 +38,7 @@ impl Paces {
         }))
     }
 
-    /// Counts a connection of the peer; false = it comes too often, and nothing is counted.
+    /// Counts a connection of the peer. Returns false if the peer exceeds the rate; the connection is not counted then.
     pub fn admit(&self, peer: IpAddr, now: Instant) -> bool {
         let Some(inner) = &self.0 else { return true };
         inner.update(peer, now, |full_at| {
@@ -46,8 +46,8 @@ impl Paces {
         })
     }
 
-    /// Counts that a connection of the peer broke the rules. An empty bucket goes into debt, so that it is not free
-    /// there, but only for one such connection: an address that stops is accepted again soon.
+    /// Counts a breach by the peer. An empty bucket goes into debt, so that the breach is not free, but by one breach at
+    /// most, so that a peer that stops is admitted again soon.
     pub fn breach(&self, peer: IpAddr, now: Instant) {
         let Some(inner) = &self.0 else { return };
         let breach = inner.drop * BREACH;

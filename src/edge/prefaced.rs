@@ -1,4 +1,4 @@
-//! The first bytes of HTTP/2 (RFC 9113, section 3.4), read before anything is set up for a connection.
+//! Reads the HTTP/2 connection preface (RFC 9113, section 3.4) before hyper allocates anything for the connection.
 
 use std::io;
 use std::pin::Pin;
@@ -6,24 +6,24 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-/// What every client sends first.
+/// The first bytes that every HTTP/2 client sends.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The answer to a client of HTTP/1.
+/// The response to an HTTP/1 client.
 const NOT_HERE: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\nconnection: close\r\n\
     content-type: text/plain\r\ncontent-length: 37\r\n\r\nthis port speaks gRPC, over HTTP/2.\r\n";
 
-/// A stream whose preface was read, and is read once more by the next reader.
+/// A stream whose preface was checked, and is replayed to the next reader.
 pub(super) struct Prefaced<S> {
     inner: S,
-    /// How much of it was given back.
+    /// How many bytes of the preface were replayed.
     given: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Prefaced<S> {
-    /// Reads the preface; refuses at the first byte that is not of it.
+    /// Reads the preface, and fails at the first byte that differs.
     ///
     /// # Errors
-    /// The stream ends, or is no HTTP/2.
+    /// If the stream ends or fails, or with `InvalidData` if it does not begin with the preface.
     pub async fn read(mut inner: S) -> io::Result<Prefaced<S>> {
         let (mut bytes, mut read) = ([0; PREFACE.len()], 0);
         while read < PREFACE.len() {
@@ -33,7 +33,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Prefaced<S> {
             }
             if !PREFACE.starts_with(&bytes[..read]) {
                 if bytes[0].is_ascii_uppercase() {
-                    // What it makes of it is its own affair.
+                    // A failure to deliver the hint does not matter: the connection is closed anyway.
                     let _ = inner.write_all(NOT_HERE).await;
                     let _ = inner.shutdown().await;
                 }

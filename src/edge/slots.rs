@@ -1,10 +1,10 @@
-//! How many connections there may be: in all, and from one address.
+//! Limits for the number of connections: in all, and from one address.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The places of a port. Cheap to clone; clones share them.
+/// The connection slots of a port. Cheap to clone; clones share the slots.
 #[derive(Clone)]
 pub struct ConnectionSlots(Arc<Inner>);
 
@@ -17,18 +17,18 @@ struct Inner {
 #[derive(Default)]
 struct TakenSlots {
     all: u32,
-    /// Only those who have one, so it has no more entries than places.
+    /// Only addresses that hold a slot, so there are no more entries than slots.
     by_peer: HashMap<IpAddr, u32>,
 }
 
-/// A place; dropping it gives it back.
+/// A taken slot; dropping it frees the slot.
 pub struct ConnectionSlot {
     slots: ConnectionSlots,
-    /// What counts as the address of its connection.
+    /// The address that the connection counts for: a /64 of IPv6 counts as one.
     pub peer: IpAddr,
 }
 
-/// Which places are all taken.
+/// Which limit is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
     All,
@@ -36,15 +36,15 @@ pub enum Full {
 }
 
 impl ConnectionSlots {
-    /// `most` in all, `most_per_peer` from one address.
+    /// Allows `most` connections in all, and `most_per_peer` from one address.
     pub fn new(most: u32, most_per_peer: u32) -> ConnectionSlots {
         ConnectionSlots(Arc::new(Inner { most, most_per_peer, taken: Mutex::default() }))
     }
 
-    /// Takes a place for a connection from `from`.
+    /// Takes a slot for a connection from `from`.
     ///
     /// # Errors
-    /// There is none.
+    /// [`Full`] if no slot is free, in all or for this address.
     pub fn take(&self, from: IpAddr) -> Result<ConnectionSlot, Full> {
         let peer = peer(from);
         let mut taken = self.lock();
@@ -61,7 +61,7 @@ impl ConnectionSlots {
         Ok(ConnectionSlot { slots: self.clone(), peer })
     }
 
-    /// How many are taken.
+    /// The number of slots taken.
     pub fn taken(&self) -> u32 {
         self.lock().all
     }
@@ -84,7 +84,7 @@ impl Drop for ConnectionSlot {
     }
 }
 
-/// What counts as one address: the holder of an IPv6 address has its /64.
+/// The address that counts: for IPv6 its /64, since the holder of one address usually has the whole /64.
 fn peer(from: IpAddr) -> IpAddr {
     match from.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !0 << 64).into(),

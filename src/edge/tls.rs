@@ -1,4 +1,4 @@
-//! Certificates of the gRPC port, in their newest sound state, and what TLS is made of them.
+//! The certificates of the gRPC port in their newest valid state, and the TLS acceptor built from them.
 
 mod load;
 
@@ -16,43 +16,43 @@ use crate::config::file::Stamp;
 use crate::config::tls::TlsFiles;
 use crate::metrics::Metrics;
 
-/// The files, read again when they change.
+/// The certificate files, reloaded when they change.
 pub struct Certificates {
     files: TlsFiles,
     clock: Clock,
     current: RwLock<Arc<Loaded>>,
-    /// The files that were looked at last, sound or not.
+    /// The stamps of the files at the last load, whether it succeeded or not.
     seen: Mutex<FileStamps>,
     broken: IntCounter,
 }
 
-/// The state of each file: certificate, key, authorities.
+/// The stamp of each file: certificate, key, authorities.
 type FileStamps = [Option<Stamp>; 3];
 
-/// One sound state of the files.
+/// One valid state of the files.
 pub struct Loaded {
     pub acceptor: TlsAcceptor,
-    /// Until when the certificate is valid.
+    /// When the certificate expires.
     pub expires: Time,
-    /// What vouches for callers, as it stands in its file.
+    /// The bytes of the client CA file.
     authorities: Option<Vec<u8>>,
-    /// Cancelled once other authorities vouch for callers: callers that these vouched for must connect again.
+    /// Cancelled when the client CA file is replaced by another: clients that were verified against it must reconnect.
     pub withdrawn: CancellationToken,
 }
 
-/// Holds the files to their rules, before anything is set up for them.
+/// Validates the files before anything is set up for them.
 ///
 /// # Errors
-/// A sentence that names the flag and the file.
+/// If a file cannot be read or used; the text names the flag and the file.
 pub fn check(files: &TlsFiles, clock: &Clock) -> anyhow::Result<()> {
     load::load(files, clock).map(drop)
 }
 
 impl Certificates {
-    /// Reads the files.
+    /// Loads the files.
     ///
     /// # Errors
-    /// A sentence that names the flag and the file.
+    /// If a file cannot be read or used; the text names the flag and the file.
     pub fn open(files: TlsFiles, clock: &Clock, metrics: &Metrics) -> anyhow::Result<Arc<Self>> {
         let seen = stamps(&files);
         let loaded = Arc::new(load::load(&files, clock)?);
@@ -72,25 +72,25 @@ impl Certificates {
         Ok(certificates)
     }
 
-    /// What new connections get.
+    /// The state that new connections use.
     pub fn current(&self) -> Arc<Loaded> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How long it is until `until`; nothing if it has passed.
+    /// The time left until `until`; zero if it has passed.
     pub fn left(&self, until: Time) -> Duration {
         (until - self.clock.now()).to_std().unwrap_or_default()
     }
 
-    /// Reads the files again if one changed. Those that cannot be used are logged, and the old stay: also while one
-    /// of two was replaced and the other not yet. Blocks while it reads.
+    /// Reloads the files if one changed. If they cannot be used, the failure is logged and the old certificates stay,
+    /// such as while the certificate was replaced and the key not yet. Blocks while it reads.
     pub fn reload(&self) {
         let mut seen = self.seen();
         let there = stamps(&self.files);
         if *seen == there {
             return;
         }
-        // Taken before reading: a file that changes meanwhile differs from this the next time.
+        // The stamps precede the reading, so a file that changes during it is reloaded at the next turn.
         *seen = there;
         match load::load(&self.files, &self.clock) {
             Ok(loaded) => self.replace(loaded),
@@ -124,7 +124,7 @@ fn stamps(files: &TlsFiles) -> FileStamps {
     [Stamp::at(&files.cert), Stamp::at(&files.key), authorities]
 }
 
-/// The time by which certificates of callers are judged: the one of everything else.
+/// The clock that client certificates are verified against: the one of the whole server.
 struct Now(Clock);
 
 impl std::fmt::Debug for Now {

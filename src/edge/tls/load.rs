@@ -1,4 +1,4 @@
-//! From files to TLS: versions 1.2 and 1.3, HTTP/2 only, nothing resumed.
+//! Builds the TLS configuration from the files: versions 1.2 and 1.3, HTTP/2 only, no session resumption.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use crate::config::file::{self, refuse_if_readable_by_others};
 use crate::config::tls::TlsFiles;
 use crate::edge::identity::valid_until;
 
-/// The largest file that is read; a bundle of all public authorities is a quarter of it.
+/// The largest file that is accepted; a bundle of all public authorities has a quarter of that.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Reads the files and holds them to each other.
+/// Loads the files and checks that they fit each other.
 ///
 /// # Errors
-/// A sentence that names the flag and the file.
+/// If a file cannot be read or used; the text names the flag and the file.
 pub(super) fn load(files: &TlsFiles, clock: &Clock) -> anyhow::Result<Loaded> {
     let chain = of("--tls-cert", &files.cert, chain)?;
     let expires = of("--tls-cert", &files.cert, |_| expiry(&chain, clock))?;
@@ -47,7 +47,7 @@ pub(super) fn load(files: &TlsFiles, clock: &Clock) -> anyhow::Result<Loaded> {
         .with_single_cert(chain, key)
         .with_context(|| format!("--tls-key {} does not fit --tls-cert", files.key.display()))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
-    // Who resumes is not verified again, and connections live for long.
+    // A resumed session would skip the verification of the client certificate. Connections are long-lived anyway.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     let acceptor = TlsAcceptor::from(Arc::new(config));
@@ -60,7 +60,7 @@ fn verifier(
     provider: &Arc<rustls::crypto::CryptoProvider>,
 ) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
-    // A certificate that is shown is always verified; whether one must be shown is another matter.
+    // A client certificate that is presented is always verified, even where none is required.
     let builder = if required { builder } else { builder.allow_unauthenticated() };
     Ok(builder.build()?)
 }
@@ -94,7 +94,7 @@ fn expiry(chain: &[CertificateDer<'_>], clock: &Clock) -> anyhow::Result<Time> {
 fn key(path: &Path) -> anyhow::Result<PrivateKeyDer<'static>> {
     let (bytes, _) = file::read(path, MAX_BYTES, "1 MiB")?;
     refuse_if_readable_by_others(path)?;
-    // What is wrong with it is not said: that might show some of it.
+    // The parser's error is dropped: it might contain parts of the key.
     PrivateKeyDer::from_pem_slice(&bytes)
         .map_err(|_| anyhow!("holds no private key (PEM, PKCS #8, SEC 1 or PKCS #1, unencrypted)"))
 }
