@@ -46,8 +46,8 @@ impl Paces {
         })
     }
 
-    /// Counts a breach by the peer. An empty bucket goes into debt, so that the breach is not free, but by one breach at
-    /// most, so that a peer that stops is admitted again soon.
+    /// Counts a breach by the peer. An empty bucket goes into debt, so that the breach is not free. The debt is one
+    /// breach at most, so that a peer that stops is admitted again soon.
     pub fn breach(&self, peer: IpAddr, now: Instant) {
         let Some(inner) = &self.0 else { return };
         let breach = inner.drop * BREACH;

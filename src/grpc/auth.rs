@@ -1,5 +1,5 @@
-//! Who calls: the tower layer that lets a call through to its handler, or not. Default deny: what the table of
-//! permissions does not name reaches no handler.
+//! Authentication and authorization: the tower layer that passes a call to its handler or refuses it. Default deny: a
+//! method that the table of permissions does not name is refused.
 
 mod audit;
 mod credentials;
@@ -23,7 +23,7 @@ use crate::model::caller::scope::Scope;
 use rate::Rates;
 use table::Table;
 
-/// Makes [`Auth`].
+/// The layer that wraps a service in [`Auth`].
 #[derive(Clone)]
 pub struct AuthLayer {
     pub authenticator: Authenticator,
@@ -31,14 +31,14 @@ pub struct AuthLayer {
     pub rates: Arc<Rates>,
 }
 
-/// Lets through to `inner` who may.
+/// Passes permitted calls to `inner`.
 #[derive(Clone)]
 pub struct Auth<S> {
     inner: S,
     layer: AuthLayer,
 }
 
-/// An authenticated caller, in the extensions of its request.
+/// The authenticated caller of a request, in the request's extensions.
 #[derive(Clone)]
 pub struct AuthenticatedCaller {
     pub caller: Caller,
@@ -48,18 +48,18 @@ pub struct AuthenticatedCaller {
 }
 
 impl AuthenticatedCaller {
-    /// Waits until the caller may not do this any more; says why. For streams.
+    /// Waits until the caller loses the permission for this method, and returns why. For streams.
     pub async fn lost(self) -> Status {
-        // A stream is of a method that one scope permits.
+        // Every streaming method with a handler here needs a scope, so the default is not used.
         let scope = self.need.scope().unwrap_or(Scope::KeyAdmin);
         self.authenticator.lost(self.caller, self.credentials, scope).await.into()
     }
 }
 
-/// The authenticated caller.
+/// The authenticated caller, with what is needed to watch its permission.
 ///
 /// # Panics
-/// On a request that did not come through the layer.
+/// If the request did not pass through the layer.
 pub fn standing<T>(request: &tonic::Request<T>) -> AuthenticatedCaller {
     seen(request).clone()
 }
@@ -68,12 +68,12 @@ fn seen<T>(request: &tonic::Request<T>) -> &AuthenticatedCaller {
     request.extensions().get().expect("no handler is reached past the layer")
 }
 
-/// Who calls.
+/// The caller of the request.
 pub fn caller<T>(request: &tonic::Request<T>) -> Caller {
     seen(request).caller.clone()
 }
 
-/// The principal that calls, as activities, alerts and ended sessions name it.
+/// The name of the calling principal, as recorded in activities, alerts and ended sessions.
 pub fn principal<T>(request: &tonic::Request<T>) -> String {
     seen(request).caller.name.clone()
 }
@@ -120,7 +120,7 @@ where
                 pass(&mut self.inner, request, standing, &rates)
             }
             Some(Err(error)) => refuse(error.into()),
-            // The one that is ready makes the call, and leaves its clone in its place.
+            // The service that was polled ready must make the call; its clone stays behind.
             None => {
                 let clone = self.inner.clone();
                 let mut inner = std::mem::replace(&mut self.inner, clone);
@@ -137,7 +137,7 @@ where
     }
 }
 
-/// Makes the call if its caller may, now, and has it in the log if it is an administrative one.
+/// Makes the call if the caller has the permission and is within its rate limit. Administrative calls are logged.
 fn pass<S, A, B>(
     inner: &mut S,
     mut request: Request<A>,
@@ -161,7 +161,7 @@ where
             entry.end(response.headers());
         }
     };
-    // An anonymous caller stands for all of them, where callers are open.
+    // All anonymous callers share one name, so a limit for it would throttle them together.
     let count = || match caller.name.as_str() {
         ANONYMOUS => Ok(()),
         name => rates.count(name, request.uri().path()),
@@ -184,7 +184,7 @@ where
     Box::pin(std::future::ready(Ok(status.into_http())))
 }
 
-/// The request by the path that it nearly has, for a broken twin.
+/// The request with its path normalized: a fault that tests switch on.
 #[cfg(debug_assertions)]
 fn straightened<A>(mut request: Request<A>) -> Request<A> {
     if let Ok(path) = request.uri().path().replace("//", "/").trim_end_matches('/').parse()

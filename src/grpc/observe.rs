@@ -1,4 +1,4 @@
-//! The tower layer around every call: a request id, a span, and one log line when it ends.
+//! The tower layer around every call: it adds a request id and a span, and writes one log line when the call ends.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,16 +17,16 @@ use crate::grpc::meters::{CallEnd, CallMeters};
 #[cfg(feature = "otlp")]
 use crate::telemetry::otlp;
 
-/// Read from the request if it is sound, and returned with the response.
+/// The header of the request id: read from the request if valid, and returned with the response.
 const REQUEST_ID: &str = "x-request-id";
-/// Called on every request of a platform: it gets a span only where there is something to tell.
+/// The most frequent method. Unless calls are traced, it gets a span only if it fails.
 const VALIDATE: &str = "/sessiond.v1.SessionService/ValidateSession";
 
-/// The request id of a call, in its extensions.
+/// The request id of a call, in the request's extensions.
 #[derive(Clone)]
 pub struct CallId(pub HeaderValue);
 
-/// Makes [`Observe`].
+/// The layer that wraps a service in [`Observe`].
 #[derive(Clone)]
 pub struct ObserveLayer {
     pub clock: Clock,
@@ -82,7 +82,7 @@ where
             let took = start.elapsed();
             let (code, bare) = match &mut result {
                 Ok(response) => {
-                    // A refusal travels in the headers; what is not there is in the trailers: OK.
+                    // An error status is in the headers. Without one, the status is in the trailers and counts as OK.
                     let status = Status::from_header_map(response.headers());
                     let explained = status.as_ref().and_then(explained);
                     let bare = explained.is_some();
@@ -97,7 +97,7 @@ where
                 Err(_) => (Code::Unknown, true),
             };
             let end = match code {
-                // What fails here has details. Without any it is the message that could not be read.
+                // Handlers add details to their errors. Without details, tonic could not decode the message.
                 Code::Internal if bare => CallEnd::Unreadable,
                 _ => CallEnd::Code(code),
             };
@@ -119,7 +119,7 @@ where
     }
 }
 
-/// What the lines of a call have in common.
+/// The span of a call; every log line within it has its fields.
 fn span(path: &str, id: &HeaderValue) -> Span {
     let id = id.to_str().unwrap_or_default();
     tracing::info_span!("call", method = %path.escape_debug(), request_id = id)
@@ -130,7 +130,7 @@ fn header(id: Uuid) -> HeaderValue {
     HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).expect("a UUID is ASCII")
 }
 
-/// Up to 128 characters that are safe in any log.
+/// Whether a request id has 1 to 128 characters, all safe in any log.
 fn is_sound(id: &HeaderValue) -> bool {
     let safe = |b: &u8| b.is_ascii_alphanumeric() || b"._:-".contains(b);
     (1..=128).contains(&id.len()) && id.as_bytes().iter().all(safe)

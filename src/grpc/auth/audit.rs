@@ -1,5 +1,5 @@
-//! Administrative calls in the log, each as one event with target `audit`: who called what for which tenant, and how it
-//! ended. Nothing of the body but the tenant. Calls of nobody known are in the log of all calls only.
+//! The audit log: one event with target `audit` for each administrative call, with the principal, method, tenant and
+//! status. The tenant is all that it contains of the request. Calls that fail authentication are only in the call log.
 
 use std::sync::{Arc, OnceLock};
 
@@ -10,34 +10,34 @@ use crate::grpc::observe::CallId;
 use crate::model::caller::principal::Caller;
 use crate::model::caller::scope::Scope;
 
-/// The most characters of a tenant that are logged; a sound one has no more.
+/// The most characters of a tenant that are logged; a valid tenant has no more.
 const TENANT: usize = 64;
 
-/// A call that will be logged when it ends.
+/// A call that is logged when its response begins.
 pub(super) struct AuditEntry {
     principal: String,
     method: String,
     id: String,
     tenant: Tenant,
-    /// Only if it is refused.
+    /// The caller holds only a narrower scope: the call is logged only if it is refused.
     is_narrow: bool,
 }
 
-/// The tenant that a call is for, once its handler has read the request.
+/// The tenant of a call, set once the handler has read the request.
 #[derive(Clone, Default)]
 pub(super) struct Tenant(Arc<OnceLock<String>>);
 
 impl Tenant {
-    /// Notes it.
+    /// Records the tenant for the log.
     pub fn note(&self, tenant: &str) {
-        // The first one stays: there is but one.
+        // A call has one tenant, so the first value stays.
         let _ = self.0.set(tenant.chars().take(TENANT).collect());
     }
 }
 
 impl AuditEntry {
-    /// `None` for a call that nobody need know of. `scope` permits every request of the method; a caller with a narrower
-    /// one is logged where it goes beyond that.
+    /// `None` for a call that is not administrative. `scope` permits every request of the method. If the caller holds
+    /// only a narrower scope (`is_narrow`), the call is logged only if it is refused.
     pub fn begin<A>(
         request: &mut Request<A>,
         caller: &Caller,
@@ -58,7 +58,7 @@ impl AuditEntry {
         })
     }
 
-    /// Logs how it ended; of a stream, how it began.
+    /// Logs the call with the status in `headers`: for a stream, that of its start.
     pub fn end(self, headers: &HeaderMap) {
         let status = Status::from_header_map(headers);
         let code = status.as_ref().map_or(Code::Ok, Status::code);

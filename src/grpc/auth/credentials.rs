@@ -1,4 +1,4 @@
-//! What a request shows of who makes it: the certificate of its connection, and its API key.
+//! The credentials of a request: the client certificate of its connection, and its API key.
 
 use http::Request;
 use http::header::AUTHORIZATION;
@@ -25,7 +25,7 @@ pub(super) fn of<A>(request: &Request<A>) -> Result<Credentials> {
     Ok(Credentials { identity: identity.unwrap_or(Identity::Unknown), key })
 }
 
-/// `Bearer` in any case (RFC 9110, section 11.1), a space and the key.
+/// Parses `Bearer` in any case (RFC 9110, section 11.1), one space and the key.
 fn key(value: &[u8]) -> Option<PresentedKey> {
     let (scheme, key) = value.split_at_checked(SCHEME.len())?;
     scheme.eq_ignore_ascii_case(SCHEME).then(|| PresentedKey::parse(key))?

@@ -1,4 +1,4 @@
-//! How often a principal calls a method: a token bucket for each of both, in bounded memory.
+//! Rate limits: a token bucket for each principal and method, in bounded memory.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -12,7 +12,7 @@ use governor::{NotUntil, Quota, RateLimiter};
 use crate::caller::permissions::METHODS;
 use crate::error::{Error, Result};
 
-/// The most principals with buckets of their own, some 10 MB. All further ones share theirs.
+/// The most principals with buckets of their own, some 10 MB. All further principals share one set of buckets.
 const MOST: usize = 2048;
 
 /// The buckets of all principals.
@@ -21,7 +21,7 @@ pub struct Rates(Option<Inner>);
 struct Inner {
     quota: Quota,
     principals: RwLock<HashMap<String, Arc<Row>>>,
-    /// Of those for whom there was no room.
+    /// The shared buckets of principals beyond [`MOST`].
     others: Arc<Row>,
 }
 
@@ -32,7 +32,7 @@ type RateBucket =
     RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<std::time::Instant>>;
 
 impl Rates {
-    /// So many calls a second of a principal to a method, all at once or one by one; 0 = any number.
+    /// Allows `most` calls per second of one principal to one method, also as a burst; 0 means no limit.
     pub fn per_second(most: u32) -> Rates {
         Rates(NonZeroU32::new(most).map(|most| {
             let quota = Quota::per_second(most);
@@ -40,14 +40,14 @@ impl Rates {
         }))
     }
 
-    /// Counts a call.
+    /// Counts a call of `principal` to `path`.
     ///
     /// # Errors
-    /// [`Error::RateLimited`]: the bucket is empty.
+    /// [`Error::RateLimited`] if the bucket is empty.
     pub fn count(&self, principal: &str, path: &str) -> Result<()> {
         let Some(inner) = &self.0 else { return Ok(()) };
         let row = inner.row(principal);
-        // Every path that needs a principal has one.
+        // Every method that needs a permission has a bucket.
         let Some(bucket) = row.get(path) else { return Ok(()) };
         let wait = |until: NotUntil<_>| until.wait_time_from(MonotonicClock.now());
         bucket.check().map_err(|until| Error::RateLimited(wait(until)))

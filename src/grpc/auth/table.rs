@@ -1,4 +1,4 @@
-//! The table of permissions by request path, held against what is served.
+//! The table of permissions by request path, checked against the methods that are served.
 
 use std::collections::HashMap;
 
@@ -8,10 +8,10 @@ use crate::caller::permissions::{METHODS, Permission};
 use crate::grpc::meters::names;
 use crate::grpc::pb;
 
-/// What each method needs, by its exact path.
+/// The permission that each method needs, by its exact path.
 pub struct Table(HashMap<String, Permission>);
 
-/// The descriptors of all that can be served.
+/// The descriptors of all services that can be served.
 pub const DESCRIPTORS: [&[u8]; 4] = [
     pb::DESCRIPTOR,
     tonic_health::pb::FILE_DESCRIPTOR_SET,
@@ -20,10 +20,10 @@ pub const DESCRIPTORS: [&[u8]; 4] = [
 ];
 
 impl Table {
-    /// The table as it is written, for the methods that there are.
+    /// Builds the table from [`METHODS`].
     ///
     /// # Errors
-    /// A method without a row, a row without a method, or two rows for one.
+    /// If a method has no row or two rows, or a row names a method that is not served.
     pub fn new() -> anyhow::Result<Table> {
         Table::of(METHODS, &DESCRIPTORS.into_iter().flat_map(names).collect::<Vec<_>>())
     }
@@ -47,7 +47,7 @@ impl Table {
         Ok(Table(table))
     }
 
-    /// What a call to `path` needs; `None` if there is no such method.
+    /// The permission that a call to `path` needs; `None` if there is no such method.
     pub fn need(&self, path: &str) -> Option<Permission> {
         self.0.get(path).copied()
     }

@@ -1,5 +1,5 @@
-//! The tenant of every request: the one that it names, if the caller may work for it, or the caller's own. All requests
-//! with a tenant are listed here, and a test holds the list against the descriptor.
+//! The tenant of every request: the one that the request names, if the caller may work for it, or the caller's own. All
+//! request types with a tenant are listed here; a test checks the list against the descriptor.
 
 use tonic::{Request, Status};
 
@@ -13,28 +13,28 @@ use crate::model::ids::DEFAULT_TENANT;
 
 /// A request that may name a tenant.
 pub trait Tenanted {
-    /// Where, as a path of fields.
+    /// The field path of the tenant, for violations.
     const FIELD: &'static str = "tenant_id";
 
-    /// The field; `None` if what holds it is not there.
+    /// The tenant field; `None` if the message that contains it is absent.
     fn tenant(&mut self) -> Option<&mut String>;
 
-    /// True if it asks for no more than a narrower scope of its method permits.
+    /// True if the narrower scope permits this request.
     fn keeps_within(&self, _narrower: Scope) -> bool {
         false
     }
 
-    /// False if what it is about names its tenant itself.
+    /// False if the tenant follows from another field, such as a token.
     fn needs_tenant(&self) -> bool {
         true
     }
 }
 
-/// The message of a request, its tenant settled.
+/// The message of a request, with its tenant resolved.
 ///
 /// # Errors
-/// `PERMISSION_DENIED` for another's tenant, or for what does not keep within a narrower scope, `INVALID_ARGUMENT` if none
-/// is named and it could be several.
+/// `PERMISSION_DENIED` if the caller may not work for the tenant, or its narrower scope does not permit the request.
+/// `INVALID_ARGUMENT` if no tenant is named, and the caller has neither a single tenant nor the default one.
 pub fn tenanted<T: Tenanted>(request: Request<T>) -> Result<T, Status> {
     let (standing, entry) = (super::standing(&request), request.extensions().get().cloned());
     let mut message = request.into_inner();
@@ -58,7 +58,7 @@ fn settle<T: Tenanted>(caller: &Principal, message: &mut T) -> Result<()> {
         }
         None => caller.any_tenant(),
     };
-    // The default one stays unnamed, as in the fingerprints of requests that are remembered.
+    // The default tenant stays empty, so that the fingerprints of stored requests match.
     if field.is_empty() && settled != DEFAULT_TENANT {
         *field = settled.to_owned();
     }
@@ -101,7 +101,7 @@ tenanted! {
     pb::AddAlertNoteRequest,
 }
 
-/// Lists the messages with a field `tenant_id` that are about one user if a text is not empty.
+/// Lists the messages with a field `tenant_id` that concern one user if the given text is not empty.
 macro_rules! of_user {
     ($($message:ty: $user:expr),+ $(,)?) => {
         $(impl Tenanted for $message {
@@ -135,7 +135,7 @@ of_user! {
     pb::ForgetDeviceRequest: |request| &request.user_id,
 }
 
-/// Lists the updates of a resource that is one user's, with the path of its tenant.
+/// Lists the updates of a resource that belongs to one user, with the path of its tenant.
 macro_rules! of_users_resource {
     ($($message:ty: $resource:ident, $field:literal),+ $(,)?) => {
         $(impl Tenanted for $message {
@@ -165,7 +165,7 @@ impl Tenanted for pb::UpdatePolicyRequest {
         let Some(policy) = &self.policy else { return false };
         let paths = self.update_mask.as_ref().map_or(&[][..], |mask| &mask.paths);
         let is_detection = |path: &String| path == "detection" || path.starts_with("detection.");
-        // Without a mask, what is populated.
+        // Without a mask, an update covers the populated fields.
         let alone = || {
             *policy
                 == pb::Policy {
@@ -195,7 +195,7 @@ impl Tenanted for pb::TerminateSessionRequest {
             Some(Target::AccessToken(_) | Target::RefreshToken(_)) => {
                 narrower == Scope::SessionTerminateHeld
             }
-            // With a token the user is not read.
+            // `user_id` is read only with a session id.
             Some(Target::SessionId(_)) => is_of_user(narrower, &self.user_id),
             None => false,
         }

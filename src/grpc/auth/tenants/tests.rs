@@ -1,4 +1,4 @@
-//! Tenants are settled, of every request that has one.
+//! Tests that the tenant of every request that has one is resolved.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ fn caller(tenants: &[&str]) -> Principal {
     Principal { tenants: Tenants::Named(named), ..Principal::clone(&Caller::anonymous()) }
 }
 
-/// What becomes of a tenant that is stated: the field, or the fields that a refusal names.
+/// The tenant field after `stated` is resolved, or the field or message of the error.
 fn settled(caller: &Principal, stated: &str) -> Result<String, String> {
     let mut request = pb::GetSessionRequest { tenant_id: stated.to_owned(), ..Default::default() };
     match settle(caller, &mut request) {
@@ -65,7 +65,7 @@ fn a_policy_names_its_tenant_itself_and_a_token_does_too() {
     assert_eq!(logout.tenant_id, "a");
 }
 
-/// The list, as it is written.
+/// The source text of the list.
 const LISTED: &str = include_str!("../tenants.rs");
 
 #[test]
@@ -87,7 +87,7 @@ fn every_request_with_a_tenant_is_listed() {
         .collect();
     let mut found = 0;
     for input in &inputs {
-        // Every message that can be within the request.
+        // All messages that the request can contain.
         let (mut inside, mut next) = (BTreeSet::new(), vec![input.clone()]);
         while let Some(name) = next.pop() {
             if !inside.insert(name.clone()) {
