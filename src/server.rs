@@ -1,5 +1,5 @@
-//! The only wiring: puts the parts together, serves, and takes them down in order. One door for
-//! `main` and for the tests.
+//! The server: builds and connects its parts, serves, and shuts them down in order. Both `main` and the tests start it
+//! here.
 
 mod jobs;
 pub mod refuse;
@@ -33,12 +33,12 @@ use wiring::Wired;
 pub use settings::{Intervals, Settings};
 pub use synchronise::synchronise;
 
-/// The longest that jobs take to end and to write what is still in memory. They need far less where the database
-/// answers. With what telemetry may take to end it is less than 4 s, and with the drain timeout less than
-/// `TimeoutStopSec` of `deploy/sessiond.service`.
+/// How long the jobs may take to end and to write the data still in memory. They need far less if the database answers.
+/// Together with the end of telemetry it is less than 4 s, and with the drain timeout less than `TimeoutStopSec` of
+/// `deploy/sessiond.service`.
 const JOBS_END: Duration = Duration::from_secs(3);
 
-/// A server that has its port, its database up to date and its keys.
+/// A server with its port bound, its database migrated and its keys loaded.
 pub struct Server {
     edge: Edge,
     http: Option<Http>,
@@ -48,21 +48,21 @@ pub struct Server {
     metrics: Metrics,
     tasks: Tasks,
     reload: watch::Sender<()>,
-    /// Tells the streams to end, and the port to close.
+    /// Cancelled to end the streams and close the port.
     drain: CancellationToken,
     drain_timeout: Duration,
 }
 
 impl Server {
-    /// Binds the port, migrates the database, loads or makes the keys.
+    /// Binds the port, migrates the database, and loads or creates the keys.
     ///
     /// # Errors
-    /// A sentence that says what to do.
+    /// If the settings, a file, the keys or the database cannot be used, or a port is taken. The text is for operators.
     pub async fn bind(settings: Settings, clock: Clock) -> anyhow::Result<Server> {
         let known = refuse::callers_known(settings.callers, settings.tls.as_ref());
         let tls = settings.tls.is_some();
         refuse::address(settings.listen, tls, known, settings.dangerously_insecure)?;
-        // Nobody waits for it: who comes before it is done builds it or waits where it is used.
+        // In the background: a request that needs the table before it is built waits for it or builds it.
         std::thread::spawn(device::prepare);
         let (url, connections) = (&settings.database_url, settings.database_connections);
         let db = Database::with_timeouts(url, connections, settings.database_timeouts)?;
@@ -88,7 +88,7 @@ impl Server {
         let edge = Edge::new(listener, edge, certificates.clone(), &metrics, drain.clone());
         let wired =
             Wired::new(&settings, &db, &clock, &metrics, &tasks, certificates, &drain).await?;
-        // Before anybody is answered by what a restore brought back.
+        // Detect a restore before the first request, which could be answered from restored rows.
         if let Err(error) = wired.jobs.restores.look().await {
             tracing::warn!(%error, "it cannot be told yet whether the database was restored");
         }
@@ -115,26 +115,26 @@ impl Server {
         })
     }
 
-    /// The address it listens on, with the port that was chosen if 0 was asked for.
+    /// The local address, with the actual port if port 0 was requested.
     ///
     /// # Errors
-    /// The system does not say.
+    /// If the operating system cannot report the address.
     pub fn addr(&self) -> std::io::Result<SocketAddr> {
         self.edge.addr()
     }
 
-    /// The same of the HTTP port, if there is one.
+    /// The local address of the HTTP port, if there is one.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.http.as_ref().and_then(|http| http.addr().ok())
     }
 
-    /// Whatever is sent here has the files of certificates and locations looked at, and read if they changed, at once.
+    /// A message on this channel makes the jobs check the certificate and geolocation files for changes at once.
     pub fn reload(&self) -> watch::Sender<()> {
         self.reload.clone()
     }
 
-    /// Serves until `shutdown`, then refuses new connections, lets calls in progress end within
-    /// the drain timeout, and writes what is still in memory, for 3 s at most.
+    /// Serves until `shutdown`, then refuses new connections, waits for calls in progress up to the drain timeout, and
+    /// writes the data still in memory, for 3 s at most.
     ///
     /// # Errors
     /// None so far.

@@ -1,4 +1,4 @@
-//! The jobs that run beside the requests.
+//! The background jobs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::supervise::TaskNeed::{self, Serving, Upkeep};
 use crate::supervise::Tasks;
 use crate::token::key_work::KeyWork;
 
-/// What the jobs work with.
+/// The parts that the jobs need.
 pub(super) struct Jobs {
     pub expire: Expire,
     pub retain: Retain,
@@ -54,8 +54,8 @@ struct Starting<'a> {
 }
 
 impl Jobs {
-    /// Starts them all, as supervised tasks; each ends soon after `stop`. `reload` has those that read files look at
-    /// once.
+    /// Starts all jobs as supervised tasks; each ends soon after `stop`. `reload` makes the jobs that read files check
+    /// them at once.
     pub fn start(
         self,
         up: watch::Sender<bool>,
@@ -132,7 +132,7 @@ impl Jobs {
 }
 
 impl Starting<'_> {
-    /// Supervises what `run` makes of `part`.
+    /// Supervises the job that `run` starts with `part`.
     fn add<P, F>(
         &mut self,
         name: (&'static str, TaskNeed),

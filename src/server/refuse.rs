@@ -1,4 +1,4 @@
-//! What a server refuses to start with, and what to do about it.
+//! Refuses to start the server with dangerous settings or an unsuitable database.
 
 use std::net::SocketAddr;
 
@@ -16,11 +16,11 @@ pub fn callers_known(callers: Callers, tls: Option<&TlsFiles>) -> bool {
     callers == Callers::Authenticated || tls.is_some_and(|files| files.client_required)
 }
 
-/// Refuses to listen where others could reach the port, unless they must speak TLS (`tls`) and are `callers` that are
-/// known, or the operator takes it on (`insecure`).
+/// Refuses an address other than loopback, unless the port requires TLS (`tls`) and authenticates every caller
+/// (`callers`), or the operator accepts the risk (`insecure`).
 ///
 /// # Errors
-/// A sentence that says what to do.
+/// If the address is refused; the text names the missing flags.
 pub fn address(listen: SocketAddr, tls: bool, callers: bool, insecure: bool) -> anyhow::Result<()> {
     if listen.ip().is_loopback() || insecure {
         return Ok(());
@@ -43,10 +43,10 @@ pub fn address(listen: SocketAddr, tls: bool, callers: bool, insecure: bool) -> 
     );
 }
 
-/// Refuses a pooler that lends sessions of the database for a transaction.
+/// Refuses a pooler that shares database sessions between clients (transaction pooling).
 ///
 /// # Errors
-/// A sentence that says what to do, or the database does not answer.
+/// If there is such a pooler, with a text for the operator, or the database does not answer.
 pub async fn pooler(db: &Database) -> anyhow::Result<()> {
     let asking = async {
         let (mut one, mut other) = (db.acquire().await?, db.acquire().await?);
@@ -58,10 +58,10 @@ pub async fn pooler(db: &Database) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Refuses a database that forgets what it said it had kept.
+/// Refuses a database that acknowledges commits before they are durable; warns if `fsync` is off.
 ///
 /// # Errors
-/// A sentence that says what to do, or the database does not answer.
+/// If `synchronous_commit` is off, with a text for the operator, or the database does not answer.
 pub(super) async fn database(db: &Database) -> anyhow::Result<()> {
     let asking = async {
         let mut conn = db.acquire().await?;

@@ -22,13 +22,13 @@ use crate::grpc::session::SessionApi;
 use crate::metrics::Metrics;
 use crate::server::settings::Settings;
 
-/// What answers the requests of a connection.
+/// The service that handles the requests of a connection.
 pub(super) type Service = Observe<ConcurrencyLimit<Auth<Router>>>;
 
-/// The most that health is asked in one message, in bytes.
+/// The largest request message of the health service, in bytes.
 const SMALL: usize = 64 << 10;
 
-/// What is served.
+/// The services to serve.
 pub(super) struct Routes<H> {
     pub sessions: SessionApi,
     pub alerts: AlertApi,
@@ -36,8 +36,8 @@ pub(super) struct Routes<H> {
 }
 
 impl<H: Health> Routes<H> {
-    /// All services within their layers. Observing comes first, so that what is refused is counted as well; then
-    /// whether there is room, before anything is done for a call; then who calls, before any handler.
+    /// All services within their layers. `Observe` is outermost, so that it counts refused calls too. The concurrency
+    /// limit follows, before a call costs anything. Authentication is innermost, before any handler.
     pub fn service(
         self,
         settings: &Settings,

@@ -1,4 +1,4 @@
-//! Gauges that are read when somebody asks.
+//! Metrics that are sampled at each scrape.
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -6,7 +6,7 @@ use crate::session::touch::Touches;
 use crate::store::pool::Database;
 use crate::telemetry::lines;
 
-/// Those of the parts that many have.
+/// Registers the metrics of shared parts: clock, log, touches and database pool.
 pub(super) fn register(
     metrics: &Metrics,
     db: &Database,

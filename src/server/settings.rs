@@ -16,63 +16,63 @@ use crate::store::timeouts::DatabaseTimeouts;
 use crate::token::jwk::SigningAlgorithm;
 use crate::token::seal::MasterKey;
 
-/// What a server needs to know.
+/// The settings that a server starts with.
 pub struct Settings {
-    /// Port 0 = any free one. Any but a loopback address needs TLS and authenticated callers.
+    /// Port 0 = any free port. Any address but loopback needs TLS and authenticated callers.
     pub listen: SocketAddr,
     /// `None` = no TLS.
     pub tls: Option<TlsFiles>,
-    /// Whether the operator does without TLS and authenticated callers on any address.
+    /// Whether the server may listen on any address without TLS and authenticated callers.
     pub dangerously_insecure: bool,
-    /// What connections and calls may cost.
+    /// The limits of connections and calls.
     pub edge: EdgeLimits,
-    /// Of metrics, health and keys; a loopback address. `None` = no such port.
+    /// The loopback address for metrics, health and keys. `None` = no such port.
     pub http_listen: Option<SocketAddr>,
     /// Which callers are accepted.
     pub callers: Callers,
     /// Whether the reflection services are served.
     pub reflection: bool,
-    /// As `store/tls.rs` reads it.
+    /// The connection URL, as `store/tls.rs` parses it.
     pub database_url: String,
-    /// The most connections, 2 or more.
+    /// The most connections of the pool, 2 or more.
     pub database_connections: u32,
-    /// How long the database may take.
+    /// The timeouts of database operations.
     pub database_timeouts: DatabaseTimeouts,
     pub master_key: MasterKey,
     /// `iss` of access tokens.
     pub issuer: String,
-    /// For all tenants.
+    /// The built-in policy, for settings that no tenant or client decides.
     pub policy: Policy,
-    /// The rules that look for what is suspicious.
+    /// The settings of the detection rules.
     pub detection: DetectionSettings,
-    /// Tells the place of an address.
+    /// Looks up the geolocation of IP addresses.
     pub locator: Locator,
-    /// How long a key signs until a successor is published; zero = until somebody rotates it.
+    /// How long a key signs until a successor is published; zero = until an operator rotates it.
     pub key_rotation: Duration,
-    /// Of the first key of access tokens.
+    /// The algorithm of the first key for access tokens.
     pub key_algorithm: SigningAlgorithm,
     /// How long a key is published before it signs.
     pub key_publish_ahead: Duration,
-    /// How long the audit trail is kept: by whole months, so up to a month longer.
+    /// How long the audit trail is kept. Whole months are dropped, so up to a month longer.
     pub activity_retention: Duration,
-    /// How old the knowledge may be by which a token is judged; zero = the database is asked each time.
+    /// How stale the cached data may be that a token is validated against; zero = each validation reads the database.
     pub staleness_bound: Duration,
     /// Memory for cached sessions and verified tokens, in bytes.
     pub cache_bytes: u64,
-    /// Every call gets a span, since traces are sent.
+    /// Whether every call gets a span, since traces are exported.
     pub traced: bool,
-    /// How often a principal may call a method a second; 0 = as often as it likes.
+    /// The most calls per second of one principal to one method; 0 = no limit.
     pub rate_limit: u32,
-    /// How often a session may be refreshed a minute; 0 = as often as it likes.
+    /// The most refreshes per minute of one session; 0 = no limit.
     pub refresh_limit: u32,
-    /// What to do once the database was restored.
+    /// What to do when the database was restored.
     pub on_restore: OnRestore,
-    /// Where to remember how far the database was; `None` = in memory only.
+    /// The file that stores the last position of the database; `None` = in memory only.
     pub position_file: Option<PathBuf>,
-    /// How long calls in progress may take to end at a stop.
+    /// How long calls in progress may take to end at shutdown.
     pub drain_timeout: Duration,
     pub intervals: Intervals,
-    /// How streams of events are served.
+    /// The settings of event streams.
     pub watch: WatchSettings,
 }
 
@@ -81,27 +81,27 @@ pub struct Settings {
 pub struct Intervals {
     /// Writing last activity and observations.
     pub flush: Duration,
-    /// Writing down what expired.
+    /// Ending expired sessions.
     pub sweep: Duration,
-    /// Asking the database whether it answers.
+    /// Probing the database.
     pub probe: Duration,
-    /// Making partitions ahead and forgetting request ids.
+    /// Creating partitions ahead of time and deleting rows past their retention.
     pub retain: Duration,
-    /// Looking for policies to apply.
+    /// Applying changed policies.
     pub apply: Duration,
-    /// Looking for activities that the rules have not seen.
+    /// Evaluating the rules on new activities.
     pub detect: Duration,
-    /// Looking whether the files of locations changed.
+    /// Checking the geolocation files for changes.
     pub locations: Duration,
-    /// Looking whether the files of certificates changed.
+    /// Checking the certificate files for changes.
     pub certificates: Duration,
     /// Warning that the server is not protected.
     pub insecure: Duration,
-    /// Looking for activities that the statistics have not counted.
+    /// Adding new activities to the statistics.
     pub roll_up: Duration,
-    /// Looking whether keys are to be rotated.
+    /// Checking whether keys are due for rotation.
     pub rotate: Duration,
-    /// Looking whether the database was restored.
+    /// Checking whether the database was restored.
     pub restores: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! The clock, before anything is written by it.
+//! Synchronizes the clock with the database, before anything is written with its time.
 
 use std::time::Instant;
 
@@ -7,10 +7,10 @@ use crate::error::Result;
 use crate::store::pool::Database;
 use crate::store::time;
 
-/// How often the database is asked for the time; the fastest answer counts.
+/// How many times the database is asked for its time; the reading with the shortest round trip counts.
 const QUESTIONS: usize = 4;
 
-/// Sets the clock by the database's.
+/// Sets the clock to the time of the database.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].

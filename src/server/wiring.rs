@@ -1,4 +1,4 @@
-//! Hands each part exactly what it needs.
+//! Builds the services and the jobs, and passes each part its dependencies.
 
 use std::sync::Arc;
 
@@ -76,10 +76,10 @@ pub(super) struct Wired {
 }
 
 impl Wired {
-    /// Over `db`, whose first keys it makes; streams end when `drain` is cancelled.
+    /// Builds the parts on `db`, and creates its first keys. Streams end when `drain` is cancelled.
     ///
     /// # Errors
-    /// An outage, or keys that the master key does not open.
+    /// If the database cannot be reached, or the master key does not decrypt the keys.
     pub async fn new(
         settings: &Settings,
         db: &Database,
@@ -91,7 +91,7 @@ impl Wired {
     ) -> anyhow::Result<Wired> {
         let policies =
             Policies::new(settings.policy.clone(), settings.detection.clone(), db.clone());
-        // A session is worth more bytes than its token.
+        // A cached session takes more memory than a verified token, so sessions get two thirds.
         let (for_tokens, for_sessions) = (settings.cache_bytes / 3, settings.cache_bytes / 3 * 2);
         let flush = settings.intervals.flush;
         let skipped_rows = SkippedRows::new(metrics);
@@ -277,7 +277,7 @@ impl Wired {
     }
 }
 
-/// By the callers as they are known here.
+/// The authenticator over a cache of the principals in the database.
 fn authenticator(
     settings: &Settings,
     db: &Database,
