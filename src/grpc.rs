@@ -1,5 +1,5 @@
-//! The entrance for requests: decode, one call into the rules, encode. The only home of tonic and
-//! of the generated types; no SQL, no rules.
+//! The gRPC layer: decodes a request, makes one call into the domain, encodes the response. Only this module uses tonic
+//! and the generated types. It has no SQL and no domain rules.
 
 pub mod activity;
 pub mod alert;

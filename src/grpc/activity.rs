@@ -12,7 +12,7 @@ use crate::session::list_activities::ListActivities;
 use crate::session::record_activities::RecordActivities;
 use crate::token::page::PageTokens;
 
-/// The verbs.
+/// The operations on activities.
 pub struct Activities {
     pub record: RecordActivities,
     pub list: ListActivities,

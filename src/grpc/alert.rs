@@ -28,7 +28,7 @@ use crate::session::evaluate::Evaluate;
 use crate::token::keys::KeyCache;
 use crate::token::page::PageTokens;
 
-/// The service and the verbs behind it.
+/// The service, with the operations that it calls.
 pub struct AlertApi {
     pub read: ReadAlerts,
     pub work: AlertWorkflow,

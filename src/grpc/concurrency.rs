@@ -20,25 +20,25 @@ use crate::error::Error;
 use crate::grpc::{deadline, meters, pb};
 use crate::metrics::Metrics;
 
-/// Says how long the caller waits, and in what is passed on also how long we do.
+/// The header with the caller's timeout. For unary calls the layer lowers it to the server's own timeout.
 const TIMEOUT: &str = "grpc-timeout";
 
-/// Makes [`ConcurrencyLimit`].
+/// The layer that wraps a service in [`ConcurrencyLimit`].
 #[derive(Clone)]
 pub struct ConcurrencyLimitLayer(Arc<Limits>);
 
 struct Limits {
     slots: Arc<Semaphore>,
-    /// How long a call may take from its headers to its answer.
+    /// How long a call may take from its headers to its response.
     timeout: Duration,
-    /// The paths of methods with one answer.
+    /// The paths of unary methods.
     unary: HashSet<String>,
     in_progress: Arc<AtomicUsize>,
     shed: IntCounter,
 }
 
 impl ConcurrencyLimitLayer {
-    /// Lets `most` calls and streams in at once, and gives each call `timeout`.
+    /// Allows `most` calls and streams at once, and `timeout` for each call.
     pub fn new(most: u32, timeout: Duration, metrics: &Metrics) -> ConcurrencyLimitLayer {
         let in_progress = Arc::new(AtomicUsize::new(0));
         let in_progress_guard = in_progress.clone();
@@ -58,7 +58,7 @@ impl ConcurrencyLimitLayer {
     }
 }
 
-/// Lets calls in to `inner`.
+/// Passes calls to `inner` within the limits.
 #[derive(Clone)]
 pub struct ConcurrencyLimit<S> {
     inner: S,
@@ -97,7 +97,7 @@ where
         let asked = deadline::of(request.headers());
         let timeout = asked.unwrap_or(Duration::MAX).min(self.limits.timeout);
         if unary && asked != Some(timeout) && deadline::is_short(timeout) {
-            // So that what works in parts ends in time by itself.
+            // Handlers that work in batches then stop in time with a partial result.
             request.headers_mut().insert(TIMEOUT, stated(timeout));
         }
         let call = self.inner.call(request);
@@ -105,7 +105,7 @@ where
             let Ok(result) = tokio::time::timeout(timeout, call).await else {
                 return Ok(refusal(Status::deadline_exceeded("the call took too long")));
             };
-            // An answer that lies ready is no work any more, however slowly it is read.
+            // A complete unary response needs no slot while a slow client reads it.
             let slot = Some(slot).filter(|_| !unary);
             Ok(result?.map(|body| LimitedBody {
                 body: Some(body),
@@ -116,7 +116,7 @@ where
     }
 }
 
-/// Up to eight digits and a unit.
+/// The header value: at most eight digits and a unit.
 fn stated(timeout: Duration) -> HeaderValue {
     let millis = timeout.as_millis().min(99_999_999);
     HeaderValue::from_str(&format!("{millis}m")).expect("digits are ASCII")
@@ -138,7 +138,7 @@ impl Drop for InProgress {
     }
 }
 
-/// An answer, and until it is over what it holds; nothing of a refusal.
+/// A response body that keeps the slot of a stream and the gauge until it is dropped; empty for a refused call.
 pub struct LimitedBody<B> {
     body: Option<B>,
     _slot: Option<OwnedSemaphorePermit>,

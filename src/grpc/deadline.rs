@@ -1,22 +1,22 @@
-//! How long the caller waits for an answer.
+//! The caller's deadline.
 
 use std::time::Duration;
 
 use http::HeaderMap;
 use tonic::metadata::MetadataMap;
 
-/// The longest that one call goes on working.
+/// The longest that a call works.
 const MOST: Duration = Duration::from_secs(30);
-/// What an answer takes to get there, at most.
+/// The time reserved for the response to reach the caller, at most.
 const MARGIN: Duration = Duration::from_millis(200);
 
-/// How long a call may go on working, so that its answer arrives before the caller's deadline: that
-/// less a fifth of it, or less 200 ms where that is enough; 30 s at most.
+/// How long a call may work so that its response arrives before the caller's deadline: four fifths of the timeout, or
+/// the timeout less 200 ms if that is longer; 30 s at most.
 pub fn budget(metadata: &MetadataMap) -> Duration {
     within(stated(metadata).unwrap_or(Duration::MAX))
 }
 
-/// Whether a call that may take so long works for less time than one that may take any.
+/// Whether a call with this timeout has a smaller budget than one without a timeout.
 pub fn is_short(timeout: Duration) -> bool {
     within(timeout) < MOST
 }
@@ -25,17 +25,17 @@ fn within(timeout: Duration) -> Duration {
     (timeout - MARGIN.min(timeout / 5)).min(MOST)
 }
 
-/// How long the caller says that it waits, if it does.
+/// The timeout that the caller states, if any.
 pub fn stated(metadata: &MetadataMap) -> Option<Duration> {
     metadata.get("grpc-timeout").and_then(|value| timeout(value.to_str().ok()?))
 }
 
-/// The same of headers that are no metadata yet.
+/// The same from plain HTTP headers.
 pub fn of(headers: &HeaderMap) -> Option<Duration> {
     headers.get("grpc-timeout").and_then(|value| timeout(value.to_str().ok()?))
 }
 
-/// `grpc-timeout`: up to eight digits and a unit.
+/// Parses `grpc-timeout`: up to eight digits and a unit.
 fn timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let number: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;

@@ -17,7 +17,7 @@ use crate::session::devices::{
 };
 use crate::token::page::PageTokens;
 
-/// The verbs.
+/// The operations on devices.
 pub struct Devices {
     pub read: ReadDevices,
     pub update: UpdateDevice,
@@ -25,8 +25,8 @@ pub struct Devices {
     pub forget: Forget,
 }
 
-/// The most devices in a page. Each has 5 KiB at most, so they always fit: a device that was used since it was read
-/// stands elsewhere in the list by now, where no page could be cut.
+/// The most devices in a page. Each has 5 KiB at most, so a page always fits a message and need not be cut. A cut would
+/// be wrong: a device that was used since it was read has moved in the list.
 const MOST: usize = 500;
 
 /// ListDevices.

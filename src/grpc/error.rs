@@ -1,4 +1,4 @@
-//! From the crate's errors to statuses: code, reason and details, as `error_reason.proto` lists.
+//! Converts the crate's errors to gRPC statuses: code, reason and details, as `error_reason.proto` lists them.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::model::conflict::Conflict;
 
 /// `ErrorInfo.domain`.
 const DOMAIN: &str = "sessiond";
-/// When a retry is worth it: long enough for a queue to drain or a connection to come back.
+/// The suggested delay of a retry: long enough for a queue to drain or a connection to be restored.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// How much the message and the details tell of violations, in bytes. Both travel in trailers, where spaces of the message
-/// take three bytes and the details are base64: together at most 6 KiB, as many clients take 8 KiB of headers in all.
+/// The most bytes of violations in the message and in the details. Both are sent in trailers, where a space of the
+/// message takes three bytes and the details are base64: at most 6 KiB together, since many clients accept only 8 KiB.
 const MESSAGE: usize = 500;
 const DETAILS: usize = 2_700;
 
@@ -101,7 +101,7 @@ impl From<Error> for Status {
             }
             Error::RateLimited(wait) => {
                 let mut details = info(Reason::RateLimited);
-                // Whole milliseconds, and never nothing.
+                // Whole milliseconds, at least one.
                 let wait = Duration::from_millis(wait.as_millis() as u64 + 1);
                 details.set_retry_info(Some(wait));
                 status(Code::ResourceExhausted, "called too often; nothing was done", details)
@@ -126,18 +126,18 @@ impl From<Error> for Status {
     }
 }
 
-/// With its reason, if there is one to add.
+/// Adds a reason to a status without details, where [`explained`] has one.
 pub fn explain(bare: Status) -> Status {
     explained(&bare).unwrap_or(bare)
 }
 
-/// With its reason, if it has none: what is refused around the handlers, by the layers and by tonic.
+/// The status with a reason added, if it has no details: for calls that the layers or tonic refuse before a handler.
 pub fn explained(bare: &Status) -> Option<Status> {
     let reason = match bare.code() {
         _ if !bare.details().is_empty() => return None,
         Code::Internal => Reason::MessageUnreadable,
         Code::OutOfRange => Reason::MessageTooLarge,
-        // Says which compressions are taken.
+        // tonic sends this header when it does not support the compression of the message.
         Code::Unimplemented if bare.metadata().contains_key("grpc-accept-encoding") => {
             Reason::MessageUnreadable
         }
@@ -170,7 +170,7 @@ fn invalid(violations: Vec<Violation>, reason: Reason) -> Status {
     status(Code::InvalidArgument, list.join("; "), details)
 }
 
-/// How many of them fit into so many bytes, at least one.
+/// How many of the items fit into `bytes`, at least one.
 fn fitting<T>(of: &[T], bytes: usize, size: impl Fn(&T) -> usize) -> usize {
     let ends = of.iter().scan(0, |end, one| {
         *end += size(one);
@@ -179,7 +179,7 @@ fn fitting<T>(of: &[T], bytes: usize, size: impl Fn(&T) -> usize) -> usize {
     ends.take_while(|end| *end <= bytes).count().max(1)
 }
 
-/// With the sessions to choose from, for which `ErrorDetails` has no place.
+/// Adds the sessions to choose from as a `SessionConflict`, a type that `ErrorDetails` does not support.
 fn conflict_status(conflict: Conflict) -> Status {
     let breach = conflict.breach;
     let metadata = [

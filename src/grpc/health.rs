@@ -1,10 +1,10 @@
-//! `grpc.health.v1`: the server as a whole and each service, together.
+//! `grpc.health.v1`: one status for the server as a whole and each service.
 
 use tokio::sync::watch;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-/// What health answers for; empty = the server.
+/// The names that health reports; empty = the server.
 const SERVICES: [&str; 3] = ["", "sessiond.v1.SessionService", "sessiond.v1.AlertService"];
 
 /// Reports the health of all services as one.
@@ -12,7 +12,7 @@ const SERVICES: [&str; 3] = ["", "sessiond.v1.SessionService", "sessiond.v1.Aler
 pub struct Health(pub HealthReporter);
 
 impl Health {
-    /// Says whether the services serve.
+    /// Sets the status of all services.
     pub async fn set(&self, serving: bool) {
         let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
         for service in SERVICES {
@@ -20,7 +20,7 @@ impl Health {
         }
     }
 
-    /// Says whether the database is `up` and none of the tasks that the server needs is `down`, until either is dropped.
+    /// Reports `SERVING` while the database is `up` and no needed task is `down`, until either sender is dropped.
     pub async fn follow(self, mut up: watch::Receiver<bool>, mut down: watch::Receiver<usize>) {
         loop {
             let serving = *up.borrow_and_update() && *down.borrow_and_update() == 0;
@@ -35,7 +35,7 @@ impl Health {
         }
     }
 
-    /// Says that nothing serves any more, and ends the streams of all watchers.
+    /// Reports `NOT_SERVING`, and ends the streams of all watchers.
     pub async fn end(mut self) {
         self.set(false).await;
         for service in SERVICES {

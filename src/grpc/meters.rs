@@ -1,4 +1,4 @@
-//! Calls, counted by method and code. Names that callers make up count together.
+//! Counts calls by method and code. All unknown methods share one label.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tonic::Code;
 use crate::grpc::pb;
 use crate::metrics::Metrics;
 
-/// Stands for every path that is no method.
+/// The label of every path that is no method.
 const OTHER: &str = "other";
 /// The codes of gRPC, by their numbers.
 const CODES: [&str; 17] = [
@@ -33,7 +33,7 @@ const CODES: [&str; 17] = [
     "DATA_LOSS",
     "UNAUTHENTICATED",
 ];
-/// What is answered as INTERNAL (gRPC's own rule, statuscodes.md), although it is their message that is at fault.
+/// The label of calls whose message cannot be decoded: INTERNAL by gRPC's statuscodes.md, but the fault of the caller.
 const UNREADABLE: &str = "UNREADABLE";
 
 /// The counters of all methods.
@@ -46,7 +46,7 @@ pub struct CallMeters {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallEnd {
     Code(Code),
-    /// Its message could not be read; the answer is INTERNAL.
+    /// The request message could not be decoded; the status is INTERNAL.
     Unreadable,
 }
 
@@ -57,7 +57,7 @@ struct Method {
 }
 
 impl CallMeters {
-    /// One for each method of the services.
+    /// Creates the counters of each method.
     pub fn new(metrics: &Metrics) -> CallMeters {
         let help = "Calls by method and code; of a stream, how it began. UNREADABLE: INTERNAL by the caller's fault.";
         let calls = metrics.counters("grpc_calls_total", help, &["method", "code"]);
@@ -97,19 +97,19 @@ impl Method {
     }
 }
 
-/// The paths of those methods of a descriptor set that take one message and answer with one.
+/// The paths of the unary methods of a descriptor set.
 pub fn unary(descriptor: &[u8]) -> impl Iterator<Item = String> + use<> {
     let all = methods(descriptor).into_iter();
     all.filter(|(_, method)| !method.client_streaming() && !method.server_streaming())
         .map(|(name, _)| format!("/{name}"))
 }
 
-/// The names of the methods that a descriptor set holds.
+/// The names of the methods in a descriptor set.
 pub(super) fn names(descriptor: &[u8]) -> Vec<String> {
     methods(descriptor).into_iter().map(|(name, _)| name).collect()
 }
 
-/// The methods that a descriptor set holds, by their names: `package.Service/Method`.
+/// The methods in a descriptor set with their names: `package.Service/Method`.
 fn methods(descriptor: &[u8]) -> Vec<(String, MethodDescriptorProto)> {
     let set = FileDescriptorSet::decode(descriptor).expect("a descriptor of this build");
     let mut methods = Vec::new();

@@ -1,10 +1,10 @@
-//! Reflection: the library finds, and what it does not find is an answer of the stream, not its end.
+//! gRPC reflection over `tonic_reflection`. A failed lookup is a response in the stream, instead of its end.
 
 use tonic_reflection::server::Builder;
 
 use crate::grpc::pb;
 
-/// The most requests of one stream. Tools ask for each file and symbol once.
+/// The most requests of one stream. Tools request each file and symbol once.
 const MOST: usize = 10_000;
 /// The largest request, in bytes.
 const SMALL: usize = 64 << 10;
@@ -17,7 +17,7 @@ fn builder<'a>() -> Builder<'a> {
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
 }
 
-/// The two versions of the protocol have the same shape and different types.
+/// Defines the service for one version of the protocol; the versions differ only in their types.
 macro_rules! reflection {
     ($version:ident, $build:ident) => {
         /// One version of the protocol.
@@ -44,14 +44,14 @@ macro_rules! reflection {
             /// The service over all descriptors of this build.
             ///
             /// # Errors
-            /// Descriptors that cannot be read.
+            /// If the descriptors cannot be decoded.
             pub fn service() -> anyhow::Result<ServerReflectionServer<impl ServerReflection>> {
                 let found = ServerReflectionClient::new(super::builder().$build()?);
                 Ok(ServerReflectionServer::new(Reflection(found))
                     .max_decoding_message_size(super::SMALL))
             }
 
-            /// The library's service, in this process.
+            /// The library's service, called in this process.
             type Library<T> = ServerReflectionClient<ServerReflectionServer<T>>;
 
             struct Reflection<T: ServerReflection>(Library<T>);
@@ -105,7 +105,7 @@ macro_rules! reflection {
                     Some(Asked::FileContainingExtension(_)) => {
                         Err(Status::unimplemented("extensions are not supported"))
                     }
-                    // A type that there is has none.
+                    // For a type that exists the list of extensions is empty.
                     Some(Asked::AllExtensionNumbersOfType(name)) => {
                         let asked = request.clone();
                         request.message_request = Some(Asked::FileContainingSymbol(name.clone()));

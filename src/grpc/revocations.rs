@@ -45,7 +45,7 @@ pub(super) async fn watch(
     }))
 }
 
-/// Tells what comes until it cannot; says why.
+/// Sends revocations until the stream ends, and returns the final status.
 async fn forward(
     mut following: RevocationStream,
     streams: &Arc<Streams>,

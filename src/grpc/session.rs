@@ -140,7 +140,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         _request: Request<pb::GetJsonWebKeySetRequest>,
     ) -> Result<Response<pb::GetJsonWebKeySetResponse>, Status> {
-        // The caller may have met a key that is newer than the cached table.
+        // Reload: the caller may have received a token of a key that is not cached yet.
         let published = self.keys.reload().await?.published(self.clock.now());
         Ok(Response::new(keys::key_set(&published)))
     }

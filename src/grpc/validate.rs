@@ -1,4 +1,4 @@
-//! ValidateSession, and ValidateSessions: many questions over one stream.
+//! ValidateSession, and ValidateSessions: many validations over one stream.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,24 +17,24 @@ use crate::grpc::session::SessionApi;
 use crate::model::caller::principal::Caller;
 use crate::session::validate::Validate;
 
-/// The most questions of one stream that are worked on at once.
+/// The most requests of one stream that are processed at once.
 pub const AT_ONCE: usize = 256;
 
-/// The answers of one stream.
+/// The responses of one stream.
 pub type ValidationStream =
     Pin<Box<dyn Stream<Item = Result<pb::ValidateSessionsResponse, Status>> + Send>>;
 
 type Answer = Pin<Box<dyn Future<Output = pb::ValidateSessionsResponse> + Send>>;
 
-/// A stream under way.
+/// The state of a stream.
 struct Talk {
     validate: Arc<Validate>,
     caller: Caller,
-    /// `None` = no more questions are taken.
+    /// The requests; `None` once no more are read.
     asked: Option<Streaming<pb::ValidateSessionsRequest>>,
     working: FuturesUnordered<Answer>,
     stop: Pin<Box<dyn Future<Output = Status> + Send>>,
-    /// How the stream ends after the last answer; `None` = in good order.
+    /// The status that ends the stream after the last response; `None` = OK.
     end: Option<Status>,
 }
 
@@ -48,9 +48,9 @@ pub(super) async fn answer_one(
     Ok(Response::new(convert::to_pb_validated(api.validate.validate(&input).await?, &input.caller)))
 }
 
-/// ValidateSessions. Answers what is asked until the caller closes its side, or the stream is to end; what was taken is
-/// answered still. Nothing is taken that nobody could be answered: the stream is looked at only when there is room for
-/// an answer.
+/// ValidateSessions. Reads requests until the caller closes its side or the stream must end, and answers every request
+/// that it has read. The response stream drives the reading, so no request is read before the response stream has room
+/// for a response.
 pub(super) fn answer_all(
     api: &SessionApi,
     request: Request<Streaming<pb::ValidateSessionsRequest>>,
@@ -77,7 +77,7 @@ async fn next(mut talk: Talk) -> Option<(Result<pb::ValidateSessionsResponse, St
         };
         let has_room = talk.working.len() < AT_ONCE;
         tokio::select! {
-            // First whether it is to end: nobody is answered who may not ask any more.
+            // The end has priority: a caller that has lost its permission must get no further request processed.
             biased;
             end = &mut talk.stop => (talk.asked, talk.end) = (None, Some(end)),
             Some(answer) = talk.working.next(), if !talk.working.is_empty() => {
@@ -86,7 +86,7 @@ async fn next(mut talk: Talk) -> Option<(Result<pb::ValidateSessionsResponse, St
             question = asked.next(), if has_room => match question {
                 Some(Ok(question)) => {
                     let mut answer = Box::pin(answer(talk.validate.clone(), talk.caller.clone(), question));
-                    // Most are cache hits, and wait for nothing.
+                    // Most requests are cache hits, which complete at the first poll.
                     match answer.as_mut().now_or_never() {
                         Some(answer) => return Some((Ok(answer), talk)),
                         None => talk.working.push(answer),

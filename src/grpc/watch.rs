@@ -1,4 +1,4 @@
-//! Streams of events: cursors, heartbeats, and how a stream ends. Both services send theirs through here.
+//! Streams of events for both services: cursors, heartbeats, and how a stream ends.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use crate::grpc::error::explain;
 use crate::model::feed::Position;
 use crate::token::cursor::Cursors;
 
-/// Messages that wait for a caller to read them. What comes on top is not even made.
+/// The buffer of a stream, in messages. Further messages are not created before the caller reads some.
 const WAITING: usize = 32;
 
 /// The stream of a watch, which ends with a status.
 pub type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// What all streams have.
+/// The state that all streams share.
 pub struct Streams {
     cursors: Cursors,
     settings: WatchSettings,
@@ -34,16 +34,16 @@ pub struct Streams {
     drain: CancellationToken,
 }
 
-/// One stream about to begin.
+/// The parameters of a stream.
 pub struct Terms {
-    /// What the cursors are bound to: method, tenant and filter.
+    /// The method, tenant and filter that the cursors are bound to.
     pub scope: Vec<u8>,
     pub input: Wish,
-    /// How long the caller waits; `None` = for ever.
+    /// The caller's timeout; `None` = no limit.
     pub deadline: Option<Duration>,
-    /// Whose stream it is.
+    /// The caller of the stream.
     pub standing: AuthenticatedCaller,
-    /// Of the database, when the stream begins.
+    /// The timeline of the database when the stream begins.
     pub timeline: u32,
 }
 
@@ -58,7 +58,7 @@ impl Streams {
         Streams { cursors, settings, clock, drain }
     }
 
-    /// Why a stream ends that neither side closes: a stop, the caller's deadline, or that the caller may not any more.
+    /// Waits for a reason to end a stream: shutdown, the caller's deadline, or the loss of the caller's permission.
     pub fn end(
         &self,
         wait: Option<Duration>,
@@ -79,7 +79,7 @@ impl Streams {
     /// Writes a cursor of a stream that began on a timeline of the database.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if another server was promoted since: ids that were seen may be given again there.
+    /// [`Error::Unavailable`] if another database server was promoted since: it may assign ids again that were sent.
     pub fn cursor(
         &self,
         (scope, timeline): (&[u8], u32),
@@ -95,7 +95,7 @@ impl Streams {
         }
     }
 
-    /// Where the caller wishes to go on; `None` = now.
+    /// The position of the caller's cursor; `None` = start now.
     ///
     /// # Errors
     /// [`Error::InvalidCursor`], [`Error::CursorExpired`], [`Error::Unavailable`].
@@ -106,7 +106,7 @@ impl Streams {
         }
     }
 
-    /// Sends what `watch` sees, from a task of its own, so that a caller who does not read is seen too.
+    /// Sends the events of `watch` from a task of its own, which detects callers that do not read.
     pub fn send<E, T>(
         self: &Arc<Streams>,
         watch: Subscription<E>,
@@ -123,7 +123,7 @@ impl Streams {
         })
     }
 
-    /// Sends what `pump` sends until it says why it ends, from a task of its own.
+    /// Opens a stream of the messages that `pump` sends, in a task of its own. The status of `pump` ends the stream.
     pub fn open<T, F>(
         &self,
         deadline: Option<Duration>,
@@ -160,17 +160,17 @@ impl Streams {
         Response::new(Box::pin(events))
     }
 
-    /// What writes and reads cursors.
+    /// Writes and reads cursors.
     pub fn cursors(&self) -> &Cursors {
         &self.cursors
     }
 
-    /// How long a caller may leave unread what there is no room for.
+    /// How long a caller with a full buffer may read nothing.
     pub fn patience(&self) -> Duration {
         self.settings.patience
     }
 
-    /// Sends until it cannot go on; says why.
+    /// Sends events and heartbeats until the stream ends, and returns the final status.
     async fn pump<E, T>(
         &self,
         mut watch: Subscription<E>,
@@ -179,7 +179,7 @@ impl Streams {
         room: &mpsc::Sender<T>,
     ) -> Status {
         let silence = terms.input.heartbeat.unwrap_or(self.settings.heartbeat);
-        // The first message is a heartbeat: it says from where on the caller receives everything.
+        // The first message is a heartbeat: its cursor marks where the events begin.
         let mut event = None;
         loop {
             let of = (&terms.scope[..], terms.timeline);

@@ -1,4 +1,4 @@
-//! What `sessiond.v1.SessionService` serves with.
+//! The parts of `sessiond.v1.SessionService`.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::session::{
 };
 use crate::token::keys::KeyCache;
 
-/// The service and the verbs behind it.
+/// The service, with the operations that it calls.
 pub struct SessionApi {
     pub create: Create,
     pub refresh: Refresh,
