@@ -49,24 +49,24 @@ enum Command {
     Serve,
     /// Bring the database up to date and exit
     Migrate,
-    /// Say who may call, and what
+    /// Add, list and remove principals, and set their permissions
     Principal {
         #[command(subcommand)]
         command: principal::PrincipalCommand,
     },
-    /// Make, list and revoke the keys by which principals call
+    /// Create, list and revoke the API keys of principals
     ApiKey {
         #[command(subcommand)]
         command: api_key::ApiKeyCommand,
     },
-    /// Make, show, rotate and retire the keys that sign tokens
+    /// Generate, list, rotate and retire the keys that sign tokens
     Keys(keys::KeysCommand),
 }
 
-/// Reads the command line and the environment; ends the program where they are wrong, or ask for help.
+/// Parses the command line and the environment; exits the program if they are invalid or request help.
 pub fn parse() -> Cli {
     Cli::try_parse().unwrap_or_else(|error| {
-        // A variable that is empty is named as such, not only by its flag.
+        // An empty variable is reported by its own name, not only by its flag.
         match environment::check(&environment::variables()) {
             Err(why) if error.use_stderr() => {
                 Cli::command().error(ErrorKind::InvalidValue, why).exit()
@@ -76,10 +76,10 @@ pub fn parse() -> Cli {
     })
 }
 
-/// Does what the command line says.
+/// Runs the command.
 ///
 /// # Errors
-/// A sentence that says what to do.
+/// If the settings are invalid or the command fails; the text is for the operator.
 pub async fn run(mut cli: Cli) -> anyhow::Result<()> {
     environment::take(&mut cli.config, &environment::variables())?;
     let telemetry = telemetry::start(&cli.config)?;
@@ -98,7 +98,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let policy = config.policy()?;
     let tls = config.tls.files()?;
     let insecure = config.tls.dangerously_insecure;
-    // Checked here as well as when binding, so that nothing is set up for an address that is refused.
+    // `Server::bind` checks it too; checked here so that nothing is set up for an address that is refused.
     let callers = config.access.callers;
     let known = refuse::callers_known(callers.into(), tls.as_ref());
     refuse::address(config.listen, tls.is_some(), known, insecure)?;
@@ -107,11 +107,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
     descriptors::raise(config.edge.max_connections);
     let locator = Locator::open(config.geoip_database.clone(), config.geoip_asn_database.clone())?;
-    // From the start: a signal while starting stops it as well.
+    // Installed before the start-up, so that a signal during it also stops the server.
     let mut signals = Signals::listen()?;
     let (url, postgres) = database::own(&config).await?;
     let master_key = master_key::load(&config, &data_dir(&config))?;
-    // A given database with a given key needs no data directory.
+    // With a given database and master key there may be no data directory.
     let position_file = Some(data_dir(&config)).filter(|dir| dir.is_dir());
     let position_file = position_file.map(|dir| dir.join("database-position.json"));
     let traced = config.is_traced();
@@ -159,7 +159,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     banner::print(addr, encrypted, postgres.as_ref(), callers);
     let reload = server.reload();
     server.run(signals.obey(reload)).await?;
-    // The private Postgres goes last. Dropping it waits for its orderly end.
+    // The private Postgres stops last. Dropping it waits for its orderly shutdown.
     tokio::task::spawn_blocking(move || drop(postgres)).await.context("stopping Postgres")
 }
 

@@ -28,7 +28,7 @@ pub use parse::within;
 
 const RETENTION: Range = Range::new("31d to 3650d", 31 * 86_400, 3650 * 86_400, false);
 const KEY_ROTATION: Range = Range::new("0s, or 1d to 3650d", 86_400, 3650 * 86_400, true);
-// As long as `http` has verifiers keep a set, and as a replica may know an older one.
+// At least the `max-age` of the key set (`http`) plus the largest staleness bound.
 const KEY_PUBLISH_AHEAD: Range = Range::new("6m to 30d", 300 + 60, 30 * 86_400, false);
 const STALENESS: Range = Range::new("0s, or 1s to 60s", 1, 60, true);
 const DRAIN: Range = Range::new("0s to 10m", 0, 600, false);
@@ -62,14 +62,14 @@ pub struct Config {
     #[arg(value_name = "FILE")]
     pub database_url_file: Option<PathBuf>,
 
-    /// Connections to Postgres, 2 to 1000; three more follow the revocations, read
-    /// the keys and probe
+    /// Size of the Postgres connection pool, 2 to 1000; three more connections follow the revocations, read the
+    /// keys and probe
     #[arg(long, env = "SESSIOND_DATABASE_CONNECTIONS", global = true, default_value_t = 8)]
     #[arg(value_parser = clap::value_parser!(u32).range(2..=1000), value_name = "COUNT")]
     pub database_connections: u32,
 
-    /// Directory of the private Postgres and of a master key made here [default:
-    /// /var/lib/sessiond for root, else sessiond in the XDG data directory]
+    /// Directory of the private Postgres and of a generated master key [default: /var/lib/sessiond for root, else
+    /// sessiond in the XDG data directory]
     #[arg(long, env = "SESSIOND_DATA_DIR", global = true, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
@@ -77,8 +77,8 @@ pub struct Config {
     #[arg(long, env = "SESSIOND_PG_BIN", global = true, value_name = "DIR")]
     pub pg_bin: Option<PathBuf>,
 
-    /// Key that seals signing keys in the database: 32 bytes in base64 (openssl rand -base64 32).
-    /// All replicas need the same. Without it one is made in the data directory
+    /// Key that encrypts the signing keys in the database: 32 bytes in base64 (openssl rand -base64 32), the same
+    /// for all replicas. Without it one is generated in the data directory
     #[arg(long, env = "SESSIOND_MASTER_KEY", global = true, hide_env_values = true)]
     #[arg(value_name = "BASE64")]
     pub master_key: Option<String>,
@@ -99,22 +99,22 @@ pub struct Config {
     #[arg(value_parser = within(&ranges::IDLE_TIMEOUT), value_name = "DURATION")]
     pub idle_timeout: Duration,
 
-    /// Time after which a session expires whatever happens, 1s to 365d
+    /// Time after its creation when a session expires despite activity, 1s to 365d
     #[arg(long, env = "SESSIOND_ABSOLUTE_TIMEOUT", global = true, default_value = "24h")]
     #[arg(value_parser = within(&ranges::ABSOLUTE_TIMEOUT), value_name = "DURATION")]
     pub absolute_timeout: Duration,
 
-    /// Life of an access token, 1s to 24h, at most the idle timeout [default: 5m, or the idle timeout]
+    /// Lifetime of an access token, 1s to 24h, at most the idle timeout [default: 5m, or the idle timeout]
     #[arg(long, env = "SESSIOND_ACCESS_TOKEN_TTL", global = true)]
     #[arg(value_parser = within(&ranges::ACCESS_TOKEN_TTL), value_name = "DURATION")]
     pub access_token_ttl: Option<Duration>,
 
-    /// How long a used refresh token still gets the same successor, 0s to 5m
+    /// How long a used refresh token is still exchanged for the same successor, 0s to 5m
     #[arg(long, env = "SESSIOND_REFRESH_GRACE", global = true, default_value = "10s")]
     #[arg(value_parser = within(&ranges::REFRESH_GRACE), value_name = "DURATION")]
     pub refresh_grace: Duration,
 
-    /// The same while the successor was never seen in use, 0s to 24h
+    /// The same while the successor has not been used, 0s to 24h
     #[arg(long, env = "SESSIOND_LOST_RESPONSE_WINDOW", global = true, default_value = "1h")]
     #[arg(value_parser = within(&ranges::LOST_RESPONSE_WINDOW), value_name = "DURATION")]
     pub lost_response_window: Duration,
@@ -124,22 +124,22 @@ pub struct Config {
     #[arg(value_parser = clap::value_parser!(u32).range(0..=i64::from(ranges::MAX_SESSIONS)), value_name = "COUNT")]
     pub max_sessions_per_user: u32,
 
-    /// What a create does when the user has as many
+    /// What a create does when the user has that many live sessions
     #[arg(long, env = "SESSIOND_ON_LIMIT", global = true, default_value = "reject", value_enum)]
     pub on_limit: OnLimitFlag,
 
-    /// Authentication levels (`acr`) that rank, lowest first, separated by commas: 1 to 16
-    /// different values of 1 to 128 visible ASCII characters
+    /// Ranked authentication levels (`acr`), lowest first, separated by commas: 1 to 16 different values of 1 to
+    /// 128 visible ASCII characters
     #[arg(long, env = "SESSIOND_ACR_LEVELS", global = true, default_value = "aal1,aal2,aal3")]
     #[arg(value_parser = acr_levels, value_name = "LEVELS")]
     pub acr_levels: AcrLevels,
 
-    /// File in MaxMind's format (City, Country or Enterprise) that tells the place of an IP address
-    /// where the caller states none. Read again when it changes [default: no places]
+    /// GeoIP database in MaxMind's format (City, Country or Enterprise) for the geolocation of IP addresses, where
+    /// the caller states none. Reloaded when the file changes [default: no geolocation]
     #[arg(long, env = "SESSIOND_GEOIP_DATABASE", global = true, value_name = "FILE")]
     pub geoip_database: Option<PathBuf>,
 
-    /// The same (ASN or ISP) that tells the autonomous system [default: no autonomous systems]
+    /// The same (ASN or ISP) for the autonomous systems of IP addresses [default: no autonomous systems]
     #[arg(long, env = "SESSIOND_GEOIP_ASN_DATABASE", global = true, value_name = "FILE")]
     pub geoip_asn_database: Option<PathBuf>,
 
@@ -148,7 +148,7 @@ pub struct Config {
     #[arg(value_parser = within(&KEY_ROTATION), value_name = "DURATION")]
     pub key_rotation: Duration,
 
-    /// Algorithm of the first key of access tokens; a successor has that of the key before it
+    /// Algorithm of the first key for access tokens; a successor has the algorithm of its predecessor
     #[arg(
         long,
         env = "SESSIOND_KEY_ALGORITHM",
@@ -158,7 +158,7 @@ pub struct Config {
     )]
     pub key_algorithm: AlgorithmFlag,
 
-    /// How long a key is published before it signs, 6m to 30d: for verifiers that keep the key set
+    /// How long a key is published before it signs, 6m to 30d, so that verifiers that cache the key set have it
     #[arg(long, env = "SESSIOND_KEY_PUBLISH_AHEAD", global = true, default_value = "10m")]
     #[arg(value_parser = within(&KEY_PUBLISH_AHEAD), value_name = "DURATION")]
     pub key_publish_ahead: Duration,
@@ -168,8 +168,8 @@ pub struct Config {
     #[arg(value_parser = within(&RETENTION), value_name = "DURATION")]
     pub activity_retention: Duration,
 
-    /// Time within which what one replica ends is refused by validation on all others, 1s to 60s;
-    /// 0s = validation always reads the database
+    /// Time within which all replicas refuse a session that one replica ended, 1s to 60s; 0s = validation always
+    /// reads the database
     #[arg(long, env = "SESSIOND_STALENESS_BOUND", global = true, default_value = "1s")]
     #[arg(value_parser = within(&STALENESS), value_name = "DURATION")]
     pub staleness_bound: Duration,
@@ -192,7 +192,8 @@ pub struct Config {
     #[arg(long, env = "SESSIOND_OTLP_ENDPOINT", global = true, value_name = "URL")]
     pub otlp_endpoint: Option<String>,
 
-    /// Share of the traces to send that no caller began, 0 to 1; those that one began follow its choice
+    /// Sampling ratio of traces that begin in the server, 0 to 1; a trace that a caller began follows the caller's
+    /// decision
     #[cfg(feature = "otlp")]
     #[arg(long, env = "SESSIOND_OTLP_RATIO", global = true, default_value_t = 1.0)]
     #[arg(value_parser = parse::ratio, value_name = "RATIO")]
@@ -200,24 +201,24 @@ pub struct Config {
     #[command(flatten)]
     pub edge: EdgeLimits,
 
-    /// What to log, as in `info,sessiond=debug`
+    /// Log filter, such as `info,sessiond=debug`
     #[arg(long, env = "SESSIOND_LOG", global = true, default_value = "info")]
     #[arg(value_name = "FILTER")]
     pub log: String,
 
-    /// How to log; auto = text on a terminal, JSON otherwise
+    /// Log format; auto = text on a terminal, JSON otherwise
     #[arg(long, env = "SESSIOND_LOG_FORMAT", global = true, default_value = "auto", value_enum)]
     pub log_format: LogFormat,
 }
 
-/// Life of an access token where nothing is set.
+/// The default lifetime of an access token.
 const ACCESS_TOKEN_TTL: Duration = Duration::from_secs(300);
 
 impl Config {
     /// The built-in policy.
     ///
     /// # Errors
-    /// A rule between two flags that is broken, by their names.
+    /// If two flags contradict each other; the text names them.
     pub fn policy(&self) -> anyhow::Result<Policy> {
         let chrono = |duration| chrono::Duration::from_std(duration).context("a short duration");
         if self.lost_response_window < self.refresh_grace {
@@ -254,19 +255,19 @@ impl Config {
         false
     }
 
-    /// The Postgres URL, given or read from its file.
+    /// The Postgres URL, from its flag or its file.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// If the file cannot be read or holds no value.
     pub fn database_url(&self) -> anyhow::Result<Option<String>> {
         value_or_file(self.database_url.as_ref(), self.database_url_file.as_ref())
             .context("--database-url-file")
     }
 
-    /// The master key, given or read from its file.
+    /// The master key, from its flag or its file.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// If the file cannot be read or holds no value.
     pub fn master_key(&self) -> anyhow::Result<Option<String>> {
         value_or_file(self.master_key.as_ref(), self.master_key_file.as_ref())
             .context("--master-key-file")

@@ -1,4 +1,4 @@
-//! The entrance for operators: metrics, health and keys over plain HTTP.
+//! The HTTP port for operators: metrics, health and keys, without TLS.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,21 +25,21 @@ use crate::supervise::Tasks;
 use crate::token::jwk::jwks;
 use crate::token::keys::KeyCache;
 
-/// How long a key set may be kept: a new key is published for longer before it signs (`--key-publish-ahead`).
+/// How long clients may cache the key set: shorter than a new key is published before it signs (`--key-publish-ahead`).
 const KEYS_FOR: &str = "public, max-age=300";
 
-/// Connections at once; one more is closed.
+/// The most concurrent connections; one more is closed.
 const MOST: u32 = 256;
-/// How long the head of a request may take.
+/// How long a client may take to send the head of a request.
 const HEAD: Duration = Duration::from_secs(10);
-/// Its size in bytes, and the lines in it.
+/// The largest head of a request, in bytes and in header lines.
 const MAX_HEAD: usize = 16 << 10;
 const MAX_HEADERS: usize = 64;
-/// How long a connection is used, and how long its last answer may then take.
+/// The longest life of a connection, and how long its last response may then take.
 const AGE: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(2);
 
-/// A port that is taken.
+/// The HTTP port, bound.
 pub struct Http {
     listener: TcpListener,
     metrics: Metrics,
@@ -58,10 +58,10 @@ struct HttpParts {
 }
 
 impl Http {
-    /// Takes the port, for keys as of `clock`.
+    /// Binds the port. It shows the keys that are published at the time of `clock`.
     ///
     /// # Errors
-    /// A sentence that names the flag.
+    /// If the address cannot be bound; the text names the flag.
     pub async fn bind(
         addr: SocketAddr,
         metrics: Metrics,
@@ -74,15 +74,15 @@ impl Http {
         Ok(Http { listener, metrics, keys, clock })
     }
 
-    /// The address, with the port that was chosen if 0 was asked for.
+    /// The local address, with the actual port if port 0 was requested.
     ///
     /// # Errors
-    /// The system does not say.
+    /// If the operating system cannot report the address.
     pub fn addr(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop`; not ready from `drain` on, nor while `up` is false or a task that the server needs is down.
+    /// Serves until `stop`. `/readyz` fails after `drain`, while `up` is false, or while a needed task is down.
     pub async fn run(
         self,
         up: watch::Receiver<bool>,
@@ -110,17 +110,17 @@ impl Http {
         };
         accept((&tasks, "accept_http"), self.listener, &stop, &mut connections, serve).await;
         let ended = async { while connections.join_next().await.is_some() {} };
-        // What is cut off here is a scrape.
+        // Only operators' requests such as scrapes are cut off here.
         let _ = tokio::time::timeout(GRACE, ended).await;
     }
 }
 
-/// Serves one connection, for a bounded time whatever its peer does.
+/// Serves one connection, for at most [`AGE`] and [`GRACE`].
 async fn connection(stream: TcpStream, routes: Router, stop: CancellationToken) {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        // Also how long it waits for the next request.
+        // Also the idle timeout between requests.
         .header_read_timeout(HEAD)
         .max_header_size(MAX_HEAD)
         .max_headers(MAX_HEADERS);
@@ -128,7 +128,7 @@ async fn connection(stream: TcpStream, routes: Router, stop: CancellationToken) 
         builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
     tokio::pin!(connection);
     tokio::select! {
-        // How it ends is its peer's affair.
+        // A connection error concerns only the peer.
         _ = &mut connection => return,
         () = tokio::time::sleep(AGE) => {}
         () = stop.cancelled() => {}

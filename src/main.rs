@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let done = runtime.map_err(Into::into).and_then(|runtime| {
         let done = runtime.block_on(caught(run(cli)));
-        // A thread that reads a file which does not answer holds up no end.
+        // Do not wait for blocking threads: one may hang on a file that does not respond.
         runtime.shutdown_background();
         done.unwrap_or_else(|panic| Err(anyhow::anyhow!("a fault of the program: {panic}")))
     });

@@ -1,4 +1,4 @@
-//! `sessiond api-key`: the keys by which principals call.
+//! `sessiond api-key`: manages the API keys of principals.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -15,33 +15,33 @@ use crate::model::policy::ranges::Range;
 
 const LIFE: Range = Range::new("1s to 366d", 1, 366 * 86_400, false);
 
-/// What to do.
+/// Create, list and revoke the API keys of principals
 #[derive(Subcommand)]
 pub enum ApiKeyCommand {
-    /// Make a key and print it, once; a principal may have two live ones. With --role or --scope and --tenant a
-    /// principal that is not there is added
+    /// Create a key and print it, once; a principal may have two live keys. With --role or --scope and --tenant, a
+    /// missing principal is added
     Create {
-        /// Whose
+        /// Name of the principal
         principal: String,
-        /// How long it lasts, 1s to 366d
+        /// Lifetime of the key, 1s to 366d
         #[arg(long, value_parser = within(&LIFE), value_name = "DURATION")]
         expires_in: Duration,
         #[command(flatten)]
         grant: GrantArgs,
     },
-    /// List all keys, without their secrets; ended ones for 90 days or longer
+    /// List all keys, without their secrets; expired and revoked keys for 90 days or longer
     List,
-    /// Revoke a key: it is refused everywhere within the staleness bound
+    /// Revoke a key; all replicas refuse it within the staleness bound
     Revoke {
-        /// Its id, as listed: what stands between the first two _ of the key
+        /// Id of the key, as listed: the part between the first two _ of the key
         id: String,
     },
 }
 
-/// Does it.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// A sentence that says what to do.
+/// If the database cannot be used or refuses the change, or the output cannot be written; the text is for the operator.
 pub async fn run(command: ApiKeyCommand, config: &Config) -> anyhow::Result<()> {
     let opened = match command {
         ApiKeyCommand::List => Opened::open_to_list(config).await?,

@@ -1,4 +1,4 @@
-//! What `serve` says when it is ready.
+//! The message that `serve` prints when it is ready.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use crate::config::access::CallersFlag;
 use crate::dev_postgres::DevPostgres;
 
-/// Prints where it listens, where the data lies, and lines to try. Does not wait for a reader, nor need one.
+/// Prints the address, the data directory and example commands, from a thread, so that a blocked reader delays nothing.
 pub fn print(
     addr: SocketAddr,
     encrypted: bool,
@@ -17,7 +17,7 @@ pub fn print(
     let text = text(addr, encrypted, postgres, callers);
     let write = move || {
         let mut out = std::io::stdout().lock();
-        // Nobody may be there to read it.
+        // Standard output may be closed.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     };
     let _ = std::thread::Builder::new().name("banner".to_owned()).spawn(write);

@@ -1,4 +1,4 @@
-//! The database that a command works on.
+//! The database of a command.
 
 use std::time::Instant;
 
@@ -12,18 +12,18 @@ use crate::server::refuse;
 use crate::store::pool::Database;
 use crate::store::{migrations, time};
 
-/// A database that is up to date, with its time, for a command that does one thing and ends.
+/// A migrated database with a synchronized clock, for a short-lived command.
 pub struct Opened {
     pub db: Database,
     pub clock: Clock,
-    /// Started for this command; goes with it.
+    /// The private Postgres, if this command started it; stops with it.
     postgres: Option<DevPostgres>,
 }
 
-/// The database to use, and the private Postgres it lies in if none was given: started here, and nobody else's.
+/// The URL of the database, and the private Postgres that is started for it if no URL is given.
 ///
 /// # Errors
-/// A sentence that says what to do.
+/// If the URL file cannot be read or the private Postgres cannot be started; the text is for the operator.
 pub async fn own(config: &Config) -> anyhow::Result<(String, Option<DevPostgres>)> {
     if let Some(url) = config.database_url()? {
         return Ok((url, None));
@@ -38,10 +38,10 @@ pub async fn own(config: &Config) -> anyhow::Result<(String, Option<DevPostgres>
     Ok((postgres.url("sessiond"), Some(postgres)))
 }
 
-/// The same for a command that works beside a server: where one runs on the private Postgres, on that.
+/// The same for a command that may run beside a server: uses the private Postgres of a running server, if there is one.
 ///
 /// # Errors
-/// A sentence that says what to do.
+/// If the URL file cannot be read or the private Postgres cannot be used; the text is for the operator.
 pub async fn shared(config: &Config) -> anyhow::Result<(String, Option<DevPostgres>)> {
     if config.database_url()?.is_none() {
         let dir = data_dir(config);
@@ -71,7 +71,7 @@ impl Opened {
     /// on this machine is running just now.
     ///
     /// # Errors
-    /// A sentence that says what to do.
+    /// If the database cannot be found, reached or migrated; the text is for the operator.
     pub async fn open(config: &Config) -> anyhow::Result<Opened> {
         let opened = Opened::connect(config).await?;
         migrations::run(&opened.db, opened.clock.now()).await.context("the database")?;
@@ -100,10 +100,10 @@ impl Opened {
         Ok(Opened { db, clock, postgres })
     }
 
-    /// Ends it in good order.
+    /// Stops the private Postgres, if this command started it.
     ///
     /// # Errors
-    /// What was started does not stop.
+    /// If stopping it panics.
     pub async fn close(self) -> anyhow::Result<()> {
         let postgres = self.postgres;
         tokio::task::spawn_blocking(move || drop(postgres)).await.context("stopping Postgres")

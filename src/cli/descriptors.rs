@@ -1,16 +1,16 @@
-//! How many files and sockets the process may have open.
+//! The limit of open files and sockets.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// What it opens besides connections of callers: those to the database, files, the HTTP port.
+/// Descriptors besides client connections: database connections, files, the HTTP port.
 const OTHERS: u64 = 1_500;
 
-/// Takes as many as the system allows, which is often more than what it gives by itself (`ulimit -Hn`). Without
-/// enough of them connections wait although there are places for them.
+/// Raises the limit to the hard limit (`ulimit -Hn`), which is often above the soft limit, and warns if it is too low:
+/// without descriptors, connections wait although slots are free.
 pub fn raise(connections: u32) {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // Forbidden by a sandbox, for example: then it is as it was.
+    // A sandbox, for example, may forbid it. The limit then stays as it is.
     let _ = setrlimit(Resource::Nofile, limit);
     let needed = u64::from(connections) + OTHERS;
     if let Some(open) = getrlimit(Resource::Nofile).current

@@ -1,4 +1,4 @@
-//! The environment: what is set there and means nothing is refused by name, so that a misspelt setting is no surprise.
+//! The environment: an unknown or empty variable is refused by name, so that a misspelled setting is not ignored.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,15 @@ use clap::CommandFactory;
 use super::Cli;
 use crate::config::Config;
 
-/// What begins so is meant for this program.
+/// The prefix of this program's variables.
 const OURS: &str = "SESSIOND_";
-/// Another name of `DATABASE_URL`, as one would guess it.
+/// An alias of `DATABASE_URL` that operators are likely to guess.
 const DATABASE_URL: &str = "SESSIOND_DATABASE_URL";
 
-/// Checks the variables, and takes over the database from its other name, unless a flag states one.
+/// Checks the variables, and sets the database URL from its alias unless a flag states it.
 ///
 /// # Errors
-/// A variable that is unknown or empty, or a database that is named twice, by name.
+/// If a variable is unknown or empty, or the database is given twice; the text names the variables.
 pub fn take(config: &mut Config, variables: &BTreeMap<String, String>) -> anyhow::Result<()> {
     check(variables)?;
     let Some(url) = variables.get(DATABASE_URL) else { return Ok(()) };
@@ -30,7 +30,7 @@ pub fn take(config: &mut Config, variables: &BTreeMap<String, String>) -> anyhow
 }
 
 /// # Errors
-/// A variable that is unknown or empty, by name.
+/// If a variable is unknown or empty; the text names it.
 pub fn check(variables: &BTreeMap<String, String>) -> anyhow::Result<()> {
     let command = Cli::command();
     let of_flags = command.get_arguments().filter_map(|arg| arg.get_env()?.to_str());
@@ -47,12 +47,12 @@ pub fn check(variables: &BTreeMap<String, String>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Names a fault of tests; a release has none.
+/// Whether the variable injects a fault for tests; a release build has none.
 fn is_fault(name: &str) -> bool {
     cfg!(debug_assertions) && name == "SESSIOND_BROKEN"
 }
 
-/// The variables that can concern settings.
+/// All environment variables.
 pub fn variables() -> BTreeMap<String, String> {
     let text = |value: std::ffi::OsString| value.to_string_lossy().into_owned();
     std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()

@@ -1,4 +1,4 @@
-//! `sessiond keys`: what operators do to keys, and how they look at them. Prints no secret.
+//! `sessiond keys`: generates, lists, rotates and retires keys. Prints no secret.
 
 use std::time::Duration;
 
@@ -25,34 +25,34 @@ pub struct KeysCommand {
 
 #[derive(Subcommand)]
 enum Act {
-    /// Publish a key, which takes over from the present one after a while
+    /// Publish a key, which later takes over from the current one
     Generate {
         #[arg(long, value_enum, default_value = "access")]
         purpose: PurposeFlag,
-        /// Of a key of access tokens
+        /// Algorithm of a key for access tokens
         #[arg(long, value_enum, default_value = "eddsa")]
         algorithm: AlgorithmFlag,
-        /// When it takes over, from --key-publish-ahead to 3650d from now [default: --key-publish-ahead]
+        /// When the key takes over, from --key-publish-ahead to 3650d from now [default: --key-publish-ahead]
         #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
         sign_after: Option<Duration>,
     },
-    /// Show all keys: what each does, and when
+    /// List all keys with their states and times
     List,
-    /// Publish a successor, which takes over after --key-publish-ahead; the present key verifies on
+    /// Publish a successor, which takes over after --key-publish-ahead; the current key still verifies
     Rotate {
         #[arg(long, value_enum, default_value = "access")]
         purpose: PurposeFlag,
-        /// Of a key of access tokens [default: that of the present key]
+        /// Algorithm of a key for access tokens [default: that of the current key]
         #[arg(long, value_enum)]
         algorithm: Option<AlgorithmFlag>,
     },
-    /// Have a key sign no more as soon as another can take over; what it signed is good to its end
+    /// Stop signing with a key as soon as another can take over; its tokens stay valid until they expire
     Retire {
-        /// As `keys list` shows it
+        /// Id of the key, as `keys list` shows it
         // One in 64 begins with a hyphen.
         #[arg(allow_hyphen_values = true)]
         kid: String,
-        /// In an emergency: refuse at once, everywhere, whatever the key made, and put another in its place
+        /// In an emergency: replace the key at once; all replicas refuse its tokens within the staleness bound
         #[arg(long)]
         now: bool,
     },
@@ -85,13 +85,13 @@ impl From<AlgorithmFlag> for SigningAlgorithm {
     }
 }
 
-/// The longest that a key may wait.
+/// The longest delay before a key signs.
 const LONGEST: Duration = Duration::from_secs(3650 * 86_400);
 
-/// Does it.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// A sentence that says what to do.
+/// If the flags are invalid, the database cannot be used, or the change is refused; the text is for the operator.
 pub async fn run(keys: KeysCommand, config: Config) -> anyhow::Result<()> {
     let ahead = config.key_publish_ahead;
     if let Act::Generate { purpose, sign_after, algorithm } = &keys.act {
@@ -140,7 +140,7 @@ async fn act(act: Act, db: &Database, config: &Config) -> anyhow::Result<()> {
         Act::Retire { kid, now: true } => retired(&granted(work.remove(&kid).await?)?),
         Act::List => unreachable!("shown above"),
     };
-    // Replicas look by themselves as well, a little later.
+    // Without the notification, replicas find the change by polling, a little later.
     if let Err(error) = listener::notify(db).await {
         tracing::debug!(%error, "the replicas find it by their own polls");
     }
@@ -177,7 +177,7 @@ fn retired(done: &Retired) -> String {
     }
 }
 
-/// One line a key.
+/// The keys as a table, one per line.
 fn table(keys: &[Shown]) -> String {
     let head =
         ["KID", "PURPOSE", "ALGORITHM", "STATE", "CREATED", "SIGNS FROM", "SIGNS UNTIL", "GONE AT"];

@@ -1,4 +1,4 @@
-//! Where the master key comes from: given, or made once in the data directory.
+//! Loads the master key from the configuration, or generates it once in the data directory.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,10 +14,10 @@ use crate::config::Config;
 use crate::config::file::{self, refuse_if_readable_by_others};
 use crate::token::seal::MasterKey;
 
-/// The master key that `config` gives, or the one in `data_dir`, made now if there is none.
+/// The master key of `config`, or the one in `data_dir`, which is generated if missing.
 ///
 /// # Errors
-/// A key that breaks its rule, or a file that others may read.
+/// If the key is invalid or not random, or its file cannot be read or written, or may be read by others.
 pub fn load(config: &Config, data_dir: &Path) -> anyhow::Result<MasterKey> {
     if let Some(file) = &config.master_key_file {
         refuse_if_readable_by_others(file)?;
@@ -36,7 +36,7 @@ pub fn load(config: &Config, data_dir: &Path) -> anyhow::Result<MasterKey> {
     parse(&file::value(&path)?, &format!("the key in {}", path.display()))
 }
 
-/// Reads a key, and refuses one that others may know.
+/// Parses a key, and refuses one that is not random and thus can be guessed.
 fn parse(text: &str, name: &str) -> anyhow::Result<MasterKey> {
     let key = MasterKey::parse(text).map_err(|rule| anyhow!("{name} {rule}"))?;
     let bytes = STANDARD.decode(text.trim()).unwrap_or_default();
@@ -48,7 +48,7 @@ fn parse(text: &str, name: &str) -> anyhow::Result<MasterKey> {
     Ok(key)
 }
 
-/// Whether 32 bytes may be random. Of those that are, one in 10^13 is taken for text, and fewer for the rest.
+/// Whether 32 bytes may be random. One in 10^13 random keys is mistaken for text; the other rules refuse even fewer.
 fn is_random(bytes: &[u8]) -> bool {
     let text = bytes.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace());
     let different = bytes.iter().collect::<BTreeSet<_>>().len();

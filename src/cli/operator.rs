@@ -1,4 +1,4 @@
-//! Who runs a command.
+//! The operator who runs a command.
 
 use std::fs;
 
@@ -7,22 +7,22 @@ use anyhow::anyhow;
 use crate::config::Config;
 use crate::model::caller::operator::Operator;
 
-/// The operator whom `config` names, or else the system's user.
+/// The operator that `config` names, or else the user of the operating system.
 ///
 /// # Errors
-/// The user has a name that breaks the rule of operators.
+/// If the user's name is not a valid operator name.
 pub fn of(config: &Config) -> anyhow::Result<Operator> {
     if let Some(named) = &config.access.operator {
         return Ok(named.clone());
     }
-    // Not the effective user, which a setuid program may have changed.
+    // The real user: a setuid program may have changed the effective one.
     let uid = rustix::process::getuid().as_raw();
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = name_of(&passwd, uid).unwrap_or_else(|| format!("uid {uid}"));
     Operator::named(&name).map_err(|rule| anyhow!("--operator: the user {name:?} {rule}"))
 }
 
-/// The name of a user in the form of `/etc/passwd`.
+/// The name of a user in the text of `/etc/passwd`.
 fn name_of(passwd: &str, uid: u32) -> Option<String> {
     let uid = uid.to_string();
     passwd.lines().find_map(|line| {

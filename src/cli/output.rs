@@ -1,14 +1,14 @@
-//! What commands answer on standard output.
+//! The output of commands.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
 use anyhow::Context;
 
-/// Prints the answer of a command that has done its work. A reader that wants no more of it is no failure.
+/// Prints the output of a command that has succeeded. A closed pipe is no error, since the reader has what it needs.
 ///
 /// # Errors
-/// It cannot be written, such as to a full disk.
+/// If standard output cannot be written, such as to a full disk.
 pub fn print(answer: impl Display) -> anyhow::Result<()> {
     match write(&answer) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -16,10 +16,10 @@ pub fn print(answer: impl Display) -> anyhow::Result<()> {
     }
 }
 
-/// The same of an answer that is given only once: it must reach its reader.
+/// Prints a secret that is shown only once: here a closed pipe is an error.
 ///
 /// # Errors
-/// It cannot be written.
+/// If standard output cannot be written.
 pub fn hand_over(answer: impl Display) -> anyhow::Result<()> {
     write(&answer).context("cannot write to standard output")
 }

@@ -1,4 +1,4 @@
-//! `sessiond principal`: who may call, and what.
+//! `sessiond principal`: manages principals and their permissions.
 
 use std::fmt::Write;
 
@@ -11,10 +11,10 @@ use crate::caller::permissions::Role;
 use crate::config::Config;
 use crate::model::caller::scope::Scope;
 
-/// What to do.
+/// Add, list and remove principals, and set their permissions
 #[derive(Subcommand)]
 pub enum PrincipalCommand {
-    /// Add a principal, or replace what it may do
+    /// Add a principal, or replace its permissions
     Set {
         /// Its name: the URI or DNS name of its certificates, or any other; 1 to 256 visible ASCII characters except "
         /// and \
@@ -26,24 +26,24 @@ pub enum PrincipalCommand {
     List,
     /// Remove a principal and its keys
     Remove {
-        /// Its name
+        /// Name of the principal
         name: String,
     },
 }
 
-/// What a principal may do, as flags.
+/// The permissions of a principal, as flags.
 #[derive(Args)]
 pub struct GrantArgs {
     /// A role: gateway, login, account, support, security or admin. May be repeated
     #[arg(long = "role", value_parser = role, value_name = "ROLE")]
     roles: Vec<Role>,
-    /// A scope besides those of the roles, such as session.terminate. May be repeated
+    /// A scope in addition to those of the roles, such as session.terminate. May be repeated
     #[arg(long = "scope", value_parser = scope, value_name = "SCOPE")]
     scopes: Vec<Scope>,
-    /// A tenant that it may work for; * = all of them. May be repeated
+    /// A tenant that the principal may work for; * = all tenants. May be repeated
     #[arg(long = "tenant", value_name = "TENANT")]
     tenants: Vec<String>,
-    /// An audience for which it may validate tokens [default: any]. May be repeated
+    /// An audience that the principal may validate tokens for [default: any]. May be repeated
     #[arg(long = "audience", value_name = "AUDIENCE")]
     audiences: Vec<String>,
     /// Accept client certificates that name it, too; otherwise only its API keys prove it
@@ -76,10 +76,10 @@ fn scope(name: &str) -> Result<Scope, String> {
     Scope::parse(name).ok_or_else(|| format!("must be one of {}", names()))
 }
 
-/// Does it.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// A sentence that says what to do.
+/// If the database cannot be used or refuses the change, or the output cannot be written; the text is for the operator.
 pub async fn run(command: PrincipalCommand, config: &Config) -> anyhow::Result<()> {
     let opened = match command {
         PrincipalCommand::List => Opened::open_to_list(config).await?,

@@ -1,10 +1,10 @@
-//! What a server does on a signal. None of those that others send it ends it at once, but SIGKILL.
+//! The signals that a server handles. Of the signals that others usually send, only SIGKILL ends it at once.
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-/// Signals that are listened for.
+/// The signals that the server handles.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -13,10 +13,10 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Listens from now on.
+    /// Installs the handlers.
     ///
     /// # Errors
-    /// The system refuses.
+    /// If the operating system refuses a handler.
     pub fn listen() -> anyhow::Result<Signals> {
         let to =
             |kind, name: &str| signal(kind).with_context(|| format!("cannot listen for {name}"));
@@ -33,7 +33,7 @@ impl Signals {
         while self.next().await == Requested::Reload {}
     }
 
-    /// The same; SIGHUP notifies `reload`.
+    /// Completes on the same signals; SIGHUP notifies `reload`.
     pub async fn obey(mut self, reload: watch::Sender<()>) {
         while self.next().await == Requested::Reload {
             tracing::info!("SIGHUP: files of certificates and locations that changed are read");

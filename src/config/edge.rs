@@ -1,4 +1,4 @@
-//! The limits that hold before a request is looked at: what connections, streams and messages may cost.
+//! The limits of connections, streams and messages, which apply before a request is processed.
 
 use std::time::Duration;
 
@@ -13,29 +13,28 @@ const AGE: Range = Range::new("0s, or 1m to 24h", 60, 86_400, true);
 const GRACE: Range = Range::new("0s to 10m", 0, 600, false);
 const REQUEST: Range = Range::new("1s to 10m", 1, 600, false);
 
-/// What one server takes from its callers at most. Sizes are in KiB.
+/// The limits of one server. Sizes are in KiB.
 #[derive(Args, Debug, Clone, PartialEq, Eq)]
 pub struct EdgeLimits {
-    /// Connections at once, 1 to 1000000; one more is closed at once
+    /// Concurrent connections, 1 to 1000000; one more is closed immediately
     #[arg(long, env = "SESSIOND_MAX_CONNECTIONS", global = true, default_value_t = 10_000)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "COUNT")]
     pub max_connections: u32,
 
-    /// The same from one address (IPv6: from one /64), 1 to 1000000
+    /// Concurrent connections from one address (IPv6: from one /64), 1 to 1000000
     #[arg(long, env = "SESSIOND_MAX_CONNECTIONS_PER_PEER", global = true, default_value_t = 1_024)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "COUNT")]
     pub max_connections_per_peer: u32,
 
-    /// New connections a second from one address, 0 to 100000, 0 = any number; besides, as many at
-    /// once as it may have. One that breaks the rules of TLS or HTTP/2, or takes too long to begin,
+    /// New connections per second from one address, 0 to 100000, 0 = unlimited; bursts up to
+    /// --max-connections-per-peer. A connection that violates TLS or HTTP/2, or exceeds the handshake timeout,
     /// counts as 21
     #[arg(long, env = "SESSIOND_MAX_CONNECTION_RATE_PER_PEER", global = true)]
     #[arg(default_value_t = 50, value_parser = clap::value_parser!(u32).range(..=100_000))]
     #[arg(value_name = "COUNT")]
     pub max_connection_rate_per_peer: u32,
 
-    /// Connections that may be in their handshake at once, 1 to 100000; for one more the oldest
-    /// handshake is given up
+    /// Concurrent handshakes, 1 to 100000; one more displaces the oldest
     #[arg(long, env = "SESSIOND_MAX_HANDSHAKES", global = true, default_value_t = 512)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "COUNT")]
     pub max_handshakes: u32,
@@ -45,64 +44,64 @@ pub struct EdgeLimits {
     #[arg(value_parser = within(&HANDSHAKE), value_name = "DURATION")]
     pub handshake_timeout: Duration,
 
-    /// Age at which a client is asked to open another connection, give or take a tenth, 1m to 24h; 0s = never
+    /// Age at which a connection gets a GOAWAY, so that its client reconnects, give or take a tenth, 1m to 24h; 0s
+    /// = never
     #[arg(long, env = "SESSIOND_CONNECTION_AGE", global = true, default_value = "30m")]
     #[arg(value_parser = within(&AGE), value_name = "DURATION")]
     pub connection_age: Duration,
 
-    /// How long its calls and streams may then go on, 0s to 10m
+    /// How long calls and streams may continue after the GOAWAY, 0s to 10m
     #[arg(long, env = "SESSIOND_CONNECTION_GRACE", global = true, default_value = "30s")]
     #[arg(value_parser = within(&GRACE), value_name = "DURATION")]
     pub connection_grace: Duration,
 
-    /// How often a silent connection is asked whether it lives, 1s to 1h
+    /// How long a connection may be silent before it gets a PING, 1s to 1h
     #[arg(long, env = "SESSIOND_KEEPALIVE_INTERVAL", global = true, default_value = "30s")]
     #[arg(value_parser = within(&KEEPALIVE), value_name = "DURATION")]
     pub keepalive_interval: Duration,
 
-    /// How long it may take to answer, and how long it may read nothing of what is sent to it, 1s to 1h
+    /// How long a client may take to acknowledge a PING, and how long it may leave sent data unread, 1s to 1h
     #[arg(long, env = "SESSIOND_KEEPALIVE_TIMEOUT", global = true, default_value = "10s")]
     #[arg(value_parser = within(&KEEPALIVE), value_name = "DURATION")]
     pub keepalive_timeout: Duration,
 
-    /// Calls and streams at once on one connection, 1 to 10000
+    /// Concurrent calls and streams on one connection, 1 to 10000
     #[arg(long, env = "SESSIOND_MAX_STREAMS", global = true, default_value_t = 256)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "COUNT")]
     pub max_streams: u32,
 
-    /// Calls that a caller may have cancelled before they were begun, 1 to 10000; a connection with
-    /// more is closed
+    /// Calls that a client may cancel before the server begins them, 1 to 10000; a connection with more is closed
     #[arg(long, env = "SESSIOND_MAX_PENDING_RESETS", global = true, default_value_t = 20)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "COUNT")]
     pub max_pending_resets: u32,
 
-    /// Streams of a connection that may break the rules of HTTP/2 while it lives, or send after their
-    /// end, 1 to 100000; then it is closed
+    /// Streams of a connection that may violate HTTP/2 or send after their end, in its whole life, 1 to 100000;
+    /// then the connection is closed
     #[arg(long, env = "SESSIOND_MAX_ERROR_RESETS", global = true, default_value_t = 256)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "COUNT")]
     pub max_error_resets: u32,
 
-    /// Largest frame of HTTP/2, in KiB, 16 to 16383
+    /// Largest HTTP/2 frame, in KiB, 16 to 16383
     #[arg(long, env = "SESSIOND_MAX_FRAME_SIZE", global = true, default_value_t = 16)]
     #[arg(value_parser = clap::value_parser!(u32).range(16..=16_383), value_name = "KIB")]
     pub max_frame_size: u32,
 
-    /// Most that the headers of a call may add up to, in KiB, 1 to 1024
+    /// Largest total size of the headers of a call, in KiB, 1 to 1024
     #[arg(long, env = "SESSIOND_MAX_HEADER_LIST_SIZE", global = true, default_value_t = 16)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_024), value_name = "KIB")]
     pub max_header_list_size: u32,
 
-    /// Largest message of a caller, in KiB, 64 to 65536
+    /// Largest request message, in KiB, 64 to 65536
     #[arg(long, env = "SESSIOND_MAX_MESSAGE_SIZE", global = true, default_value_t = 4_096)]
     #[arg(value_parser = clap::value_parser!(u32).range(64..=65_536), value_name = "KIB")]
     pub max_message_size: u32,
 
-    /// Calls and streams at once in all, 1 to 1000000; one more is refused as RESOURCE_EXHAUSTED
+    /// Concurrent calls and streams in all, 1 to 1000000; one more is refused with RESOURCE_EXHAUSTED
     #[arg(long, env = "SESSIOND_MAX_REQUESTS", global = true, default_value_t = 4_096)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "COUNT")]
     pub max_requests: u32,
 
-    /// How long a call may take, from its headers to its answer, 1s to 10m; streams go on
+    /// How long a call may take from its headers to its response, 1s to 10m; an open stream is not limited
     #[arg(long, env = "SESSIOND_REQUEST_TIMEOUT", global = true, default_value = "35s")]
     #[arg(value_parser = within(&REQUEST), value_name = "DURATION")]
     pub request_timeout: Duration,
@@ -116,7 +115,7 @@ impl EdgeLimits {
 }
 
 impl Default for EdgeLimits {
-    /// As shipped.
+    /// The defaults of the flags.
     fn default() -> EdgeLimits {
         #[derive(clap::Parser)]
         struct Alone {

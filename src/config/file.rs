@@ -1,4 +1,4 @@
-//! Files that settings name: what they hold, who may read it, and whether it changed.
+//! Files that settings name: reads them, checks their permissions, and detects changes.
 
 use std::fs::{File, Metadata};
 use std::io::Read;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 
-/// Tells one state of a file from another.
+/// Identifies the state of a file, to detect changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     device: u64,
@@ -17,7 +17,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Of what is at `path` now; `None` = nothing that can be looked at.
+    /// The stamp of the file at `path`; `None` if its metadata cannot be read.
     pub fn at(path: &Path) -> Option<Stamp> {
         std::fs::metadata(path).ok().map(|found| Stamp::of(&found))
     }
@@ -32,15 +32,15 @@ impl Stamp {
     }
 }
 
-/// Reads all of a file of at most `most` bytes, and the state it is of.
+/// Reads a file of at most `most` bytes, with its stamp.
 ///
 /// # Errors
-/// What is wrong with it; reads on after its name.
+/// If it is no regular file, too large, or cannot be read; the text continues a sentence that begins with its name.
 pub fn read(path: &Path, most: u64, shown: &str) -> anyhow::Result<(Vec<u8>, Stamp)> {
-    // Asked before it is opened: opening a pipe would wait.
+    // Checked before it is opened, since opening a pipe would block.
     ensure!(std::fs::metadata(path).context("cannot be read")?.is_file(), "is no file");
     let file = File::open(path).context("cannot be read")?;
-    // Of the file that was opened: one that changes from here on differs from this the next time.
+    // The stamp of the opened file: a later change gives another stamp.
     let found = file.metadata().context("cannot be read")?;
     ensure!(found.len() <= most, "is larger than {shown}");
     let mut bytes = Vec::with_capacity(usize::try_from(found.len())?);
@@ -48,13 +48,13 @@ pub fn read(path: &Path, most: u64, shown: &str) -> anyhow::Result<(Vec<u8>, Sta
     Ok((bytes, Stamp::of(&found)))
 }
 
-/// Larger than any value that stands alone in a file.
+/// The largest file that may hold a value.
 const MOST: u64 = 64 << 10;
 
-/// The one value that a file holds, without the space around it. Unlike [`read`] it also reads a pipe, once.
+/// The only value in a file, without surrounding white space. Unlike [`read`] it also reads a pipe, once.
 ///
 /// # Errors
-/// A sentence that names the file and what is wrong with it, and repeats nothing of what it holds.
+/// If the file cannot be read or does not hold one line of text; the error names the file and omits its content.
 pub fn value(path: &Path) -> anyhow::Result<String> {
     let shown = path.display();
     let cannot = || format!("cannot read {shown}");
@@ -74,10 +74,10 @@ pub fn value(path: &Path) -> anyhow::Result<String> {
     Ok(value.to_owned())
 }
 
-/// Holds a file of a secret to its rule.
+/// Refuses a file with a secret that others may read or write.
 ///
 /// # Errors
-/// A sentence that names the file and says what to do.
+/// If others have permissions for the file, or it cannot be read; the text is for the operator.
 pub fn refuse_if_readable_by_others(file: &Path) -> anyhow::Result<()> {
     let mode = std::fs::metadata(file)
         .with_context(|| format!("cannot read {}", file.display()))?

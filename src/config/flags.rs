@@ -1,4 +1,4 @@
-//! Values of flags.
+//! The types of flag values.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! Values of flags, each with its rule.
+//! Parsers of flag values.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::{AcrLevels, HttpListen};
 use crate::model::policy::acr;
 use crate::model::policy::ranges::Range;
 
-/// A parser of durations that `range` holds.
+/// A parser of durations within `range`.
 pub fn within(range: &'static Range) -> impl Fn(&str) -> Result<Duration, String> + Clone {
     move |text| {
         let wrong = || format!("must be {}, like 90s, 30m, 12h or 30d", range.rule);
@@ -35,7 +35,7 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "must be an address with a port, like 127.0.0.1:50051".to_owned())
 }
 
-/// A share of something.
+/// Parses a number from 0 to 1.
 #[cfg(feature = "otlp")]
 pub(super) fn ratio(text: &str) -> Result<f64, String> {
     let ratio = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));

@@ -1,4 +1,4 @@
-//! What to do once the database was restored.
+//! The settings for a restored database.
 
 use clap::{Args, ValueEnum};
 
@@ -7,7 +7,7 @@ use crate::model::lineage::OnRestore;
 /// What to do once the database was restored.
 #[derive(Args, Clone)]
 pub struct Restore {
-    /// What to do besides the alert once the database was restored from a dump or a backup (docs/RESTORE.md)
+    /// What to do besides the alert when the database was restored from a dump or a backup (docs/RESTORE.md)
     #[arg(long, env = "SESSIOND_ON_RESTORE", global = true, default_value = "alert", value_enum)]
     pub on_restore: OnRestoreFlag,
 }
@@ -17,7 +17,7 @@ pub struct Restore {
 pub enum OnRestoreFlag {
     /// Nothing
     Alert,
-    /// End all sessions that began before
+    /// End all sessions created before the restore
     EndAll,
 }
 

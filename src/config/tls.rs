@@ -1,4 +1,4 @@
-//! TLS on the gRPC port, and the one way around it.
+//! The TLS settings of the gRPC port, and the flag to serve without TLS.
 
 use std::path::PathBuf;
 
@@ -8,47 +8,47 @@ use clap::Args;
 /// The flags.
 #[derive(Args, Clone)]
 pub struct Tls {
-    /// Certificate of the gRPC port and those that lead to its root, as PEM; with it the port speaks
-    /// TLS. Read again when it changes, like the files below
+    /// Certificate chain of the gRPC port, leaf first, as PEM; enables TLS. Reloaded when the file changes, like
+    /// the files below
     #[arg(long, env = "SESSIOND_TLS_CERT", global = true, value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
 
-    /// Its private key, as PEM; nobody else may read it
+    /// Private key of the certificate, as PEM; the file must not be readable by others
     #[arg(long, env = "SESSIOND_TLS_KEY", global = true, value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
 
-    /// Authorities that vouch for certificates of callers, as PEM; without it callers show none
+    /// Authorities that client certificates are verified against, as PEM; without it none are requested
     #[arg(long, env = "SESSIOND_TLS_CLIENT_CA", global = true, value_name = "FILE")]
     pub tls_client_ca: Option<PathBuf>,
 
-    /// Refuse connections without a certificate of the caller [default: false]
+    /// Refuse connections without a client certificate [default: false]
     #[arg(long, env = "SESSIOND_TLS_CLIENT_REQUIRED", global = true)]
     pub tls_client_required: bool,
 
-    /// Serve on any address without TLS and for unknown callers. Every client that reaches the port
-    /// may read and end all sessions [default: false]
+    /// Serve on any address without TLS and authenticated callers. Every client that reaches the port may read and
+    /// end all sessions [default: false]
     #[arg(long, env = "SESSIOND_DANGEROUSLY_INSECURE", global = true)]
     pub dangerously_insecure: bool,
 }
 
-/// The files of a port that speaks TLS.
+/// The TLS files of the gRPC port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// PEM: the leaf, then what leads to its root.
+    /// PEM: the leaf, then the intermediate certificates.
     pub cert: PathBuf,
     /// PEM: the key of the leaf.
     pub key: PathBuf,
-    /// PEM: roots of client certificates; `None` = callers are not asked for one.
+    /// PEM: roots of client certificates; `None` = no client certificate is requested.
     pub client_ca: Option<PathBuf>,
-    /// Whether a caller must have one.
+    /// Whether a client certificate is required.
     pub client_required: bool,
 }
 
 impl Tls {
-    /// The files, if the port shall speak TLS.
+    /// The files, if TLS is enabled.
     ///
     /// # Errors
-    /// A flag that needs another one, by their names.
+    /// If a flag needs another one that is missing; the text names both.
     pub fn files(&self) -> anyhow::Result<Option<TlsFiles>> {
         if self.tls_client_required && self.tls_client_ca.is_none() {
             bail!("--tls-client-required needs --tls-client-ca: the authorities to verify by");
