@@ -1,4 +1,4 @@
-//! Between the generated types and the model: every check that needs no data, all at once.
+//! Converts between the generated types and the model, and validates requests as far as that needs no stored data.
 
 pub(super) mod activity;
 pub(super) mod alert;

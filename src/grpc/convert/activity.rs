@@ -17,7 +17,7 @@ use crate::model::ids::{ClientId, TenantId, UserId};
 
 pub use report::{reports, to_pb_recorded};
 
-/// How many kinds a filter may name.
+/// The most kinds in a filter.
 const MAX_KINDS: usize = 32;
 
 /// Checks a list request; returns tenant, filter and page size.
@@ -52,7 +52,7 @@ pub fn filter(request: &pb::ListActivitiesRequest) -> Result<(TenantId, Activity
     Ok((tenant, filter, size))
 }
 
-/// An activity as the protocol writes it. The kinds have the same numbers.
+/// An activity as a protobuf message. The kinds have the same numbers.
 pub fn to_pb_activity(activity: Activity) -> pb::Activity {
     let id = |id: Option<Uuid>| id.map(|id| id.to_string()).unwrap_or_default();
     pb::Activity {

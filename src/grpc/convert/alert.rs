@@ -1,4 +1,4 @@
-//! Alerts, and which to read.
+//! Alerts, GetAlertRequest and ListAlertsRequest.
 
 pub mod evidence;
 mod report;
@@ -24,7 +24,7 @@ pub use watch::{to_pb_watched, watch};
 /// The most categories or states of a filter.
 const MAX_VALUES: usize = 16;
 
-/// An alert as the protocol writes it.
+/// An alert as a protobuf message.
 pub fn to_pb_alert(alert: Alert) -> pb::SecurityAlert {
     let state = i32::from(alert.state.number());
     let (acknowledged, resolved, resolution) = match alert.state {
@@ -77,7 +77,7 @@ pub fn to_pb_alert(alert: Alert) -> pb::SecurityAlert {
     }
 }
 
-/// Which alert to get.
+/// Checks a request for an alert; returns tenant and alert id.
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].

@@ -1,4 +1,4 @@
-//! Collects the violations of a request, so that one answer names all of them.
+//! Collects the violations of a request, so that one response reports all of them.
 
 use std::collections::BTreeMap;
 
@@ -14,27 +14,27 @@ pub struct Check {
 }
 
 impl Check {
-    /// Takes a value that was parsed, or notes the rule that `field` breaks.
+    /// Returns a parsed value, or records the rule that `field` breaks.
     pub fn take<T>(&mut self, field: &str, parsed: Result<T, String>) -> Option<T> {
         parsed.map_err(|rule| self.broken(field, rule)).ok()
     }
 
-    /// The same for a value whose check found all violations by itself.
+    /// The same for a check that returns a list of violations.
     pub fn all<T>(&mut self, checked: Result<T, Vec<Violation>>) -> Option<T> {
         checked.map_err(|violations| self.violations.extend(violations)).ok()
     }
 
-    /// True if nothing was noted so far.
+    /// True if there is no violation so far.
     pub fn is_sound(&self) -> bool {
         self.violations.is_empty()
     }
 
-    /// How many violations were noted so far.
+    /// The number of violations so far.
     pub fn count(&self) -> usize {
         self.violations.len()
     }
 
-    /// Notes that `field` breaks `rule`.
+    /// Records that `field` breaks `rule`.
     pub fn broken(&mut self, field: &str, rule: impl Into<String>) {
         self.violations.push(Violation { field: field.to_owned(), rule: rule.into() });
     }
@@ -65,7 +65,7 @@ impl Check {
         }
         for (key, value) in entries.iter().take(32) {
             if key.len() > 64 || !is_label(key) {
-                // Its value goes unmentioned: a name of any length has no place in an answer.
+                // The key is not repeated in the response, since it may have any length; its value is not checked.
                 self.broken(field, "keys must be 1 to 64 characters of A-Z a-z 0-9 . _ -");
             } else {
                 self.text(&format!("{field}[{key}]"), value, 512);
@@ -73,7 +73,7 @@ impl Check {
         }
     }
 
-    /// Text that travels in a token: `min` to `max` visible ASCII characters except `"` and `\`.
+    /// Text of a token: `min` to `max` visible ASCII characters except `"` and `\`.
     pub fn token_text(&mut self, field: &str, text: &str, min: usize, max: usize) {
         let plain = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
         if !(min..=max).contains(&text.len()) || !text.bytes().all(plain) {
@@ -82,7 +82,7 @@ impl Check {
         }
     }
 
-    /// Takes over what another check found in the message `field`.
+    /// Adds the violations that another check found in the message `field`.
     pub fn within(&mut self, field: &str, inner: Check) {
         let named = |v: Violation| Violation { field: format!("{field}.{}", v.field), ..v };
         self.violations.extend(inner.violations.into_iter().map(named));
@@ -96,7 +96,7 @@ impl Check {
         self.take(field, text.parse().map_err(|_| "must be a UUID".to_owned()))
     }
 
-    /// A UUID that must be there.
+    /// A required UUID.
     pub fn required_uuid(&mut self, field: &str, text: &str) -> Option<Uuid> {
         self.take(field, text.parse().map_err(|_| "is required and must be a UUID".to_owned()))
     }
@@ -135,7 +135,7 @@ impl Check {
     /// Ends the check.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with everything that was noted.
+    /// [`Error::Invalid`] with all violations.
     pub fn done(self) -> Result<()> {
         if self.violations.is_empty() { Ok(()) } else { Err(Error::Invalid(self.violations)) }
     }
@@ -146,7 +146,7 @@ impl Check {
         self.failed()
     }
 
-    /// Ends a check in which a required value was missing, which is noted.
+    /// Ends a check in which a required value is missing or invalid; the violation is already recorded.
     pub fn failed(self) -> Error {
         debug_assert!(!self.violations.is_empty(), "a missing value was noted");
         Error::Invalid(self.violations)

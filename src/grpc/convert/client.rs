@@ -1,4 +1,4 @@
-//! What a caller says of the end user's client.
+//! The context of the end user's client, as the caller states it.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use crate::model::device::{
 };
 use crate::model::ids::text_of;
 
-/// Reads a context; an absent one says nothing.
+/// Reads a context; an absent one is empty.
 pub fn context(check: &mut Check, client: Option<pb::ClientContext>) -> ClientContext {
     let client = client.unwrap_or_default();
     let device = client.device.unwrap_or_default();
@@ -32,7 +32,7 @@ pub fn context(check: &mut Check, client: Option<pb::ClientContext>) -> ClientCo
     }
 }
 
-/// One form for each address: IPv4 also where it came mapped into IPv6.
+/// Parses an address in canonical form: an IPv4-mapped IPv6 address becomes IPv4.
 pub fn ip(text: &str) -> Result<IpAddr, String> {
     text.parse::<IpAddr>()
         .map(|address| address.to_canonical())
@@ -95,7 +95,7 @@ fn location(check: &mut Check, place: pb::Location) -> Location {
     }
 }
 
-/// A place as the protocol writes it.
+/// A geolocation as a protobuf message.
 pub fn location_to_pb(place: Location) -> pb::Location {
     pb::Location {
         country_code: place.country_code.unwrap_or_default(),
@@ -108,7 +108,7 @@ pub fn location_to_pb(place: Location) -> pb::Location {
     }
 }
 
-/// A device as the protocol writes it.
+/// A device as a protobuf message.
 pub fn device_to_pb(device: Device) -> pb::Device {
     let DeviceDetails { name, platform, app_version, os, browser, model } = device.details;
     pb::Device {

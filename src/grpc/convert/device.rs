@@ -1,4 +1,4 @@
-//! A user's devices.
+//! Devices of users, and the requests about them.
 
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
@@ -16,7 +16,7 @@ use crate::session::devices::read::ListedDevice;
 use crate::session::devices::revoke::DeviceRevocation;
 use crate::session::devices::update::{DeviceUpdate, Setting};
 
-/// A device as the protocol writes it.
+/// A device as a protobuf message.
 pub fn to_pb_device(seen: ListedDevice) -> pb::UserDevice {
     let ListedDevice { device, active } = seen;
     let (kind, etag) = (device.shown_kind(), device.etag());
@@ -46,7 +46,7 @@ pub fn to_pb_device(seen: ListedDevice) -> pb::UserDevice {
     }
 }
 
-/// Which device to get.
+/// Checks a request for a device; returns its key.
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].

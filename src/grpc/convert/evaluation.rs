@@ -14,11 +14,11 @@ use crate::model::ids::{TenantId, UserId};
 use crate::session::evaluate::replay::{Difference, Tally};
 use crate::session::evaluate::{Evaluated, Evaluation};
 
-/// The longest time that is evaluated, and the longest warm-up.
+/// The longest time range of an evaluation, and the longest warm-up.
 const LONGEST: Duration = Duration::days(31);
 const WARM_UP: Duration = Duration::days(7);
 
-/// Checks what to evaluate.
+/// Checks a request for an evaluation.
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
@@ -63,7 +63,7 @@ pub fn evaluation(request: pb::EvaluateRulesRequest) -> Result<Evaluation> {
     Ok(Evaluation { tenant, user, change, start, end, warm_up, samples })
 }
 
-/// What came of it, as the protocol writes it.
+/// The result of an evaluation as a protobuf message.
 pub fn to_pb(evaluated: Evaluated) -> pb::EvaluateRulesResponse {
     let counts = |tally: Tally| {
         let Tally { raised, suppressed } = tally;

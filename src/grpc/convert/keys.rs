@@ -1,9 +1,9 @@
-//! Keys, typed and as JWKS text.
+//! The key set, as messages and as JWKS text.
 
 use crate::grpc::pb;
 use crate::token::jwk::{Jwk, jwks};
 
-/// The set as RFC 7517 writes it.
+/// The key set, typed and as the JSON text of RFC 7517.
 pub fn key_set(published: &[Jwk]) -> pb::GetJsonWebKeySetResponse {
     let keys = published.iter().map(to_pb_key).collect();
     pb::GetJsonWebKeySetResponse { jwks_json: jwks(published), keys }

@@ -1,4 +1,4 @@
-//! Pages: sizes, and tokens bound to what is listed.
+//! Pages of lists: sizes, and page tokens that are bound to the list.
 
 use prost::Message;
 
@@ -8,19 +8,19 @@ use crate::model::ids::TenantId;
 use crate::model::page::{DEFAULT_SIZE, MAX_SIZE, Page, PageKey, PageRequest};
 use crate::token::page::PageTokens;
 
-/// The most bytes of items in a page. Clients of gRPC take messages of 4 MiB unless told otherwise.
+/// The most bytes of items in a page. gRPC clients accept messages of 4 MiB by default.
 const MAX_BYTES: usize = 3 << 20;
-/// What a repeated field adds to each item at most: its tag, and a length of up to 28 bits.
+/// The overhead of an item in a repeated field, at most: its tag, and a length of up to 28 bits.
 const FRAMING: usize = 5;
 
-/// A list that is being paged through: method, tenant and filter.
+/// A list that a caller pages through, identified by method, tenant and filter.
 pub struct Listing {
     tokens: PageTokens,
     scope: Vec<u8>,
 }
 
 impl Listing {
-    /// The listing that `method` makes of `tenant` with `filter`.
+    /// The list of `method` for `tenant` with `filter`.
     pub fn new(
         tokens: PageTokens,
         method: &str,
@@ -30,10 +30,10 @@ impl Listing {
         Listing { tokens, scope: scope(method, tenant.as_str(), filter) }
     }
 
-    /// The page asked for.
+    /// The page that `token` continues with; the first one if it is empty.
     ///
     /// # Errors
-    /// [`Error::InvalidPageToken`].
+    /// [`Error::InvalidPageToken`] if the token is not one of this list.
     pub fn page<P: PageKey>(&self, size: usize, token: &str) -> Result<PageRequest<P>> {
         if token.is_empty() {
             return Ok(PageRequest { size, after: None });
@@ -42,8 +42,8 @@ impl Listing {
         Ok(PageRequest { size, after: Some(after) })
     }
 
-    /// The items of the page as the protocol writes them, up to [`MAX_BYTES`] of them, and the token of the page that
-    /// follows; empty if there is none. `position` says where an item stands.
+    /// The items of the page as protobuf messages, cut to [`MAX_BYTES`] but at least one, and the token of the next
+    /// page; empty if there is none. `position` returns the key that an item is sorted by.
     pub fn answer<T, M: Message, P: PageKey>(
         &self,
         page: Page<T, P>,
@@ -68,14 +68,14 @@ impl Listing {
     }
 }
 
-/// What a page token or a cursor is bound to.
+/// The bytes that a page token or a cursor is bound to.
 pub fn scope(method: &str, tenant: &str, filter: &impl Message) -> Vec<u8> {
     let mut scope = format!("{method}\0{tenant}\0").into_bytes();
     scope.extend(filter.encode_to_vec());
     scope
 }
 
-/// The size of a page of a list that has no filter.
+/// Checks the page size of a list without a filter.
 ///
 /// # Errors
 /// [`Error::Invalid`].
@@ -85,7 +85,7 @@ pub fn size(size: i32) -> Result<usize> {
     check.done().map(|()| size)
 }
 
-/// The tenant and the size of a page of a list that has no other filter.
+/// Checks the tenant and the page size of a list without a further filter.
 ///
 /// # Errors
 /// [`Error::Invalid`].
@@ -97,7 +97,7 @@ pub fn of_tenant(tenant: &str, size: i32) -> Result<(TenantId, usize)> {
     check.done().map(|()| (tenant, size))
 }
 
-/// The size of a page: 0 is the default, too many the maximum, less than nothing refused.
+/// The page size: 0 is the default, a larger one than the maximum is lowered to it, a negative one is refused.
 pub fn page_size(check: &mut Check, size: i32) -> usize {
     match usize::try_from(size) {
         Ok(0) => DEFAULT_SIZE,

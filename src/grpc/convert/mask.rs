@@ -4,8 +4,8 @@ use prost_types::FieldMask;
 
 use crate::grpc::convert::check::Check;
 
-/// The fields to set: those that the mask names, else those that are populated. `fields` are all that can be set,
-/// each with whether it is populated.
+/// The fields to set: those that the mask names, or without paths those that are populated. `fields` lists all fields
+/// that can be set, each with whether it is populated.
 pub fn chosen(
     check: &mut Check,
     mask: Option<FieldMask>,
@@ -14,7 +14,7 @@ pub fn chosen(
     let paths = mask.unwrap_or_default().paths;
     let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
     if paths.iter().any(|path| !names.contains(&path.as_str())) {
-        // What it names instead goes unmentioned: text of any length has no place in an answer.
+        // The unknown path is not repeated in the response, since it may have any length.
         check.broken("update_mask", format!("must name only {}", names.join(", ")));
     }
     let named = |name: &str| paths.iter().any(|path| path == name);

@@ -1,4 +1,4 @@
-//! Policies.
+//! Policies, GetPolicyRequest and the response of UpdatePolicy.
 
 pub mod detection;
 mod update;
@@ -23,7 +23,7 @@ use crate::session::update_policy::Updated;
 
 pub use update::update;
 
-/// Which level to get.
+/// Checks a request for a policy; returns its level.
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
@@ -49,7 +49,7 @@ fn level(
     Some(overrides::PolicyScope { tenant: tenant?, client: client? })
 }
 
-/// What a level states.
+/// The settings that a level states, as a protobuf message.
 pub fn to_pb_policy(level: PolicyLevel) -> pb::Policy {
     let PolicyLevel { scope, overrides, revision, updated, .. } = level;
     let (time, by) = updated.unzip();
@@ -81,7 +81,7 @@ pub fn to_pb_policy(level: PolicyLevel) -> pb::Policy {
     }
 }
 
-/// What applies at a level.
+/// The effective settings of a level with their origins, as a protobuf message.
 pub fn to_pb_effective(
     level: PolicyLevel,
     effective: Effective,
@@ -102,7 +102,7 @@ pub fn to_pb_effective(
         acr_levels: Some(policy.acr_levels),
         detection: DetectionOverrides::all(&detection.settings),
     };
-    // Of rules each value has its own.
+    // The origins of detection are listed for each value instead of each rule.
     let of_level = origins.into_iter().filter(|(field, _)| !matches!(field, Field::Detection(_)));
     let of_level = of_level.map(|(field, origin)| (field.name().to_owned(), origin));
     let stated = detection.stated.names();
@@ -121,8 +121,8 @@ pub fn to_pb_effective(
     }
 }
 
-/// What an update did, as far as the caller may see it: a caller with `detection.write` alone sees only what is stated of
-/// detection.
+/// The result of an update, as far as the caller may read it: a caller with only `detection.write` gets only the
+/// detection settings.
 pub fn to_pb_updated(updated: Updated, caller: &Caller) -> pb::UpdatePolicyResponse {
     let Updated { mut level, advice: mut exceeded, mut ended } = updated;
     let sees = |scope| [Scope::PolicyWrite, scope].iter().any(|held| caller.scopes.has(*held));
@@ -144,7 +144,7 @@ pub fn to_pb_updated(updated: Updated, caller: &Caller) -> pb::UpdatePolicyRespo
     }
 }
 
-/// A sentence for each.
+/// One sentence for each excess.
 fn advice(exceeded: Vec<Excess>) -> Vec<String> {
     exceeded.into_iter().map(|excess| format!("{} {}", excess.field, excess.text)).collect()
 }

@@ -1,4 +1,4 @@
-//! `request_id` and the fingerprint of what it stands for.
+//! `request_id` and the fingerprint of its request.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use prost::Message;
@@ -7,8 +7,8 @@ use uuid::Uuid;
 use crate::grpc::convert::check::Check;
 use crate::model::request::RequestId;
 
-/// Reads a `request_id`; empty = absent. `body` is the request without it. The id is the principal's own: under another
-/// one the same text is another id, so that nobody gets the answer to somebody else's request. Keys of a principal share it.
+/// Reads a `request_id`; empty = absent. `body` is the request without it. The id is derived from the text and the
+/// principal, so that no principal gets the response to another's request. All keys of a principal share its ids.
 pub fn request_id(
     check: &mut Check,
     principal: &str,
@@ -23,7 +23,7 @@ pub fn request_id(
     Some(RequestId { id, fingerprint })
 }
 
-/// Of the parts, of which only the last may hold a NUL.
+/// The hash of the parts, separated by NUL. Only the last part may contain NUL, or parts would be ambiguous.
 fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     let mut hash = Context::new(&SHA256);
     for (at, part) in parts.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! WatchRevocations, both ways.
+//! WatchRevocations: request and response.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::model::revocation::{ALL, Revocation, Subject};
 use crate::session::watch_revocations::RevocationMessage;
 use crate::token::cursor::MAX_LEN;
 
-/// If the caller does not say.
+/// The default interval of heartbeats.
 const HEARTBEAT: Duration = Duration::from_millis(200);
 
 /// Checks a request: the tenant, the cursor and the interval of heartbeats.
@@ -38,7 +38,7 @@ pub fn watch(request: pb::WatchRevocationsRequest) -> Result<(TenantId, String, 
     Ok((tenant, request.cursor, interval.unwrap_or(HEARTBEAT)))
 }
 
-/// A message as the protocol writes it.
+/// A message of the stream.
 pub fn to_pb_message(message: RevocationMessage, cursor: String) -> pb::WatchRevocationsResponse {
     let through = message.through;
     pb::WatchRevocationsResponse {
@@ -50,7 +50,7 @@ pub fn to_pb_message(message: RevocationMessage, cursor: String) -> pb::WatchRev
     }
 }
 
-/// `None` for what is no business of gateways.
+/// A revocation as a protobuf message; `None` for one that gateways do not need.
 fn to_pb_revocation(revocation: Revocation) -> Option<pb::Revocation> {
     use pb::RevocationLevel::{Device, Key, Session, Tenant, User};
     let (level, subject) = match revocation.subject {

@@ -6,7 +6,7 @@ use crate::model::alert::RuleCounts;
 use crate::model::detection::threshold::Kind;
 use crate::model::page::{Page, PageRequest};
 
-/// The page of all rules.
+/// Cuts a page out of all rules.
 pub fn cut(rules: Vec<RuleState>, page: PageRequest<String>) -> Page<RuleState, String> {
     let begin =
         |after: &String| rules.iter().take_while(|rule| position(rule) != *after).count() + 1;
@@ -17,12 +17,12 @@ pub fn cut(rules: Vec<RuleState>, page: PageRequest<String>) -> Page<RuleState, 
     Page { items, next }
 }
 
-/// Where a rule stands in the list: its id.
+/// The sort key of a rule: its id.
 pub fn position(state: &RuleState) -> String {
     state.rule.id().to_owned()
 }
 
-/// A rule as the protocol writes it.
+/// A rule as a protobuf message.
 pub fn rule(state: RuleState) -> pb::Rule {
     let RuleState { rule, settings, counts } = state;
     let about = rule.about();

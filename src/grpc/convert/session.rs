@@ -44,7 +44,7 @@ pub use validate_many::{correlated_validation, to_pb_failure};
 pub use visible::to_caller;
 pub use watch::{to_pb_watched, watch};
 
-/// A session as the protocol writes it. Its state must be judged already.
+/// A session as a protobuf message. Its state must already account for expiry.
 pub fn to_pb_session(session: Session) -> pb::Session {
     let etag = etag::of(&session);
     let state = match &session.state {
@@ -92,7 +92,7 @@ pub fn to_pb_session(session: Session) -> pb::Session {
     }
 }
 
-/// Tokens as the protocol writes them.
+/// Tokens as a protobuf message.
 pub fn to_pb_tokens(tokens: TokenPair) -> pb::TokenPair {
     pb::TokenPair {
         access_token: tokens.access_token,
@@ -103,7 +103,7 @@ pub fn to_pb_tokens(tokens: TokenPair) -> pb::TokenPair {
     }
 }
 
-/// The client of a refresh or a validation; `None` if nothing was said.
+/// The client of a refresh; `None` if the request states none.
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
@@ -115,7 +115,7 @@ pub fn optional_context(client: Option<pb::ClientContext>) -> Result<Option<Clie
     Ok(Some(context).filter(|_| stated))
 }
 
-/// Which session to get.
+/// Checks a request for a session; returns tenant, user and session id.
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
@@ -129,7 +129,7 @@ pub fn name(request: pb::GetSessionRequest) -> Result<(TenantId, Option<UserId>,
     Ok((tenant, user, session))
 }
 
-/// What includes a withdrawal; empty where nothing was withdrawn.
+/// The watermark that covers a revocation; empty if nothing was revoked.
 pub fn to_pb_watermark(watermark: Option<Watermark>) -> String {
     watermark.map(|mark| mark.to_string()).unwrap_or_default()
 }

@@ -1,9 +1,9 @@
-//! What there is of tenants and users.
+//! Summaries of tenants and users.
 
 use crate::grpc::pb;
 use crate::model::statistics::Summary;
 
-/// A tenant as the protocol writes it.
+/// A tenant as a protobuf message.
 pub fn to_pb_tenant(summary: Summary) -> pb::TenantSummary {
     let Summary { name, standing, .. } = summary;
     pb::TenantSummary {
@@ -14,7 +14,7 @@ pub fn to_pb_tenant(summary: Summary) -> pb::TenantSummary {
     }
 }
 
-/// A user as the protocol writes it.
+/// A user as a protobuf message.
 pub fn to_pb_user(summary: Summary) -> pb::UserSummary {
     let Summary { name, standing, devices } = summary;
     pb::UserSummary {
@@ -26,7 +26,7 @@ pub fn to_pb_user(summary: Summary) -> pb::UserSummary {
     }
 }
 
-/// Never below zero, whatever was counted.
+/// A count as unsigned; 0 if it is negative.
 fn count(figure: i64) -> u64 {
     u64::try_from(figure).unwrap_or(0)
 }

@@ -1,16 +1,16 @@
-//! Timestamps and durations, checked before chrono sees them.
+//! Timestamps and durations, checked before they are converted to chrono's types.
 
 use chrono::{DateTime, Duration};
 
 use crate::clock::Time;
 use crate::grpc::convert::check::Check;
 
-/// Year 1 to year 9999, as protobuf's own range is.
+/// Year 1 to year 9999, the range of protobuf timestamps.
 const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
-/// Protobuf's range of a duration, 10,000 years.
+/// The range of protobuf durations, 10,000 years.
 const MAX_DURATION: i64 = 315_576_000_000;
 
-/// A timestamp as the protocol writes it.
+/// A timestamp as a protobuf message.
 pub fn to_pb(time: Time) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: time.timestamp(),
@@ -18,12 +18,12 @@ pub fn to_pb(time: Time) -> prost_types::Timestamp {
     }
 }
 
-/// A duration as the protocol writes it.
+/// A duration as a protobuf message.
 pub fn duration_to_pb(duration: Duration) -> prost_types::Duration {
     prost_types::Duration { seconds: duration.num_seconds(), nanos: duration.subsec_nanos() }
 }
 
-/// A timestamp of a request, cut to the microsecond.
+/// Parses a timestamp of a request, truncated to the microsecond.
 pub fn time(check: &mut Check, field: &str, time: Option<prost_types::Timestamp>) -> Option<Time> {
     let time = time?;
     let nanos = u32::try_from(time.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
@@ -34,7 +34,7 @@ pub fn time(check: &mut Check, field: &str, time: Option<prost_types::Timestamp>
     check.take(field, parsed)
 }
 
-/// A duration of a request, cut to the microsecond.
+/// Parses a duration of a request, truncated to the microsecond.
 pub fn duration(
     check: &mut Check,
     field: &str,

@@ -1,4 +1,4 @@
-//! What all requests to watch have.
+//! The fields that all requests to watch have in common.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use crate::grpc::convert::time::duration;
 use crate::model::ids::{ALL_TENANTS, TenantId};
 use crate::token::cursor::MAX_LEN;
 
-/// In seconds.
+/// The range of heartbeat intervals, in seconds.
 const HEARTBEATS: std::ops::RangeInclusive<i64> = 1..=60;
 
-/// How a caller wishes to watch.
+/// The position and heartbeat that a caller requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wish {
-    /// Empty = from now on.
+    /// Empty = start now.
     pub cursor: String,
-    /// `None` = the server's.
+    /// `None` = the server's default.
     pub heartbeat: Option<Duration>,
 }
 
-/// The tenant to watch; `Ok(None)` = all of them, which only principals of all tenants may name.
+/// The tenant to watch; `Ok(None)` = all tenants, which only principals of all tenants may watch.
 ///
 /// # Errors
 /// The rule that the text breaks.
@@ -30,12 +30,12 @@ pub fn watched(tenant: &str) -> Result<Option<TenantId>, String> {
     }
 }
 
-/// The name of what `tenant` watches, as cursors are bound to it.
+/// The name of the watched tenant that cursors are bound to.
 pub fn watched_name(tenant: Option<&TenantId>) -> &str {
     tenant.map_or(ALL_TENANTS, TenantId::as_str)
 }
 
-/// Checks it.
+/// Checks the cursor and the heartbeat interval.
 pub fn input(check: &mut Check, cursor: String, heartbeat: Option<prost_types::Duration>) -> Wish {
     if cursor.len() > MAX_LEN {
         check.broken("cursor", format!("must be at most {MAX_LEN} characters"));

@@ -1,4 +1,4 @@
-//! What all statistics have in common: the time they are asked about, and names in the order of their counts.
+//! The common parts of statistics: the time window, and names in the order of their counts.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -10,10 +10,10 @@ use crate::grpc::convert::check::Check;
 use crate::grpc::convert::time::{duration, time};
 use crate::model::statistics::window::{LONGEST, MAX_BUCKETS, Window};
 
-/// The most names of a kind that a bucket holds.
+/// The most names of a kind in the response for one bucket.
 pub const IN_A_BUCKET: usize = 10;
 
-/// What every request for statistics states of the time.
+/// The time window that a request for statistics states.
 pub struct RequestedWindow {
     pub start: Option<prost_types::Timestamp>,
     pub end: Option<prost_types::Timestamp>,
@@ -65,7 +65,7 @@ pub fn window(check: &mut Check, asked: RequestedWindow, now: Time) -> Option<Wi
     Some(window)
 }
 
-/// At most so many names with their counts, highest first.
+/// At most `most` names with their counts, highest first.
 pub fn most_frequent(
     counts: &BTreeMap<String, u64>,
     most: usize,

@@ -14,13 +14,13 @@ use crate::model::ids::{TenantId, UserId, text_of};
 use crate::session::record_activities::{Recorded, Reported, Reports};
 
 const MOST: usize = 1000;
-/// How far the clock of a reporter may be ahead.
+/// How far in the future a report may be, for clock skew of the reporter.
 const AHEAD: Duration = Duration::seconds(5);
-/// How late a report may be.
+/// How far in the past a report may be.
 const BEHIND: Duration = Duration::hours(24);
 const MAX_LATENCY: Duration = Duration::hours(24);
 
-/// Checks reports. Of several that break a limit the first is reported: all together have no room in an answer.
+/// Checks reports. Only the first invalid report is named, since the violations of all might not fit a response.
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
@@ -96,14 +96,14 @@ fn reported(check: &mut Check, pb: pb::ReportedActivity, now: Time) -> Option<Re
     Some(Reported { session, user, kind, context, at, report })
 }
 
-/// What others may report.
+/// Parses a kind that callers may report.
 fn kind(number: i32) -> Result<ActivityKind, String> {
     let kind = ActivityKind::from_number(number);
     let reported = kind.filter(|kind| kind.origin() == Origin::Report);
     reported.ok_or_else(|| "must be a kind that can be reported".to_owned())
 }
 
-/// What was stored, as the protocol writes it.
+/// The result of a recording as a protobuf message.
 pub fn to_pb_recorded(recorded: &Recorded) -> pb::RecordActivitiesResponse {
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let rejected = recorded.rejected.iter().map(|index| pb::RejectedActivity {

@@ -1,4 +1,4 @@
-//! What an alert rests on.
+//! The evidence of alerts.
 
 use chrono::Duration;
 
@@ -7,7 +7,7 @@ use crate::grpc::pb;
 use crate::grpc::pb::evidence::Typed;
 use crate::model::evidence::{Burst, Evidence, GeoPoint, RefreshReuse, SeenClient, TypedEvidence};
 
-/// Evidence as the protocol writes it.
+/// Evidence as a protobuf message.
 pub fn to_pb(evidence: Evidence) -> pb::Evidence {
     pb::Evidence { values: evidence.values, typed: evidence.typed.map(typed) }
 }

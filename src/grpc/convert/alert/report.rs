@@ -12,7 +12,7 @@ use crate::model::alert::{Category, INVARIANTS, Severity};
 use crate::model::detection::rule::Rule;
 use crate::model::ids::{TenantId, UserId, text_of};
 
-/// What a repetition belongs to, if nobody says.
+/// The default window for deduplication.
 const WINDOW: Duration = Duration::hours(24);
 const SHORTEST: Duration = Duration::minutes(1);
 const LONGEST: Duration = Duration::days(30);

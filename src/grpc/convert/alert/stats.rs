@@ -1,4 +1,4 @@
-//! GetAlertStats, both ways.
+//! GetAlertStats: request and response.
 
 use crate::clock::Time;
 use crate::error::Result;
@@ -11,7 +11,7 @@ use crate::model::statistics::alerts::AlertCounts;
 use crate::model::statistics::window::{Bucket, Figures, Window};
 use crate::model::statistics::{MAX_NAMES, Owner};
 
-/// Whose statistics, and of which time.
+/// Checks a request for statistics; returns their owner and time window.
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
@@ -31,7 +31,7 @@ pub fn stats_request(request: pb::GetAlertStatsRequest, now: Time) -> Result<(Ow
     Ok((Owner { tenant, user }, window))
 }
 
-/// Statistics as the protocol writes them.
+/// Statistics as a protobuf message.
 pub fn to_pb_stats(figures: Figures) -> pb::GetAlertStatsResponse {
     let bucket = |bucket: &Bucket| pb::AlertStatsBucket {
         start_time: Some(to_pb(bucket.start)),

@@ -12,19 +12,19 @@ use crate::grpc::pb;
 use crate::model::alert::Resolution;
 use crate::model::ids::TenantId;
 
-/// For how long the like of a false positive is suppressed, if nobody says.
+/// The default time for which repetitions of a false positive are suppressed.
 const SUPPRESS_FOR: Duration = Duration::days(30);
-/// And at most.
+/// The longest such time.
 const LONGEST: Duration = Duration::days(365);
 
-/// What every step states.
+/// The fields that the requests have in common.
 struct Stated {
     tenant_id: String,
     alert_id: String,
     note: String,
     etag: String,
     request_id: String,
-    /// Empty = nobody.
+    /// `None` = unchanged; empty = unassigned.
     assignee: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! WatchAlerts, both ways.
+//! WatchAlerts: request and response.
 
 use super::{alert_filter, to_pb_alert};
 use crate::alert::watch::{AlertEvent, AlertEventKind};
@@ -24,7 +24,7 @@ pub fn watch(request: pb::WatchAlertsRequest) -> Result<(Option<TenantId>, Alert
     Ok((tenant, filter, input))
 }
 
-/// A message as the protocol writes it.
+/// A message of the stream; without an event it is a heartbeat.
 pub fn to_pb_watched(event: Option<AlertEvent>, cursor: String) -> pb::WatchAlertsResponse {
     let event = event.map(|event| pb::AlertEvent {
         event_id: event.id.to_string(),

@@ -1,4 +1,4 @@
-//! What a policy says of detection. Each message of a rule becomes the same few values, and back.
+//! The detection settings of a policy. Every rule message is converted to the same set of values, and back.
 
 use std::collections::BTreeMap;
 
@@ -16,12 +16,12 @@ use crate::model::detection::{Action, Mode};
 
 /// The most networks that a tenant may trust.
 const MAX_NETWORKS: usize = 64;
-/// In seconds.
+/// The longest learning period, in seconds.
 const LONGEST_LEARNING: i64 = 365 * 86_400;
 
 type Length = Option<prost_types::Duration>;
 
-/// The values of a rule's message, whichever it is.
+/// The values of a rule message of any type.
 #[derive(Default)]
 struct Given {
     mode: i32,
@@ -33,7 +33,7 @@ struct Given {
     accuracy: Option<u32>,
 }
 
-/// Checks what is stated at `path` of a request.
+/// Checks the detection settings at `path` of a request.
 pub fn overrides(check: &mut Check, path: &str, given: pb::DetectionPolicy) -> DetectionOverrides {
     let of_rules = [
         (Rule::NewDevice, given.new_device.map(Given::from)),
@@ -126,7 +126,7 @@ fn networks(check: &mut Check, path: &str, given: &[String]) -> Option<Vec<IpNet
     Some(networks).filter(|networks| !networks.is_empty())
 }
 
-/// What is stated, as the protocol writes it; `None` where nothing is.
+/// The stated settings as a protobuf message; `None` if there are none.
 pub fn to_pb(stated: &DetectionOverrides) -> Option<pb::DetectionPolicy> {
     if *stated == DetectionOverrides::default() {
         return None;
@@ -167,7 +167,7 @@ fn length(seconds: i64) -> prost_types::Duration {
     duration_to_pb(Duration::seconds(seconds))
 }
 
-/// A message of a rule: which of the values it has, and what it calls them.
+/// Converts a rule message: names its fields and the values that they hold.
 macro_rules! message {
     ($name:ident { $($field:ident = $value:ident),* }) => {
         impl From<pb::$name> for Given {

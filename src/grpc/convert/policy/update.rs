@@ -17,10 +17,10 @@ use crate::model::policy::ranges::{self, Range};
 use crate::model::policy::{Limit, OnLimit, acr};
 use crate::session::update_policy::PolicyUpdate;
 
-/// All that a policy states of detection.
+/// The path of all detection settings.
 const DETECTION: &str = "detection";
 
-/// Checks a change of a level. The rules between its values need the levels above it.
+/// Checks a change of a level. Rules between values are checked later, since they need the levels above.
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
@@ -42,9 +42,9 @@ pub fn update(mut request: pb::UpdatePolicyRequest, principal: String) -> Result
     let stated = overrides.stated();
     let mut populated: Vec<(&str, bool)> =
         Field::ALL.iter().map(|field| (field.name(), stated.contains(field))).collect();
-    // Stands for all that is in it.
+    // The path of the whole message can be named, and sets all fields in it.
     populated.push((DETECTION, false));
-    // What is broken is populated all the same.
+    // Invalid fields are populated, but missing from `stated`: skip the check that something is populated.
     let is_populated = request.update_mask.is_none() && check.count() > before;
     let named = match is_populated {
         true => Vec::new(),
@@ -127,7 +127,7 @@ fn device_types(
 ) -> Option<BTreeMap<DeviceType, Limit>> {
     const FIELD: &str = "policy.device_type_limits";
     let mut limits = BTreeMap::new();
-    // There are fewer types, so what lies beyond repeats one.
+    // There are fewer than 16 types, so any further entry repeats one.
     for (i, entry) in given.iter().enumerate().take(16) {
         let field = format!("{FIELD}[{i}]");
         let limit = limit(check, &field, entry.max, entry.strategy);

@@ -1,4 +1,4 @@
-//! What a caller says of how the user was authenticated.
+//! How the user was authenticated, as the caller states it.
 
 use chrono::Duration;
 
@@ -10,7 +10,7 @@ use crate::grpc::pb;
 /// How far the clock of the service that authenticated the user may run ahead.
 const LEEWAY: Duration = Duration::seconds(5);
 
-/// Checks an authentication; returns class, methods and time. An absent one says nothing.
+/// Checks an authentication; returns class, methods and time, all empty for an absent one.
 pub fn authentication(
     check: &mut Check,
     given: Option<pb::Authentication>,

@@ -1,4 +1,4 @@
-//! What a caller adds to access tokens: a scope, and claims of its own.
+//! The scope and the custom claims that a caller adds to access tokens.
 
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value as PbValue};
@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value};
 use crate::grpc::convert::check::Check;
 use crate::model::claims::{CustomClaims, is_scope};
 
-/// Beyond, a whole number is no longer exact in a `double`.
+/// The largest integer up to which a `double` represents all integers exactly.
 const EXACT: f64 = 9_007_199_254_740_991.0;
 
 /// Checks a scope; empty = none.
@@ -19,19 +19,19 @@ pub fn scope(check: &mut Check, text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// Checks claims; an empty object is none.
+/// Checks claims; `None` for an empty object.
 pub fn claims(check: &mut Check, object: Struct) -> Option<CustomClaims> {
     let finite = "must have finite numbers only".to_owned();
     let object = map(object).ok_or(finite);
     check.take("claims", object.and_then(CustomClaims::new)).flatten()
 }
 
-/// Claims as the protocol writes them.
+/// Claims as a protobuf message.
 pub fn to_pb_claims(claims: &CustomClaims) -> Struct {
     to_struct(claims.members())
 }
 
-/// `None` if a number is none.
+/// The members as JSON; `None` if a number is not finite.
 fn map(object: Struct) -> Option<Map<String, Value>> {
     object.fields.into_iter().map(|(name, member)| Some((name, value(member)?))).collect()
 }
@@ -49,7 +49,7 @@ fn value(value: PbValue) -> Option<Value> {
     })
 }
 
-/// Whole ones without a fraction, as the caller will have meant them.
+/// A JSON number; whole numbers become integers, since a protobuf `Struct` has only doubles.
 fn number(number: f64) -> Option<Number> {
     match number.fract() == 0.0 && number.abs() <= EXACT {
         true => Some(Number::from(number as i64)),

@@ -8,11 +8,11 @@ use crate::grpc::pb;
 use crate::model::conflict::Conflict;
 use crate::model::session::Session;
 
-/// What the sessions may take together. Details travel in trailers as base64, a third longer, and a refusal has at most
-/// 6 KiB of trailers: some clients take no more than 8 KiB of headers in all.
+/// The most bytes of the sessions together. Details are sent in trailers as base64, which is a third longer, and an
+/// error has at most 6 KiB of trailers, since some clients accept only 8 KiB of headers in all.
 const MAX_BYTES: usize = 3_700;
 
-/// A conflict as the protocol writes it, with as many sessions as a status can carry.
+/// A conflict as a protobuf message, with as many sessions as a status can carry.
 pub fn to_pb_conflict(conflict: Conflict) -> pb::SessionConflict {
     let must_end = conflict.breach.must_end();
     let mut left = MAX_BYTES;
@@ -31,7 +31,7 @@ pub fn to_pb_conflict(conflict: Conflict) -> pb::SessionConflict {
 }
 
 fn to_pb_session(session: Session) -> pb::ConflictingSession {
-    // What shows in `os` already, or tells no session from another.
+    // Omitted: `os` shows the platform already, and the app version does not help to choose a session.
     let (platform, app_version) = (String::new(), String::new());
     let device = pb::Device { platform, app_version, ..client::device_to_pb(session.device) };
     pb::ConflictingSession {

@@ -17,10 +17,10 @@ use crate::model::policy::Policy;
 use crate::session::create::NewSession;
 use uuid::Uuid;
 
-/// How many sessions a create may choose to end.
+/// The most sessions that a create may choose to end.
 const MAX_VICTIMS: usize = 100;
 
-/// Whose policy a create is under; `None` if it does not say so rightly.
+/// The tenant and client whose policy applies to a create; `None` if either is invalid.
 pub fn scope(request: &pb::CreateSessionRequest) -> Option<(TenantId, ClientId)> {
     let tenant = TenantId::parse(&request.tenant_id).ok()?;
     Some((tenant, ClientId::parse(&request.client_id).ok()?))
@@ -54,7 +54,7 @@ pub fn new_session(
     check.entries("metadata", &request.metadata);
     let conflict_token = Some(request.conflict_token).filter(|token| !token.is_empty());
     let victims = victims(&mut check, conflict_token.is_some(), &request.terminate_session_ids);
-    // The policy may have become stricter since the first of two calls with one id.
+    // Not for a valid request with an id: a retry must succeed even if the policy has become stricter since.
     if remember.is_none() || !check.is_sound() {
         check.all(timeouts.clone());
     }
@@ -92,7 +92,7 @@ fn audiences(check: &mut Check, audiences: &[String]) {
     }
 }
 
-/// The sessions chosen to end; some with a token, none without.
+/// The sessions chosen to end: at least one with a conflict token, none without.
 fn victims(check: &mut Check, has_token: bool, ids: &[String]) -> BTreeSet<Uuid> {
     const FIELD: &str = "terminate_session_ids";
     if !has_token && !ids.is_empty() {

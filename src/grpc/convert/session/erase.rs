@@ -23,7 +23,7 @@ pub fn erasure(mut request: pb::EraseUserRequest, principal: String) -> Result<E
     Ok(Erasure { tenant, user, request: remember, principal })
 }
 
-/// What was deleted, as the protocol writes it.
+/// The result of an erasure as a protobuf message.
 pub fn to_pb_erased(erased: Erased) -> pb::EraseUserResponse {
     let Erased { ended, sessions, alerts, activities, complete, watermark } = erased;
     pb::EraseUserResponse {

@@ -26,7 +26,7 @@ pub fn filter(request: &pb::ListSessionsRequest) -> Result<(TenantId, SessionFil
     Ok((tenant, filter, size))
 }
 
-/// Checks a filter, wherever it stands under `filter`.
+/// Checks the filter in the field `filter` of a request.
 pub(super) fn session_filter(check: &mut Check, pb: pb::SessionFilter) -> SessionFilter {
     let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     SessionFilter {
@@ -58,7 +58,7 @@ fn state(number: i32) -> Option<StateFilter> {
     }
 }
 
-/// A network or one address, in the form in which addresses are stored.
+/// Parses a network or one address, in the form in which addresses are stored.
 pub fn network(text: &str) -> Result<IpNet, String> {
     let net = match text.parse::<IpNet>() {
         Ok(net) => net.trunc(),

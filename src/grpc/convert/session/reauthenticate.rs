@@ -1,4 +1,4 @@
-//! ReauthenticateSession, both ways.
+//! ReauthenticateSession: request and response.
 
 use crate::clock::Time;
 use crate::error::Result;
@@ -52,7 +52,7 @@ pub fn reauthentication(
     })
 }
 
-/// The answer as the protocol writes it.
+/// The response as a protobuf message.
 pub fn to_pb_reauthenticated(done: Reauthenticated) -> pb::ReauthenticateSessionResponse {
     pb::ReauthenticateSessionResponse {
         session: Some(to_pb_session(done.session)),

@@ -1,4 +1,4 @@
-//! GetSessionStats, both ways.
+//! GetSessionStats: request and response.
 
 use crate::clock::Time;
 use crate::error::Result;
@@ -12,7 +12,7 @@ use crate::model::session::EndReason;
 use crate::model::statistics::window::{Bucket, Figures, Window};
 use crate::model::statistics::{Counts, MAX_NAMES, Owner};
 
-/// Whose statistics, and of which time.
+/// Checks a request for statistics; returns their owner and time window.
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`].
@@ -31,7 +31,7 @@ pub fn stats_request(request: &pb::GetSessionStatsRequest, now: Time) -> Result<
     Ok((Owner { tenant, user }, window))
 }
 
-/// Statistics as the protocol writes them.
+/// Statistics as a protobuf message.
 pub fn to_pb_stats(figures: Figures) -> pb::GetSessionStatsResponse {
     let bucket = |bucket: &Bucket| pb::SessionStatsBucket {
         start_time: Some(to_pb(bucket.start)),

@@ -42,7 +42,7 @@ pub fn termination(
     Ok(Termination { tenant, target, reason, note, request: remember, caller })
 }
 
-/// What became of it, as the protocol writes it.
+/// The result of a termination as a protobuf message, with the fields of the session that `caller` may see.
 pub fn to_pb_terminated(done: TerminationResult, caller: &Caller) -> pb::TerminateSessionResponse {
     pb::TerminateSessionResponse {
         session: done.session.map(|session| to_caller(to_pb_session(session), caller)),
@@ -50,7 +50,7 @@ pub fn to_pb_terminated(done: TerminationResult, caller: &Caller) -> pb::Termina
     }
 }
 
-/// A reason that callers may give; 0 is a logout.
+/// Parses a reason that callers may state; 0 is a logout.
 pub(super) fn end_reason(check: &mut Check, number: i32) -> EndReason {
     use EndReason::{Admin, CredentialChanged, Logout, SuspiciousActivity};
     let reason = check.value("reason", number, EndReason::from_number).unwrap_or(Logout);

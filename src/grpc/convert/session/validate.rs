@@ -1,4 +1,4 @@
-//! ValidateSession, both ways.
+//! ValidateSession: request and response.
 
 use chrono::Duration;
 
@@ -72,7 +72,7 @@ fn freshness(check: &mut Check, input: Option<Wish>) -> Freshness {
     }
 }
 
-/// A judgement as the protocol writes it, with as much of the session as `caller` needs.
+/// The result of a validation as a protobuf message, with the fields of the session that `caller` may see.
 pub fn to_pb_validated(validated: Validated, caller: &Caller) -> pb::ValidateSessionResponse {
     let session = validated.session.map(to_pb_session);
     let session = session.map(|session| to_judge(session, &validated.outcome, caller));

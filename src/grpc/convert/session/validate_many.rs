@@ -1,4 +1,4 @@
-//! ValidateSessions, both ways.
+//! ValidateSessions: request and response.
 
 use tonic::Status;
 use tonic_types::StatusExt;
@@ -11,7 +11,7 @@ use crate::model::caller::principal::Caller;
 use crate::model::ids::text_of;
 use crate::session::validate::Validation;
 
-/// Checks a question of a stream.
+/// Checks a request of a stream.
 ///
 /// # Errors
 /// [`Error::Invalid`].
@@ -38,7 +38,7 @@ pub fn correlated_validation(
     }
 }
 
-/// What the status of a call says, within a stream.
+/// The status of a failed validation as a message of the stream.
 pub fn to_pb_failure(status: &Status) -> pb::ValidationFailure {
     let details = status.get_error_details();
     let violations = details.bad_request().map(|bad| bad.field_violations.clone());

@@ -1,4 +1,4 @@
-//! How much of a session a caller sees in the answer to a call about one token or one session.
+//! The fields of a session that a caller sees in the response to a call about one token or one session.
 
 use crate::grpc::pb;
 use crate::model::caller::principal::Caller;
@@ -6,7 +6,7 @@ use crate::model::caller::scope::Scope;
 use crate::model::token::InactiveReason;
 use crate::session::validate::ValidationOutcome;
 
-/// What the caller of a refresh or an end sees: all fields if it may read sessions, else what a gateway needs.
+/// The fields for the caller of a refresh or termination: all if it may read sessions, else those a gateway needs.
 pub fn to_caller(session: pb::Session, caller: &Caller) -> pb::Session {
     let reads = [Scope::SessionRead, Scope::AccountRead];
     match reads.iter().any(|scope| caller.scopes.has(*scope)) {
@@ -15,8 +15,8 @@ pub fn to_caller(session: pb::Session, caller: &Caller) -> pb::Session {
     }
 }
 
-/// What a judgement on a token shows. A token that is not good any more, or is meant for others, opens nothing: its
-/// holder may be a thief.
+/// The fields in the result of a validation. For a token that is expired, superseded or for another audience every
+/// caller gets only the id, state and end reason of the session, since the holder of the token may be a thief.
 pub(super) fn to_judge(
     session: pb::Session,
     outcome: &ValidationOutcome,

@@ -1,4 +1,4 @@
-//! WatchSessions, both ways.
+//! WatchSessions: request and response.
 
 use uuid::Uuid;
 
@@ -69,12 +69,12 @@ fn kind(kind: ActivityKind) -> pb::SessionEventKind {
         ActivityKind::Terminated => pb::SessionEventKind::Terminated,
         ActivityKind::Expired => pb::SessionEventKind::Expired,
         ActivityKind::StepUpRequired => pb::SessionEventKind::StepUpRequired,
-        // No watch of sessions shows them.
+        // A watch of sessions sends no other kinds.
         _ => pb::SessionEventKind::Unspecified,
     }
 }
 
-/// A message as the protocol writes it.
+/// A message of the stream; without an event it is a heartbeat.
 pub fn to_pb_watched(event: Option<Activity>, cursor: String) -> pb::WatchSessionsResponse {
     pb::WatchSessionsResponse { event: event.map(to_pb_event), cursor }
 }
