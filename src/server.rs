@@ -142,10 +142,10 @@ impl Server {
         let (up, follow_up) = watch::channel(true);
         let (stop, tasks) = (CancellationToken::new(), self.tasks);
         let mut jobs = self.jobs.start(up, self.reload.subscribe(), &tasks, &stop);
-        let (health, told, down) = (self.health.clone(), follow_up.clone(), tasks.down());
+        let (health, is_up, down) = (self.health.clone(), follow_up.clone(), tasks.down());
         let following =
             tasks.supervise(&mut jobs, ("health", TaskNeed::Serving), &stop, move || {
-                health.clone().follow(told.clone(), down.clone())
+                health.clone().follow(is_up.clone(), down.clone())
             });
         if let Some(http) = self.http {
             jobs.spawn(http.run(follow_up, tasks.clone(), self.drain.clone(), stop.clone()));

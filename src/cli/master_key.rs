@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_here_passes_and_what_is_made_up_does_not() {
+    fn generated_keys_pass_and_guessable_keys_do_not() {
         for _ in 0..1_000 {
             let key = MasterKey::generate();
             assert!(parse(&key, "--master-key").is_ok(), "{key}");

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use crate::model::lineage::OnRestore;
 
-/// What to do once the database was restored.
+/// The flags.
 #[derive(Args, Clone)]
 pub struct Restore {
     /// What to do besides the alert when the database was restored from a dump or a backup (docs/RESTORE.md)

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_gives_way() {
+    fn the_oldest_handshake_is_displaced() {
         let handshakes = Handshakes::new(2);
         let first = handshakes.begin();
         let second = handshakes.begin();

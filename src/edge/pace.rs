@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_breach_counts_as_many_also_at_the_bottom_and_is_soon_forgiven() {
+    fn a_breach_costs_many_connections_and_its_debt_is_bounded() {
         let (paces, now) = (Paces::new(10, 50), Instant::now());
         paces.breach(PEER, now);
         assert_eq!(admitted(&paces, now), 30);
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn none_is_no_limit() {
+    fn zero_means_no_limit() {
         let paces = Paces::new(0, 1);
         paces.breach(PEER, Instant::now());
         assert_eq!(admitted(&paces, Instant::now()), 1000);

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_there_again_once_it_is_given_back() {
+    fn a_dropped_slot_is_free_again() {
         let slots = ConnectionSlots::new(3, 2);
         let first = slots.take(ip("192.0.2.1")).unwrap();
         let second = slots.take(ip("::ffff:192.0.2.1")).unwrap();

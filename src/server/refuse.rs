@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_others_reach_needs_tls_and_known_callers() {
+    fn a_public_address_needs_tls_and_authenticated_callers() {
         for loopback in ["127.0.0.1:1", "[::1]:1", "127.9.9.9:1"] {
             assert_eq!(refused(loopback, false, false, false), None);
         }

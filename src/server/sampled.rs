@@ -1,4 +1,4 @@
-//! Metrics that are sampled at each scrape.
+//! The metrics of shared parts, most of them sampled at each scrape.
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -6,7 +6,7 @@ use crate::session::touch::Touches;
 use crate::store::pool::Database;
 use crate::telemetry::lines;
 
-/// Registers the metrics of shared parts: clock, log, touches and database pool.
+/// Registers the metrics of the clock, the log, the touches and the database pool.
 pub(super) fn register(
     metrics: &Metrics,
     db: &Database,

@@ -13,7 +13,7 @@ use crate::harness::cluster::Db;
 use crate::harness::policies::{idle, level, set};
 use crate::harness::proxy::{Mode, Proxy};
 use crate::harness::requests::length;
-use crate::harness::scrape::scrape;
+use crate::harness::scrape::{scrape, with_port};
 use crate::harness::{TestServer, audit, clock, start, start_on, start_with, wait};
 
 const NEVER: StdDuration = StdDuration::from_secs(86_400);
@@ -232,7 +232,7 @@ async fn changes_of_one_level_at_once_each_count() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_wait_for_the_same_policy_share_one_read() {
-    let server = start().await;
+    let server = start_with(with_port).await;
     let in_progress = async || {
         let text = scrape(&server).await;
         text["sessiond_requests_in_progress"] as usize

@@ -47,7 +47,7 @@ pub(super) fn load(files: &TlsFiles, clock: &Clock) -> anyhow::Result<Loaded> {
         .with_single_cert(chain, key)
         .with_context(|| format!("--tls-key {} does not fit --tls-cert", files.key.display()))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
-    // A resumed session would skip the verification of the client certificate. Connections are long-lived anyway.
+    // A resumed session would skip the verification of the client certificate, and long-lived connections gain little.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     let acceptor = TlsAcceptor::from(Arc::new(config));

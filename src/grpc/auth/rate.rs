@@ -56,16 +56,16 @@ impl Rates {
 
 impl Inner {
     fn row(&self, principal: &str) -> Arc<Row> {
-        let known = self.principals.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(row) = known.get(principal) {
+        let rows = self.principals.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(row) = rows.get(principal) {
             return row.clone();
         }
-        drop(known);
-        let mut known = self.principals.write().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MOST && !known.contains_key(principal) {
+        drop(rows);
+        let mut rows = self.principals.write().unwrap_or_else(PoisonError::into_inner);
+        if rows.len() >= MOST && !rows.contains_key(principal) {
             return self.others.clone();
         }
-        known.entry(principal.to_owned()).or_insert_with(|| Arc::new(row(self.quota))).clone()
+        rows.entry(principal.to_owned()).or_insert_with(|| Arc::new(row(self.quota))).clone()
     }
 }
 
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn those_for_whom_there_is_no_room_share_one() {
+    fn principals_beyond_the_limit_share_their_buckets() {
         let rates = Rates::per_second(1);
         for number in 0..MOST {
             assert!(rates.count(&number.to_string(), VALIDATE).is_ok());
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn none_is_no_limit() {
+    fn zero_means_no_limit() {
         let rates = Rates::per_second(0);
         assert!((0..1000).all(|_| rates.count("a", VALIDATE).is_ok()));
     }

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn every_method_says_in_its_comment_which_scope_it_needs() {
+    fn every_method_documents_its_scope() {
         let set = FileDescriptorSet::decode(pb::DESCRIPTOR).unwrap();
         let mut said = 0;
         for file in &set.file {

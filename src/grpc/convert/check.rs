@@ -73,7 +73,7 @@ impl Check {
         }
     }
 
-    /// Text of a token: `min` to `max` visible ASCII characters except `"` and `\`.
+    /// Checks text for a token: `min` to `max` visible ASCII characters except `"` and `\`.
     pub fn token_text(&mut self, field: &str, text: &str, min: usize, max: usize) {
         let plain = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
         if !(min..=max).contains(&text.len()) || !text.bytes().all(plain) {

@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mask_decides_and_without_one_what_is_populated() {
+    fn the_mask_or_else_the_populated_fields_decide() {
         assert_eq!(of(&["b", "b"]).ok(), Some(vec!["b"]));
         assert_eq!(of(&["c", "b"]).ok(), Some(vec!["b", "c"]));
         assert_eq!(of(&[]).ok(), Some(vec!["a", "c"]));
