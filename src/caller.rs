@@ -1,4 +1,4 @@
-//! Who may call: API keys and principals, what they may do, and who calls now.
+//! Callers of the API: their principals, API keys, permissions and authentication.
 
 pub mod authenticator;
 pub mod directory;

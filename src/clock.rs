@@ -27,7 +27,7 @@ struct Inner {
 }
 
 enum Source {
-    /// And by how many microseconds the wall clock of this machine is wrong, in tests.
+    /// The microseconds are the error of this machine's wall clock, in tests.
     Followed(Followed, i64),
     /// Microseconds since the Unix epoch.
     Manual(AtomicI64),
@@ -37,8 +37,8 @@ enum Source {
 pub type Time = DateTime<Utc>;
 
 impl Clock {
-    /// The wall clock of this machine, until [`Clock::follow`] has a better one; from then on that one, over the
-    /// monotonic clock of this machine, wherever its wall clock goes.
+    /// The wall clock of this machine until the first [`Clock::follow`], and then the followed clock, carried on by the
+    /// monotonic clock of this machine. Setting the wall clock then has no effect.
     pub fn system() -> Clock {
         Clock::system_off_by(Duration::zero())
     }
@@ -58,7 +58,7 @@ impl Clock {
         Clock(Arc::new(Inner { source, context: Mutex::new(ContextV7::new()) }))
     }
 
-    /// The time now, cut to the microsecond so that a value survives the database unchanged.
+    /// The current time, cut to the microsecond so that a value survives the database unchanged.
     pub fn now(&self) -> Time {
         let micros = match &self.0.source {
             Source::Followed(followed, _) => followed.now(),
@@ -67,8 +67,8 @@ impl Clock {
         time(micros)
     }
 
-    /// The time now for what cannot be undone: `None` while it is in doubt, since the clock that is followed was set,
-    /// or went wrong. A manual clock is never in doubt.
+    /// The current time for actions that cannot be undone: `None` while the time is in doubt, because the followed clock
+    /// was set, or is wrong. A manual clock is never in doubt.
     pub fn settled(&self) -> Option<Time> {
         match &self.0.source {
             Source::Followed(followed, _) => followed.settled().map(time),
@@ -76,7 +76,7 @@ impl Clock {
         }
     }
 
-    /// Whether the time is beyond doubt.
+    /// True unless the time is in doubt.
     pub fn is_settled(&self) -> bool {
         match &self.0.source {
             Source::Followed(followed, _) => followed.settled().is_some(),
@@ -84,9 +84,9 @@ impl Clock {
         }
     }
 
-    /// Follows the clock that said `time` between two moments: that of the database, so that all replicas agree. It is
-    /// then wrong by at most the whole time of the fastest recent question, and by what the machine drifts in between,
-    /// also if its wall clock is set. A manual clock goes its own way.
+    /// Takes a sample of the followed clock, which read `time` between two moments: that of the database, so that all
+    /// replicas agree. The error is at most the round trip of the fastest recent sample, plus the drift of this machine
+    /// since, even if its wall clock is set. No effect on a manual clock.
     pub fn follow(&self, before: Instant, time: Time, after: Instant) {
         let Source::Followed(followed, error) = &self.0.source else { return };
         let (stepped, turn) = followed.follow(before, time.timestamp_micros(), after, wall(*error));
@@ -109,7 +109,7 @@ impl Clock {
         }
     }
 
-    /// How far it is ahead of this machine's wall clock; nothing for a manual one.
+    /// How far this clock is ahead of this machine's wall clock; zero for a manual clock.
     pub fn ahead_of_wall(&self) -> Duration {
         match &self.0.source {
             Source::Followed(followed, error) => {
@@ -140,7 +140,7 @@ impl Clock {
     }
 }
 
-/// What is worth a line in the log.
+/// Corrections beyond this are logged.
 const REPORTED: Duration = Duration::seconds(1);
 
 /// The wall clock of this machine, wrong by `error`, in microseconds since the Unix epoch.

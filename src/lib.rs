@@ -1,27 +1,27 @@
 //! sessiond owns the user sessions of a platform: a gRPC service on Postgres.
 //!
-//! Three shelves and a floor. Arrows run only downward, and `tests/tidy.rs` holds them:
+//! The layers of the crate. Dependencies point only downward, which `tests/tidy.rs` checks:
 //!
 //! ```text
 //! main -> cli -> server            parse, prepare, wire
 //!                 |
-//!        edge  ---+               connections: TLS, who is there, what they may cost
+//!        edge  ---+               connections: TLS, client identity, resource limits
 //!                 |
-//!        grpc  ---+---  jobs       entrances: requests, and the clock
+//!        grpc  ---+---  jobs       entry points: requests, and periodic work
 //!                 |
-//!        session  |  alert         the rules, one verb a file
+//!        session  |  alert         the business logic, one verb a file
 //!                 |
-//!         token   |  caller        credentials of users; who may call
+//!         token   |  caller        credentials of users; authentication of callers
 //!                 |
-//!               cache              between rules and database
+//!               cache              between business logic and database
 //!                 |
-//!               store              the only home of SQL
+//!               store              all SQL
 //!                 |
 //!               model              plain types and state machines
 //!
 //! detection                        rules over activities, pure; session calls it
-//! gateway                          a client for those who verify tokens themselves
-//! clock  config  error  metrics  supervise  telemetry        the floor, open to all
+//! gateway                          a client for gateways that verify tokens themselves
+//! clock  config  error  metrics  supervise  telemetry        used by every layer
 //! ```
 //!
 //! To follow an RPC: `grpc/<noun>.rs`, then `<noun>/<verb>.rs`, then `store/<noun>s.rs`.
@@ -75,13 +75,13 @@ pub mod telemetry;
 #[cfg(feature = "server")]
 pub mod token;
 
-/// What a gateway needs of `grpc`.
+/// The part of `grpc` that a gateway needs.
 #[cfg(all(feature = "gateway", not(feature = "server")))]
 pub mod grpc {
     pub mod pb;
 }
 
-/// What a gateway needs of `token`.
+/// The part of `token` that a gateway needs.
 #[cfg(all(feature = "gateway", not(feature = "server")))]
 pub mod token {
     pub mod access;

@@ -14,7 +14,7 @@ const LATENCIES: &[f64] = &[
     10.0,
 ];
 
-/// The metrics of a server. Cheap to clone; clones share them. Names are made here: `sessiond_` comes before each.
+/// The metrics of a server. Cheap to clone; clones share them. Each name gets the prefix `sessiond_`.
 #[derive(Clone, Default)]
 pub struct Metrics(Arc<Inner>);
 
@@ -33,18 +33,18 @@ impl Metrics {
         self.register(IntCounter::with_opts(options(name, help)))
     }
 
-    /// A counter for each value of the labels, of which there must be few.
+    /// A counter for each combination of label values, of which there must be few.
     pub fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         self.register(IntCounterVec::new(options(name, help), labels))
     }
 
-    /// Latencies in seconds, for each value of the labels.
+    /// A histogram of latencies in seconds, for each combination of label values.
     pub fn latencies(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
         let options = HistogramOpts::from(options(name, help)).buckets(LATENCIES.to_vec());
         self.register(HistogramVec::new(options, labels))
     }
 
-    /// A gauge that is read when somebody asks.
+    /// A gauge whose value is read at each scrape.
     pub fn sampled(
         &self,
         name: &str,
@@ -55,13 +55,13 @@ impl Metrics {
         self.lock().push(Box::new(move || gauge.set(sample())));
     }
 
-    /// A counter that is read when somebody asks; its name ends in `_total`.
+    /// A counter whose value is read at each scrape; its name ends in `_total`.
     pub fn counted(&self, name: &str, help: &str, count: impl Fn() -> u64 + Send + Sync + 'static) {
         let counter = self.counter(name, help);
         self.lock().push(Box::new(move || counter.inc_by(count().saturating_sub(counter.get()))));
     }
 
-    /// All of them, in the text format of Prometheus, version 0.0.4.
+    /// All metrics in the text format of Prometheus, version 0.0.4.
     pub fn render(&self) -> String {
         self.lock().iter().for_each(|sample| sample());
         let mut text = Vec::new();

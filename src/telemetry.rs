@@ -1,5 +1,5 @@
 //! Logs, to standard error: text for people, JSON for machines; and traces, to a collector. No bodies, no tokens.
-//! Neither ever holds up a call, nor the end of the process for long.
+//! Neither blocks a call, and each delays the end of the process only for a bounded time.
 
 pub mod lines;
 #[cfg(feature = "otlp")]
@@ -20,23 +20,23 @@ use tracing_subscriber::{EnvFilter, Layer};
 use crate::config::{Config, LogFormat};
 use crate::supervise::words;
 
-/// Ends the telemetry of a process: what is queued is sent.
+/// The telemetry of a process. [`Telemetry::finish`] sends the queued traces.
 #[must_use = "without it the last traces are lost"]
 pub struct Telemetry {
     #[cfg(feature = "otlp")]
     sender: Option<otlp::Sender>,
 }
 
-/// How long the last lines of the log may take to be written, and the last traces to be sent. With what jobs may take
-/// to end it is less than the 4 s in which a server stops after its drain.
+/// The most time to write the last log lines, and to send the last traces. Together with the time that jobs get to
+/// end, this is less than the 4 s in which a server stops after its drain.
 const LINES_END: Duration = Duration::from_millis(300);
 #[cfg(feature = "otlp")]
 const TRACES_END: Duration = Duration::from_millis(600);
 
-/// Starts logging, also of panics, and tracing where there is a collector; once per process, within a runtime.
+/// Starts logging, also of panics, and tracing if a collector is configured; once per process, within a runtime.
 ///
 /// # Errors
-/// A filter that cannot be read, or an endpoint that cannot be.
+/// If the log filter or the endpoint of the collector is invalid.
 pub fn start(config: &Config) -> anyhow::Result<Telemetry> {
     std::panic::set_hook(Box::new(report));
     let filter = EnvFilter::try_new(&config.log)
@@ -57,7 +57,7 @@ pub fn start(config: &Config) -> anyhow::Result<Telemetry> {
 }
 
 impl Telemetry {
-    /// Sends what is queued, if there is a collector that takes it. Blocks, for a bounded time.
+    /// Sends the queued traces, if a collector is configured. Blocks, for a bounded time.
     pub fn finish(self) {
         #[cfg(feature = "otlp")]
         if let Some(sender) = self.sender {
@@ -66,7 +66,7 @@ impl Telemetry {
     }
 }
 
-/// Says why the process ends, where it does not end well, and has the last lines written. Blocks, for a bounded time.
+/// Writes the failure, if any, and flushes the log. Blocks, for a bounded time.
 pub fn end(failure: Option<&anyhow::Error>) {
     if let Some(error) = failure {
         let _ = lines::Stderr.write_all(format!("sessiond: {error:#}\n").as_bytes());
@@ -74,7 +74,7 @@ pub fn end(failure: Option<&anyhow::Error>) {
     lines::flush(LINES_END);
 }
 
-/// A panic is a line of the log: the standard library would wait for standard error.
+/// Logs a panic. The standard library's hook would write to standard error directly, and could block.
 fn report(panic: &PanicHookInfo<'_>) {
     let words = words(panic.payload());
     let at = panic.location().map(ToString::to_string).unwrap_or_default();

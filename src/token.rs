@@ -1,4 +1,4 @@
-//! Credentials: how they are written, signed, proven. Knows nothing of when one may be used.
+//! Credentials: their formats, signatures and keys. When a token may be used is decided in `session`.
 
 pub mod access;
 pub mod conflict;

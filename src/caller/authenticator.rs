@@ -1,4 +1,4 @@
-//! Authenticates callers, and says when a caller has lost its permission.
+//! Authenticates callers, and reports when a caller has lost its permission.
 
 use std::time::Duration;
 
@@ -11,21 +11,21 @@ use crate::error::{Error, Reason, Result};
 use crate::model::caller::principal::Caller;
 use crate::model::caller::scope::Scope;
 
-/// How long a stream goes on while its caller cannot be checked.
+/// How long a stream continues while its caller cannot be checked.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two looks, also where the bound is greater.
+/// The longest interval between two checks of a stream's caller.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Which callers are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Callers {
-    /// Anyone who reaches the port. Credentials that are shown are checked all the same, and bind.
+    /// Every client that reaches the port. Credentials are optional, but are checked and binding if sent.
     Open,
-    /// Who shows credentials.
+    /// Only callers with credentials.
     Authenticated,
 }
 
-/// Judges callers. Cheap to clone.
+/// Authenticates callers. Cheap to clone.
 #[derive(Clone)]
 pub struct Authenticator {
     callers: Callers,
@@ -34,12 +34,12 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// Admits by `directory`.
+    /// Authenticates against `directory`.
     pub fn new(callers: Callers, directory: TableCache<Directory>, clock: Clock) -> Authenticator {
         Authenticator { callers, directory, clock }
     }
 
-    /// The caller, if the cached directory decides.
+    /// The caller, if it can be authenticated from the cached directory.
     ///
     /// # Errors
     /// [`Error::UnknownCaller`].
@@ -54,7 +54,7 @@ impl Authenticator {
         Some(directory.caller(credentials, self.clock.now()))
     }
 
-    /// The caller, with a look into the database if nothing recent enough is known.
+    /// The caller; reads the directory from the database if the cached one is too old.
     ///
     /// # Errors
     /// [`Error::UnknownCaller`], [`Error::Unavailable`].
@@ -65,8 +65,8 @@ impl Authenticator {
         self.directory.get().await?.caller(credentials, self.clock.now())
     }
 
-    /// Waits until these credentials do not prove `caller` any more, who may do what needs `scope`; says why. Within
-    /// the bound after it happened, whatever the feed of changes does. A caller that cannot be checked for a while ends it too.
+    /// Waits until the credentials no longer prove `caller` or its permission for `scope`, and returns the reason. Does
+    /// so within the staleness bound, even if the feed stalls. Also returns if the caller cannot be checked for 5 s.
     pub async fn lost(&self, caller: Caller, credentials: Credentials, scope: Scope) -> Error {
         if credentials.is_empty() {
             return std::future::pending().await;
@@ -75,7 +75,7 @@ impl Authenticator {
         let mut sent_at = Instant::now();
         loop {
             tokio::time::sleep((bound / 5).min(LOOK)).await;
-            // Half the bound is left for the next look and its reading.
+            // Half of the bound is left for the sleep and the read.
             let judged = match self.directory.get_within(bound / 2).await {
                 Ok(directory) => self.judge(&directory, &credentials, scope),
                 Err(error) => Err(error),
@@ -104,7 +104,7 @@ impl Authenticator {
     }
 }
 
-/// It may still do this, but perhaps not for what it asked.
+/// The caller still has the scope, but the tenants or audiences of its request may no longer be permitted.
 fn changed() -> Error {
     Error::NotPermitted {
         reason: Reason::CallerNotPermitted,

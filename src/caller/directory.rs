@@ -1,4 +1,4 @@
-//! All principals and the keys that are good, as every replica knows them; and who stands behind credentials.
+//! All principals and valid API keys, which every replica caches; resolves credentials to a principal.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use crate::model::ids::{ALL_TENANTS, TenantId};
 use crate::store::callers::{self, PrincipalWithKey, StoredPrincipal};
 use crate::store::pool::Database;
 
-/// The most principals, and the most live keys of all of them.
+/// The most principals, and the most live keys of all principals.
 pub const MOST: usize = 10_000;
 
-/// What a call shows of who makes it. Has no `Debug`.
+/// The credentials of a call. Has no `Debug`.
 #[derive(Clone)]
 pub struct Credentials {
     pub identity: Identity,
     pub key: Option<PresentedKey>,
 }
 
-/// Everybody who may call.
+/// All principals and their live keys.
 #[derive(Default)]
 pub struct Directory {
     /// Those that certificates prove, by name.
@@ -39,20 +39,20 @@ struct LiveKey {
 }
 
 impl Credentials {
-    /// True if nothing is shown.
+    /// True if the call has no credentials.
     pub fn is_empty(&self) -> bool {
         self.identity == Identity::Unknown && self.key.is_none()
     }
 }
 
 impl Directory {
-    /// Reads it; keys that had expired at `now` are left out.
+    /// Reads the directory, without the keys that had expired at `now`.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn read(db: &Database, now: Time) -> Result<Directory> {
         let mut conn = db.acquire().await?;
-        // As many as there may be; beyond, somebody wrote them past us.
+        // At most `MOST` principals and `MOST` keys; more can only come from outside sessiond.
         let most = i64::try_from(2 * MOST).unwrap_or(i64::MAX);
         let known = callers::known(&mut conn, now, most + 1).await?;
         if known.len() > 2 * MOST {
@@ -85,7 +85,7 @@ impl Directory {
     /// same principal. A certificate alone proves a principal that accepts certificates.
     ///
     /// # Errors
-    /// [`Error::UnknownCaller`].
+    /// [`Error::UnknownCaller`] if a credential is invalid, the two disagree, or there is none.
     pub fn caller(&self, credentials: &Credentials, now: Time) -> Result<Caller> {
         let by_key = match &credentials.key {
             None => None,
@@ -110,7 +110,7 @@ impl Directory {
     }
 }
 
-/// What the rows say, as far as it is understood here: an unknown name grants nothing.
+/// The principal of a row. Roles, scopes and tenants that this release does not know grant nothing.
 fn understood(stored: StoredPrincipal) -> Principal {
     let roles = stored.roles.iter().filter_map(|name| Role::parse(name));
     let scopes: Vec<Scope> = stored.scopes.iter().filter_map(|name| Scope::parse(name)).collect();

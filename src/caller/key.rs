@@ -1,4 +1,4 @@
-//! API keys: `ssk_<key id>_<secret>`. Of the secret only the SHA-256 is kept.
+//! API keys: `ssk_<key id>_<secret>`. Only the SHA-256 of the secret is stored.
 
 use anyhow::anyhow;
 use aws_lc_rs::digest::{SHA256, digest};
@@ -11,15 +11,15 @@ const ID_LEN: usize = 16;
 /// 32 random bytes in base64url without padding.
 const SECRET_LEN: usize = 43;
 
-/// Names a key, and proves nothing: 16 lower-case hexadecimal digits.
+/// Identifies a key, and is not secret: 16 lower-case hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyId([u8; ID_LEN]);
 
-/// The SHA-256 of a secret. Comparing takes the same time whatever differs.
+/// The SHA-256 of a secret. Compared in constant time.
 #[derive(Clone, Copy)]
 pub struct SecretHash([u8; 32]);
 
-/// A key as it was presented.
+/// A key as presented by a caller: its id and the hash of its secret.
 #[derive(Clone, Copy)]
 pub struct PresentedKey {
     pub id: KeyId,
@@ -27,26 +27,26 @@ pub struct PresentedKey {
 }
 
 impl KeyId {
-    /// Reads an id.
+    /// Parses an id.
     pub fn parse(text: &str) -> Option<KeyId> {
         let id: [u8; ID_LEN] = text.as_bytes().try_into().ok()?;
         let hex = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
         id.iter().all(hex).then_some(KeyId(id))
     }
 
-    /// As it is written.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("hexadecimal digits are text")
     }
 }
 
 impl SecretHash {
-    /// As it is stored.
+    /// From the stored bytes.
     pub fn from_bytes(bytes: &[u8]) -> Option<SecretHash> {
         bytes.try_into().ok().map(SecretHash)
     }
 
-    /// To be stored.
+    /// The bytes to store.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -62,7 +62,7 @@ impl SecretHash {
 }
 
 impl PresentedKey {
-    /// Reads a key; `None` if it has not exactly the form that [`generate`] gives.
+    /// Parses a key; `None` unless it has exactly the form that [`generate`] writes.
     pub fn parse(text: &[u8]) -> Option<PresentedKey> {
         let rest = text.strip_prefix(PREFIX.as_bytes())?;
         let (id, rest) = rest.split_first_chunk::<ID_LEN>()?;
@@ -76,10 +76,10 @@ impl PresentedKey {
     }
 }
 
-/// Makes a key: what is kept of it, and its text, which nobody can make again.
+/// Generates a key: its id and hash, and its text, which cannot be recovered later.
 ///
 /// # Errors
-/// The system has no randomness.
+/// If the system has no randomness.
 pub fn generate() -> anyhow::Result<(PresentedKey, String)> {
     let mut random = [0; ID_LEN / 2 + 32];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| anyhow!("no randomness"))?;

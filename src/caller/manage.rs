@@ -1,4 +1,4 @@
-//! What operators do: principals and API keys are set up, listed and taken away. A change counts on all replicas within
+//! The operator's commands: set, list and remove principals and API keys. A change is effective on all replicas within
 //! the staleness bound.
 
 use std::time::Duration;
@@ -19,43 +19,43 @@ use crate::store::changes::administration::Administration;
 use crate::store::listener;
 use crate::store::pool::{Database, Transaction};
 
-/// The most keys of a principal that are live at once: one in use, and the next.
+/// The most live keys of a principal: the current one, and its successor.
 pub const LIVE_KEYS: usize = 2;
 /// How long an ended key stays in the list.
 const LISTED_FOR: chrono::Duration = chrono::Duration::days(90);
-/// The most tenants, and audiences, that a principal names.
+/// The most tenants and audiences of a principal.
 const TENANTS: usize = 100;
 const AUDIENCES: usize = 16;
 
-/// Sets up who may call `db`.
+/// Manages the callers of `db`.
 pub struct Manage {
     db: Database,
     clock: Clock,
     by: Operator,
 }
 
-/// What a principal may do.
+/// The permissions of a principal.
 #[derive(Debug, Clone, Default)]
 pub struct Grant {
     pub roles: Vec<Role>,
     pub scopes: Vec<Scope>,
     /// Tenant ids, or `*` for all; at least one.
     pub tenants: Vec<String>,
-    /// Whom tokens that it validates must be meant for; empty = anybody.
+    /// The audiences that validated tokens must have; empty = any.
     pub audiences: Vec<String>,
     /// Client certificates that name it prove it, as well as its API keys.
     pub accepts_certificates: bool,
 }
 
-/// A key that was made. Has no `Debug`.
+/// A created key. Has no `Debug`.
 pub struct NewKey {
     pub id: String,
-    /// To be shown once; it is kept nowhere.
+    /// Shown once, and not stored.
     pub text: String,
     pub expires_at: Time,
 }
 
-/// What a key is good for at some time.
+/// Whether a key is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApiKeyState {
     Live,
@@ -64,7 +64,7 @@ pub enum ApiKeyState {
 }
 
 impl ApiKeyState {
-    /// That of `key` at `now`.
+    /// The state of `key` at `now`.
     pub fn of(key: &StoredApiKey, now: Time) -> ApiKeyState {
         match key.revoked_at {
             Some(_) => ApiKeyState::Revoked,
@@ -73,7 +73,7 @@ impl ApiKeyState {
         }
     }
 
-    /// As it is listed.
+    /// The name in lists.
     pub fn name(self) -> &'static str {
         match self {
             ApiKeyState::Live => "live",
@@ -84,15 +84,15 @@ impl ApiKeyState {
 }
 
 impl Manage {
-    /// Works on `db`, by its time, in the name of `by`.
+    /// Works on `db` in the name of `by`.
     pub fn new(db: Database, clock: Clock, by: Operator) -> Manage {
         Manage { db, clock, by }
     }
 
-    /// Adds the principal, or replaces what it may do.
+    /// Adds the principal, or replaces its permissions.
     ///
     /// # Errors
-    /// A rule that is broken, in words, or an outage.
+    /// If a rule is broken, or the database cannot be reached.
     pub async fn set_principal(&self, name: &str, grant: &Grant) -> Result<()> {
         let (mut tx, mut changes) = self.begin().await?;
         let known = callers::principals(&mut tx).await?;
@@ -103,7 +103,7 @@ impl Manage {
     /// Deletes the principal and its keys.
     ///
     /// # Errors
-    /// There is none, or an outage.
+    /// If there is no such principal, or the database cannot be reached.
     pub async fn remove_principal(&self, name: &str) -> Result<()> {
         let (mut tx, mut changes) = self.begin().await?;
         let known = callers::principals(&mut tx).await?;
@@ -116,10 +116,10 @@ impl Manage {
         self.finish(tx, changes).await
     }
 
-    /// Makes a key that lasts for `life`. With `grant`, a principal that is not there is added.
+    /// Creates a key that is valid for `life`. With `grant`, also creates its principal, which must not exist.
     ///
     /// # Errors
-    /// A rule that is broken, in words, or an outage.
+    /// If a rule is broken, or the database cannot be reached.
     pub async fn create_key(
         &self,
         principal: &str,
@@ -174,10 +174,10 @@ impl Manage {
         Ok(new)
     }
 
-    /// Revokes a key; one that was revoked before is fine. Whose it is.
+    /// Revokes a key, and returns its principal. Does nothing to a key that is already revoked.
     ///
     /// # Errors
-    /// There is none, or an outage.
+    /// If there is no such key, or the database cannot be reached.
     pub async fn revoke_key(&self, id: &str) -> Result<String> {
         let (mut tx, mut changes) = self.begin().await?;
         let keys = callers::keys(&mut tx).await?;
@@ -197,15 +197,15 @@ impl Manage {
     /// All principals, by name.
     ///
     /// # Errors
-    /// An outage.
+    /// If the database cannot be reached.
     pub async fn principals(&self) -> Result<Vec<StoredPrincipal>> {
         Ok(callers::principals(&mut *self.db.acquire().await?).await?)
     }
 
-    /// All keys with what they are good for, by principal and age; ended ones for 90 days or longer.
+    /// All keys with their states, by principal and age. Ended keys are listed for at least 90 days.
     ///
     /// # Errors
-    /// An outage.
+    /// If the database cannot be reached.
     pub async fn keys(&self) -> Result<Vec<(StoredApiKey, ApiKeyState)>> {
         let keys = callers::keys(&mut *self.db.acquire().await?).await?;
         let now = self.clock.now();
@@ -216,14 +216,14 @@ impl Manage {
         Ok(keys.into_iter().map(state).collect())
     }
 
-    /// One at a time: what is counted stands still until the commit.
+    /// Takes the lock of the callers, so that the counts stay true until the commit.
     async fn begin(&self) -> Result<(Transaction, Changes)> {
         let mut tx = self.db.begin().await?;
         callers::lock(&mut tx).await?;
         Ok((tx, Changes::new(&self.clock)))
     }
 
-    /// Writes and commits.
+    /// Writes the changes, commits, and notifies the replicas.
     async fn finish(&self, mut tx: Transaction, changes: Changes) -> Result<()> {
         changes.write(&mut tx).await?;
         tx.commit().await.context("it is not known whether this was done: list, and try again")?;

@@ -1,17 +1,17 @@
-//! Who may do what: the scope that each method needs, and the roles, which are sets of scopes. The one table of
-//! permissions; the server holds it against the descriptors of its services at start.
+//! Permissions: the scope that each method needs, and the roles, which are sets of scopes. The only table of permissions;
+//! the server compares it with the descriptors of its services at start.
 
 use crate::error::Result;
 use crate::model::caller::principal::Principal;
 use crate::model::caller::scope::{Scope, Scopes};
 
-/// What a caller needs.
+/// The permission that a method needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permission {
-    /// Nothing: credentials are not even looked at.
+    /// None: credentials are not read.
     Nothing,
     Scope(Scope),
-    /// The first, or one of the others for a request that keeps within it.
+    /// The first scope, or one of the narrower others if the request keeps within it.
     AnyOf(Scope, &'static [Scope]),
 }
 
@@ -32,7 +32,7 @@ impl Permission {
         }
     }
 
-    /// By which scope `caller` may call the method; with one of the narrower ones, only what keeps within it.
+    /// The scope by which `caller` may call the method. With a narrower one, only requests within it are permitted.
     ///
     /// # Errors
     /// [`crate::error::Error::NotPermitted`], which names the scope that permits every request.
@@ -45,7 +45,7 @@ impl Permission {
         }
     }
 
-    /// Checks one request of the method: `keeps_within` says which of the narrower scopes it keeps within.
+    /// Checks one request of the method; `keeps_within` returns whether the request keeps within a narrower scope.
     ///
     /// # Errors
     /// As [`Permission::check`].
@@ -68,7 +68,7 @@ const ACCOUNT_WRITE: &[Scope] = &[Scope::AccountWrite];
 const TERMINATE: &[Scope] = &[Scope::SessionTerminateHeld, Scope::AccountWrite];
 const DETECTION: &[Scope] = &[Scope::DetectionWrite];
 
-/// Every method that is served, and what it needs. What is not here is refused.
+/// Every method that is served, and its permission. Other methods are refused.
 pub const METHODS: &[(&str, Permission)] = &[
     ("sessiond.v1.SessionService/CreateSession", Permission::Scope(Scope::SessionCreate)),
     ("sessiond.v1.SessionService/RefreshSession", Permission::Scope(Scope::SessionRefresh)),
@@ -132,10 +132,10 @@ pub const METHODS: &[(&str, Permission)] = &[
     ("sessiond.v1.AlertService/ResolveAlert", Permission::Scope(Scope::AlertWrite)),
     ("sessiond.v1.AlertService/ReopenAlert", Permission::Scope(Scope::AlertWrite)),
     ("sessiond.v1.AlertService/AddAlertNote", Permission::Scope(Scope::AlertWrite)),
-    // Asked by load balancers, which have no credentials.
+    // For load balancers, which have no credentials.
     ("grpc.health.v1.Health/Check", Permission::Nothing),
     ("grpc.health.v1.Health/Watch", Permission::Nothing),
-    // Served only where the operator wants it; it says no more than the published protocol.
+    // Served only if the operator enables it; the published protocol files say the same.
     ("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Permission::Nothing),
     ("grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Permission::Nothing),
 ];
@@ -148,10 +148,10 @@ macro_rules! roles {
         pub enum Role { $($(#[$doc])* $variant),+ }
 
         impl Role {
-            /// All there are.
+            /// All roles.
             pub const ALL: &[Role] = &[$(Role::$variant),+];
 
-            /// As it is written, such as `gateway`.
+            /// The name, such as `gateway`.
             pub const fn name(self) -> &'static str {
                 match self { $(Role::$variant => $name),+ }
             }
@@ -161,7 +161,7 @@ macro_rules! roles {
                 match name { $($name => Some(Role::$variant),)+ _ => None }
             }
 
-            /// What it may do.
+            /// The scopes of the role.
             pub const fn scopes(self) -> Scopes {
                 match self { $(Role::$variant => Scopes::of($scopes)),+ }
             }
@@ -170,23 +170,23 @@ macro_rules! roles {
 }
 
 roles! {
-    /// Lets users through: validates and refreshes, by calls or by itself, and logs out who shows a token.
+    /// A gateway: validates tokens, by calls or by itself, refreshes them, and logs out the holder of a token.
     Gateway = "gateway": &[
         Scope::SessionValidate, Scope::SessionRefresh, Scope::SessionTerminateHeld,
         Scope::ActivityWrite, Scope::RevocationWatch, Scope::KeyRead,
     ],
-    /// Knows who the user is: logs in and out, everywhere else too, and settles conflicts.
+    /// The login service: logs users in and out, on all their devices too, and settles conflicts.
     Login = "login": &[
         Scope::SessionCreate, Scope::SessionReauthenticate, Scope::SessionRefresh,
         Scope::SessionTerminateHeld, Scope::AccountRead, Scope::AccountWrite, Scope::ActivityWrite,
     ],
     /// Pages where users see their own sessions and devices.
     Account = "account": &[Scope::AccountRead, Scope::AccountWrite],
-    /// Helps users with their sessions.
+    /// Support: helps users with their sessions.
     Support = "support": &[
         Scope::SessionRead, Scope::DeviceRead, Scope::SessionTerminate, Scope::TenantRead,
     ],
-    /// Works on alerts: sees and ends what they name, and tunes the rules.
+    /// Security analysts: handle alerts, view and end the sessions in them, and tune the rules.
     Security = "security": &[
         Scope::AlertRead, Scope::AlertWatch, Scope::AlertWrite, Scope::ActivityRead,
         Scope::SessionRead, Scope::SessionTerminate, Scope::DeviceRead, Scope::AccountWrite,

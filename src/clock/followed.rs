@@ -1,4 +1,4 @@
-//! A clock that follows another one by samples, over a monotonic clock.
+//! A clock that follows another one by samples, and runs on the monotonic clock in between.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -7,53 +7,53 @@ use std::time::{Duration, Instant};
 
 use super::trust::{Trust, Turn};
 
-/// Samples of which the best is believed, as in the clock filter of NTP (RFC 5905, section 10).
+/// The number of samples of which the best is used, as in the clock filter of NTP (RFC 5905, section 10).
 const SAMPLES: usize = 8;
-/// What is further off is corrected at once, also backwards; less only forwards, or by standing still.
+/// A greater offset is corrected at once, also backwards; a smaller one only forwards, or by standing still.
 const STEP: i64 = 1_000_000;
-/// By how much a sample is worth less for each microsecond of its age, in parts per million: the frequency tolerance
-/// of RFC 5905, section 7.2.
+/// How much the error of a sample grows with its age, in parts per million: the frequency tolerance of RFC 5905,
+/// section 7.2.
 const DRIFT: i64 = 15;
 
 /// Microseconds since the Unix epoch, from a monotonic reading and an offset.
 pub(super) struct Followed {
     base: Instant,
-    /// Of the epoch's microseconds at `base`.
+    /// Microseconds since the Unix epoch at `base`.
     offset: AtomicI64,
-    /// It does not go back behind this.
+    /// The clock does not read less than this.
     floor: AtomicI64,
     state: Mutex<FollowedState>,
 }
 
-/// Of the other clock.
+/// What is known of the followed clock.
 #[derive(Default)]
 struct FollowedState {
     samples: VecDeque<ClockSample>,
     trust: Trust,
 }
 
-/// What the other clock said between two monotonic readings.
+/// A reading of the followed clock between two monotonic readings.
 #[derive(Debug, Clone, Copy)]
 struct ClockSample {
-    /// What the offset would be by it.
+    /// The offset according to this sample.
     offset: i64,
-    /// It is wrong by this at most: half the time that asking took.
+    /// The greatest error of the offset: half the round trip.
     doubt: i64,
     taken: i64,
 }
 
-/// What came of a sample.
+/// The effect of a sample on the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Correction {
     None,
-    /// By so many microseconds.
+    /// By so many microseconds, without going back.
     Slewed(i64),
     /// By so many microseconds, at once; negative = back.
     Stepped(i64),
 }
 
 impl Followed {
-    /// A clock that says `micros` now.
+    /// A clock that reads `micros` now.
     pub fn starting(micros: i64) -> Followed {
         Followed {
             base: Instant::now(),
@@ -68,14 +68,14 @@ impl Followed {
         self.at(self.since_base(Instant::now()))
     }
 
-    /// The same, unless it is in doubt.
+    /// The same; `None` while the time is in doubt.
     pub fn settled(&self) -> Option<i64> {
-        // No sample moves it between the judgement and the reading.
+        // Under the lock, so that no sample changes the clock between the check and the reading.
         let state = self.lock();
         state.trust.is_settled().then(|| self.now())
     }
 
-    /// Takes note of what the other clock said between two moments, while the machine's wall clock was at `wall`.
+    /// Takes a sample: `micros` between the two moments, while the machine's wall clock read `wall`.
     pub fn follow(
         &self,
         before: Instant,
@@ -85,7 +85,7 @@ impl Followed {
     ) -> (Correction, Turn) {
         let (before, after) = (self.since_base(before), self.since_base(after));
         let middle = before + (after - before) / 2;
-        // Rounded up, and what is lost by counting in microseconds.
+        // The one is for rounding to microseconds.
         let doubt = (after - before) / 2 + 1;
         let offset = micros - middle;
         let mut state = self.lock();
@@ -98,7 +98,7 @@ impl Followed {
         let first = samples.is_empty();
         let worth =
             |sample: &&ClockSample| sample.doubt + (after - sample.taken) * DRIFT / 1_000_000;
-        // Those that cannot be right together with this one are from before a clock was set, or this machine slept.
+        // Older samples that contradict the new one are from before a clock was set, or before this machine slept.
         samples.retain(|sample| (sample.offset - offset).abs() <= worth(&sample) + doubt);
         samples.push_front(new);
         samples.truncate(SAMPLES);
@@ -108,12 +108,12 @@ impl Followed {
             return Correction::None;
         }
         let stepped = first || off.abs() > STEP;
-        // No answer is earlier than one before it, unless that was wrong by far.
+        // The clock never goes back, except by a step.
         let floor = if stepped { i64::MIN } else { self.at(after) };
         self.floor.store(floor, Ordering::Release);
         self.offset.store(best.offset, Ordering::Release);
         if stepped {
-            // Those from before a step say nothing.
+            // The samples from before a step no longer apply.
             samples.truncate(1);
             return Correction::Stepped(off);
         }
@@ -144,7 +144,7 @@ mod tests {
 
     const HOUR: i64 = 3_600_000_000;
 
-    /// Asks at `at` milliseconds a clock that shows `shown`; asking takes so many milliseconds.
+    /// Takes a sample of a clock that reads `shown`, from `at`, in milliseconds, with a round trip of `takes`.
     fn ask(clock: &Followed, at: u64, shown: i64, takes: u64) -> Correction {
         let before = clock.base + Duration::from_millis(at);
         clock.follow(before, shown, before + Duration::from_millis(takes), shown).0
@@ -176,7 +176,7 @@ mod tests {
         ask(&clock, 0, 1_000, 2);
         assert_eq!(ask(&clock, 1_000, 1_400_000, 800), Correction::None);
         assert_eq!(clock.at(2_000_000), 2_000_000);
-        // Less than the doubt is no news.
+        // A difference below the error of the sample changes nothing.
         assert_eq!(ask(&clock, 2_000, 2_001_900, 2), Correction::None);
     }
 

@@ -1,15 +1,15 @@
-//! Whether a followed time can be relied on for what cannot be undone. Pure.
+//! Whether a followed time is reliable enough for actions that cannot be undone. Pure.
 
-/// What is further apart contradicts, in microseconds.
+/// Times contradict each other if they differ by more than this, in microseconds.
 const APART: i64 = 5_000_000;
-/// A new time is relied on once so many samples agree with it ...
+/// A new time is trusted once this many samples agree ...
 const SAMPLES: u32 = 5;
-/// ... over so long, and the wall clock of this machine too,
+/// ... over this time, and with the wall clock of this machine too,
 const WITH_MACHINE: i64 = 10_000_000;
-/// or without it over so long.
+/// or without it over this time.
 const ALONE: i64 = 300_000_000;
 
-/// What samples have agreed on.
+/// The agreement of the samples so far.
 #[derive(Default)]
 pub(super) struct Trust {
     /// `None` = no sample yet.
@@ -19,30 +19,30 @@ pub(super) struct Trust {
 
 /// Samples that agree with each other.
 struct Agreed {
-    /// What they say, about.
+    /// The offset that the samples agree on.
     offset: i64,
     since: i64,
     samples: u32,
 }
 
-/// What a sample did to it.
+/// The effect of a sample on the trust.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
     Same,
-    /// Time is in doubt from now on.
+    /// The time is in doubt from this sample.
     Shaken,
-    /// It no longer is.
+    /// The time is no longer in doubt.
     Settled,
 }
 
 impl Trust {
-    /// False while time is in doubt.
+    /// False while the time is in doubt.
     pub fn is_settled(&self) -> bool {
         self.settled
     }
 
-    /// Takes note of a sample of the followed clock, wrong by `doubt` at most, and of what the machine's wall clock
-    /// said at the same moment, `at`.
+    /// Takes a sample of the followed clock with an error of at most `doubt`, and the offset of the machine's wall clock
+    /// at the same moment, `at`.
     pub fn note(&mut self, at: i64, offset: i64, doubt: i64, machine: i64) -> Turn {
         let agree = |one: i64, other: i64| {
             one.saturating_sub(other).saturating_abs() <= APART.saturating_add(doubt)
@@ -60,7 +60,7 @@ impl Trust {
         agreed.samples = agreed.samples.saturating_add(1);
         let span = at - agreed.since;
         if self.settled {
-            // It may drift, but not walk away in small steps.
+            // The offset may drift, but not move away in small steps.
             if span >= WITH_MACHINE {
                 *agreed = Agreed { offset, since: at, samples: 1 };
             }
@@ -79,7 +79,7 @@ mod tests {
     const SECOND: i64 = 1_000_000;
     const HOUR: i64 = 3_600 * SECOND;
 
-    /// A sample each second: how far the followed clock and the machine's are ahead.
+    /// A sample each second, with these offsets of the followed clock and of the machine's.
     fn feed(
         trust: &mut Trust,
         seconds: std::ops::Range<i64>,

@@ -42,7 +42,7 @@ pub struct Reauthenticate {
 /// What a caller asks for.
 pub struct Reauthentication {
     pub tenant: TenantId,
-    /// Makes the query cheap; a wrong one finds nothing.
+    /// Makes the query cheap; with a wrong user the session is not found.
     pub user: Option<UserId>,
     pub session: Uuid,
     pub acr: Option<String>,

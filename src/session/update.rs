@@ -29,7 +29,7 @@ pub struct UpdateSession {
 /// What a caller asks for.
 pub struct SessionUpdate {
     pub tenant: TenantId,
-    /// Makes the query cheap; a wrong one finds nothing.
+    /// Makes the query cheap; with a wrong user the session is not found.
     pub user: Option<UserId>,
     pub session: Uuid,
     /// Replaces all metadata; `None` leaves it unchanged.

@@ -1,5 +1,5 @@
-//! Lines on their way to standard error, written by a thread of their own: a reader that does not read holds up
-//! nobody. What does not fit is dropped and counted.
+//! The queue of log lines for standard error. A thread writes them, so a reader that stalls blocks no call. Lines that do
+//! not fit are dropped and counted.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -9,20 +9,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The most that waits to be written.
+/// The most bytes and lines in the queue.
 const MAX_BYTES: usize = 4 << 20;
 const MAX_LINES: usize = 16_384;
-/// Between two attempts to write where the other end has made writing not to block.
+/// The pause before a retry, if the other end has made standard error non-blocking.
 const RETRY: Duration = Duration::from_millis(10);
 
 static STDERR: LazyLock<Shared> = LazyLock::new(|| {
     let begin = || std::thread::Builder::new().name("stderr".to_owned()).spawn(write_all);
-    // Without it lines are dropped and counted, as if nobody read them.
+    // Without the thread the queue fills, and further lines are dropped and counted.
     let _ = begin();
     Shared::default()
 });
 
-/// Standard error, as the log writes to it: a line at once, whole. Never waits, and never fails.
+/// The log's writer of standard error; each write is one whole line. Never blocks, and never fails.
 pub struct Stderr;
 
 impl Write for Stderr {
@@ -36,12 +36,12 @@ impl Write for Stderr {
     }
 }
 
-/// How many lines were dropped.
+/// The number of dropped lines.
 pub fn dropped() -> u64 {
     STDERR.lock().dropped
 }
 
-/// Waits until every line is written, for this long at most.
+/// Waits until every line is written, for at most `within`.
 pub fn flush(within: Duration) {
     let unwritten = |queue: &mut LineQueue| queue.writing || !queue.lines.is_empty();
     let _ = STDERR.changed.wait_timeout_while(STDERR.lock(), within, unwritten);
@@ -56,11 +56,11 @@ struct Shared {
 #[derive(Default)]
 struct LineQueue {
     lines: VecDeque<Vec<u8>>,
-    /// Those of the lines that wait.
+    /// The bytes of the queued lines.
     bytes: usize,
     writing: bool,
     dropped: u64,
-    /// How many of those were reported.
+    /// How many of the dropped lines were reported.
     reported: u64,
 }
 
@@ -81,7 +81,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// The next line, once there is one.
+    /// Waits for the next line and removes it from the queue.
     fn pop(&self) -> Vec<u8> {
         let empty = |queue: &mut LineQueue| queue.lines.is_empty();
         let waited = self.changed.wait_while(self.lock(), empty);
@@ -92,8 +92,8 @@ impl Shared {
         line
     }
 
-    /// Notes whether a line was written. Returns how many were dropped before, where it is time to say so: once they
-    /// are written again, and there is room.
+    /// Records whether a line was written. Returns how many lines were dropped, if it is time to report them: once a line
+    /// was written again, and the queue has room.
     fn done(&self, written: bool) -> u64 {
         let mut queue = self.lock();
         queue.writing = false;
@@ -109,9 +109,9 @@ impl Shared {
     }
 }
 
-/// Writes for ever. A line that cannot be written is dropped, also where none ever can be again.
+/// Writes lines forever. Drops a line that cannot be written, even if standard error is closed for good.
 fn write_all() {
-    // Not through the handle of the standard library, for whose lock others would wait.
+    // Not through the standard library's handle: its lock would block other writers.
     let Ok(out) = io::stderr().as_fd().try_clone_to_owned().map(File::from) else { return };
     let write_on = || {
         loop {

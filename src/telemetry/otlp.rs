@@ -1,4 +1,4 @@
-//! Traces, sent to a collector: OTLP over gRPC, from a bounded queue that drops what does not fit.
+//! Traces, sent to a collector: OTLP over gRPC, from a bounded queue that drops spans when full.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
-/// Its holder can send the spans that are still queued.
+/// Sends spans to the collector, in batches.
 #[derive(Clone)]
 pub struct Sender(SdkTracerProvider);
 
 impl Sender {
-    /// Sends to `endpoint`, of the traces that no caller began the share `ratio`, from 0 to 1. Within a runtime.
+    /// Sends to `endpoint`; samples the share `ratio`, from 0 to 1, of the traces that begin here. Within a runtime.
     ///
     /// # Errors
-    /// An endpoint that cannot be.
+    /// If the endpoint is invalid.
     pub fn to(endpoint: &str, ratio: f64) -> anyhow::Result<Sender> {
         let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build();
         let exporter = exporter.context("--otlp-endpoint")?;
@@ -35,7 +35,7 @@ impl Sender {
         Ok(Sender(provider.build()))
     }
 
-    /// What turns spans into traces.
+    /// The layer that turns spans into traces.
     pub(super) fn layer<S>(&self) -> impl Layer<S> + use<S>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
@@ -47,7 +47,7 @@ impl Sender {
             .with_tracked_inactivity(false)
     }
 
-    /// Sends what is queued; waits for the collector for this long at most.
+    /// Sends the queued spans; waits for the collector for at most `within`.
     pub fn finish(&self, within: Duration) {
         if let Err(error) = self.0.shutdown_with_timeout(within) {
             tracing::warn!(%error, "the last traces were not sent");
@@ -55,9 +55,9 @@ impl Sender {
     }
 }
 
-/// Has `span` go on with the trace that the caller began (W3C Trace Context, `traceparent`).
+/// Makes `span` a child of the caller's trace, if the call has one (W3C Trace Context, `traceparent`).
 pub fn go_on(span: &Span, headers: &HeaderMap) {
-    // Without a valid header it begins one of its own. A span that is off has no parent to set.
+    // Without a valid header the span begins a trace. A disabled span has no parent to set.
     let _ = span.set_parent(TraceContextPropagator::new().extract(&Headers(headers)));
 }
 

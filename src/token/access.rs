@@ -1,5 +1,5 @@
-//! Access tokens: JWTs as RFC 9068 profiles them (`typ: at+jwt`). How one is verified is here, how one is made in
-//! `access/sign.rs`, which a gateway has no need of.
+//! Access tokens: JWTs in the profile of RFC 9068 (`typ: at+jwt`). This file verifies them; `access/sign.rs`, which a
+//! gateway does not need, makes them.
 
 #[cfg(feature = "server")]
 mod sign;
@@ -19,7 +19,7 @@ pub(super) use sign::sign;
 #[cfg(feature = "server")]
 pub use sign::{expires_at, latest};
 
-/// Longer texts are no tokens of ours: every claim at its limit, and a signature of 1024 bytes.
+/// No token of the service is longer: every claim at its limit, and a signature of 1024 bytes.
 pub(super) const MAX_LEN: usize = 12_288;
 /// The value of the `typ` header (RFC 9068, section 2.1).
 const TYPE: &str = "at+jwt";
@@ -27,7 +27,7 @@ const TYPE: &str = "at+jwt";
 /// `exp` that passes a little early is refreshed, a token that is not valid yet is a refusal.
 const LEEWAY: i64 = 5;
 
-/// The claims as they travel. Every field without `Option` is required, and of exactly this type.
+/// The claims in their serialized form. Every field without `Option` is required, and of exactly this type.
 #[derive(Serialize, Deserialize)]
 struct Wire {
     iss: String,
@@ -55,7 +55,7 @@ struct Wire {
 /// The id of the key that a token says it was signed with.
 ///
 /// # Errors
-/// `Malformed`: it is no access token by its header.
+/// `Malformed` if the header is not that of an access token of the service.
 pub fn key_of(token: &str) -> Result<String, InactiveReason> {
     if token.len() > MAX_LEN {
         return Err(InactiveReason::Malformed);
@@ -64,18 +64,18 @@ pub fn key_of(token: &str) -> Result<String, InactiveReason> {
     if header.typ.as_deref() != Some(TYPE) {
         return Err(InactiveReason::Malformed);
     }
-    // It names what a verifier must understand (RFC 7515, section 4.1.11); a token of the service names nothing.
+    // `crit` names extensions that a verifier must understand (RFC 7515, section 4.1.11); the service never sets it.
     if header.crit.is_some() {
         return Err(InactiveReason::Malformed);
     }
     header.kid.ok_or(InactiveReason::Malformed)
 }
 
-/// Proves a token whose header is read by [`key_of`] already: algorithm, signature, claims and issuer, in this order.
-/// Times and audience are [`AccessClaims::check`]'s.
+/// Proves a token whose header [`key_of`] has read: algorithm, signature, claims and issuer, in this order.
+/// [`AccessClaims::check`] checks the times and the audience.
 ///
 /// # Errors
-/// Why the token opens nothing.
+/// The reason why the token is not genuine.
 pub fn prove(
     key: &VerifyingKey,
     issuer: &str,
@@ -83,8 +83,7 @@ pub fn prove(
 ) -> Result<AccessClaims, InactiveReason> {
     // `decode` refuses a token whose header names another algorithm than the key's.
     let mut rules = Validation::new(key.algorithm);
-    // The library compares with its own clock and passes what is absent; `Wire` demands every
-    // claim, and the comparisons are ours.
+    // The library uses its own clock and accepts absent claims. `Wire` requires every claim, and `check` compares them.
     rules.validate_exp = false;
     rules.validate_aud = false;
     rules.required_spec_claims.clear();
@@ -117,13 +116,13 @@ pub fn prove(
 }
 
 impl AccessClaims {
-    /// True before `nbf`, by more than clocks differ. Such a token is genuine all the same: it was issued before the
-    /// clock was set back, so only its session can tell whether it is good.
+    /// True before `nbf`, beyond the leeway for clock differences. Such a token is genuine: it was issued before the
+    /// clock was set back, so only its session tells whether it is valid.
     pub fn is_from_future(&self, now: Time) -> bool {
         now.timestamp().saturating_add(LEEWAY) < self.not_before
     }
 
-    /// Checks `exp`, and the audience where one is asked for.
+    /// Checks `exp`, and the audience if `audience` is given.
     ///
     /// # Errors
     /// `TokenExpired` or `WrongAudience`.

@@ -1,5 +1,5 @@
-//! Conflict tokens: who holds one may choose, once, which sessions end for a new one. Nothing is
-//! stored until one is used, and then only its id.
+//! Conflict tokens: the holder may choose, once, which sessions end for a new one. Nothing is stored until a token is
+//! used, and then only its id.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
@@ -14,40 +14,40 @@ use crate::model::request::RequestId;
 use crate::token::derived::DerivedKey;
 use crate::token::keyring::Keyring;
 
-/// How long a conflict may wait to be settled.
+/// How long after a conflict its token can be used.
 pub const LIFE: Duration = Duration::minutes(5);
 
 const NONCE_LEN: usize = 16;
 const BODY_LEN: usize = NONCE_LEN + 8;
-/// Half of the MAC travels in the token; the other half names it.
+/// Half of the MAC is in the token; the other half is the token's id.
 const TAG_LEN: usize = 16;
 
 /// Writes and reads conflict tokens.
 pub struct ConflictTokens(DerivedKey);
 
-/// Whom a token is for.
+/// The tenant, user and client that a token is for.
 pub type Holder<'a> = (&'a TenantId, &'a UserId, &'a ClientId);
 
 /// A genuine token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConflictToken {
-    /// Takes its place among request ids once it is used. The id is the half of the MAC that is not
-    /// in the token, so nobody can state it as the id of a request.
+    /// Stored as a request id once the token is used. The id is the half of the MAC that is not in the token, so no
+    /// client can send it as the id of a request.
     pub request: RequestId,
-    /// From then on it is worth nothing.
+    /// The token is invalid from this time.
     pub expires_at: Time,
 }
 
 impl ConflictTokens {
-    /// With keys that all replicas share, as of now.
+    /// Uses keys that all replicas share, as of `now`.
     ///
     /// # Errors
-    /// Nobody makes MACs now.
+    /// If the keyring has no current MAC key.
     pub fn of(keyring: &Keyring, now: Time) -> anyhow::Result<ConflictTokens> {
         Ok(ConflictTokens(keyring.derive("conflict token", now)?))
     }
 
-    /// A token for `holder`. `nonce` makes it the only one of its kind.
+    /// Writes a token for `holder`. A fresh `nonce` makes it unique.
     pub fn write(&self, holder: Holder, nonce: Uuid, expires_at: Time) -> String {
         let mut bytes = nonce.as_bytes().to_vec();
         bytes.extend(expires_at.timestamp_micros().to_be_bytes());
@@ -77,7 +77,7 @@ impl ConflictTokens {
 }
 
 fn message((tenant, user, client): Holder, body: &[u8]) -> Vec<u8> {
-    // None of the parts can hold the separator: control characters are refused.
+    // NUL separates the parts: none can contain it, since control characters are refused.
     let holder = format!("{tenant}\0{user}\0{client}");
     [body, holder.as_bytes()].concat()
 }

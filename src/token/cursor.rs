@@ -1,4 +1,4 @@
-//! Cursors: where a watch goes on, bound to what is watched. They carry no authority.
+//! Cursors: the position from which a watch resumes, bound to the watch's scope. They carry no authority.
 
 use aws_lc_rs::hmac;
 use base64::Engine;
@@ -12,13 +12,13 @@ use crate::token::derived::DerivedKey;
 use crate::token::keyring::Keyring;
 use crate::token::keys::KeyCache;
 
-/// How long a cursor is good for; what follows it must be kept for longer.
+/// How long a cursor is valid; the feed must keep what follows it for longer.
 pub const LIFE: Duration = Duration::days(7);
 /// The longest cursor, in characters.
 pub const MAX_LEN: usize = 20_480;
 
 const TAG_LEN: usize = 16;
-/// No part can hold it.
+/// Separates the parts, none of which can contain it.
 const SEPARATOR: char = '/';
 
 /// Writes and reads cursors.
@@ -27,17 +27,17 @@ pub struct Cursors {
     timeline: Box<dyn Fn() -> u32 + Send + Sync>,
 }
 
-/// The same with the keys of a moment, and the timeline.
+/// Writes and reads cursors with the keys of one moment, on one timeline.
 struct Texts(DerivedKey, u32);
 
 impl Cursors {
-    /// With keys that all replicas share. `timeline` says which timeline of the database is the newest: where a server is
-    /// promoted, transaction ids are given again, so a cursor from before tells nothing any more.
+    /// Uses keys that all replicas share. `timeline` returns the newest timeline of the database: a promotion lets the
+    /// new primary assign transaction ids again, so a cursor from an older timeline is meaningless.
     pub fn new(keys: KeyCache, timeline: impl Fn() -> u32 + Send + Sync + 'static) -> Cursors {
         Cursors { keys, timeline: Box::new(timeline) }
     }
 
-    /// The newest timeline: a stream that began on another one must end.
+    /// The newest timeline. A stream that began on another one must end.
     pub fn timeline(&self) -> u32 {
         (self.timeline)()
     }
@@ -46,16 +46,16 @@ impl Cursors {
         Ok(Texts(keyring.derive("watch cursor", now)?, (self.timeline)()))
     }
 
-    /// The cursor of `position` at `now`, in the watch described by `scope` (method, tenant, filter). By what was known
-    /// last of the keys: a watch outlives an outage.
+    /// The cursor of `position` at `now`, in the watch described by `scope` (method, tenant, filter). Uses the keys
+    /// that were read last, of whatever age, so that a watch outlives an outage.
     ///
     /// # Errors
-    /// Nobody makes MACs now.
+    /// If the keyring has no current MAC key.
     pub fn write(&self, scope: &[u8], position: &Position, now: Time) -> Result<String> {
         Ok(self.texts(&self.keys.latest(), now)?.write(scope, position, now))
     }
 
-    /// The position of a cursor that was written for this `scope`, since a server of the database was promoted last.
+    /// The position of a cursor that was written for this `scope` on the current timeline.
     ///
     /// # Errors
     /// [`Error::InvalidCursor`], [`Error::CursorExpired`], [`Error::Unavailable`].
@@ -90,10 +90,10 @@ impl Texts {
 
     fn read(&self, scope: &[u8], cursor: &str, now: Time) -> Result<Position> {
         let text = self.genuine(scope, cursor).ok_or(Error::InvalidCursor)?;
-        // Another release wrote it otherwise.
+        // The tag is valid, so another release wrote this form.
         let (position, issued, timeline) = parse(&text).ok_or(Error::CursorExpired)?;
         if timeline > self.1 {
-            // Another replica knows of a promotion that this one has still to meet.
+            // Another replica has seen a promotion that this one has not seen yet.
             return Err(Error::Unavailable(Outage::Unreachable("an outdated server".to_owned())));
         }
         let is_over = issued + LIFE <= now || timeline < self.1;
@@ -129,7 +129,7 @@ fn parse(text: &[u8]) -> Option<(Position, Time, u32)> {
 }
 
 fn message(scope: &[u8], text: &[u8]) -> Vec<u8> {
-    // The text has no NUL, so no two pairs of text and scope are the same bytes.
+    // The text contains no NUL, so different pairs of text and scope give different bytes.
     [text, b"\0", scope].concat()
 }
 

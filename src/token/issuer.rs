@@ -1,4 +1,4 @@
-//! Makes the tokens of a session, and reads them back.
+//! Issues the tokens of a session, and verifies them.
 
 use std::sync::Arc;
 
@@ -23,12 +23,12 @@ pub struct Issuer {
     verified: Arc<VerifiedTokens>,
 }
 
-/// The keys of a moment, for a transaction and what comes of it.
+/// The keys of one moment, for a transaction and its answer.
 #[derive(Clone)]
 pub struct Ready(Arc<Keyring>);
 
 impl Issuer {
-    /// An issuer called `name` (the `iss` claim), which remembers tokens in at most so many `bytes`.
+    /// An issuer called `name` (the `iss` claim), with a cache of verified tokens of at most `bytes`.
     pub fn new(name: &str, keys: KeyCache, bytes: u64) -> Issuer {
         Issuer { name: name.into(), keys, verified: Arc::new(VerifiedTokens::new(bytes)) }
     }
@@ -38,7 +38,7 @@ impl Issuer {
         &self.name
     }
 
-    /// The keys that count now. Before a transaction is begun, since it may read.
+    /// The current keys. Called before a transaction begins, since it may read the database.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -46,7 +46,7 @@ impl Issuer {
         Ok(Ready(self.keys.get().await?))
     }
 
-    /// The same for these tokens: if one names a key that is not known, the keys are read anew.
+    /// The same for these tokens: if the MAC key of one is not cached, the keys are reloaded.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -62,7 +62,7 @@ impl Issuer {
         Ok(Ready(keyring))
     }
 
-    /// The same from the cache: the token was verified before, and the keys are cached.
+    /// Verifies from the caches only: `None` unless the token was verified before and the keys are cached.
     pub fn verify_now(
         &self,
         token: &str,
@@ -72,10 +72,10 @@ impl Issuer {
         Some(proven.count(&*self.keys.known()?, now))
     }
 
-    /// Proves everything about an access token that needs neither the time of its claims nor the session.
+    /// Verifies everything about an access token except the times of its claims and its session.
     ///
     /// # Errors
-    /// Outside [`crate::error::Error::Unavailable`]: the keys are not known; inside, why it opens nothing.
+    /// [`crate::error::Error::Unavailable`] if the keys cannot be read; the inner error is why the token is not genuine.
     pub async fn verify(
         &self,
         token: &str,
@@ -93,15 +93,15 @@ impl Issuer {
         };
         let mut keyring = self.keys.get().await?;
         if keyring.verifying(&kid, now).is_none() {
-            // It may be newer than what is known.
+            // The key may be newer than the cached keys.
             keyring = self.keys.reload().await?;
         }
         Ok(self.prove(&keyring, &kid, token, now))
     }
 
-    /// The tokens of the session's present generation as of `from`, the access token valid from then for `ttl` at most.
-    /// `ready` are the keys of the transaction: its generation may have begun with one that is removed by now. `None` if
-    /// that was so before. Only for sessions that are committed.
+    /// The tokens of the session's present generation as of `from`, with an access token valid from then for `ttl`.
+    /// `ready` has the keys of the transaction, since the generation's key may have been removed meanwhile; `None` if it
+    /// was removed before. Only for committed sessions.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -121,7 +121,7 @@ impl Issuer {
         };
         let mut macs = ready.0.clone();
         if macs.mac(claims.key_id, now).is_none() {
-            // Another replica may have begun the generation with a newer one.
+            // Another replica may have begun the generation with a newer key.
             macs = self.keys.reload().await?;
         }
         let Some(mac) = macs.mac(claims.key_id, now) else { return Ok(None) };
@@ -156,30 +156,30 @@ impl Ready {
     /// The key id of generations that begin at `now`.
     ///
     /// # Errors
-    /// Nobody makes MACs now.
+    /// If the keyring has no current MAC key.
     pub fn current_mac(&self, now: Time) -> anyhow::Result<i16> {
         self.0.current_mac(now)
     }
 
-    /// What writes and reads conflict tokens at `now`.
+    /// The writer and reader of conflict tokens at `now`.
     ///
     /// # Errors
-    /// Nobody makes MACs now.
+    /// If the keyring has no current MAC key.
     pub fn conflicts(&self, now: Time) -> anyhow::Result<ConflictTokens> {
         ConflictTokens::of(&self.0, now)
     }
 
-    /// 128 random bits, which tie refresh tokens to one session.
+    /// 128 random bits, which bind refresh tokens to one session.
     ///
     /// # Errors
-    /// The system has no randomness.
+    /// If the system has no randomness.
     pub fn nonce(&self) -> anyhow::Result<[u8; 16]> {
         let mut nonce = [0; 16];
         aws_lc_rs::rand::fill(&mut nonce).map_err(|_| anyhow::anyhow!("no randomness"))?;
         Ok(nonce)
     }
 
-    /// True if `presented` was issued by us for `session`, with a key that counts at `now`.
+    /// True if `presented` was issued for `session`, with a key that still verifies at `now`.
     pub fn is_genuine(&self, presented: &Presented, session: &Session, now: Time) -> bool {
         self.0
             .mac(presented.claims.key_id, now)

@@ -33,7 +33,7 @@ pub struct Jwk {
     pub key: PublicKey,
 }
 
-/// What verifies access tokens.
+/// A public key in the form that verifies access tokens.
 pub struct VerifyingKey {
     pub(super) algorithm: Algorithm,
     pub(super) decoding: DecodingKey,
@@ -67,7 +67,7 @@ impl SigningAlgorithm {
 }
 
 impl PublicKey {
-    /// What it verifies.
+    /// The algorithm of the signatures that the key verifies.
     pub fn algorithm(&self) -> SigningAlgorithm {
         match self {
             PublicKey::Ed25519 { .. } => SigningAlgorithm::EdDsa,
@@ -95,10 +95,10 @@ impl PublicKey {
         URL_SAFE_NO_PAD.encode(digest(&SHA256, text.as_bytes()))
     }
 
-    /// The key as verifying needs it.
+    /// The key in the form that verifies access tokens.
     ///
     /// # Errors
-    /// Its members are no base64url, or of a length that such a key does not have.
+    /// If a member is not base64url, or has a length that such a key does not have.
     pub fn verifying(&self) -> anyhow::Result<VerifyingKey> {
         let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).context("a public key");
         let decoding = match self {

@@ -1,14 +1,14 @@
-//! What a key does when: published, signing, verifying, gone. Follows from times, compared at use. Pure.
+//! The states of a key: published, signing, verifying, gone. They follow from times, compared at use. Pure.
 //!
-//! The keys of a purpose are a row in time: each signs from its own time until that of the next. Whatever changes the row
-//! keeps it so.
+//! The keys of a purpose form a sequence in time: each signs from its own time until that of the next. Every change
+//! keeps this order.
 
 use chrono::Duration;
 
 use crate::clock::Time;
 use crate::model::policy::ranges;
 
-/// What a key is for.
+/// What a key signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
     /// Signs access tokens.
@@ -17,39 +17,39 @@ pub enum Purpose {
     Refresh,
 }
 
-/// When a key does what.
+/// The times of a key's states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Life {
     pub purpose: Purpose,
     pub created_at: Time,
     /// `None` = from the beginning.
     pub signs_from: Option<Time>,
-    /// From then on it signs nothing; `None` = it signs on.
+    /// It no longer signs from this time; `None` = no end is set.
     pub retires_at: Option<Time>,
-    /// From then on it verifies nothing.
+    /// It no longer verifies from this time.
     pub removed_at: Option<Time>,
 }
 
-/// What a key does at a moment.
+/// The state of a key at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyState {
-    /// Known to everybody, but not in use yet.
+    /// Every replica has it, but it does not sign yet.
     Published,
-    /// Makes what is made now.
+    /// Signs everything that is signed now.
     Signing,
-    /// Makes nothing any more; what it made may live.
+    /// No longer signs; what it signed may still be valid.
     Verifying,
-    /// Nothing that it made can live, or it was removed.
+    /// Everything that it signed has expired, or it was removed.
     Gone,
 }
 
-/// Replicas learn late that a key retires, and none has quite the same time.
+/// Replicas learn late that a key retires, and their clocks differ.
 const MARGIN: Duration = Duration::hours(1);
 
 impl Purpose {
     pub const ALL: [Purpose; 2] = [Purpose::Access, Purpose::Refresh];
 
-    /// As it is written.
+    /// The name in lists and options.
     pub fn name(self) -> &'static str {
         match self {
             Purpose::Access => "access",
@@ -57,7 +57,7 @@ impl Purpose {
         }
     }
 
-    /// As it is stored.
+    /// The number in the database.
     pub fn number(self) -> i16 {
         match self {
             Purpose::Access => 1,
@@ -70,8 +70,8 @@ impl Purpose {
         Purpose::ALL.into_iter().find(|purpose| purpose.number() == number)
     }
 
-    /// How long what a key made can live, at most: an access token as long as any policy allows, a refresh token as long
-    /// as a session can without being renewed, and renewing takes the key of then.
+    /// The longest validity of what the key made: for an access token the highest TTL of any policy, for a refresh
+    /// token the highest absolute timeout. A rotated refresh token is made with the key of that time.
     fn longest(self) -> Duration {
         Duration::seconds(match self {
             Purpose::Access => ranges::ACCESS_TOKEN_TTL.max_seconds(),
@@ -81,7 +81,7 @@ impl Purpose {
 }
 
 impl KeyState {
-    /// As it is written.
+    /// The name in lists.
     pub fn name(self) -> &'static str {
         match self {
             KeyState::Published => "published",
@@ -93,23 +93,23 @@ impl KeyState {
 }
 
 impl Life {
-    /// From when on it signs.
+    /// The time from which it signs.
     pub fn begins(&self) -> Time {
         self.signs_from.unwrap_or(Time::MIN_UTC)
     }
 
-    /// How old it counts as: it signs since then, or since it was made.
+    /// The start of its age: the time from which it signs, or its creation for a first key.
     pub fn since(&self) -> Time {
         self.signs_from.unwrap_or(self.created_at)
     }
 
-    /// From when on it verifies nothing; `None` = that is not known yet.
+    /// The time from which it no longer verifies; `None` = not determined yet.
     pub fn gone_at(&self) -> Option<Time> {
         let outlived = self.retires_at.map(|at| at + self.purpose.longest() + MARGIN);
         [self.removed_at, outlived].into_iter().flatten().min()
     }
 
-    /// What it does at `now`.
+    /// The state at `now`.
     pub fn state(&self, now: Time) -> KeyState {
         if self.gone_at().is_some_and(|at| at <= now) {
             KeyState::Gone
@@ -128,39 +128,39 @@ impl Life {
     }
 }
 
-/// How many of `lives` it is who makes what is made at `now`: the last that began.
+/// The index of the key that signs at `now`: the last that began.
 pub fn signing<'a>(lives: impl IntoIterator<Item = &'a Life>, now: Time) -> Option<usize> {
     let signing =
         lives.into_iter().enumerate().filter(|(_, life)| life.state(now) == KeyState::Signing);
     signing.max_by_key(|(at, life)| (life.begins(), *at)).map(|(at, _)| at)
 }
 
-/// The same, or the next where none signs: a clock that was ahead wrote down from when on it does.
+/// The same, or the next if none signs: a clock that was ahead may have set the start of every key too late.
 pub fn signer<'a>(lives: impl IntoIterator<Item = &'a Life> + Clone, now: Time) -> Option<usize> {
     signing(lives.clone(), now).or_else(|| next(lives, now))
 }
 
-/// How many of `lives` it is who takes over next.
+/// The index of the key that takes over next.
 pub fn next<'a>(lives: impl IntoIterator<Item = &'a Life>, after: Time) -> Option<usize> {
     let waiting = lives.into_iter().enumerate();
     let waiting = waiting.filter(|(_, life)| life.removed_at.is_none() && life.begins() > after);
     waiting.min_by_key(|(at, life)| (life.begins(), *at)).map(|(at, _)| at)
 }
 
-/// Adds a key to those of its purpose: it signs from its time until the next one's, and the one before it until then.
+/// Adds a key to those of its purpose: it signs from its time until the next begins, and the one before it until then.
 pub fn add(lives: &mut Vec<Life>, new: Life, now: Time) {
     lives.push(new);
     arrange(lives, now);
 }
 
-/// Takes a key out of the row at `now`: who signed before it signs on until the next, or the next takes over at once.
-/// False if then none signs.
+/// Removes a key at `now`: the key before it signs until the next begins, or the next takes over at once. Returns false
+/// if no key signs then.
 pub fn remove(lives: &mut [Life], which: usize, now: Time) -> bool {
     lives[which].removed_at = Some(now);
     take_over(lives, which, now)
 }
 
-/// Retires the key that signs at `now`: the next takes over at once. False if there is none.
+/// Retires the key that signs at `now`: the next takes over at once. Returns false if no key signs then.
 pub fn take_over(lives: &mut [Life], from: usize, now: Time) -> bool {
     lives[from].retires_at = Some(lives[from].retires_at.map_or(now, |at| at.min(now)));
     arrange(lives, now);
@@ -173,7 +173,7 @@ pub fn take_over(lives: &mut [Life], from: usize, now: Time) -> bool {
     true
 }
 
-/// Each of those that are not retired by `now` signs until the next begins. Who is retired stays so.
+/// Each key that is not retired by `now` signs until the next begins. A retired key stays retired.
 fn arrange(lives: &mut [Life], now: Time) {
     let stays =
         |life: &Life| life.removed_at.is_none() && life.retires_at.is_none_or(|at| at > now);

@@ -1,4 +1,4 @@
-//! The key table in a transaction: read, arranged, written back.
+//! The key table in a transaction: read, changed, written back.
 
 use crate::clock::{Clock, Time};
 use crate::error::Result;
@@ -16,13 +16,12 @@ use crate::token::seal::MasterKey;
 pub(super) struct Rows {
     tx: Transaction,
     before: Vec<StoredSigningKey>,
-    /// As they are to be.
+    /// The keys as they will be written.
     pub keys: Vec<StoredSigningKey>,
 }
 
 impl Rows {
-    /// Locks the table, of which `master` must open every key: nothing is added that replicas cannot open, or to what
-    /// they cannot.
+    /// Locks the table. `master` must open every key in it, so that all keys of the table stay under one master key.
     pub async fn lock(db: &Database, master: &MasterKey) -> Result<Rows> {
         let mut tx = db.begin().await?;
         let before = keys::lock(&mut tx).await?;
@@ -33,7 +32,7 @@ impl Rows {
         Ok(Rows { tx, keys: before.clone(), before })
     }
 
-    /// The number of the next key of a purpose: none is given twice, so the last key of each is never forgotten.
+    /// The number of the next key of a purpose. Numbers are not reused, so the last key of a purpose is never deleted.
     pub fn next_number(&self, purpose: Purpose) -> i16 {
         self.of(purpose).map(|key| key.key_number).max().unwrap_or(0).saturating_add(1)
     }
@@ -48,7 +47,7 @@ impl Rows {
         self.of(purpose).filter_map(life).collect()
     }
 
-    /// Takes over what the keys of a purpose do when.
+    /// Sets the times of a purpose's keys.
     pub fn set_lives(&mut self, purpose: Purpose, lives: &[Life]) {
         let keys = self.keys.iter_mut().filter(|key| key.purpose == purpose.number());
         for (key, life) in keys.zip(lives) {
@@ -61,7 +60,7 @@ impl Rows {
         }
     }
 
-    /// Writes what differs, has every replica read the table again, and logs what was done by whom.
+    /// Writes the differences, makes every replica read the table again, and logs the operator.
     pub async fn write(mut self, clock: &Clock, by: &Operator) -> Result<()> {
         let (mut changes, mut done) = (Changes::new(clock), Vec::new());
         let find =
@@ -90,7 +89,7 @@ impl Rows {
         Ok(())
     }
 
-    /// Lets go of the table as it is.
+    /// Releases the lock without a change.
     pub async fn leave(self) -> Result<()> {
         self.tx.commit().await
     }

@@ -1,5 +1,5 @@
-//! What is done to keys: the first ones made, successors published, keys retired and removed, old ones forgotten. Each in
-//! one transaction under a lock, so that of several who would, one does.
+//! The work on keys: make the first ones, publish successors, retire, remove, delete old ones. Each is one transaction
+//! under a lock, so of several concurrent attempts one succeeds.
 
 mod retire;
 
@@ -43,7 +43,7 @@ pub struct Shown {
     pub state: KeyState,
 }
 
-/// A plain sentence: why nothing was done.
+/// The reason why nothing was done, as a plain sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRefusal(pub String);
 
@@ -54,7 +54,7 @@ impl Shown {
 }
 
 impl KeyWork {
-    /// Work on `db` in the name of `by`. Successors are published for `ahead` before they sign.
+    /// Works on `db` in the name of `by`. Successors are published for `ahead` before they sign.
     pub fn new(
         db: Database,
         master: MasterKey,
@@ -66,10 +66,10 @@ impl KeyWork {
         KeyWork { db, master, clock, ahead, by }
     }
 
-    /// Makes the first keys, that of access tokens with this algorithm. They sign at once. Does nothing if there are keys.
+    /// Makes the first keys, which sign at once; `algorithm` is that of access tokens. Does nothing if keys exist.
     ///
     /// # Errors
-    /// An outage, or keys that the master key does not open.
+    /// If the database cannot be reached, or the master key does not open a key.
     pub async fn begin(&self, algorithm: SigningAlgorithm) -> Result<()> {
         let now = self.clock.now();
         let keys = list(&self.db, now).await?;
@@ -91,7 +91,7 @@ impl KeyWork {
         self.db.within(beginning).await
     }
 
-    /// Publishes a key that signs after so long, and retires the one before it then.
+    /// Publishes a key that signs after the time `after`; the key before it retires then.
     ///
     /// # Errors
     /// As [`KeyWork::begin`].
@@ -109,8 +109,8 @@ impl KeyWork {
         self.db.within(publishing).await
     }
 
-    /// Publishes a successor, which takes over after the time ahead; with the algorithm of the present key unless
-    /// another is named. Refused if one waits already.
+    /// Publishes a successor, which takes over after the time `ahead`, with the algorithm of the present key unless
+    /// another is given. Refuses if a successor is already waiting.
     ///
     /// # Errors
     /// As [`KeyWork::begin`].
@@ -142,8 +142,8 @@ impl KeyWork {
         self.db.within(rotating).await
     }
 
-    /// Publishes a successor if the newest key signs for `age` already; of several who ask at once, one does. None is
-    /// due while time is in doubt.
+    /// Publishes a successor if the newest key has signed for `age`; of several concurrent calls one does. Does nothing
+    /// while the time is in doubt.
     ///
     /// # Errors
     /// As [`KeyWork::begin`].
@@ -168,7 +168,7 @@ impl KeyWork {
         self.db.within(rotating).await
     }
 
-    /// Forgets the keys that are gone for a week; none while time is in doubt.
+    /// Deletes the keys that have been gone for a week; none while the time is in doubt.
     ///
     /// # Errors
     /// As [`KeyWork::begin`].
@@ -212,7 +212,7 @@ impl KeyWork {
         Ok(shown.ok_or_else(|| anyhow::anyhow!("the key was just added"))?)
     }
 
-    /// Adds a key to the row in time of its purpose.
+    /// Adds a key to the sequence of its purpose.
     fn place(
         &self,
         rows: &mut Rows,
@@ -232,7 +232,7 @@ impl KeyWork {
         Ok(())
     }
 
-    /// A key of access tokens takes long to make, so it is made before the table is locked.
+    /// An access-token key may take up to a second to make, so it is made before the table is locked.
     async fn make(
         &self,
         purpose: Purpose,
@@ -247,7 +247,8 @@ impl KeyWork {
         Ok(Some(made.map_err(|error| anyhow::anyhow!("making a key: {error}"))??))
     }
 
-    /// True if the newest of the keys signs for `age` already. One that waits for longer than usual is a standby.
+    /// True if the newest key has signed for `age`. A key that begins later than `ahead` from now is a standby and not
+    /// counted.
     fn is_due(&self, lives: &[Life], age: Length, now: Time) -> bool {
         let there = lives.iter().filter(|life| life.removed_at.is_none());
         let usual = there.filter(|life| life.begins() <= now + self.ahead);

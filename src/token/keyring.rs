@@ -1,4 +1,4 @@
-//! All keys, as the table holds them at one moment. Shared by `keys`, which reads it anew when it changes.
+//! All keys of the table as of one moment. `keys` shares a keyring and reloads it when the table changes.
 
 use std::sync::Arc;
 
@@ -18,14 +18,14 @@ pub(super) const MAC_ALGORITHM: &str = "HS256";
 
 /// All keys of the service. Nothing in it can be printed.
 pub struct Keyring {
-    /// Oldest first; few, so they are looked through.
+    /// Oldest first. Few enough for a linear search.
     access: Vec<AccessKey>,
     macs: Vec<MacKey>,
     /// Key ids whose purpose or algorithm is of another release.
     pub(super) unknown: Vec<String>,
 }
 
-/// What signs and verifies access tokens.
+/// A key that signs and verifies access tokens.
 pub(super) struct AccessKey {
     pub kid: Arc<str>,
     pub life: Life,
@@ -60,7 +60,7 @@ impl Keyring {
     /// only a later release knows: this one goes on with the keys that it knows.
     ///
     /// # Errors
-    /// `master` does not open one, or it is damaged.
+    /// If `master` does not open a key, or a key is damaged.
     pub fn load(stored: &[StoredSigningKey], master: &MasterKey) -> anyhow::Result<Keyring> {
         let mut keyring = Keyring { access: Vec::new(), macs: Vec::new(), unknown: Vec::new() };
         for key in stored.iter().filter(|key| key.removed_at.is_none()) {

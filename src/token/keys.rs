@@ -1,4 +1,4 @@
-//! The keys in use, shared: read as a whole from the table, and true within the staleness bound.
+//! The keys in use: a cache of the whole key table, no older than the staleness bound.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::store::pool::Database;
 use crate::token::keyring::Keyring;
 use crate::token::seal::MasterKey;
 
-/// All keys. Cheap to clone; clones share what they know.
+/// The key cache. Cheap to clone; clones share their contents.
 #[derive(Clone)]
 pub struct KeyCache(TableCache<Keyring>);
 
@@ -29,10 +29,10 @@ fn report_unknown(keyring: &Keyring, reported: &Mutex<Vec<String>>) {
 }
 
 impl KeyCache {
-    /// The keys of `db`, which are there (`key_work`). A change that `changes` counts is seen at once, the rest within
-    /// `bound`.
+    /// Caches the keys of `db`, which `key_work` has made. A change counted by `changes` is seen at once, any other
+    /// within `bound`.
     ///
-    /// # Errors
+    /// If the database cannot be reached, or `master` does not open a key.
     /// An outage, or keys that `master` does not open.
     pub async fn open(
         db: &Database,
@@ -58,7 +58,7 @@ impl KeyCache {
         Ok(keys)
     }
 
-    /// The keys, true of a moment not longer ago than the bound. From memory as a rule.
+    /// The keys, no older than the bound. Usually from the cache.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -66,13 +66,13 @@ impl KeyCache {
         self.0.get().await
     }
 
-    /// The same, if they are known.
+    /// The same, if they are cached.
     pub fn known(&self) -> Option<Arc<Keyring>> {
         self.0.cached()
     }
 
-    /// The keys, as of a moment from now on: for a token whose key is not cached. However many calls ask, the table is
-    /// read at most so often.
+    /// The keys as of a moment after the call, for a token whose key is not cached. The rate of reads is limited,
+    /// however many calls need one.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].
@@ -80,7 +80,7 @@ impl KeyCache {
         self.0.reload().await
     }
 
-    /// What was read last, however long ago: for what carries no authority.
+    /// The keys that were read last, of whatever age: for texts that carry no authority.
     pub(super) fn latest(&self) -> Arc<Keyring> {
         self.0.latest().expect("opening reads them")
     }

@@ -10,13 +10,13 @@ use crate::token::keyring::MAC_ALGORITHM;
 use crate::token::pair::{self, Pair};
 use crate::token::seal::MasterKey;
 
-/// The bits of a MAC key, in bytes: as many as its output (RFC 2104, section 3).
+/// The length of a MAC key in bytes: that of the MAC (RFC 2104, section 3).
 const MAC_LEN: usize = 32;
 
-/// A key that signs from the beginning; `algorithm` is that of access tokens. An RSA key takes up to a second.
+/// A key without a start time; `algorithm` is for access tokens. An RSA key takes up to a second.
 ///
 /// # Errors
-/// The system has no randomness.
+/// If the system has no randomness.
 pub(super) fn new_key(
     purpose: Purpose,
     algorithm: SigningAlgorithm,

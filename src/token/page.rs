@@ -1,4 +1,4 @@
-//! Page tokens: a position in a list, bound to what is listed. They carry no authority.
+//! Page tokens: a position in a list, bound to the list's scope. They carry no authority.
 
 use aws_lc_rs::hmac;
 use base64::Engine;
@@ -18,7 +18,7 @@ const MOST: usize = 8 + 16 + TAG_LEN;
 pub struct PageTokens(DerivedKey);
 
 impl PageTokens {
-    /// With keys that all replicas share, as of now.
+    /// Uses keys that all replicas share, as of `now`.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].

@@ -1,4 +1,4 @@
-//! Key pairs that sign access tokens: made, opened, used.
+//! Key pairs that sign access tokens.
 
 use anyhow::{Context, anyhow};
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
@@ -52,7 +52,7 @@ impl Pair {
         pair.map_err(|why| anyhow!("no key for {}: {why}", algorithm.name()))
     }
 
-    /// The public key: as it is stored, and its members.
+    /// The public key: its stored form, and its JWK members.
     pub fn public(&self) -> anyhow::Result<(Vec<u8>, PublicKey)> {
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         Ok(match self {
@@ -80,7 +80,7 @@ impl Pair {
     /// The signature of a message, as JWS writes it (RFC 7518, section 3).
     ///
     /// # Panics
-    /// The system has no randomness, which ECDSA needs.
+    /// If the system has no randomness, which ECDSA needs.
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         let signed = "a key that was checked when loaded";
         match self {

@@ -3,7 +3,7 @@
 //! `rt1_` and the base64url (no padding) of
 //! version (1 byte, 1), key id (2), generation (4), session id (16), tenant length (1), tenant,
 //! user length (2), user, HMAC-SHA-256 (32) over all before it and the session's nonce.
-//! Numbers are big-endian. The nonce lies in the session's row, so a key alone forges nothing.
+//! Numbers are big-endian. The nonce is in the session's row, so a stolen key alone cannot forge a token.
 
 use aws_lc_rs::hmac;
 use base64::Engine;
@@ -23,7 +23,7 @@ const MAX_LEN: usize = PREFIX.len() + (1 + 2 + 4 + 16 + 1 + 64 + 2 + 512 + MAC_L
 /// [`Presented::is_genuine`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Presented {
-    /// What it says; not yet to be believed.
+    /// The claims of the token, unproven.
     pub claims: RefreshClaims,
     body: Vec<u8>,
     mac: [u8; MAC_LEN],
@@ -37,7 +37,7 @@ pub fn encode(claims: &RefreshClaims, nonce: &[u8; 16], key: &hmac::Key) -> Stri
     format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// Reads a token; `None` if it has not exactly the form that [`encode`] gives.
+/// Reads a token; `None` unless it has exactly the form that [`encode`] writes.
 pub fn decode(token: &str) -> Option<Presented> {
     if token.len() > MAX_LEN {
         return None;

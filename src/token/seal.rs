@@ -15,7 +15,7 @@ impl MasterKey {
     /// Reads a master key: 32 bytes as base64.
     ///
     /// # Errors
-    /// The rule it breaks; never the text itself.
+    /// The rule that the text breaks; never the text itself.
     pub fn parse(text: &str) -> Result<MasterKey, String> {
         let rule = || "must be 32 bytes in base64 (openssl rand -base64 32)".to_owned();
         let bytes = STANDARD.decode(text.trim()).map_err(|_| rule())?;

@@ -1,4 +1,4 @@
-//! Access tokens whose signature was checked, or made, by this replica: it is not checked again.
+//! A cache of the access tokens that this replica has verified or signed. Their signature is not checked again.
 
 use std::sync::Arc;
 
@@ -13,16 +13,16 @@ use crate::model::ids::{SessionKey, TenantId, UserId};
 use crate::model::token::{AccessClaims, InactiveReason};
 use crate::token::keyring::Keyring;
 
-/// What an entry costs besides its bytes: its key, its place in the map and in the queue, the allocator.
+/// The cost of an entry besides its bytes: its key, its slots in the map and in the queue, the allocator.
 const OVERHEAD: u64 = 120;
-/// A guess at the size of an entry, to make room for as many from the start.
+/// An estimate of an entry's size, for the initial capacity.
 const USUAL: u64 = 200;
 
-/// Tokens by the SHA-256 of the whole token. Only genuine tokens are cached, so only their holder can fill it;
-/// an evicted one is verified once more.
+/// Tokens by the SHA-256 of the whole token. Only genuine tokens are cached, so only their holders can fill it; an
+/// evicted one is verified once more.
 pub(super) struct VerifiedTokens(Cache<Hash, VerifiedEntry, ClaimsWeight>);
 
-/// What a token says, and the key that proves it: it counts while that verifies.
+/// A token's claims, and the key that proves them: they are valid while that key verifies.
 pub(super) struct Proven {
     claims: AccessClaims,
     kid: Arc<str>,
@@ -38,7 +38,7 @@ struct VerifiedEntry {
 impl Proven {
     /// The claims, if the key still verifies at `now`.
     ///
-    /// # Errors
+    /// `SignatureInvalid` if it does not.
     /// It does not.
     pub fn count(self, keyring: &Keyring, now: Time) -> Result<AccessClaims, InactiveReason> {
         let counts = keyring.verifying(&self.kid, now).is_some();
@@ -58,19 +58,19 @@ impl Weighter<Hash, VerifiedEntry> for ClaimsWeight {
 }
 
 impl VerifiedTokens {
-    /// In at most so many bytes.
+    /// A cache of at most so many bytes.
     pub fn new(bytes: u64) -> VerifiedTokens {
         let items = usize::try_from(bytes / USUAL).unwrap_or(usize::MAX);
         VerifiedTokens(Cache::with_weighter(items, bytes, ClaimsWeight))
     }
 
-    /// What a token says that was proven before.
+    /// The cached claims of a token.
     pub fn get(&self, token: &str) -> Option<Proven> {
         let kept = self.0.get(&hash(token))?;
         Some(Proven { claims: unpack(&kept.packed)?, kid: kept.kid })
     }
 
-    /// Notes a token that was proven, or made, here.
+    /// Caches a token that was verified or signed here.
     pub fn note(&self, token: &str, kid: &Arc<str>, claims: &AccessClaims) {
         self.0.insert(hash(token), VerifiedEntry { packed: pack(claims).into(), kid: kid.clone() });
     }
@@ -80,7 +80,7 @@ fn hash(token: &str) -> Hash {
     digest(&SHA256, token.as_bytes()).as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
-/// Also the order in which it is written.
+/// The serialized form; the order of the fields is that of the bytes.
 #[derive(Serialize, Deserialize)]
 struct PackedClaims<'a> {
     key: (&'a str, &'a str, Uuid),

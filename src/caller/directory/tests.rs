@@ -1,4 +1,4 @@
-//! Who stands behind credentials.
+//! The principal that credentials resolve to.
 
 use chrono::{DateTime, Duration};
 
@@ -39,7 +39,7 @@ fn named(name: &str) -> Identity {
     Identity::Certificate(name.to_owned())
 }
 
-/// The name of the caller, or why there is none.
+/// The name of the caller, or the error.
 fn of(identity: Identity, with_key: bool, now: Time) -> Result<String, String> {
     let (directory, key) = directory();
     let credentials = Credentials { identity, key: with_key.then_some(key) };

@@ -15,10 +15,9 @@ use crate::model::session::Session;
 use crate::model::token::AccessClaims;
 use crate::token::keyring::AccessKey;
 
-/// When a token of `session` that is issued at `from` expires: after `ttl` at most, in whole seconds as `exp` counts
-/// them (RFC 7519, section 2), rounded up, so that it lives for `ttl` at least. Never past the absolute deadline; and
-/// without activity not past the second in which the idle deadline lies, which verifiers of their own do not see.
-/// Issuing one again is no activity, so that deadline may be nearer than the idle timeout is long.
+/// When a token of `session` that is issued at `from` expires: after `ttl`, in whole seconds as `exp` counts them
+/// (RFC 7519, section 2), rounded up. Never past the absolute deadline; and never past the second of the idle deadline,
+/// which gateways cannot see. A repeated answer is not activity, so that deadline may be nearer than the idle timeout.
 pub fn expires_at(session: &Session, from: Time, ttl: Duration) -> Time {
     #[cfg(debug_assertions)]
     if crate::broken::is("never-expires") {
@@ -31,13 +30,13 @@ pub fn expires_at(session: &Session, from: Time, ttl: Duration) -> Time {
     rounded.min(latest(session))
 }
 
-/// The last second that a token of `session` may live to, however active it is.
+/// The last second at which a token of `session` may expire, however active the session is.
 pub fn latest(session: &Session) -> Time {
     session.absolute_expires_at.trunc_subsecs(0)
 }
 
-/// Signs a token for `session` that is valid from `now` until `expires_at`. The same session,
-/// generation and time give the same claims, and with EdDSA and RS256 the same token. Also what verifying it will tell.
+/// Signs a token for `session` that is valid from `now` until `expires_at`; also returns the claims that verifying it
+/// yields. The same session, generation and time give the same claims, and with EdDSA and RS256 the same token.
 pub(in crate::token) fn sign(
     key: &AccessKey,
     issuer: &str,
@@ -69,7 +68,7 @@ pub(in crate::token) fn sign(
         kid: Some(key.kid.to_string()),
         ..Header::new(key.verifying.algorithm)
     };
-    // Written here, since the library parses the private key for each token.
+    // Not by the library, which would parse the private key for each token.
     let (header, payload) = (part(&header), payload(&wire, session.claims.as_ref()));
     let message = format!("{header}.{payload}");
     let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(key.pair.sign(message.as_bytes())));
@@ -88,7 +87,7 @@ fn part(part: &impl Serialize) -> String {
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(part).expect("plain data"))
 }
 
-/// The claims with the caller's own behind them, none of which has the name of one of ours.
+/// The service's claims, followed by the custom claims. No custom claim has the name of one of the service's.
 fn payload(wire: &Wire, custom: Option<&CustomClaims>) -> String {
     let mut json = serde_json::to_vec(wire).expect("plain data");
     if let Some(members) = custom.and_then(|custom| custom.as_json().strip_prefix('{')) {
@@ -99,7 +98,7 @@ fn payload(wire: &Wire, custom: Option<&CustomClaims>) -> String {
     URL_SAFE_NO_PAD.encode(json)
 }
 
-/// Unique per session, generation and time, and derived from them: a repeated answer repeats it.
+/// Unique per session, generation and time, and derived from them: a repeated answer contains the same id.
 fn token_id(session: &Session, now: Time) -> Uuid {
     let mut text = [0; 28];
     text[..16].copy_from_slice(session.key.session.as_bytes());

@@ -1,4 +1,4 @@
-//! Keys leave: in good order, or removed at once.
+//! Retires keys in good order, or removes them at once.
 
 use super::{KeyRefusal, KeyWork, Shown, list, shown, waiting};
 use crate::clock::Time;
@@ -9,20 +9,20 @@ use crate::token::key_life::{KeyState, Purpose, remove, take_over};
 use crate::token::key_rows::Rows;
 use crate::token::new_key::new_key;
 
-/// What came of retiring a key.
+/// The result of retiring a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Retired {
-    /// It signs no more; the other, which was published for long enough, does. It verifies until the last moment.
+    /// The first key no longer signs, but verifies until its tokens expire. The second, published long enough, signs.
     Replaced(Shown, Shown),
-    /// It signs until the other takes over, which was published now.
+    /// The first key signs until the second, published now, takes over.
     Until(Shown, Shown),
-    /// It is refused everywhere within the staleness bound; what signs now.
+    /// The first key is refused everywhere within the staleness bound; the second signs.
     Removed(Shown, Shown),
 }
 
 impl KeyWork {
-    /// Retires a key in good order: it signs until somebody can take over, and verifies until nothing that it signed can
-    /// live. A key that has not signed yet is removed. Refused, with the reason, where there is nothing to do.
+    /// Retires a key in good order: it signs until another key can take over, and verifies until everything that it
+    /// signed has expired. Removes a key that has not signed yet. A refusal states the reason.
     ///
     /// # Errors
     /// As [`KeyWork::begin`].
@@ -55,7 +55,7 @@ impl KeyWork {
         self.db.within(retiring).await
     }
 
-    /// Hands over from a key that signs: at once to one that everybody knows, or else later to a new one.
+    /// Hands over from a key that signs: at once to a successor that every replica has, or else later to a new one.
     async fn succeed(
         &self,
         mut rows: Rows,
@@ -88,8 +88,8 @@ impl KeyWork {
         Ok(Ok(Retired::Replaced(old, new)))
     }
 
-    /// Removes a key: whatever it signed is refused everywhere within the staleness bound, and its private part is
-    /// destroyed. If it signs, the next one takes over at once, or else a new one that is made now.
+    /// Removes a key: everything that it signed is refused everywhere within the staleness bound, and its private part
+    /// is destroyed. If it signs, the next key takes over at once, or else a key that is made now.
     ///
     /// # Errors
     /// As [`KeyWork::begin`].
