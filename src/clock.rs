@@ -67,8 +67,8 @@ impl Clock {
         time(micros)
     }
 
-    /// The current time for actions that cannot be undone: `None` while the time is in doubt, because the followed clock
-    /// was set, or is wrong. A manual clock is never in doubt.
+    /// The current time for actions that cannot be undone: `None` while the time is in doubt, because the followed
+    /// clock was set, or is wrong. A manual clock is never in doubt.
     pub fn settled(&self) -> Option<Time> {
         match &self.0.source {
             Source::Followed(followed, _) => followed.settled().map(time),

@@ -12,8 +12,8 @@
 //! |------------------|--------------------------------------------------------|
 //! | `lock`           | flocked for as long as a process uses the data home    |
 //! | `postgres/`      | the cluster; `data.tmp/` while it is being made        |
-//! | `run/`           | the socket                                             |
-//! | `postgres.log`   | what the server says; emptied at a start beyond 10 MB  |
+//! | `run/`           | the socket directory                                   |
+//! | `postgres.log`   | the server's log; emptied at a start beyond 10 MB      |
 
 mod binaries;
 mod cluster;
@@ -39,9 +39,9 @@ use self::ready::ReadyAnswer;
 use self::server::PostgresServer;
 use self::supervise::Supervisor;
 
-/// How long a server may take to answer at all; retried starts included.
+/// How long a server may take to accept connections or report that it recovers, restarts included.
 const START_PATIENCE: Duration = Duration::from_secs(30);
-/// How long a server that answers may take to replay what a crash left in its log.
+/// How long a server that reports recovery may take to replay its log.
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(600);
 const POLL: Duration = Duration::from_millis(20);
 
@@ -71,11 +71,11 @@ pub fn default_data_dir() -> PathBuf {
 }
 
 /// The URL of the `sessiond` database on the server that another process runs in this data home, once it accepts
-/// connections; `None` if no process uses the data home. The server goes when that process does. Blocks.
+/// connections; `None` if no process uses the data home. The server stops with that process. Blocks.
 ///
 /// # Errors
 ///
-/// When the server does not come up, or the data home is out of reach.
+/// If the server does not come up, or the data home cannot be accessed.
 pub fn running(data_dir: &Path) -> Result<Option<String>> {
     let Ok(home) = data_dir.canonicalize() else { return Ok(None) };
     if !Lock::is_taken(&home)? {
@@ -89,8 +89,8 @@ pub fn running(data_dir: &Path) -> Result<Option<String>> {
 /// A running server. Dropping it stops the server: SIGINT, after 10 s SIGQUIT, after 20 s SIGKILL.
 ///
 /// A server that dies is started again, after 100 ms at first and up to 5 s if it keeps dying.
-/// It goes down with this process, however that ends: at once on Linux, and elsewhere when the
-/// next one starts on the same data home.
+/// It stops with this process, however that ends: at once on Linux, and elsewhere when the next process starts on the
+/// same data home.
 #[derive(Debug)]
 pub struct DevPostgres {
     // Fields drop in this order: the server stops before its socket directory and lock go.
@@ -102,14 +102,13 @@ pub struct DevPostgres {
 }
 
 impl DevPostgres {
-    /// Starts the server, making the cluster and installing Postgres where missing, and returns
-    /// once it accepts connections. Blocks: well under a second for a cluster that is there, a
-    /// few seconds to make one.
+    /// Starts the server and returns once it accepts connections. Creates the cluster and installs Postgres if missing.
+    /// Blocks: well under a second for an existing cluster, a few seconds to create one.
     ///
     /// # Errors
     ///
-    /// Says what to do when there is no Postgres to run, the data home is in use, out of reach of
-    /// the server's user or made by another major version, or the server does not come up.
+    /// If there is no Postgres to run, the data home is in use, inaccessible to the server's user or made by another
+    /// major version, or the server does not come up. The text says what to do.
     pub fn start(options: DevPostgresOptions) -> Result<DevPostgres> {
         let identity = ProcessIdentity::choose()?;
         let home = home::prepare(&options.data_dir, &identity)?;
@@ -163,7 +162,7 @@ impl DevPostgres {
         self.supervisor.pid()
     }
 
-    /// Stops the server as a drop does and leaves it down until [`resume`](Self::resume). Blocks.
+    /// Stops the server as a drop does, until [`resume`](Self::resume). Blocks.
     pub fn halt(&self) {
         self.supervisor.halt();
     }
@@ -172,7 +171,7 @@ impl DevPostgres {
     ///
     /// # Errors
     ///
-    /// When it does not come up within 30 s; it is tried again in the background all the same.
+    /// If it does not come up within 30 s; starting it is retried in the background all the same.
     pub fn resume(&self) -> Result<()> {
         self.supervisor.resume();
         self.wait_until_ready()
@@ -206,7 +205,7 @@ fn url(socket_dir: &Path, database: &str) -> String {
     format!("postgresql:///{database}?host={host}&user={NAME}")
 }
 
-/// Keeps only what RFC 3986 calls unreserved.
+/// Percent-encodes everything but the unreserved characters of RFC 3986.
 fn percent_encode(bytes: &[u8]) -> String {
     let encode = |&byte: &u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {

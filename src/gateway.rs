@@ -1,5 +1,5 @@
-//! For gateways in Rust: validates access tokens without a call, by the keys and the revocations of the service, within
-//! the same staleness bound.
+//! For gateways in Rust: validates access tokens locally, with the keys and revocations of the service, within the same
+//! staleness bound.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
@@ -47,68 +47,68 @@ use timing::Timing;
 
 pub use credentials::ApiKey;
 
-/// Between a panic and the next attempt.
+/// The pause between a panic and the next attempt.
 const RESTART: Duration = Duration::from_secs(1);
 
-/// How a gateway works.
+/// The options of a gateway.
 #[derive(Debug, Clone)]
 pub struct GatewayOptions {
-    /// Of a principal with the role `gateway`; `None` = callers are open, or the channel has a client certificate.
+    /// An API key of a principal with the role `gateway`; `None` = authentication is off, or by client certificate.
     pub api_key: Option<ApiKey>,
     /// The `iss` of the service's tokens.
     pub issuer: String,
-    /// Who a token must be meant for; `None` = anybody.
+    /// The audience that a token must have; `None` = any.
     pub audience: Option<String>,
-    /// Whose tokens are judged here; empty = `default`. Those of others are to be asked about.
+    /// The tenant whose tokens are validated here; empty = `default`. Tokens of others yield [`Verdict::Ask`].
     pub tenant: String,
-    /// How old the knowledge may be; 1 s unless changed.
+    /// The staleness bound of the revocations; 1 s unless changed.
     pub bound: Duration,
-    /// What to do beyond.
+    /// What to do beyond the bound.
     pub mode: Mode,
-    /// The most verified tokens kept, about 1 KB each; 100,000 unless changed.
+    /// The most verified tokens in the cache, about 1 KB each; 100,000 unless changed.
     pub tokens: usize,
-    /// The most revocations kept, about 100 bytes each; a million unless changed. Beyond, every token is to be asked
-    /// about.
+    /// The most revocations in memory, about 100 bytes each; a million unless changed. Beyond, every token yields
+    /// [`Verdict::Ask`].
     pub revocations: usize,
 }
 
-/// What to do when what is known is older than the bound.
+/// What to do when the revocations are older than the bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// [`Verdict::Stale`].
     Strict,
-    /// Goes on with what is known.
+    /// Goes on with the revocations that it has.
     BestEffort,
 }
 
-/// A judgement about a token.
+/// The result of validating a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is good.
+    /// The token is valid.
     Active(Arc<AccessClaims>),
-    /// It opens nothing.
+    /// The token is invalid.
     Inactive(InactiveReason),
-    /// A revocation matches it, it is another tenant's, its key is not known here, or it is not valid yet (a clock was
-    /// set back): only ValidateSession can tell.
+    /// The token matches a revocation, is another tenant's, has a key that is not cached, or is not valid yet (a clock
+    /// was set back): only ValidateSession can tell.
     Ask,
-    /// What is known is too old; only in [`Mode::Strict`].
+    /// The revocations are too old; only in [`Mode::Strict`].
     Stale,
 }
 
-/// Keeps keys and revocations, and validates tokens. Dropping it ends its connection's streams.
+/// Caches keys and revocations, and validates tokens. Dropping it ends its streams.
 pub struct Gateway {
     shared: Arc<Shared>,
     _following: JoinSet<()>,
 }
 
-/// What the task that follows shares with those who validate.
+/// The state that the following task shares with validation.
 struct Shared {
     options: GatewayOptions,
-    /// That of the options.
+    /// The tenant of the options.
     tenant: TenantId,
     keys: KeySet,
     revoked: RwLock<RevocationSet>,
-    /// Counts changes of `revoked`: a token that nothing matched need not be looked up before the next.
+    /// The number of changes of `revoked`. A token that matched no revocation is checked again only after a change.
     version: AtomicU64,
     timing: Timing,
     verified: Cache<String, Arc<VerifiedToken>>,
@@ -118,12 +118,12 @@ struct Shared {
 struct VerifiedToken {
     claims: Arc<AccessClaims>,
     kid: String,
-    /// The version of the revocations of which none matched it, plus one.
+    /// The version of `revoked` in which no revocation matched the token, plus one.
     clean: AtomicU64,
 }
 
 impl GatewayOptions {
-    /// As a gateway in front of tenant `default` needs them.
+    /// The options of a gateway for tenant `default`.
     pub fn new(issuer: &str) -> GatewayOptions {
         GatewayOptions {
             api_key: None,
@@ -139,10 +139,9 @@ impl GatewayOptions {
 }
 
 impl Gateway {
-    /// Fetches the keys and what is in force, and goes on following in a task of its own, over whatever the connection
-    /// suffers.
+    /// Fetches the keys and the revocations in force, and follows changes in a task, which reconnects after failures.
     ///
-    /// # Errors
+    /// `INVALID_ARGUMENT` for invalid options, else the status of the service or of the failed connection.
     /// What the service answers, or that it does not.
     pub async fn connect(channel: Channel, options: GatewayOptions) -> Result<Gateway, Status> {
         let tenant = TenantId::parse(&options.tenant)
@@ -156,19 +155,19 @@ impl Gateway {
         Ok(Gateway { shared, _following: following })
     }
 
-    /// Judges a token by what is known here. Never waits.
+    /// Validates a token from the caches. Never blocks.
     pub fn validate(&self, token: &str) -> Verdict {
         self.shared.judge(token, Instant::now())
     }
 
-    /// How old what is known is, at most; `None` before anything is known.
+    /// The greatest possible age of the revocations; `None` before the first.
     pub fn age(&self) -> Option<Duration> {
         let moment = Instant::now();
         self.shared.timing.now(moment).map(|_| self.shared.timing.age(moment))
     }
 }
 
-/// After a panic it begins anew: until it has, what is known grows stale.
+/// Restarts after a panic. The revocations grow stale until it has caught up.
 async fn follow_for_ever(mut follower: follow::Follower) {
     loop {
         let run = AssertUnwindSafe(follower.run()).catch_unwind().await;
@@ -192,7 +191,7 @@ impl Shared {
         }
     }
 
-    /// Judges a token as of `moment`.
+    /// Validates a token as of `moment`.
     fn judge(&self, token: &str, moment: Instant) -> Verdict {
         let Some(now) = self.timing.now(moment) else { return Verdict::Stale };
         let stale = self.timing.age(moment) > self.options.bound;
@@ -207,7 +206,7 @@ impl Shared {
         if let Err(reason) = verified.claims.check(now, self.options.audience.as_deref()) {
             return Verdict::Inactive(reason);
         }
-        // Keys are those of all tenants, the revocations are of one.
+        // Keys are of all tenants, but the revocations of one.
         let foreign = verified.claims.key.tenant != self.tenant;
         let from_future = verified.claims.is_from_future(now);
         match foreign || from_future || self.is_withdrawn(&verified) {
@@ -216,7 +215,7 @@ impl Shared {
         }
     }
 
-    /// The proven token; `None` if its key is not known, but may be to the service.
+    /// The verified token; `None` if its key is not cached, but the service may have it.
     fn verify(&self, token: &str) -> Result<Option<Arc<VerifiedToken>>, InactiveReason> {
         if let Some(verified) = self.verified.get(token) {
             return Ok(Some(verified));
@@ -237,7 +236,7 @@ impl Shared {
         }
         let withdrawn = self.read().withdraws(&verified.claims, &verified.kid);
         if withdrawn == Withdrawn::No {
-            // What was looked at is at least as new.
+            // The revocations that were checked are at least of this version.
             verified.clean.store(version + 1, Ordering::Release);
         }
         withdrawn == Withdrawn::Yes

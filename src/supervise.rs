@@ -1,5 +1,5 @@
-//! Supervision of the tasks that live as long as a server. Each is spawned here, so that none ends quietly: one that
-//! panics or returns too early is counted, logged and started again.
+//! Supervision of the tasks that live as long as a server: a task that panics or returns too early is counted, logged
+//! and started again.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -15,17 +15,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 
-/// How long a task waits before it starts again: the first time, and at most; doubled each time.
+/// The pause before a task is started again: the first, and the longest; doubled each time.
 const PAUSE: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
-/// A task that ran this long failed of something new.
+/// A task that ran this long failed for a new reason, so its pause begins again at the first.
 const STEADY: Duration = Duration::from_secs(30);
 
 /// Whether a server can serve while a task is down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskNeed {
-    /// It cannot: calls would hang, fail, or be answered by stale knowledge. Health is `NOT_SERVING` meanwhile.
+    /// It cannot: calls would hang, fail, or use stale caches. Health is `NOT_SERVING` meanwhile.
     Serving,
-    /// It can: the work waits. One poisoned row that stops it on all replicas must not take all of them away.
+    /// It can: the work waits. A poisoned row that stops the task on all replicas must not make all of them unhealthy.
     Upkeep,
 }
 
@@ -35,14 +35,14 @@ pub struct Tasks(Arc<Inner>);
 
 struct Inner {
     failures: IntCounterVec,
-    /// Tasks that are down: of those the server needs to serve, and of the others.
+    /// The number of tasks that are down: of those that the server needs to serve, and of the others.
     down: [watch::Sender<usize>; 2],
     /// [`PAUSE`], but for tests.
     pause: [Duration; 2],
 }
 
 impl Tasks {
-    /// None so far, counted in `metrics`.
+    /// No tasks yet. Failures are counted in `metrics`.
     pub fn new(metrics: &Metrics) -> Tasks {
         Tasks::pausing(metrics, PAUSE)
     }
@@ -59,12 +59,12 @@ impl Tasks {
         tasks
     }
 
-    /// How many of the tasks that the server needs to serve are down.
+    /// The number of down tasks that the server needs to serve.
     pub fn down(&self) -> watch::Receiver<usize> {
         self.0.down[TaskNeed::Serving as usize].subscribe()
     }
 
-    /// Spawns a task that [`Tasks::keep`] keeps, as one of `set`.
+    /// Spawns a task in `set`, and supervises it as [`Tasks::keep`] does.
     pub fn supervise<F>(
         &self,
         set: &mut JoinSet<()>,
@@ -79,8 +79,8 @@ impl Tasks {
         set.spawn(async move { tasks.keep((name, need), &stop, start).await })
     }
 
-    /// Runs what `start` begins until `stop`. If it ends before, it is started again after a pause; if the stop comes
-    /// in that pause, once more at once, for what a task does at its end.
+    /// Runs `start` until `stop`. A task that ends before is started again after a pause. A stop during that pause
+    /// starts it once more at once, so that it can do its final work.
     pub async fn keep<F: Future<Output = ()>>(
         &self,
         (name, need): (&'static str, TaskNeed),
@@ -96,7 +96,7 @@ impl Tasks {
             let mut run = pin!(caught(async { start().await }));
             let ended = match down.take() {
                 None => run.await,
-                // It is up once it has run for as long as it was waited for.
+                // It is up once it has run for as long as the pause before it.
                 Some(mark) => tokio::select! {
                     ended = &mut run => {
                         down = Some(mark);
@@ -130,7 +130,7 @@ impl Tasks {
         }
     }
 
-    /// Spawns a task that ends by itself; its waiters see to the rest. A panic is counted and logged.
+    /// Spawns a task that ends by itself; its waiters handle a failure. A panic is counted and logged.
     pub fn spawn_once(&self, name: &'static str, run: impl Future<Output = ()> + Send + 'static) {
         let failures = self.0.failures.with_label_values(&[name]);
         tokio::spawn(async move {
@@ -142,7 +142,7 @@ impl Tasks {
     }
 }
 
-/// A task that is down, until dropped.
+/// Counts a task as down, until dropped.
 struct Down(watch::Sender<usize>);
 
 impl Down {
@@ -158,15 +158,15 @@ impl Drop for Down {
     }
 }
 
-/// What `work` comes to, or with which words it panicked.
+/// The result of `work`, or the message of its panic.
 ///
 /// # Errors
-/// The words.
+/// The message of the panic.
 pub async fn caught<T>(work: impl Future<Output = T>) -> Result<T, String> {
     AssertUnwindSafe(work).catch_unwind().await.map_err(|payload| words(&*payload).to_owned())
 }
 
-/// The words of a panic.
+/// The message of a panic.
 pub fn words(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic")

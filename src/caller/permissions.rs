@@ -1,5 +1,5 @@
-//! Permissions: the scope that each method needs, and the roles, which are sets of scopes. The only table of permissions;
-//! the server compares it with the descriptors of its services at start.
+//! Permissions: the scope that each method needs, and the roles, which are sets of scopes. The only table of
+//! permissions; the server compares it with the descriptors of its services at start.
 
 use crate::error::Result;
 use crate::model::caller::principal::Principal;

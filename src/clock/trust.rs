@@ -41,8 +41,8 @@ impl Trust {
         self.settled
     }
 
-    /// Takes a sample of the followed clock with an error of at most `doubt`, and the offset of the machine's wall clock
-    /// at the same moment, `at`.
+    /// Takes a sample of the followed clock with an error of at most `doubt`, and the offset of the machine's wall
+    /// clock at the same moment, `at`.
     pub fn note(&mut self, at: i64, offset: i64, doubt: i64, machine: i64) -> Turn {
         let agree = |one: i64, other: i64| {
             one.saturating_sub(other).saturating_abs() <= APART.saturating_add(doubt)

@@ -1,7 +1,7 @@
-//! Where a user was seen, by network: what tells a movement from another word on the same place.
+//! The last geolocation of a user in each network. Tells a user who moved from two geolocations of one place.
 //!
-//! Locations of addresses are guesses, and callers may state others. So one address is in one place, whatever is
-//! said of it, and so are the IPv4 and the IPv6 address of one session.
+//! Geolocations of addresses are guesses, and callers may state others. So one network counts as one place, whatever
+//! its geolocations, and so do the IPv4 and the IPv6 network of one session.
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -14,21 +14,21 @@ use crate::model::device::Location;
 
 /// The most networks in the memory of a user.
 const MOST: usize = 12;
-/// The most other places of one network.
+/// The most further coordinates of one network.
 const MAX_PLACES: usize = 4;
-/// Nearer to 0,0 than this, in degrees, is what files and callers write for "unknown".
+/// Coordinates nearer to 0,0 than this, in degrees, mean "unknown" in files and requests.
 const NOWHERE: f64 = 0.01;
 
 /// The last activity of a user in a network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sighting {
     pub at: Time,
-    /// `None` = from no known address.
+    /// `None` = the activity had no address.
     #[serde(default)]
     pub network: Option<IpNet>,
     #[serde(default)]
     pub session: Option<Uuid>,
-    /// The first that was said of the place.
+    /// The country that was stated first for this place.
     #[serde(default)]
     pub country: Option<String>,
     #[serde(default)]
@@ -38,21 +38,21 @@ pub struct Sighting {
 /// Latitude and longitude, in degrees.
 pub type Point = (f64, f64);
 
-/// A point that was said of a place.
+/// The coordinates of a place.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Spot {
     pub coordinates: Point,
-    /// How far off they may be in km, where that was said.
+    /// The accuracy of the coordinates in km, if stated.
     pub accuracy_km: Option<u32>,
-    /// More than the country is known, so it is not the middle of one.
+    /// The geolocation has more than a country, so the coordinates are not the center of a country.
     pub is_exact: bool,
-    /// Other coordinates that were said of the same place.
+    /// Other coordinates that were stated for the same place.
     #[serde(default)]
     pub others: Vec<Point>,
 }
 
 impl Sighting {
-    /// What an activity says of where its user is; its country as known from before.
+    /// The sighting of an activity. The country is the one remembered for the place, if any.
     pub fn of(activity: &Activity, user: &UserMemory) -> Sighting {
         Sighting {
             country: country(activity, user),
@@ -71,7 +71,7 @@ impl Sighting {
         }
     }
 
-    /// As an older release remembered it.
+    /// A sighting in the form of an older release.
     pub fn before(at: Time, coordinates: (f64, f64)) -> Sighting {
         let spot = Spot { coordinates, accuracy_km: None, is_exact: true, others: Vec::new() };
         Sighting { at, network: None, session: None, country: None, spot: Some(spot) }
@@ -85,25 +85,25 @@ impl Sighting {
         self.session.is_some() && self.session == other.session
     }
 
-    /// In one network; without an address nothing is known of that.
+    /// True if both are in the same network; false if one has no address.
     pub fn is_same_network(&self, other: &Sighting) -> bool {
         self.network.is_some() && self.network == other.network
     }
 
-    /// By IPv4 the one and by IPv6 the other.
+    /// True if one is by IPv4 and the other by IPv6.
     fn is_other_family(&self, other: &Sighting) -> bool {
         let families = self.is_ipv4().zip(other.is_ipv4());
         families.is_some_and(|(one, other)| one != other)
     }
 
-    /// Of one session, by IPv4 the one and by IPv6 the other: a host uses both from one place.
+    /// True if both are of one session, one by IPv4 and the other by IPv6: a host uses both from one place.
     pub fn is_sibling(&self, other: &Sighting) -> bool {
         self.is_same_session(other) && self.is_other_family(other)
     }
 }
 
 impl Spot {
-    /// `None` for no coordinates, and for 0,0, which is no place.
+    /// `None` for no coordinates, and for 0,0, which means "unknown".
     fn of(place: &Location) -> Option<Spot> {
         let coordinates = place.coordinates?;
         if coordinates.0.abs() < NOWHERE && coordinates.1.abs() < NOWHERE {
@@ -114,12 +114,12 @@ impl Spot {
         Some(Spot { coordinates, accuracy_km, is_exact, others: Vec::new() })
     }
 
-    /// All coordinates that were said of the place.
+    /// All coordinates that were stated for the place.
     pub fn all(&self) -> impl Iterator<Item = Point> {
         std::iter::once(self.coordinates).chain(self.others.iter().copied())
     }
 
-    /// It may be where the other is as well.
+    /// Adds the coordinates of `other`, which is the same place.
     pub fn join(&mut self, other: &Spot) {
         for place in other.all() {
             if !self.all().any(|known| known == place) {
@@ -130,7 +130,7 @@ impl Spot {
     }
 }
 
-/// The country of an activity: what was first said of its place, else what the activity says.
+/// The country of an activity: the one remembered for its place, else the one that the activity states.
 pub fn country(activity: &Activity, user: &UserMemory) -> Option<String> {
     let stated = activity.location.as_ref()?.country_code.as_ref()?;
     let here = Sighting::bare(activity);
@@ -138,8 +138,8 @@ pub fn country(activity: &Activity, user: &UserMemory) -> Option<String> {
     Some(known.unwrap_or(stated).clone())
 }
 
-/// The last sighting of the place where `here` is: of its network; else of its session, if that was seen by the other
-/// family alone.
+/// The last sighting of the place of `here`: of its network; else of its session, if all sightings of the session are
+/// of the other address family.
 pub fn same_place<'a>(sightings: &'a [Sighting], here: &Sighting) -> Option<&'a Sighting> {
     let newest_first = || sightings.iter().rev();
     newest_first().find(|known| known.is_same_network(here)).or_else(|| {
@@ -152,7 +152,7 @@ pub fn same_place<'a>(sightings: &'a [Sighting], here: &Sighting) -> Option<&'a 
     })
 }
 
-/// Stores `here` as the latest sighting of its network. Values that are unknown now stay.
+/// Stores `here` as the latest sighting of its network. Keeps the earlier country and coordinates if `here` has none.
 pub fn remember(sightings: &mut Vec<Sighting>, mut here: Sighting) {
     let known = sightings.iter().find(|known| known.is_same_network(&here));
     here.country = here.country.or_else(|| known?.country.clone());

@@ -1,6 +1,6 @@
 //! Which Postgres programs to run.
 //!
-//! Owns the search and the choice; what it finds it only asks for its version.
+//! Owns the search and the choice. Runs the found programs only for their version.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::{home, install};
 
 const OLDEST_MAJOR: u32 = 14;
 
-/// Where versions lie side by side: a directory, how the names in it begin, where the programs are.
+/// Directories with several versions: the directory, the prefix of their names, and the path of the programs.
 const FAMILIES: [(&str, &str, &str); 5] = [
     ("/usr/lib/postgresql", "", "bin"),
     ("/usr", "pgsql-", "bin"),
@@ -29,8 +29,8 @@ pub(super) struct Binaries {
 }
 
 impl Binaries {
-    /// Takes `pg_bin` if given, else the best of what is installed, else installs. An existing
-    /// cluster wants the major version that made it.
+    /// Takes `pg_bin` if given, else the best of the installed versions, else installs one. An existing cluster
+    /// requires the major version that made it.
     pub(super) fn find_or_install(
         pg_bin: Option<&Path>,
         made_by: Option<u32>,
@@ -57,7 +57,7 @@ impl Binaries {
     }
 }
 
-/// Installs Postgres into `cache`, if its version suits.
+/// Installs Postgres into `cache`, if its version is suitable.
 pub(super) fn installed(
     cache: &Path,
     made_by: Option<u32>,
@@ -126,8 +126,8 @@ fn family(parent: &Path, prefix: &str, bin: &Path) -> Vec<PathBuf> {
     named.map(|entry| entry.path().join(bin)).collect()
 }
 
-/// Runs the programs' own `--version`, as the user who shall run them: that says whether they
-/// work. A link in `dir` is followed to where the other programs, such as `psql`, lie beside it.
+/// Runs the programs' own `--version` as the user who will run them, which shows whether they work. Follows a link in
+/// `dir` to the directory that has the other programs, such as `psql`.
 fn inspect(dir: &Path, identity: &ProcessIdentity) -> Option<Binaries> {
     let dir = dir.join("postgres").canonicalize().ok()?.parent()?.to_owned();
     let version_of = |name: &str| {

@@ -1,4 +1,4 @@
-//! The database cluster in the data home, while no server of ours runs in it.
+//! The database cluster in the data home, while none of our servers runs in it.
 //!
 //! Owns `postgres/` and `data.tmp/`: makes the cluster, and stops a server that an earlier run
 //! left in it. The caller holds the lock on the data home.
@@ -34,7 +34,7 @@ pub(super) fn major(home: &Path) -> Result<Option<u32>> {
     Ok(Some(major.with_context(|| format!("{} holds no version", path.display()))?))
 }
 
-/// Makes the cluster with its database. It appears whole under its name, or not at all.
+/// Creates the cluster with its database, under a temporary name that is then renamed.
 pub(super) fn create(
     home: &Path,
     binaries: &Binaries,
@@ -55,7 +55,7 @@ pub(super) fn create(
 
     let mut postgres = identity.command(binaries.program("postgres"));
     postgres.arg("--single").arg("-D").arg(&unfinished);
-    // Otherwise a statement that fails still ends in success.
+    // Without it a statement that fails does not fail the process.
     postgres.args(["-c", "exit_on_error=on"]).args((!fsync).then_some("-F")).arg("postgres");
     run(postgres, &format!("CREATE DATABASE {NAME};\n"))?;
 
@@ -70,8 +70,8 @@ pub(super) fn create(
     File::open(home)?.sync_all().context("cannot sync the data directory")
 }
 
-/// Checks that the cluster is this user's, and stops a server that still runs in it: one whose
-/// sessiond was killed, where the system has no parent-death signal or it is not done yet.
+/// Checks that the cluster is this user's, and stops a server that still runs in it: one whose sessiond was killed,
+/// if the system has no parent-death signal or the server is still stopping.
 pub(super) fn take_over(home: &Path, identity: &ProcessIdentity) -> Result<()> {
     let data = data_dir(home);
     let owner = fs::metadata(&data)?.uid();
@@ -88,7 +88,7 @@ pub(super) fn take_over(home: &Path, identity: &ProcessIdentity) -> Result<()> {
     };
     tracing::warn!(pid = pid.as_raw_nonzero(), "stopping the Postgres that an earlier run left");
     for signal in [Signal::INT, Signal::QUIT] {
-        // It may have ended by itself by now.
+        // It may have ended already.
         let _ = kill_process(pid, signal);
         let begun = Instant::now();
         while begun.elapsed() < STOP_PATIENCE {
@@ -101,9 +101,8 @@ pub(super) fn take_over(home: &Path, identity: &ProcessIdentity) -> Result<()> {
     bail!("Postgres (process {pid}) of an earlier run does not stop: end it (kill -9 {pid})")
 }
 
-/// The server that runs in this cluster. Where the system does not tell of all processes, it is the one that
-/// `postmaster.pid` names, if that is a server in this cluster: a process id outlives its process, and may be another's
-/// by now.
+/// The server that runs in this cluster. Where the system cannot list all processes, the one that `postmaster.pid`
+/// names, if it is a server in this cluster: the process id may belong to another process by now.
 fn running_server(data: &Path) -> Option<Pid> {
     if cfg!(target_os = "linux") {
         return stale::server(data);
@@ -126,7 +125,7 @@ fn run(mut command: Command, input: &str) -> Result<()> {
         .spawn()
         .with_context(|| format!("cannot run {program}"))?;
     let mut stdin = child.stdin.take().expect("stdin is piped");
-    // A child that has ended does not read; its status says why.
+    // A child that has ended does not read; its exit status says why.
     let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
     let output = child.wait_with_output()?;

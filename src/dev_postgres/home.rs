@@ -1,4 +1,4 @@
-//! The data home: where it is, that one process at a time uses it, and its socket directory.
+//! The data home: its location, its lock for one process at a time, and its socket directory.
 //!
 //! Owns `lock` and `run/`; must not look into the cluster.
 
@@ -12,15 +12,15 @@ use anyhow::{Context, Result, bail};
 
 use super::identity::ProcessIdentity;
 
-/// What Postgres calls its socket, for [`PORT`].
+/// The file name of Postgres's socket for [`PORT`].
 const SOCKET_NAME: &str = ".s.PGSQL.5432";
-/// Names the socket only; the server listens on no TCP port.
+/// Only part of the socket's name; the server listens on no TCP port.
 pub(super) const PORT: &str = "5432";
 /// The longest socket path in bytes, without the final NUL: 107 on Linux, 103 on macOS.
 const LONGEST_SOCKET: usize = 103;
 
-/// A directory of this program's: `for_root`, or `sessiond` in a directory from the XDG
-/// specification (the variable that names it, and where it is in the home directory otherwise).
+/// The directory of this program: `for_root`, or `sessiond` in a directory of the XDG specification (the variable that
+/// names it, and its default in the home directory).
 pub(super) fn user_dir(for_root: &str, variable: &str, in_home: &str) -> PathBuf {
     if rustix::process::geteuid().is_root() {
         return PathBuf::from(for_root);
@@ -32,7 +32,7 @@ pub(super) fn user_dir(for_root: &str, variable: &str, in_home: &str) -> PathBuf
     base.join("sessiond")
 }
 
-/// Makes the data home, and returns its one true path.
+/// Creates the data home, and returns its canonical path.
 pub(super) fn prepare(data_dir: &Path, identity: &ProcessIdentity) -> Result<PathBuf> {
     let home = std::path::absolute(data_dir).context("the data directory needs a name")?;
     identity.make_home(&home)?;
@@ -78,7 +78,7 @@ impl Lock {
 }
 
 impl Lock {
-    /// True if a process uses the data home. Takes nothing, but for a moment.
+    /// True if a process uses the data home. Takes the lock only for a moment.
     pub(super) fn is_taken(home: &Path) -> Result<bool> {
         let path = home.join("lock");
         let file = match File::open(&path) {
@@ -88,7 +88,7 @@ impl Lock {
                 return Err(error).with_context(|| format!("cannot open {}", path.display()));
             }
         };
-        // Shared: two who look at once do not see each other.
+        // Shared, so that two concurrent checks do not see each other.
         match file.try_lock_shared() {
             Ok(()) => Ok(false),
             Err(TryLockError::WouldBlock) => Ok(true),
@@ -101,13 +101,13 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing is not enough: a child that another thread is just starting has the file too.
+        // Closing is not enough: a child that another thread is starting has inherited the file.
         let _ = self.0.unlock();
     }
 }
 
-/// The directory with the socket: `run` in the data home, or, where a socket there could not be
-/// reached, one under the temp directory that goes away on drop.
+/// The directory of the socket: `run` in the data home, or, if its path is unsuitable for a socket, a directory under
+/// the temp directory that is removed on drop.
 #[derive(Debug)]
 pub(super) struct SocketDir {
     path: PathBuf,
@@ -115,7 +115,7 @@ pub(super) struct SocketDir {
 }
 
 impl SocketDir {
-    /// Where it is.
+    /// The path of the socket directory.
     pub(super) fn of(home: &Path) -> Result<PathBuf> {
         choose_socket_dir(home, &[&std::env::temp_dir(), Path::new("/tmp")])
             .context("the temp directory (TMPDIR) has a path too long or odd for a Unix socket")
@@ -137,7 +137,7 @@ impl SocketDir {
     }
 }
 
-/// The socket in such a directory.
+/// The socket in this directory.
 pub(super) fn socket_in(dir: &Path) -> PathBuf {
     dir.join(SOCKET_NAME)
 }
@@ -158,8 +158,8 @@ fn choose_socket_dir(home: &Path, temp_dirs: &[&Path]) -> Option<PathBuf> {
     std::iter::once(home.join("run")).chain(fallbacks).find(|dir| fits_a_socket(dir))
 }
 
-/// Besides being short, the path has to be text without a comma: in a connection URL a comma
-/// separates hosts, even an encoded one.
+/// Besides being short, the path must be text without a comma: in a connection URL a comma separates hosts, even if
+/// encoded.
 fn fits_a_socket(dir: &Path) -> bool {
     let length = dir.as_os_str().len() + "/".len() + SOCKET_NAME.len();
     length <= LONGEST_SOCKET && dir.to_str().is_some_and(|text| !text.contains(','))

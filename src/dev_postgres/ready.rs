@@ -1,19 +1,19 @@
-//! Asks a server whether it accepts connections, in just enough of its protocol.
+//! Asks a server whether it accepts connections, with a minimal client of its protocol.
 //!
-//! Owns nothing: connects, asks, leaves.
+//! Owns nothing: connects, opens a session, and closes it.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// A silent server has been stopped in its tracks, or is not one.
+/// A server that is silent for longer is stopped, or not Postgres.
 const SILENCE: Duration = Duration::from_secs(2);
 /// Version 3.0 of the protocol.
 const PROTOCOL: u32 = 3 << 16;
 /// `cannot_connect_now`: starting up, recovering, shutting down.
 const NOT_NOW: &str = "57P03";
-/// More than any message before a session begins.
+/// More than any message before a session is ready.
 const LONGEST_MESSAGE: u32 = 64 * 1024;
 
 /// What the server answered.
@@ -21,9 +21,9 @@ const LONGEST_MESSAGE: u32 = 64 * 1024;
 pub(super) enum ReadyAnswer {
     /// A session began.
     Ready,
-    /// It is there and asks for patience.
+    /// The server runs, but does not accept sessions yet.
     Starting(String),
-    /// No server, or it refused.
+    /// There is no server, or it refused.
     Not(String),
 }
 

@@ -1,6 +1,6 @@
 //! How the server is started, and its log.
 //!
-//! Owns the settings and `postgres.log`; when to start is for the supervisor to say.
+//! Owns the settings and `postgres.log`; the supervisor decides when to start.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -18,7 +18,7 @@ use super::identity::ProcessIdentity;
 /// The log's name in the data home.
 pub(super) const LOG: &str = "postgres.log";
 
-/// Bytes beyond which a start empties the log.
+/// A start empties a log of more bytes.
 const LARGEST_LOG: u64 = 10 * 1024 * 1024;
 
 const SETTINGS: [&str; 4] = [
@@ -29,7 +29,7 @@ const SETTINGS: [&str; 4] = [
 ];
 const UNSAFE_SETTINGS: [&str; 2] = ["fsync=off", "full_page_writes=off"];
 
-/// All that it takes to start the server.
+/// The paths and settings that the server is started with.
 #[derive(Debug)]
 pub(super) struct PostgresServer {
     pub(super) program: PathBuf,

@@ -1,5 +1,5 @@
-//! Lock files of Postgres that outlive their server: after a crash of both, their process id may be another's, in a new
-//! process namespace even one of our own threads, and they may be cut short. Postgres then refuses to start, on and on.
+//! Lock files of Postgres that outlive their server. After a crash of both, their process id may be another process's,
+//! in a new process namespace even one of our threads, or they may be truncated. Postgres then never starts.
 //!
 //! The caller holds the lock on the data home, so no other sessiond runs a server in it.
 
@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-/// Removes the lock files of `data` and of `socket` if Postgres would refuse to start because of one of them, and it is
-/// certain that nobody uses the cluster. Otherwise Postgres decides, as ever.
+/// Removes the lock files of `data` and of `socket` if one would keep Postgres from starting, and certainly no process
+/// uses the cluster. Otherwise Postgres decides.
 pub(super) fn clear(data: &Path, socket: &Path) {
     let of_socket = PathBuf::from(format!("{}.lock", socket.display()));
     let files = [data.join("postmaster.pid"), of_socket];
@@ -34,7 +34,7 @@ pub(super) fn clear(data: &Path, socket: &Path) {
     }
 }
 
-/// The server that runs in this cluster, as the system tells. Linux only.
+/// The server that runs in this cluster, according to `/proc`. Linux only.
 pub(super) fn server(data: &Path) -> Option<Pid> {
     processes().find(|pid| is_server(*pid, data))
 }
@@ -45,14 +45,14 @@ fn processes() -> impl Iterator<Item = Pid> {
     numbers.filter_map(Pid::from_raw)
 }
 
-/// Whether a process is a server in this cluster: by the command line, as we start one.
+/// Whether a process is a server in this cluster, by its command line as we start it.
 fn is_server(pid: Pid, data: &Path) -> bool {
     let words = command_line(pid);
     let data = data.as_os_str().as_encoded_bytes();
     is_postgres(&words) && words.windows(2).any(|pair| pair[0] == b"-D" && pair[1] == data)
 }
 
-/// Whether a process is left of one: they all work in the data directory.
+/// Whether a process belongs to a server of this cluster: all of them work in the data directory.
 fn is_left(pid: Pid, data: &Path) -> bool {
     let dir = fs::read_link(format!("/proc/{}/cwd", pid.as_raw_nonzero()));
     dir.is_ok_and(|dir| dir == data) && is_postgres(&command_line(pid))
@@ -83,7 +83,7 @@ fn is_obstacle(file: &Path) -> bool {
     }
 }
 
-/// Whether somebody is attached to the shared memory that the file names.
+/// Whether a process is attached to the shared memory that the file names.
 fn is_memory_attached(file: &Path) -> bool {
     let Ok(text) = fs::read(file) else { return false };
     let text = String::from_utf8_lossy(&text);
@@ -92,6 +92,6 @@ fn is_memory_attached(file: &Path) -> bool {
     };
     let segments = fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
     let mut fields = segments.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    // key, id, rights, size, two processes, and how many are attached.
+    // key, id, permissions, size, two processes, and the number attached.
     fields.any(|segment| segment.get(1) == Some(&id) && segment.get(6) != Some(&"0"))
 }

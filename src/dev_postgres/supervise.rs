@@ -19,15 +19,15 @@ use super::server::PostgresServer;
 use super::stale;
 use crate::supervise::words;
 
-/// How long each signal to stop may take before the next, harsher one.
+/// How long to wait after each signal before the next, harsher one.
 pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A server that ran this long died of something new.
+/// A server that ran this long died for a new reason, so the pause begins again at the shortest.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// The server's keeper. Dropping it stops the server.
+/// Supervises the server. Dropping it stops the server.
 #[derive(Debug)]
 pub(super) struct Supervisor {
     shared: Arc<Shared>,
@@ -35,7 +35,7 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts the thread, and it the server; does not wait for the server to be ready.
+    /// Starts the thread, which starts the server; does not wait until the server is ready.
     pub(super) fn start(server: PostgresServer) -> Result<Supervisor> {
         let state = Mutex::new(SupervisorState { goal: Goal::Run, pid: None });
         let shared = Arc::new(Shared { state, changed: Condvar::new() });
@@ -64,7 +64,7 @@ impl Drop for Supervisor {
     fn drop(&mut self) {
         self.shared.stop(Goal::Quit);
         if let Some(thread) = self.thread.take() {
-            // A panic there has been reported; the server is down either way.
+            // A panic of the thread is logged; the server is down either way.
             let _ = thread.join();
         }
     }
@@ -79,8 +79,8 @@ struct Shared {
 #[derive(Debug)]
 struct SupervisorState {
     goal: Goal,
-    /// Set from the start of the child until just before it is reaped, so that a signal sent
-    /// under the lock cannot hit a process that got the same id later.
+    /// Set from the start of the child until just before it is reaped, so that a signal sent under the lock cannot hit
+    /// another process that got the same id later.
     pid: Option<Pid>,
 }
 
@@ -96,7 +96,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps it running, also if that fails. Its child goes first: two servers never run in one cluster.
+    /// Restarts the loop after a panic. The child ends first: two servers must never run in one cluster.
     fn keep(&self, server: &PostgresServer) {
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.keep_running(server))) {
             tracing::error!(
@@ -150,7 +150,7 @@ impl Shared {
         }
     }
 
-    /// Waits for the child to end, and returns with the state locked since before it was gone.
+    /// Waits for the child to end. Returns with the state locked since before the child was reaped.
     fn reap(&self, mut child: Child) -> (MutexGuard<'_, SupervisorState>, Result<ExitStatus>) {
         let pid = Pid::from_child(&child);
         let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
@@ -166,10 +166,10 @@ impl Shared {
         let mut state = self.lock();
         state.goal = goal;
         self.changed.notify_all();
-        // Fast shutdown, immediate shutdown, and what even a stopped process obeys.
+        // Fast shutdown, immediate shutdown, and a signal that even a stopped process obeys.
         for signal in [Signal::INT, Signal::QUIT, Signal::KILL] {
             let Some(pid) = state.pid else { return };
-            // Fails only for a process that has just ended.
+            // Fails only if the process has just ended.
             let _ = kill_process(pid, signal);
             let running = |state: &mut SupervisorState| state.pid.is_some();
             let waited = self.changed.wait_timeout_while(state, STOP_PATIENCE, running);

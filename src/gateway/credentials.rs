@@ -1,4 +1,4 @@
-//! What a gateway shows of itself: its API key, if it has one.
+//! The credentials of a gateway: its API key, if it has one.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use tonic::{Request, Status};
 pub struct ApiKey(String);
 
 impl ApiKey {
-    /// This key, `ssk_...`.
+    /// The key as text, `ssk_...`.
     pub fn new(key: impl Into<String>) -> ApiKey {
         ApiKey(key.into())
     }
@@ -28,16 +28,16 @@ impl fmt::Debug for ApiKey {
 pub(super) struct GatewayCredentials(Option<AsciiMetadataValue>);
 
 impl GatewayCredentials {
-    /// Those of `key`; without one the connection has to tell who calls, or callers are open.
+    /// Sends `key`; without one the client certificate identifies the gateway, or authentication is off.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT`: it cannot be a key.
+    /// `INVALID_ARGUMENT` if the key cannot be sent in a header.
     pub fn new(key: Option<&ApiKey>) -> Result<GatewayCredentials, Status> {
         let Some(ApiKey(key)) = key else { return Ok(GatewayCredentials(None)) };
         let value: Result<AsciiMetadataValue, _> = format!("Bearer {key}").parse();
         let mut value = value
             .map_err(|_| Status::invalid_argument("the options hold no key that can be sent"))?;
-        // Neither in a log nor in the dynamic table of a connection.
+        // Keeps the key out of logs and of HPACK's dynamic table.
         value.set_sensitive(true);
         Ok(GatewayCredentials(Some(value)))
     }

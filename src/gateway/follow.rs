@@ -1,4 +1,4 @@
-//! The task that follows: keys now and then, revocations as they come.
+//! The following task: fetches keys periodically, and streams revocations.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,37 +14,37 @@ use super::revoked::{RevocationSet, time};
 use crate::grpc::pb;
 use crate::grpc::pb::session_service_client::SessionServiceClient;
 
-/// Between two attempts to reach the service: from the first to the last.
+/// The pause between two attempts to connect: the first, and the longest.
 const RETRY: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
-/// How long keys are used without being fetched anew.
+/// The longest interval between two fetches of the keys.
 const KEYS_FOR: Duration = Duration::from_secs(300);
-/// Between two fetches, however many tokens ask for one.
+/// The shortest interval between two fetches, however many tokens need one.
 const KEYS_LEAST: Duration = Duration::from_secs(1);
-/// The longest that the service may take to begin.
+/// The most time for the first keys and revocations.
 const BEGIN: Duration = Duration::from_secs(5);
-/// How long it may say nothing: it tells the time several times a second, or ends the stream.
+/// The longest silence of a stream. The service sends its time several times a second, or ends the stream.
 const SILENCE: Duration = Duration::from_secs(5);
-/// How long the service's time is counted on before it is asked for again, by another stream; and where it is off, the
-/// least. In a minute, clocks that are off by 50 parts per million drift apart by 3 ms.
+/// How long the service's time is used before another stream measures it again; and the shortest interval, if it is
+/// off. In a minute, clocks that are off by 50 parts per million drift apart by 3 ms.
 const TIME_FOR: Duration = Duration::from_secs(60);
 const TIME_LEAST: Duration = Duration::from_secs(2);
-/// A clock that is further behind was set: more than drift, and than the service's is corrected by.
+/// A clock further behind was set: this is more than drift, and more than the corrections of the service's clock.
 const DRIFT: Duration = Duration::from_millis(10);
 
 type Stream = Streaming<pb::WatchRevocationsResponse>;
 
-/// Follows for one gateway.
+/// Follows the service for one gateway.
 pub(super) struct Follower {
     client: SessionServiceClient<InterceptedService<Channel, GatewayCredentials>>,
     shared: Arc<Shared>,
     stream: Option<Stream>,
     cursor: String,
-    /// When the stream was asked for, until it answered.
+    /// When the stream was requested; `None` once it has answered.
     pub(super) asked: Option<Instant>,
-    /// When a stream was asked for last, and when it said something.
+    /// When the last stream was requested, and when the last message arrived.
     opened_at: Instant,
     pub(super) received_at: Instant,
-    /// What a resync sends, until it is complete.
+    /// The revocations of a resync that is not complete yet.
     afresh: Option<RevocationSet>,
     keys_at: Instant,
     evicted_at: Instant,
@@ -69,7 +69,7 @@ impl Follower {
         }
     }
 
-    /// Until keys and all that is in force are known.
+    /// Returns once keys and all revocations in force are cached.
     pub async fn begin(&mut self) -> Result<(), Status> {
         let beginning = async {
             self.fetch_keys().await?;
@@ -83,7 +83,7 @@ impl Follower {
         tokio::time::timeout(BEGIN, beginning).await.map_err(late)?
     }
 
-    /// For ever. If it is called again, because a run failed in the middle, everything is fetched anew.
+    /// Follows forever. Called again, because a run panicked, it fetches everything again.
     pub async fn run(&mut self) {
         if std::mem::replace(&mut self.running, true) {
             (self.stream, self.afresh) = (None, None);
@@ -129,7 +129,7 @@ impl Follower {
         self.afresh = None;
         let opened = self.client.watch_revocations(request).await;
         if opened.as_ref().is_err_and(|refused| refused.code() == Code::InvalidArgument) {
-            // The cursor is not one of these servers: a resync must follow.
+            // The cursor is not from these servers, so the next stream must begin with a resync.
             self.cursor.clear();
         }
         self.stream = Some(opened?.into_inner());
@@ -141,7 +141,7 @@ impl Follower {
         let gone = || Status::unavailable("the stream has ended");
         let stream = self.stream.as_mut().ok_or_else(gone)?;
         let silent = |_| Status::deadline_exceeded("the service says nothing");
-        // Not from now: fetching keys interrupts the wait.
+        // From the last message: a fetch of keys interrupts the wait.
         let message =
             tokio::time::timeout_at((self.received_at + SILENCE).into(), stream.message());
         let message = message.await.map_err(silent)??.ok_or_else(gone)?;
@@ -150,7 +150,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Takes over what a message says that arrived at `received_at`.
+    /// Applies a message that arrived at `received_at`.
     pub(super) fn apply(&mut self, message: pb::WatchRevocationsResponse) {
         let shared = &self.shared;
         if message.resync {
@@ -180,7 +180,7 @@ impl Follower {
                 self.evicted_at = Instant::now();
             }
             if revoked.is_full() {
-                // Once there is room for all that is in force, the next stream says so.
+                // A full set has missed revocations: the next stream begins with a resync.
                 self.cursor.clear();
             } else if !message.cursor.is_empty() {
                 self.cursor = message.cursor;
@@ -188,17 +188,17 @@ impl Follower {
         }
         if let Some(at) = checked {
             let (timing, arrived) = (&shared.timing, self.received_at);
-            // The first answer of a stream tells the time: nothing of it was made before it was asked for.
+            // The first answer of a stream gives the time: the service made it after the request.
             if let Some(asked) = self.asked.take() {
                 timing.answered(asked, at);
             }
             let was_set = timing.behind(at, arrived) > DRIFT;
             timing.checked(at, arrived);
-            // It or the question was held up, or the service's clock was set back.
+            // The message or the request was delayed, or the service's clock was set back.
             let is_old = timing.age(arrived) > shared.options.bound * 3 / 4;
             let least = if was_set || is_old { TIME_LEAST } else { TIME_FOR };
             if self.opened_at.elapsed() > least {
-                // Another one goes on at the cursor, and tells the time.
+                // Another stream resumes at the cursor, and measures the time.
                 self.stream = None;
             }
         }

@@ -11,15 +11,15 @@ use crate::model::token::{AccessClaims, InactiveReason};
 use crate::token::access;
 use crate::token::jwk::{PublicKey, VerifyingKey};
 
-/// A key that was not among those fetched so recently is not one of the service: keys are published before they sign. Not
-/// so if a key was removed since, for which another may have taken over at once.
+/// A key id that is not in a key set fetched so recently is not the service's, since keys are published before they
+/// sign. Not so after a removal, since another key may have taken over at once.
 const SURE_FOR: Duration = Duration::from_secs(1);
 
-/// By key id.
+/// The keys by key id.
 #[derive(Default)]
 pub(super) struct KeySet {
     known: Mutex<KnownKeys>,
-    /// A token named a key that is not known.
+    /// Notified when a token has a key that is not cached.
     pub wanted: Notify,
 }
 
@@ -32,8 +32,8 @@ struct KnownKeys {
 }
 
 impl KeySet {
-    /// Takes the keys of an answer, asked for at `asked`, in place of all others. What is no key of this release's kinds
-    /// is left out.
+    /// Replaces all keys by those of an answer, requested at `asked`. Skips keys of kinds that this release does not
+    /// know.
     pub fn replace(&self, set: &pb::GetJsonWebKeySetResponse, asked: Instant) {
         let parsed = set.keys.iter().filter_map(|key| {
             let verifying = public_key(key)?.verifying().ok()?;
@@ -44,16 +44,16 @@ impl KeySet {
         (known.keys, known.fetched) = (keys, Some(asked));
     }
 
-    /// A key was removed: there may be another in its place.
+    /// A key was removed, so a new key may sign.
     pub fn doubt(&self) {
         self.lock().removed = Some(Instant::now());
         self.wanted.notify_one();
     }
 
-    /// Proves a token and says which key did; `None` if it names a key that may be too new to be known.
+    /// Verifies a token and returns its key id; `None` if its key is not cached but may be new.
     ///
     /// # Errors
-    /// Why it opens nothing.
+    /// The reason why the token is invalid.
     pub fn verify(
         &self,
         issuer: &str,

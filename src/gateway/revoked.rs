@@ -1,4 +1,4 @@
-//! The revocations in force, and which tokens they withdraw.
+//! The revocations in force, and the tokens that they withdraw.
 
 use std::collections::HashMap;
 
@@ -10,11 +10,11 @@ use crate::grpc::pb;
 use crate::model::revocation::digest;
 use crate::model::token::AccessClaims;
 
-/// How much later than a revocation a token may say it was issued and still be meant: replicas read their clocks at
+/// How much later than its revocation a token may have been issued and still be covered: replicas read their clocks at
 /// different moments.
 const LEEWAY: Duration = Duration::seconds(5);
 
-/// What is in force, in bounded memory.
+/// The revocations in force, in bounded memory.
 pub(super) struct RevocationSet {
     sessions: HashMap<Uuid, (u32, Time)>,
     devices: HashMap<Uuid, (i64, Time)>,
@@ -22,7 +22,7 @@ pub(super) struct RevocationSet {
     tenant: Option<(i64, Time)>,
     keys: HashMap<String, Time>,
     most: usize,
-    /// There are more than may be kept: nothing can be ruled out.
+    /// There are more than fit, so every token may be revoked.
     full: bool,
 }
 
@@ -33,7 +33,7 @@ pub(super) enum Withdrawn {
 }
 
 impl RevocationSet {
-    /// Nothing, with room for so many.
+    /// An empty set with room for `most`.
     pub fn new(most: usize) -> RevocationSet {
         RevocationSet {
             sessions: HashMap::new(),
@@ -46,12 +46,12 @@ impl RevocationSet {
         }
     }
 
-    /// True if there are more than may be kept.
+    /// True if there are more revocations than fit.
     pub fn is_full(&self) -> bool {
         self.full
     }
 
-    /// Adds one. A revocation that this release cannot read withdraws everything: it may be of a later one.
+    /// Adds a revocation. One that this release cannot read, perhaps of a later one, makes the set full.
     pub fn add(&mut self, revocation: &pb::Revocation) {
         if self.len() >= self.most || self.try_add(revocation).is_none() {
             self.full = true;
@@ -90,7 +90,7 @@ impl RevocationSet {
         Some(())
     }
 
-    /// Forgets those that concern no token in date any more.
+    /// Removes the revocations that concern no unexpired token.
     pub fn evict(&mut self, now: Time) {
         self.sessions.retain(|_, (_, evict_at)| *evict_at > now);
         self.devices.retain(|_, (_, evict_at)| *evict_at > now);
@@ -99,7 +99,7 @@ impl RevocationSet {
         self.keys.retain(|_, evict_at| *evict_at > now);
     }
 
-    /// Whether one of them matches a token that the key signed.
+    /// Whether a revocation matches the token, which key `kid` signed.
     pub fn withdraws(&self, claims: &AccessClaims, kid: &str) -> Withdrawn {
         let issued_by = |until: &(i64, Time)| claims.not_before <= until.0;
         let session = self.sessions.get(&claims.key.session);
@@ -118,7 +118,7 @@ impl RevocationSet {
     }
 }
 
-/// A time as the service writes it.
+/// Converts a time of the service.
 pub(super) fn time(time: &prost_types::Timestamp) -> Option<Time> {
     chrono::DateTime::from_timestamp(time.seconds, u32::try_from(time.nanos).ok()?)
 }

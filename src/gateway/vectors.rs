@@ -1,5 +1,5 @@
-//! The vectors of `testdata/gateway/`: made here, and checked against this gateway. Gateways in other languages run the
-//! same file.
+//! The vectors of `testdata/gateway/`: generated here, and checked against this gateway. Gateways in other languages
+//! run the same file.
 
 mod cases;
 mod tokens;
@@ -19,13 +19,13 @@ use crate::model::ids::TenantId;
 use tokens::{AUDIENCE, ISSUER, TENANT};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/gateway/vectors.json");
-/// Set to write the file anew.
+/// If set, the test writes the file.
 const REMAKE: &str = "REMAKE_VECTORS";
-/// Longer than a key set counts as just fetched.
+/// The age of the key set in the vectors: an unknown key id may be a new key.
 const KEYS_AGE: Duration = Duration::from_secs(5);
 
-/// The whole file. Signatures of algorithms that draw random numbers, and the RSA key, are those of `before`, where
-/// these fit.
+/// The whole file. Signatures of algorithms that draw random numbers, and the RSA key, are those of `before`, if they
+/// fit.
 fn make(before: &Value) -> Value {
     let (keys, tokens) = tokens::all(before);
     json!({
@@ -68,7 +68,7 @@ async fn this_gateway_judges_each_vector_as_it_says() {
     assert!(cases.len() >= 28 && judged >= 106, "{} cases, {judged} verdicts", cases.len());
 }
 
-/// Every token is judged somewhere.
+/// Every token occurs in a case.
 #[test]
 fn no_token_is_left_over() {
     let file = committed();
@@ -78,7 +78,7 @@ fn no_token_is_left_over() {
     }
 }
 
-/// Runs the steps of a case and adds what is `wrong`; returns how many verdicts it compared.
+/// Runs the steps of a case and adds mismatches to `wrong`; returns how many verdicts it compared.
 fn run(file: &Value, case: &Value, wrong: &mut Vec<String>) -> usize {
     let name = case["name"].as_str().expect("a name");
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -117,7 +117,7 @@ fn run(file: &Value, case: &Value, wrong: &mut Vec<String>) -> usize {
     judged
 }
 
-/// As the file calls it, with the reason of a refusal.
+/// The file's name of a verdict, with the reason of a refusal.
 fn verdict(verdict: Verdict) -> (String, String) {
     match verdict {
         Verdict::Active(_) => ("accept".to_owned(), String::new()),
@@ -155,12 +155,12 @@ fn key_set(file: &Value) -> pb::GetJsonWebKeySetResponse {
     pb::GetJsonWebKeySetResponse { keys: keys.iter().map(key).collect(), ..Default::default() }
 }
 
-/// A message from its JSON mapping (ProtoJSON), as far as the file uses it.
+/// A message from its JSON mapping (ProtoJSON), for the fields that the file uses.
 fn message(sent: &Value) -> pb::WatchRevocationsResponse {
     let revocations = sent["revocations"].as_array().into_iter().flatten().map(|sent| {
         let level = sent["level"].as_str().and_then(pb::RevocationLevel::from_str_name);
         pb::Revocation {
-            // A level of a later release.
+            // An unknown name stands for a level of a later release.
             level: level.map_or(99, i32::from),
             subject: sent["subject"].as_str().unwrap_or_default().to_owned(),
             below_generation: sent["belowGeneration"].as_u64().unwrap_or(0) as u32,

@@ -23,7 +23,7 @@ impl Get {
         Get { db, clock, touches }
     }
 
-    /// The session. `user` makes the query cheap; a wrong one finds nothing.
+    /// The session. `user` makes the query cheap; with a wrong user the session is not found.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Unavailable`].

@@ -19,8 +19,8 @@ const SLICE: u32 = 500;
 /// How long a network is kept after its last activity: longer than the window of any rule.
 const NETWORKS_FOR: Duration = Duration::hours(24);
 
-/// How long a revocation is kept after its expiry: longer than a replica may be behind the
-/// revocation feed before it drops its cache.
+/// How long a revocation is kept after its expiry: far longer than a replica lags behind the feed. A replica that was
+/// cut off reconnects, and then invalidates its whole cache.
 const REVOCATIONS_FOR: Duration = Duration::hours(1);
 
 /// How long the statistics of a user are kept.
@@ -151,7 +151,6 @@ impl Retain {
     /// [`crate::error::Error::Unavailable`].
     pub async fn prune_revocations(&self) -> Result<bool> {
         let Some(now) = self.clock.settled() else { return Ok(false) };
-        // A replica that was cut off for so long has dropped its cache by now.
         let before = now - REVOCATIONS_FOR;
         self.slice(&self.sizes.revocations, async |limit| {
             revocations::prune(&mut *self.db.acquire().await?, before, limit).await

@@ -71,7 +71,7 @@ impl TerminateMany {
         input: &MassTermination,
         time: Duration,
     ) -> Result<MassTerminationResult> {
-        // A quarter of the time, [`CATCH_UP`] at most, is reserved for the catch-up with the revocation feed.
+        // A quarter of the time, `CATCH_UP` at most, is reserved for the catch-up with the revocation feed.
         let (mut done, failure) = self.walk(input, time - CATCH_UP.min(time / 4)).await?;
         if !input.dry_run && !self.revocation_feed.catch_up().await {
             // Once this is answered, ends by other replicas must be effective on this one too.

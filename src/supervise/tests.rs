@@ -25,7 +25,7 @@ async fn until(happened: impl Fn() -> bool) {
     }
 }
 
-/// Fails in this way at its first run, and runs until `stop` from then on.
+/// Fails in this way at its first run, and runs until `stop` at the second.
 async fn fails_once(fail: impl Fn() + Send + Sync + 'static) {
     let (tasks, metrics) = tasks();
     let (stop, runs) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));

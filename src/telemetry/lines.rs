@@ -1,5 +1,5 @@
-//! The queue of log lines for standard error. A thread writes them, so a reader that stalls blocks no call. Lines that do
-//! not fit are dropped and counted.
+//! The queue of log lines for standard error. A thread writes them, so a reader that stalls blocks no call. Lines
+//! that do not fit are dropped and counted.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -92,8 +92,8 @@ impl Shared {
         line
     }
 
-    /// Records whether a line was written. Returns how many lines were dropped, if it is time to report them: once a line
-    /// was written again, and the queue has room.
+    /// Records whether a line was written. Returns how many lines were dropped, if it is time to report them: once a
+    /// line was written again, and the queue has room.
     fn done(&self, written: bool) -> u64 {
         let mut queue = self.lock();
         queue.writing = false;

@@ -75,7 +75,7 @@ impl Issuer {
     /// Verifies everything about an access token except the times of its claims and its session.
     ///
     /// # Errors
-    /// [`crate::error::Error::Unavailable`] if the keys cannot be read; the inner error is why the token is not genuine.
+    /// [`crate::error::Error::Unavailable`] if the keys cannot be read. The inner error says why it is not genuine.
     pub async fn verify(
         &self,
         token: &str,
@@ -100,8 +100,8 @@ impl Issuer {
     }
 
     /// The tokens of the session's present generation as of `from`, with an access token valid from then for `ttl`.
-    /// `ready` has the keys of the transaction, since the generation's key may have been removed meanwhile; `None` if it
-    /// was removed before. Only for committed sessions.
+    /// `ready` has the keys of the transaction, since the generation's key may have been removed meanwhile; `None` if
+    /// it was removed before. Only for committed sessions.
     ///
     /// # Errors
     /// [`crate::error::Error::Unavailable`].

@@ -1,4 +1,4 @@
-//! Kills servers, and processes that run one, in the middle of things.
+//! Kills servers, and processes that run one, while they work.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -126,7 +126,7 @@ fn locks_that_a_crash_left_hold_nobody_up_whatever_is_in_them() {
     write_a_row(&postgres);
     let left = locks(dir.path());
     drop(postgres);
-    // Of the user that Postgres runs as: it takes any living one for a server.
+    // A process of the user that Postgres runs as: Postgres takes any of these for a server.
     let identity = ProcessIdentity::choose().unwrap();
     let mut living = identity.command("/bin/sleep").arg("600").spawn().unwrap();
     let id = living.id().to_string();
@@ -152,7 +152,7 @@ fn locks_of_a_server_that_runs_are_left_alone() {
     let (data, socket) = (cluster::data_dir(dir.path()), postgres.socket_dir.socket());
     stale::clear(&data, &socket);
     assert_eq!(locks(dir.path()), before);
-    // Nor where its lock says nothing of it.
+    // Nor if its lock file does not name it.
     fs::write(&before[0].0, "nonsense").unwrap();
     stale::clear(&data, &socket);
     assert_eq!(fs::read_to_string(&before[0].0).unwrap(), "nonsense");
@@ -177,7 +177,7 @@ fn a_server_that_an_earlier_run_left_is_stopped_without_its_lock() {
 
 const HELPER_DIR: &str = "SESSIOND_TEST_HELPER_DIR";
 
-/// Not a test of its own: `kill_9_of_us_takes_the_server_along` runs it in another process.
+/// A helper of `kill_9_of_us_takes_the_server_along`, which runs it in another process.
 #[test]
 fn helper_that_waits_to_be_killed() {
     let Some(dir) = std::env::var_os(HELPER_DIR) else {
@@ -188,6 +188,6 @@ fn helper_that_waits_to_be_killed() {
     write_a_row(&postgres);
     fs::write(dir.join("ready.tmp"), postgres.pid().unwrap().to_string()).unwrap();
     fs::rename(dir.join("ready.tmp"), dir.join("ready")).unwrap();
-    // Bounded, in case the one who kills was killed.
+    // Bounded, in case the killing process was killed.
     std::thread::sleep(Duration::from_secs(60));
 }

@@ -1,4 +1,4 @@
-//! The cases of the vectors: what a verifier receives, when, and what it is to say of tokens.
+//! The cases of the vectors: what a verifier receives, when, and the verdicts that it must give.
 
 mod time;
 
@@ -9,7 +9,7 @@ use super::tokens::{DEVICE, ISSUED, KID, SESSION, TENANT, USER};
 use crate::model::ids::{TenantId, UserId};
 use crate::model::revocation::digest;
 
-/// All of them.
+/// All cases.
 pub fn all() -> Vec<Value> {
     let mut all = vec![tokens()];
     all.extend(revocations());
@@ -33,15 +33,15 @@ fn open(at_ms: u32) -> Value {
     json!({ "at_ms": at_ms, "open": true })
 }
 
-/// What the service sends: all that was committed before `checked` is known with it.
+/// A message of the service, which covers everything committed before `checked`.
 fn sent(at_ms: u32, checked: i64, resync: bool, revocations: Vec<Value>) -> Value {
     json!({ "at_ms": at_ms, "message": {
         "resync": resync, "revocations": revocations, "checkedTime": at(checked),
     } })
 }
 
-/// A stream that was opened at once, with the answer 20 ms later that this is in force, half a second after the tokens
-/// were issued.
+/// A stream opened at 0, with the answer 20 ms later that these revocations are in force, half a second after the
+/// tokens were issued.
 fn begun(revocations: Vec<Value>) -> Vec<Value> {
     vec![open(0), sent(20, 500, true, revocations)]
 }
@@ -66,7 +66,7 @@ fn stale(at_ms: u32, token: &str) -> Value {
     judged(at_ms, token, "stale", "")
 }
 
-/// Revoked when the tokens were issued.
+/// A revocation at the time when the tokens were issued.
 fn revocation(level: &str, subject: &str) -> Value {
     json!({
         "level": format!("REVOCATION_LEVEL_{level}"), "subject": subject, "belowGeneration": 0,
@@ -85,7 +85,7 @@ fn user_of(name: &str) -> String {
     digest(&tenant, &UserId::parse(name).expect("a user"))
 }
 
-/// Nothing is revoked: what a token is by itself.
+/// Nothing is revoked: the verdict depends on the token alone.
 fn tokens() -> Value {
     let mut steps = begun(vec![]);
     for token in ["valid", "es256", "rs256", "valid_with_the_least_claims"] {
@@ -129,7 +129,7 @@ fn tokens() -> Value {
     steps.push(judged(100, "other_issuer", "refuse", "WRONG_ISSUER"));
     steps.push(judged(100, "other_audience", "refuse", "WRONG_AUDIENCE"));
     steps.push(judged(100, "no_audience", "refuse", "WRONG_AUDIENCE"));
-    // The revocations are those of one tenant, and the key may be newer than the key set.
+    // The revocations are of one tenant only, and the key may be newer than the key set.
     steps.push(asked(100, "other_tenant"));
     steps.push(asked(100, "kid_unknown"));
     case("tokens", "Nothing is revoked. The key set was fetched 5 s ago.", steps)
@@ -187,7 +187,7 @@ fn revocations() -> Vec<Value> {
     ]
 }
 
-/// Of devices, users and tenants, tokens are meant that were issued up to 5 s later than the revocation.
+/// A revocation of a device, user or tenant covers tokens issued up to 5 s later.
 fn edges() -> Vec<Value> {
     let user = user_of(USER);
     let kinds = [("DEVICE", DEVICE), ("USER", &user), ("TENANT", "")];

@@ -140,7 +140,7 @@ fn other_headers(maker: &mut Maker) {
     for (name, change) in changes {
         maker.sign(name, &merged(header("EdDSA", KID), change), &claims());
     }
-    // No signature, and one made with the public key as the secret of a MAC.
+    // A token without signature, and one with a MAC whose secret is the public key.
     let none = message(&header("none", KID), &claims());
     maker.add("algorithm_none", format!("{none}."));
     let Ok((point, _)) = maker.pair.public() else { unreachable!("a key") };
@@ -164,8 +164,8 @@ fn broken(maker: &mut Maker) {
     maker.add("no_base64", "a$.b$.c$".to_owned());
 }
 
-/// A key that cannot be given, or signs with random numbers: that of the committed file, with its token, if this is the
-/// token wanted; else new ones.
+/// A key that signs with random numbers or cannot be fixed here, with its token: those of the committed file, if the
+/// token has the wanted content; else new ones.
 fn random(before: &Value, name: &str, algorithm: SigningAlgorithm) -> (Jwk, String) {
     let token = before["tokens"][name]["token"].as_str().unwrap_or_default().to_owned();
     let keys = before["key_set"]["keys"].as_array();

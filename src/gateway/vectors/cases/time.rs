@@ -1,4 +1,4 @@
-//! The cases about time: how fresh the verifier's knowledge is, and whose clock counts.
+//! The cases about time: how fresh the verifier's revocations are, and which clock it uses.
 
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ pub(super) fn freshness() -> Vec<Value> {
                 asked(50, "valid"),
             ],
         ),
-        // Counted from when the stream was asked for, as if the answer had been under way all the time.
+        // Counted from the request of the stream, since the answer may have been in flight for all of that time.
         case(
             "bound",
             "Silence for as long as the bound, and for longer.",
@@ -108,7 +108,7 @@ pub(super) fn freshness() -> Vec<Value> {
     ]
 }
 
-/// The time is the service's: the verifier's own clock has no part in it.
+/// The verifier uses the service's time, never its own wall clock.
 pub(super) fn clocks() -> Vec<Value> {
     let expired = |at_ms, token| judged(at_ms, token, "refuse", "TOKEN_EXPIRED");
     let beats = |from: u32, to: u32| {
@@ -116,7 +116,7 @@ pub(super) fn clocks() -> Vec<Value> {
     };
     let mut expiry = begun(vec![]);
     expiry.extend(beats(500, 2_000));
-    // The stream was asked for at 0 and named 0.5 s after issue: the tokens are 1.5 s older than the verifier's 0.
+    // The stream was requested at 0 and named 0.5 s after issue: the tokens are 1.5 s older than the verifier's 0.
     expiry.extend([accepted(1_499, "expires_after_2_s"), expired(1_500, "expires_after_2_s")]);
     let forward = vec![
         open(0),
