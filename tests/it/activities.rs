@@ -1,4 +1,4 @@
-//! What is reported, and the audit trail as it is read.
+//! RecordActivities, and the audit trail in ListActivities.
 
 use chrono::Duration;
 use futures_util::future::{join, join_all};
@@ -157,7 +157,7 @@ async fn limits_of_reports_hold_at_their_edges_and_nothing_is_stored_beyond() {
 async fn the_trail_is_filtered_and_paged_newest_first() {
     let server = start().await;
     for i in 0..9 {
-        // Three share each moment.
+        // Every three activities share a time.
         server.advance(Duration::microseconds(i64::from(i % 3 == 0)));
         record(&server, vec![failed_login(["ada", "bob"][i % 2])], "").await.expect("ok");
     }

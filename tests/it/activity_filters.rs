@@ -1,4 +1,4 @@
-//! ListActivities by network, device, client, principal and alert.
+//! ListActivities filtered by network, device, client, principal and alert.
 
 use sessiond::grpc::pb;
 

@@ -1,4 +1,4 @@
-//! AddAlertNote, and who works on an alert.
+//! AddAlertNote, and the principals that work on an alert.
 
 use sessiond::grpc::pb;
 use tonic::{Code, Status};

@@ -1,4 +1,4 @@
-//! RaiseAlert: what other services found, one alert an incident.
+//! RaiseAlert: findings of other services, with one alert for each incident.
 
 use std::collections::BTreeMap;
 
@@ -221,7 +221,7 @@ async fn an_erasure_leaves_no_report_that_began_before_it() {
         assert!(erased.complete);
         let answered = calls.join_all().await;
         assert!(answered.iter().all(Result::is_ok), "{answered:?}");
-        // Whole or not at all: each alert that is left came after, with its line in the trail.
+        // All or nothing: each remaining alert was raised after the erasure, and has its row in the trail.
         let alerts = "SELECT count(*) FROM security_alerts WHERE user_id = 'ada'";
         let told = "SELECT count(*) FROM session_activities WHERE user_id = 'ada' AND kind = 13";
         assert_eq!(server.db.count(alerts).await, server.db.count(told).await);

@@ -1,4 +1,4 @@
-//! What follows from a verdict: sessions that end, findings that are suppressed, and the way back.
+//! The effects of a verdict: sessions end, findings are suppressed, and a reopened alert undoes that.
 
 use chrono::Duration;
 use sessiond::grpc::pb;
@@ -51,7 +51,7 @@ async fn a_true_positive_ends_the_users_sessions_in_the_same_call() {
     assert_eq!(ended.end_note, format!("alert {}", alert.alert_id));
     let bob = server.get(&bystander).await.expect("a session");
     assert_eq!(bob.state(), pb::SessionState::Active);
-    // A retry logs nobody out who came back.
+    // A retry does not end the sessions that began since.
     server.advance(Duration::seconds(1));
     let (back, _, _) = parts(&server.create("ada").await);
     let again = server.alerts().resolve_alert(request).await.expect("ok").into_inner();
@@ -147,7 +147,7 @@ async fn the_like_of_a_false_positive_is_kept_silently_for_the_stated_time() {
     assert_ne!(silent.alert_id, first.alert_id);
     let again = server.raise(report("ada")).await.expect("an alert");
     assert_eq!((again.alert_id, again.occurrence_count), (silent.alert_id.clone(), 2));
-    // Others, and other findings, are told.
+    // Alerts about other users, and other findings, are not suppressed.
     for other in
         [report("bob"), pb::RaiseAlertRequest { dedup_key: "leak-8".to_owned(), ..report("ada") }]
     {
@@ -235,7 +235,7 @@ async fn a_reopened_alert_is_open_again_counts_on_and_silences_no_more() {
 async fn an_alert_takes_a_hundred_notes_and_any_step_without_one() {
     let server = start().await;
     let alert = server.raise(report("ada")).await.expect("an alert").alert_id;
-    // As many bytes as a note can have.
+    // The longest note in bytes.
     let note = |n: usize| format!("{n:04}{}", "\u{10348}".repeat(996));
     let step = async |n: usize, note: String| match n % 2 {
         0 => {
@@ -261,7 +261,7 @@ async fn an_alert_takes_a_hundred_notes_and_any_step_without_one() {
     }
     let listed = server.list_alerts(pb::ListAlertsRequest::default()).await.expect("a list");
     assert_eq!(listed.alerts.len(), 1);
-    // What an earlier release let in is cut as it is read.
+    // Notes beyond the limit, which an earlier release allowed, are cut when read.
     let more = "UPDATE security_alerts SET notes = (SELECT jsonb_agg(n ORDER BY i, at)
         FROM generate_series(1, 11) i, jsonb_array_elements(notes) WITH ORDINALITY AS o (n, at))";
     server.db.connect().await.batch_execute(more).await.expect("more notes");

@@ -1,4 +1,4 @@
-//! The workflow of an alert: open, acknowledged, resolved, each step with who, when and a note.
+//! The workflow of an alert: open, acknowledged, resolved; each step has its principal, time and note.
 
 use chrono::Duration;
 use sessiond::grpc::pb;
@@ -19,7 +19,7 @@ fn resolve(alert_id: &str, resolution: pb::Resolution, note: &str) -> pb::Resolv
     pb::ResolveAlertRequest { alert_id, resolution, note, ..Default::default() }
 }
 
-/// How many activities of acknowledging and of resolving there are.
+/// The number of activities of acknowledging and of resolving.
 async fn steps(server: &TestServer) -> (i64, i64) {
     (server.activities(5).await, server.activities(6).await)
 }

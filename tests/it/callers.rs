@@ -1,4 +1,4 @@
-//! Every method by every kind of caller, against the table of permissions.
+//! Every method, called by every kind of caller, compared with the table of permissions.
 
 mod audit_log;
 mod certificates;
@@ -28,7 +28,7 @@ use crate::harness::calls::{metadata, parts, reason};
 use crate::harness::{TestServer, start, start_with};
 use well_formed::well_formed;
 
-/// Every method that is served, by the descriptors alone.
+/// Every method that is served, according to the descriptors.
 fn methods() -> Vec<String> {
     let sets = DESCRIPTORS.map(|set| FileDescriptorSet::decode(set).expect("a descriptor"));
     let files = sets.iter().flat_map(|set| &set.file);
@@ -44,15 +44,15 @@ fn methods() -> Vec<String> {
     names
 }
 
-/// What the table says.
+/// The permission of a method in the table.
 fn need(method: &str) -> Permission {
     METHODS.iter().find(|(name, _)| *name == method).expect("a row").1
 }
 
-/// What became of a call, as far as the caller is concerned: `None` = it was let through.
+/// The refusal of an unauthorized call; `None` if the caller was authorized.
 fn denied(answer: Result<Vec<u8>, Status>) -> Option<(Code, String)> {
     let status = answer.err()?;
-    // Of health and reflection, which have no reasons.
+    // Health and reflection have no `ErrorInfo`.
     if !matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied) {
         return None;
     }
@@ -62,14 +62,14 @@ fn denied(answer: Result<Vec<u8>, Status>) -> Option<(Code, String)> {
     about_the_caller.contains(&reason.as_str()).then_some((status.code(), reason))
 }
 
-/// All that calls can change.
+/// The number of rows that calls may write.
 async fn changes(server: &TestServer) -> i64 {
     let count = "SELECT (SELECT count(*) FROM session_activities) + (SELECT count(*) FROM requests)
         + (SELECT count(*) FROM user_sessions WHERE state <> 1) + (SELECT count(*) FROM policies)";
     server.db.count(count).await
 }
 
-/// Whether these scopes permit the request: `is_empty` or the well-formed one, which names a user where it must.
+/// Whether these scopes permit the request: the empty one, or the well-formed one, which names a user if it must.
 fn permits(scopes: Scopes, method: &str, is_empty: bool) -> Option<bool> {
     let need = need(method);
     let general = need.scope()?;
@@ -90,7 +90,7 @@ fn permits(scopes: Scopes, method: &str, is_empty: bool) -> Option<bool> {
     Some(scopes.has(general) || narrow)
 }
 
-/// Both bodies of a method: an empty one, and one that is in order.
+/// Two requests of a method: an empty one, and a well-formed one.
 fn bodies(method: &str) -> [Vec<u8>; 2] {
     [Vec::new(), well_formed(method)]
 }
@@ -104,7 +104,7 @@ async fn nobody_gets_through_without_good_credentials_and_all_hear_the_same() {
     let revoked = server.key("revoked", &admin).await;
     server.manage().revoke_key(&revoked.id).await.expect("a key to revoke");
     let good = server.key("good", &admin).await.text;
-    // Both ids are known, the secrets are not theirs; and one that was never made.
+    // Two existing ids with each other's secrets, and a key that was never created.
     let mixed = format!("{}{}", &good[..21], &revoked.text[21..]);
     let unknown = format!("ssk_0123456789abcdef_{}", &good[21..]);
     let longer = format!("{good}A");
@@ -215,7 +215,7 @@ async fn odd_paths_reach_no_handler() {
         "no.such.Service/Method",
     ] {
         let refused = server.call(path, Vec::new(), None).await.expect_err(path);
-        // What follows a `?` is no part of a path: that one is a method.
+        // A `?` and what follows is not part of the path, so this path names a method.
         let code = if path.contains('?') { Code::InvalidArgument } else { Code::Unimplemented };
         assert_eq!(refused.code(), code, "{path}: {refused:?}");
     }

@@ -1,4 +1,4 @@
-//! Canaries: credentials and personal data that went through the service, looked for wherever it leaves traces.
+//! Canaries: credentials and personal data that calls contain, searched for wherever the service leaves traces.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -17,7 +17,7 @@ const AGENT: &str = "CanaryBrowser/77.31";
 const CITY: &str = "Canaryville";
 const ADDRESS: &str = "203.0.113.77";
 
-/// What Postgres wrote ahead.
+/// The write-ahead log of Postgres.
 fn wal(data_dir: &Path) -> Vec<u8> {
     let files = std::fs::read_dir(data_dir.join("postgres/pg_wal")).expect("a directory");
     let paths = files.map(|file| file.expect("a file").path()).filter(|path| path.is_file());
@@ -64,7 +64,7 @@ async fn no_credential_is_left_anywhere_and_personal_data_only_in_the_database()
         token = next.refresh_token.clone();
         tokens.extend([next.access_token, next.refresh_token]);
     }
-    // Good, forged, and not even a token; from elsewhere, which is noticed.
+    // A valid token, a forged one, and no token at all, from another client context, which is recorded.
     let elsewhere = pb::ClientContext { user_agent: format!("{AGENT} b"), ..context.clone() };
     for access_token in [access.clone(), format!("{access}A"), "no\u{1b}[31m\r\ntoken".to_owned()] {
         let client_context = Some(elsewhere.clone());
@@ -75,7 +75,7 @@ async fn no_credential_is_left_anywhere_and_personal_data_only_in_the_database()
         };
         client.validate_session(request).await.expect("a judgement");
     }
-    // What is refused is told in errors and logs: in the wrong place, too long, and used before.
+    // Refused tokens could reach errors and logs: in the wrong field, too long, and used before.
     let request = pb::GetSessionRequest { session_id: token.clone(), ..Default::default() };
     let refused = client.get_session(request).await.expect_err("no UUID");
     assert!(!format!("{refused:?}").contains(&token), "{refused:?}");

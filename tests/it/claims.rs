@@ -1,5 +1,5 @@
-//! Access tokens made by hand: each is the server's own but for one part, and signed with a key
-//! that the server trusts, so that the part alone decides.
+//! Handmade access tokens: each is the server's own except for one part, and signed with a key that the server trusts,
+//! so that the verdict depends on that part alone.
 
 use chrono::Duration;
 use serde_json::{Value, json};
@@ -13,13 +13,13 @@ use crate::harness::requests::NOBODY;
 
 const REQUIRED: [&str; 12] =
     ["iss", "sub", "client_id", "aud", "exp", "nbf", "iat", "jti", "sid", "tid", "did", "rg"];
-/// What is said of the authentication decides nothing, and is absent where it is not known.
+/// The claims about the authentication are optional, and do not affect validation.
 const OPTIONAL: [&str; 3] = ["acr", "amr", "auth_time"];
 
 struct Bench {
     server: TestServer,
     forge: Forge,
-    /// The claims of a live session's own token.
+    /// The claims of a token that the server issued for a live session.
     claims: Value,
 }
 
@@ -221,7 +221,7 @@ async fn a_token_is_in_date_until_exp_without_leeway_whatever_nbf_says() {
     let now = bench.server.clock.now().timestamp();
     let cases = [
         ("nbf", now + 5, Ok(())),
-        // Only a clock that was set back makes such a token, and the session is good.
+        // Such a token exists only after a clock was set back, and its session is active.
         ("nbf", now + 6, Ok(())),
         ("nbf", i64::MAX, Ok(())),
         ("nbf", i64::MIN, Ok(())),

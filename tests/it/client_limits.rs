@@ -1,5 +1,5 @@
-//! What a create says of the user's client, at both edges of every limit: what is within comes back
-//! unchanged, what is beyond is refused by the name of its field.
+//! The client context of a create, at both edges of every limit: a value within is returned unchanged, a value beyond
+//! is refused with the name of its field.
 
 use sessiond::grpc::pb;
 use sessiond::grpc::pb::device_context::Identity;
@@ -98,7 +98,7 @@ async fn addresses_are_kept_in_one_form() {
 async fn places_are_kept_exactly_and_lie_on_the_globe() {
     let server = start().await;
     let mut points = vec![(90.0, 180.0), (-90.0, -180.0), (0.0, 0.0), (f64::MIN_POSITIVE, -1e-300)];
-    // Neighbours in the last bit: a place must not move on its way through the database.
+    // Neighbouring floating-point numbers: coordinates must survive the database unchanged.
     let (mut north, mut east) = (52.520_008_f64, 13.404_954_f64);
     for _ in 0..200 {
         points.push((north, east));

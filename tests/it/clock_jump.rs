@@ -1,4 +1,4 @@
-//! The clock of the database jumps and comes back: what cannot be undone has waited.
+//! The clock of the database jumps and comes back: actions that cannot be undone wait meanwhile.
 
 use chrono::Duration;
 use sessiond::clock::Clock;
@@ -13,7 +13,7 @@ use crate::harness::requests::length;
 use crate::harness::scrape::{self, with_port};
 use crate::harness::{TestServer, audit, start_on, wait};
 
-/// A database whose clock is ahead by what [`jump`] says.
+/// A database whose clock is ahead by the time that [`jump`] sets.
 async fn database() -> Db {
     let db = Db::fresh().await;
     let sql = "CREATE SCHEMA wrong;
@@ -45,7 +45,7 @@ async fn until_ahead(server: &TestServer, by: Duration) {
     wait::until(async || near(server.clock.ahead_of_wall())).await;
 }
 
-/// The months of the trail from the first on.
+/// The monthly partitions of the audit trail, oldest first.
 async fn months(db: &Db) -> Vec<String> {
     let sql = "SELECT relname::text FROM pg_class
         WHERE relname ~ '^session_activities_[0-9]{4}_[0-9]{2}$' ORDER BY 1";
@@ -53,7 +53,7 @@ async fn months(db: &Db) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// Waits until retention has begun a turn by the time it is now.
+/// Waits until retention has begun a run at the current time.
 async fn until_a_turn_began(server: &TestServer) {
     let month = server.clock.now().format("session_activities_%Y_%m").to_string();
     wait::until(async || months(&server.db).await.contains(&month)).await;
@@ -77,7 +77,7 @@ async fn a_jump_ahead_sweeps_nobody_and_drops_no_month() {
     scrape::until(&server, "sessiond_clock_in_doubt", 1.0).await;
     assert!(!is_active(&server, &access).await, "tokens are judged by the followed time");
     until_a_turn_began(&server).await;
-    // A turn begins by making partitions, so the one that would have dropped some is over.
+    // A run begins by creating partitions, so the run that would have dropped some has ended.
     jump(&db, Duration::days(240)).await;
     until_ahead(&server, Duration::days(240)).await;
     until_a_turn_began(&server).await;
@@ -91,7 +91,7 @@ async fn a_jump_ahead_sweeps_nobody_and_drops_no_month() {
     let tokens = successor(server.refresh(&refresh).await);
     assert!(is_active(&server, &tokens.access_token).await);
 
-    // What has waited is done once time is settled.
+    // The delayed actions happen once the time is settled.
     let second = Some(prost_types::Duration { seconds: 1, nanos: 0 });
     let request = pb::CreateSessionRequest { absolute_timeout: second, ..new_session("bob") };
     server.try_create(request).await.expect("a session");
@@ -107,10 +107,10 @@ async fn what_is_written_during_a_jump_serves_and_is_withdrawn_after_it() {
     let db = database().await;
     let hour = Duration::hours(1);
     jump(&db, hour).await;
-    // The first keys are made by a clock that is ahead.
+    // The first keys are created by a clock that is ahead.
     let server = start(db.clone()).await;
     scrape::until(&server, "sessiond_clock_in_doubt", 1.0).await;
-    // And so are the next, in an emergency.
+    // So are their successors, in an emergency.
     for purpose in [Purpose::Refresh, Purpose::Access] {
         let kid = server.signing(purpose).await.kid;
         server.key_work().remove(&kid).await.expect("an answer").expect("it is removed");
@@ -154,7 +154,7 @@ async fn a_server_on_a_machine_whose_clock_is_wrong_sweeps_nobody_before_it_is_s
     let (_, access, _) = parts(&server.try_create(request).await.expect("a session"));
     wait::until(async || !is_active(&server, &access).await).await;
     assert_eq!(scrape::scrape(&server).await["sessiond_clock_in_doubt"], 1.0);
-    // A replica with a clock that is right does it.
+    // A replica whose clock is right sweeps the session.
     let swept = "SELECT count(*) FROM user_sessions WHERE state = 3";
     assert_eq!(db.count(swept).await, 0);
     let _sure = start_on(db.clone(), Clock::system(), |_| {}).await;
@@ -192,7 +192,7 @@ async fn no_refresh_create_or_policy_ends_a_session_by_a_time_that_is_in_doubt()
     assert_eq!(db.count("SELECT count(*) FROM user_sessions WHERE state = 1").await, 3);
     let tokens = successor(server.refresh(&refresh).await);
     assert!(is_active(&server, &tokens.access_token).await);
-    // The policy reaches them all the same, as soon as time is settled.
+    // The policy applies to them as soon as the time is settled.
     scrape::until(&server, "sessiond_clock_in_doubt", 0.0).await;
     let held = "SELECT count(*) FROM user_sessions WHERE idle_timeout = interval '10 minutes'";
     wait::until(async || db.count(held).await == 3).await;

@@ -1,4 +1,4 @@
-//! Replicas on machines whose clocks are an hour off: all of them have the time of the database.
+//! Replicas on machines whose clocks are an hour off: all use the time of the database.
 
 use chrono::{DateTime, Duration, Utc};
 use sessiond::clock::Clock;
@@ -8,7 +8,7 @@ use crate::harness::calls::{new_session, parts, successor};
 use crate::harness::cluster::Db;
 use crate::harness::{TestServer, audit, start_on, wait};
 
-/// More than asking for the time takes.
+/// More than the round trip of a time sample.
 const DOUBT: Duration = Duration::seconds(1);
 
 async fn off_by(db: &Db, error: Duration) -> TestServer {

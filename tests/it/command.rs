@@ -1,4 +1,4 @@
-//! The command line from outside: what it refuses and how, migrations, and two that start at once.
+//! The command line: its errors, migrations, and two processes that start at once.
 
 use crate::harness::MASTER_KEY;
 use crate::harness::calls::{new_session, parts};

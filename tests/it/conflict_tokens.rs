@@ -1,4 +1,4 @@
-//! Conflict tokens: good once, for five minutes, for one user at one client, and only as written.
+//! Conflict tokens: valid once, for five minutes, for one user at one client, and only unmodified.
 
 use chrono::Duration;
 use futures_util::future::join_all;
@@ -11,7 +11,7 @@ use crate::harness::conflicts::{assert_token_invalid, conflict, limit, settling,
 use crate::harness::requests::{NOBODY, stamp};
 use crate::harness::{TestServer, audit, start_on};
 
-/// Ada at her limit of one: her session, and the token of the conflict.
+/// Ada at her limit of one session: its id, and the conflict of another create.
 async fn asked() -> (TestServer, String, pb::SessionConflict) {
     let server = start_asking(1).await;
     let (id, ..) = parts(&server.create("ada").await);

@@ -1,4 +1,4 @@
-//! A limit that asks: what it tells, and how the user's choice settles it.
+//! The limit strategy ASK: the conflict it reports, and how the user's choice settles it.
 
 use std::process::Command;
 
@@ -14,7 +14,7 @@ use crate::harness::requests::NOBODY;
 use crate::harness::{TestServer, audit, start_on, start_with};
 use crate::readme::grpcurl;
 
-/// Sessions of ada, a second apart; their ids.
+/// Creates sessions of ada, a second apart; returns their ids.
 async fn some(server: &TestServer, count: usize) -> Vec<String> {
     let mut made = Vec::new();
     for _ in 0..count {
@@ -114,12 +114,12 @@ async fn a_choice_that_is_too_small_is_asked_again_and_ends_nothing() {
     let second = conflict(server.try_create(two.clone()).await);
     assert_eq!((second.must_end_count, second.sessions.len()), (3, 5));
     assert_ne!(second.conflict_token, first.conflict_token);
-    // A session named twice is one.
+    // A session named twice counts once.
     let twice = [&*made[0], &*made[3], &*made[3]];
     conflict(server.try_create(settling(two, &second.conflict_token, &twice)).await);
     assert_eq!(live(&server).await, made);
 
-    // A refused call does not use a token up.
+    // A refused call leaves the token valid.
     let three =
         settling(new_session("ada"), &first.conflict_token, &[&made[0], &made[3], &made[4]]);
     let settled = server.try_create(three).await.expect("a session");

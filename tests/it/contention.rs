@@ -1,4 +1,4 @@
-//! Locks held by somebody else, and too few connections: who waits, for how long, and who does not.
+//! Locks held by other transactions, and too few connections: which calls wait, and for how long.
 
 use std::time::Duration;
 
@@ -73,8 +73,7 @@ async fn an_exhausted_pool_answers_in_time_and_recovers() {
     audit::check(&server.db).await;
 }
 
-/// Calls beside one that is blocked: none of them fails, but on a machine that is too busy for their time. Then once
-/// more.
+/// Repeats the calls made beside a blocked one until none of them fails: on a busy machine some may time out.
 async fn until_none_fails(mut calls: impl AsyncFnMut() -> usize) {
     for _ in 0..10 {
         if calls().await == 0 {
@@ -91,7 +90,7 @@ async fn a_blocked_user_does_not_fail_the_creates_of_others() {
     let locked = server.db.hold(LOCK_ADA).await;
     let users: Vec<String> = (0..40).map(|i| format!("user-{i}")).collect();
     until_none_fails(async || {
-        // The first occupies its lane; what comes meanwhile goes out together.
+        // The first create occupies its lane; the creates that arrive meanwhile share the next batch.
         let blocked = join_all((0..8).map(|_| judged(server.try_create(new_session("ada")))));
         let others = users.iter().map(|user| judged(server.try_create(new_session(user))));
         let (blocked, others) = join(blocked, join_all(others)).await;
@@ -115,7 +114,7 @@ async fn a_blocked_session_does_not_fail_the_refreshes_of_others() {
     let locked = server.db.hold(&sql).await;
     until_none_fails(async || {
         let blocked = join_all((0..8).map(|_| judged(server.refresh(&blocked_token))));
-        // Time stands still, so a token that is refreshed again gets its successor again.
+        // The clock stands still, so a token that is refreshed again gets the same successor.
         let others = join_all(tokens.iter().map(|token| judged(server.refresh(token))));
         let (blocked, others) = join(blocked, others).await;
         assert!(blocked.iter().all(Option::is_none), "the session is locked");
@@ -132,7 +131,7 @@ async fn more_than_a_queue_holds_is_refused_as_overload_with_nothing_done() {
     let server = start_with(impatient).await;
     server.create("ada").await;
     let locked = server.db.hold(LOCK_ADA).await;
-    // HTTP/2 allows 200 calls at once on a connection, and a queue holds 1024.
+    // HTTP/2 allows 200 concurrent calls on a connection, and a queue holds 1024.
     let clients = join_all((0..12).map(|_| client(server.addr))).await;
     let create = async |mut client: SessionServiceClient<_>| {
         let call = client.create_session(new_session("ada"));
@@ -154,7 +153,7 @@ async fn more_than_a_queue_holds_is_refused_as_overload_with_nothing_done() {
     assert!(overloaded > 0 && unknown >= 1024, "{overloaded} overloaded, {unknown} unknown");
 
     drop(locked);
-    // Those that gave up are not served for nobody, and those that come now are.
+    // Calls whose client gave up are dropped from the queue, so new calls are served at once.
     let recovered = async || server.try_create(new_session("ada")).await.is_ok();
     tokio::time::timeout(LONGEST, wait::until(recovered)).await.expect("at once");
     let created = server.activities(1).await;

@@ -1,4 +1,4 @@
-//! The real binary with a data directory of its own, killed and stopped under load.
+//! The real binary with its own data directory, killed and stopped under load.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -25,14 +25,14 @@ struct Acknowledged {
     refresh: String,
 }
 
-/// What a failed call may do to the load.
+/// What a failed call does to the load.
 #[derive(Clone, Copy, PartialEq)]
 enum OnFailure {
     End,
     GoOn,
 }
 
-/// Creates and refreshes until told to stop, counting what was acknowledged.
+/// Creates and refreshes until stopped, and records what was acknowledged.
 async fn load(
     mut client: Client,
     user: String,
@@ -67,7 +67,7 @@ async fn load(
     made
 }
 
-/// Runs the load of eight users, and `breaking` once some of it was acknowledged.
+/// Runs the load of eight users, and `breaking` once some calls were acknowledged.
 async fn under_load(
     client: &Client,
     on_failure: OnFailure,
@@ -94,7 +94,7 @@ async fn until_more(count: &watch::Sender<usize>, more: usize) {
     reached.expect("more is acknowledged in time").expect("the load runs");
 }
 
-/// Each session is there, and both of its tokens work.
+/// Asserts that each session exists, and both of its tokens work.
 async fn assert_kept(client: &mut Client, acknowledged: &[Acknowledged]) {
     assert!(acknowledged.len() >= 40);
     for session in acknowledged {
@@ -157,7 +157,7 @@ async fn a_signal_to_stop_loses_no_accepted_call() {
         assert!(ended.err.contains("draining") && ended.err.contains("stopped"), "{}", ended.err);
         assert!(!ended.err.contains("cut off"), "{}", ended.err);
 
-        // What was done was said, and what was said is there.
+        // Every session in the table was acknowledged, and every acknowledged session is in the table.
         let (_process, mut client) = place.serve().await;
         let database = place.connect().await;
         let rows = database.query("SELECT session_id::text FROM user_sessions", &[]).await;
@@ -171,7 +171,7 @@ async fn a_signal_to_stop_loses_no_accepted_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_a_crash_left_with_the_id_of_another_process_holds_up_no_start() {
     let place = Place::new();
-    // Its server runs as the same user.
+    // A server of another test, which runs as the same user.
     let (other, _dir) = own_cluster().await;
     let mut client = place.serve().await;
     for first in [other.pid().expect("it runs").to_string(), "x".to_owned(), String::new()] {
@@ -182,7 +182,7 @@ async fn a_lock_that_a_crash_left_with_the_id_of_another_process_holds_up_no_sta
         let postgres = place.postgres().expect("it runs");
         client.0.signal(Signal::KILL);
         client.0.ended().await;
-        // It may be gone by itself.
+        // It may have ended already.
         let _ = kill_process(postgres, Signal::KILL);
         wait::until(async || test_kill_process(postgres).is_err()).await;
         let left = if first.is_empty() { String::new() } else { format!("{first}\n{rest}") };

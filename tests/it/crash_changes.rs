@@ -23,7 +23,7 @@ async fn refresh(channel: &Channel, token: &str) -> Result<pb::TokenPair, String
     Ok(answer.into_inner().tokens.expect("tokens"))
 }
 
-/// Holds a restarted server to a change that the one before acknowledged.
+/// Asserts that a restarted server has a change that the one before acknowledged.
 async fn assert_kept(channel: &Channel, change: Mutation, of: &Subject, answer: Option<Answer>) {
     let mut sessions = SessionServiceClient::new(channel.clone());
     let judged = process::outcome(&mut sessions, &of.access).await;

@@ -1,4 +1,4 @@
-//! Reports that were accepted, after the server was killed.
+//! Accepted reports survive a kill of the server.
 
 use futures_util::future::join_all;
 use rustix::process::Signal;
@@ -12,7 +12,7 @@ use crate::harness::process::Place;
 const CALLERS: usize = 8;
 const A_CALL: usize = 500;
 
-/// Reports until the server is gone; the number of each call that was answered.
+/// Reports until the server is gone; returns the number of each acknowledged call.
 async fn report(
     mut client: SessionServiceClient<Channel>,
     caller: usize,

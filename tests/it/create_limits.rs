@@ -1,5 +1,5 @@
-//! The rest of a create, at both edges of every limit: what is within comes back unchanged, what is
-//! beyond is refused by the name of its field.
+//! The other fields of a create, at both edges of every limit: a value within is returned unchanged, a value beyond is
+//! refused with the name of its field.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Scope and claims of the platform's own: kept with the session, in each of its access tokens, and in judgements.
+//! Custom scope and claims: stored with the session, and contained in its access tokens and in validations.
 
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
@@ -42,7 +42,7 @@ fn with(scope: &str, claims: Option<Struct>) -> pb::CreateSessionRequest {
     pb::CreateSessionRequest { scope: scope.to_owned(), claims, ..new_session("ada") }
 }
 
-/// What the access token says, and what a validation of it does.
+/// Scope and claims in the access token, and in a validation of it.
 async fn said(server: &TestServer, token: &str) -> [(String, Option<Struct>); 2] {
     let in_token = claims(token);
     let scope = in_token["scope"].as_str().unwrap_or_default().to_owned();

@@ -1,5 +1,5 @@
-//! A damaged row is left out of what reads many, and stops nothing for the others: one that says nonsense, and one whose
-//! columns the driver cannot even take.
+//! A damaged row is skipped by reads of many rows, and blocks no other user: a row with invalid content, and a row
+//! whose columns the driver cannot decode.
 
 use chrono::Duration;
 use sessiond::grpc::pb;
@@ -15,7 +15,7 @@ use crate::harness::{TestServer, start, start_with, wait};
 use crate::poison::users_of;
 use crate::watch_revocations::Gateway;
 
-/// What is set in `user_sessions`.
+/// Assignments in `user_sessions`, each of which damages a row.
 const DAMAGES: [&str; 12] = [
     "device = '{\"name\": 7}'",
     "audiences = '{NULL}'",
@@ -23,7 +23,7 @@ const DAMAGES: [&str; 12] = [
     "rotated_at = 'infinity'",
     "last_active_at = 'infinity'",
     "absolute_expires_at = 'infinity'",
-    // What the driver takes, and sums cannot bear.
+    // Values that the driver decodes, but that overflow in sums.
     "idle_timeout = '290000 years'",
     "idle_timeout = '170000000 years'",
     "last_active_at = '262142-12-31 23:59:59.9'",
@@ -36,7 +36,7 @@ async fn damage(server: &TestServer, user: &str, set: &str) {
     server.meddle(&format!("UPDATE user_sessions SET {set} WHERE user_id = '{user}'")).await;
 }
 
-/// A session of each of ada, bob and some whose sessions are damaged, one in each way: those users.
+/// Creates a session of ada, of bob and of a user for each way to damage one; returns the damaged users.
 async fn damaged(server: &TestServer) -> Vec<String> {
     server.create("ada").await;
     let mut users = Vec::new();

@@ -1,4 +1,4 @@
-//! A database with settings of its own: its language, its isolation level, its formats.
+//! A database with settings of its own: language, isolation level, formats.
 
 use chrono::Duration;
 use futures_util::future::{join, join_all};
@@ -13,7 +13,7 @@ use crate::harness::policies::{idle, set};
 use crate::harness::wait::until;
 use crate::harness::{audit, clock, start, start_on};
 
-/// Creates fail with the code in `fault`, and a text that says nothing to who reads English.
+/// Makes creates fail with the code in `fault`, and a message that is not English.
 const FAULT: &str = "CREATE TABLE fault (code text);
     CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
     DECLARE found text;
@@ -47,7 +47,7 @@ async fn an_outage_is_one_in_every_language() {
     server.create("ada").await;
 }
 
-/// A change of a policy, 16 at once, and 16 sessions ended at once: each must work.
+/// Asserts that a policy change, 16 concurrent ones, and 16 concurrent ends of sessions work.
 async fn works_with(default: &str) {
     let db = Db::fresh().await;
     let name = db.url.split('?').next().and_then(|url| url.rsplit('/').next()).expect("a name");
@@ -60,7 +60,7 @@ async fn works_with(default: &str) {
     let users: Vec<String> = (0..16).map(|i| format!("user-{i}")).collect();
     join_all(users.iter().map(|user| server.create(user))).await;
 
-    // Each of a client of its own: those of one wait for each other's lock on its level.
+    // Each change for its own client: changes for one client wait for the lock on its level.
     let changing = join_all(users.iter().map(async |user| {
         let policy =
             pb::Policy { client_id: user.clone(), ..idle("default", Duration::minutes(5)) };
@@ -79,7 +79,7 @@ async fn works_with(default: &str) {
     for ended in ended.into_iter().flatten() {
         assert_eq!(ended.terminated_count, 1, "{default}");
     }
-    // Detection and statistics each move their position past all of it.
+    // Detection and statistics must each advance past all activities.
     let behind = "SELECT count(*) FROM feed_consumers c, session_activities a
         WHERE NOT pg_visible_in_snapshot(a.xid, c.read_to::pg_snapshot)";
     until(async || server.db.count(behind).await == 0).await;

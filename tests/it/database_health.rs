@@ -1,4 +1,4 @@
-//! Health follows the database: whether it takes writes, and not how busy the pool is.
+//! Health depends on whether the database accepts writes, not on how busy the pool is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ use crate::harness::load::judged;
 use crate::harness::wait::until;
 use crate::harness::{clock, impatient, start_on, start_with};
 
-/// How often a probe has asked, by its statement.
+/// The number of probes that are running, by their statement.
 const ASKING: &str = "SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND query LIKE '%pg_is_in_recovery()%'
     AND pid <> pg_backend_pid() AND query_start > ";
@@ -73,7 +73,7 @@ async fn a_primary_that_became_read_only_is_not_served_until_it_writes_again() {
     set("on").await;
     server.until_health(NotServing).await;
     assert_unavailable(&server.try_create(new_session("ada")).await.expect_err("read-only"));
-    // A former primary that was fenced looks the same: what it shows is no knowledge any more.
+    // A fenced former primary looks the same: its rows may be outdated.
     let judged = async || server.try_validate_now(&access).await;
     until(async || judged().await.is_err_and(|status| is_unavailable(&status))).await;
     set("off").await;

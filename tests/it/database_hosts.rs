@@ -1,4 +1,4 @@
-//! Servers that say nothing, and connections that died unseen.
+//! Silent servers, and connections that died without a notice.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::harness::proxy::{Mode, Proxy};
 use crate::harness::wait::until;
 use crate::harness::{clock, start, start_on};
 
-/// Accepts and says nothing; counts.
+/// A listener that accepts connections, counts them, and sends nothing.
 async fn silent() -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let addr = listener.local_addr().expect("a port");
@@ -33,7 +33,7 @@ async fn silent() -> (SocketAddr, Arc<AtomicUsize>) {
     (addr, count)
 }
 
-/// The URL of `db` with a server before it.
+/// The URL of `db` with another server before it.
 fn behind(first: SocketAddr, db: &Db) -> String {
     let config: tokio_postgres::Config = db.url.parse().expect("a URL");
     let [tokio_postgres::config::Host::Unix(dir)] = config.get_hosts() else {
@@ -55,8 +55,8 @@ async fn a_silent_first_host_leaves_time_for_the_second() {
     server.until_health(Serving).await;
     let users: Vec<String> = (0..20).map(|i| format!("user-{i}")).collect();
     join_all(users.iter().map(|user| server.create(user))).await;
-    // The one that answered is asked first from then on: not each connection waits for the silent one. One that is
-    // killed while it is set up goes on to the next server, so a round may be spoilt.
+    // The server that answered is tried first for later connections, so that they do not wait for the silent one. A
+    // connection that is killed during its setup tries the next server, so a round may fail.
     let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
         WHERE application_name = 'sessiond' AND datname = current_database()";
     until(async || {
@@ -87,7 +87,7 @@ async fn of_several_hosts_one_that_writes_is_taken() {
         }
         _ => panic!("one socket"),
     });
-    // The same name on both.
+    // The same database name on both.
     let name = config(&primary).get_dbname().expect("a name").to_owned();
     admin.batch_execute("SET default_transaction_read_only = off").await.expect("ok");
     admin.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("a database");
@@ -145,7 +145,7 @@ async fn nobody_waits_behind_a_statement_that_its_caller_gave_up() {
         pool.acquire().await?.batch_execute("SELECT 1").await.map_err(Into::into)
     });
     next.await.expect("another connection");
-    // One that answers soon is kept.
+    // A connection that answers soon is kept.
     let mut conn = pool.acquire().await.expect("a connection");
     conn.batch_execute("SET application_name = 'kept'").await.expect("ok");
     let brief = conn.batch_execute("SELECT pg_sleep(0.01)");

@@ -1,4 +1,4 @@
-//! A database that cannot be used, and settings that do not say which: each is named.
+//! A database that cannot be used, and ambiguous settings: the error names the cause.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::harness::pooler::Pooler;
 use crate::harness::process::Place;
 use crate::harness::wait::until;
 
-/// Every way to begin with a database.
+/// Every kind of command that uses a database.
 const COMMANDS: [&[&str]; 4] = [&["serve"], &["migrate"], &["keys", "list"], &["api-key", "list"]];
 
 async fn assert_refused(place: &Place, command: &[&str], url: &str, words: &[&str]) {
@@ -34,7 +34,7 @@ async fn what_is_wrong_with_the_way_to_the_database_is_said_by_every_command() {
     std::fs::write(hba, "local all sessiond trust\nlocal all all scram-sha-256\n").expect("a file");
     admin.batch_execute("SELECT pg_reload_conf()").await.expect("a reload");
     let as_ada = db.url.replace("user=sessiond", "user=ada");
-    // The reload takes a moment.
+    // The reload takes effect after a moment.
     until(async || tokio_postgres::connect(&as_ada, tokio_postgres::NoTls).await.is_err()).await;
 
     let place = Place::new();
@@ -130,7 +130,7 @@ async fn a_file_of_a_setting_that_holds_no_single_value_is_refused_by_name() {
     }
 }
 
-/// As only its owner may read it.
+/// Writes a file that only its owner may read.
 fn write(file: &Path, bytes: &[u8]) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::write(file, bytes).expect("a file");

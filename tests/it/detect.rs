@@ -1,4 +1,4 @@
-//! Detection from the activity to the alert: each activity once, one alert an incident.
+//! Detection from activity to alert: each activity is read once, and each incident has one alert.
 
 use sessiond::grpc::pb;
 use sessiond::model::detection::DetectionSettings;
@@ -14,7 +14,7 @@ pub async fn watching() -> TestServer {
     start_with(|settings| settings.detection = DetectionSettings::default()).await
 }
 
-/// Failed logins of users `user-1` to `user-{users}`, each `times`, a second apart, before now.
+/// Reports failed logins of users `user-1` to `user-{users}`, each `times`, a second apart, before now.
 pub async fn fail_logins(server: &TestServer, users: i32, times: i32) {
     let sql = "INSERT INTO session_activities
         (tenant_id, user_id, occurred_at, activity_id, kind, principal, success)
@@ -32,7 +32,7 @@ pub async fn alerts(server: &TestServer, user: &str) -> Vec<pb::SecurityAlert> {
     server.list_alerts(request).await.expect("a list").alerts
 }
 
-/// Waits until everything committed before has been looked at.
+/// Waits until detection has read everything committed before.
 pub async fn settled(server: &TestServer) {
     let unread = "SELECT count(*) FROM session_activities a, feed_consumers c
         WHERE a.xid IS NOT NULL AND c.consumer = 'detect'
@@ -53,7 +53,7 @@ async fn a_burst_of_failed_logins_is_one_alert_with_its_evidence() {
     assert_eq!(found[0].rule_id, "failed_logins");
     assert_eq!(found[0].state(), pb::AlertState::Open);
     assert!(!found[0].evidence.as_ref().expect("evidence").values.is_empty());
-    // More of the same, then the same a day later.
+    // Failed logins of the same user now, and again a day later.
     fail_logins(&server, 1, 10).await;
     settled(&server).await;
     let again = alerts(&server, "user-1").await;
@@ -75,7 +75,7 @@ async fn several_replicas_raise_every_incident_once_also_when_one_is_cut_off() {
     for _ in 0..3 {
         fail_logins(&server, 150, 4).await;
     }
-    // In the middle of whatever it does.
+    // Stops it at any point of its work.
     drop(third);
     settled(&server).await;
     let each = "SELECT count(*) FROM (SELECT user_id FROM security_alerts
@@ -111,7 +111,7 @@ async fn create_in(server: &TestServer, country: &str, latitude: f64, longitude:
         longitude: Some(longitude),
         ..Default::default()
     };
-    // One device all the time.
+    // The same device throughout.
     let agent = "Mozilla/5.0 (X11; Linux x86_64; rv:142.0) Gecko/20100101 Firefox/142.0";
     let client = pb::ClientContext {
         location: Some(place),
@@ -203,7 +203,7 @@ async fn failed_logins_of_fifteen_users_from_one_network_are_an_alert_about_nobo
         panic!("not one alert")
     };
     assert_eq!((alert.rule_id.as_str(), alert.user_id.as_str()), ("failed_logins_network", ""));
-    // A day later nothing of the network is left.
+    // A day later the memory of the network is deleted.
     server.advance(chrono::Duration::hours(25));
     let networks = "SELECT count(*) FROM network_memories";
     wait::until(async || server.db.count(networks).await == 0).await;
@@ -224,7 +224,7 @@ async fn an_idle_database_is_left_alone() {
         row.expect("a row").get::<_, String>(0)
     };
     let (before, commits) = (position().await, server.db.count(looks).await);
-    // Time for dozens of looks, each of which is a commit that Postgres counts.
+    // Time for dozens of polls, each of which is a commit that Postgres counts.
     wait::until(async || server.db.count(looks).await > commits + 100).await;
     assert_eq!(position().await, before);
 }
@@ -245,7 +245,7 @@ async fn a_damaged_memory_and_an_activity_that_cannot_be_handled_stop_nobody_els
             WHEN (new.user_id = 'user-2') EXECUTE FUNCTION refuse()";
     server.db.connect().await.batch_execute(spoil).await.expect("damage");
     for _ in 0..12 {
-        // Each user by a transaction of its own.
+        // Each user in its own transaction.
         server.advance(chrono::Duration::seconds(1));
         fail_logins(&server, 3, 1).await;
     }
@@ -253,7 +253,7 @@ async fn a_damaged_memory_and_an_activity_that_cannot_be_handled_stop_nobody_els
     let passed = scrape(&server).await["sessiond_skipped_rows_total{by=\"detection\"}"];
     assert!(passed >= 1.0, "{passed}");
     for (user, count) in [("user-1", 1), ("user-2", 0), ("user-3", 0)] {
-        // What shares a transaction with the one that fails is skipped with it.
+        // Activities in the same transaction as the failing one are skipped with it.
         assert!(alerts(&server, user).await.len() <= count, "{user}");
     }
     server.advance(chrono::Duration::hours(2));

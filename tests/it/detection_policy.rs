@@ -1,4 +1,4 @@
-//! How a tenant sets detection: what it states, what applies, and what is refused.
+//! The detection settings of a tenant: stated, effective, and refused ones.
 
 use chrono::Duration;
 use sessiond::grpc::pb;
@@ -42,13 +42,13 @@ async fn a_rule_is_set_alone_and_the_rest_stays_as_it_was() {
     let networks = ["192.0.2.0/24", "2001:db8::1/128"].map(str::to_owned).to_vec();
     let both = pb::DetectionPolicy { trusted_networks: networks, ..both };
     assert_eq!(stated(&server).await, Some(both.clone()));
-    // Another rule, and nothing else.
+    // Sets another rule only.
     let rapid = burst(pb::RuleMode::Off, 3);
     let more = pb::DetectionPolicy { rapid_creation: rapid, ..Default::default() };
     server.update(detection("", more)).await;
     let all = pb::DetectionPolicy { rapid_creation: rapid, ..both };
     assert_eq!(stated(&server).await, Some(all.clone()));
-    // One goes, then all.
+    // Clears one setting, then all.
     let cleared = masked(level(""), &["detection.impossible_travel", "detection.learning_period"]);
     server.try_update(cleared).await.expect("a change");
     let left = pb::DetectionPolicy { impossible_travel: None, learning_period: None, ..all };
@@ -139,7 +139,7 @@ async fn every_threshold_holds_its_range_at_both_edges() {
                 silence: span(day, day * 730),
                 ..Default::default()
             }),
-            // Right in any case.
+            // A valid setting beside it.
             session_hijack: Some(ALERT),
             ..Default::default()
         }
@@ -178,7 +178,7 @@ async fn what_is_broken_is_named_and_a_client_states_nothing_of_it() {
         (reason(&refusal).as_str(), violations(&refusal)),
         ("INVALID_FIELD", vec!["policy.detection".to_owned()])
     );
-    // A rule of which nothing is said says nothing.
+    // A rule without any setting states nothing.
     let empty =
         pb::DetectionPolicy { new_device: Some(pb::PlainRule::default()), ..Default::default() };
     let refusal =
@@ -194,7 +194,7 @@ async fn a_tenant_is_watched_as_it_says_from_the_next_activity_on() {
     let soon =
         pb::DetectionPolicy { rapid_creation: burst(pb::RuleMode::Alert, 3), ..Default::default() };
     server.update(detection("", soon)).await;
-    // Running sessions are not touched by it.
+    // The policy need not be applied to running sessions.
     assert_eq!(
         server.db.count("SELECT count(*) FROM policies WHERE apply_at IS NOT NULL").await,
         0

@@ -1,4 +1,4 @@
-//! ForgetDevice: what goes with a device, what stays, and what a repetition does.
+//! ForgetDevice: what it deletes, what it keeps, and the effect of a repeated call.
 
 use chrono::Duration;
 use sessiond::grpc::pb;
@@ -22,7 +22,7 @@ async fn trust(server: &TestServer, device: &str) {
     server.update_device(set_device(trusted)).await.expect("a device");
 }
 
-/// How many devices were revoked and forgotten.
+/// The numbers of activities of revoked and of forgotten devices.
 async fn counts(server: &TestServer) -> (i64, i64) {
     (server.activities(REVOKED).await, server.activities(FORGOTTEN).await)
 }

@@ -1,4 +1,4 @@
-//! ListDevices and GetDevice: who is on the list, in which order, and who sees it.
+//! ListDevices and GetDevice: the devices listed, their order, and the callers that may see them.
 
 use std::collections::BTreeSet;
 
@@ -84,7 +84,7 @@ async fn devices_are_listed_newest_first_page_by_page() {
     let server = start().await;
     let mut expected = Vec::new();
     for number in 0..7 {
-        // Three at one instant, which the id sets apart.
+        // Three at one moment, ordered by id.
         server.advance(chrono::Duration::microseconds(i64::from(number > 2)));
         let (_, id) = server.create_on(on("ada", &number.to_string(), "192.0.2.1")).await;
         expected.push((server.clock.now(), id));
@@ -162,7 +162,7 @@ async fn a_device_of_another_tenant_or_user_answers_exactly_like_an_absent_one()
     assert_eq!((listed.len(), listed[0].device_id.as_str()), (1, foreign.as_str()));
 }
 
-/// The whole refusal to show the device to ada of the default tenant, as text.
+/// The refusal to show the device to ada of the default tenant, as text.
 async fn not_found(server: &TestServer, device: &str) -> String {
     use tonic_types::StatusExt;
     let refusal = server.get_device("ada", device).await.expect_err("a refusal");

@@ -1,4 +1,4 @@
-//! ListDevices: the order by last sight, walks through its pages, and every field of its filter at its edge.
+//! ListDevices: the order by last activity, paging, and every field of its filter at its edge.
 
 use std::time::Duration as StdDuration;
 
@@ -32,7 +32,7 @@ async fn selected(server: &TestServer, filter: pb::DeviceFilter, size: i32) -> V
     }
 }
 
-/// Creates sessions of ada on these devices, a minute after each other; returns the devices, and the access tokens.
+/// Creates sessions of ada on these devices, a minute apart; returns the devices and the sessions.
 async fn create(server: &TestServer, names: &[&str]) -> Vec<(String, pb::CreateSessionResponse)> {
     let mut made = Vec::new();
     for name in names {
@@ -51,7 +51,7 @@ fn picked(made: &[(String, pb::CreateSessionResponse)], places: &[usize]) -> Vec
 async fn devices_are_listed_by_last_sight_whether_a_session_or_the_row_tells_it() {
     let server = start().await;
     let made = create(&server, &["a", "b", "c", "d"]).await;
-    // The sessions of b and d are over: their rows tell.
+    // The sessions of b and d have ended; the rows have their last activity.
     for place in [1, 3] {
         server.terminate(&parts(&made[place].1).0).await.expect("ok");
     }
@@ -81,7 +81,7 @@ async fn a_walk_lists_what_is_not_seen_meanwhile_exactly_once_and_nothing_twice(
     let names = ["0", "1", "2", "3", "4", "5", "6"];
     let made = create(&server, &names).await;
     let (mut seen, mut token) = (Vec::new(), String::new());
-    // Used after the first pages: one that was listed, and one that was not.
+    // Used after the first pages: a device that was listed, and one that was not.
     let mut used = [["6", "0"], ["5", "new"]].into_iter();
     loop {
         let answer = server.list_devices(page(2, &token)).await.expect("a page");
@@ -95,7 +95,7 @@ async fn a_walk_lists_what_is_not_seen_meanwhile_exactly_once_and_nothing_twice(
             server.create_on(on("ada", name, "192.0.2.9")).await;
         }
     }
-    // Of those that were used, the walk had not come to 0 and to the new one: they are in front of it now.
+    // The walk had not reached 0 and the new device when they were used, and now they are before its position.
     assert_eq!(seen, picked(&made, &[6, 5, 4, 3, 2, 1]));
     let again: Vec<String> =
         server.devices("ada").await.into_iter().map(|device| device.device_id).collect();
@@ -110,14 +110,14 @@ async fn devices_are_selected_by_activity_and_last_sight() {
         settings.policy.access_token_ttl = Duration::hours(1);
     })
     .await;
-    // The session of `expired` is past its deadline by the end, and not swept.
+    // The session of `expired` is past its deadline at the end, but not swept.
     let expired = create(&server, &["expired"]).await.remove(0);
     server.advance(Duration::hours(1));
     let mut made = create(&server, &["ended", "live", "used"]).await;
     made.push(expired);
     let at = |place: usize| made[place].1.session.as_ref().expect("a session").create_time;
     server.terminate(&parts(&made[0].1).0).await.expect("ok");
-    // Not written yet.
+    // This activity is not written yet.
     server.advance(Duration::minutes(1));
     server.validate(&parts(&made[2].1).1).await;
     let now = server.clock.now();

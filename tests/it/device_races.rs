@@ -1,4 +1,4 @@
-//! Everything that writes a device at once, and a device with more sessions than are read or written in passing.
+//! Concurrent writes of a device, and a device with more sessions than one call reads or writes.
 
 use chrono::Duration;
 use sessiond::grpc::pb;
@@ -48,7 +48,7 @@ async fn creates_refreshes_ends_and_updates_on_one_device_all_succeed() {
     }
     let mut refused = 0;
     for answer in calls.join_all().await {
-        // The ninth of twelve and later creates find the user full; nothing else may fail.
+        // From the ninth of twelve creates the user is at the limit; no other error is allowed.
         if let Err(status) = answer {
             assert_eq!(crate::harness::calls::reason(&status), "SESSION_LIMIT_REACHED");
             refused += 1;
@@ -97,7 +97,7 @@ async fn a_device_with_many_sessions_is_read_named_and_revoked_whole() {
     for session in named {
         assert_eq!(session.device.expect("a device").display_name, text(128), "the newest show it");
     }
-    // The one that is asked for shows it too, old as it is.
+    // An update of the oldest session returns the new name too.
     let request = set_session(pb::Session {
         session_id: first.clone(),
         device: Some(pb::Device { display_name: "Kitchen".to_owned(), ..Default::default() }),

@@ -1,5 +1,4 @@
-//! Every reason an error can have: its code, its details, and nothing of the machinery in its text.
-//! Outages and overload have a file of their own.
+//! Every error reason: its code, its details, and no internals in its text. Other files cover outages and overload.
 
 use std::collections::HashMap;
 
@@ -13,7 +12,7 @@ use crate::harness::conflicts::{settling, start_asking};
 use crate::harness::requests::{NOBODY, length};
 use crate::harness::{TestServer, start, start_with};
 
-/// Holds a refusal to its code, reason and metadata, and to the rules for all of them.
+/// Asserts the code, reason and metadata of a refusal, and the rules for all refusals.
 fn assert_refused(status: &Status, code: Code, name: &str, metadata: &[(&str, &str)]) {
     assert_eq!((status.code(), reason(status).as_str()), (code, name), "{status:?}");
     let details = status.get_error_details();
@@ -23,7 +22,7 @@ fn assert_refused(status: &Status, code: Code, name: &str, metadata: &[(&str, &s
     assert_eq!(info.metadata, metadata);
     assert_eq!(details.bad_request().is_some(), code == Code::InvalidArgument, "{status:?}");
     assert_eq!(details.resource_info().is_some(), code == Code::NotFound, "{status:?}");
-    // A retry of a decided "no" does not help.
+    // A retry of a definite refusal does not help.
     assert!(details.retry_info().is_none(), "{status:?}");
     assert!(details.debug_info().is_none(), "{status:?}");
     assert!(!status.message().is_empty());
@@ -270,7 +269,7 @@ async fn a_damaged_row_is_internal_and_the_answer_is_a_fixed_sentence() {
         let text = "internal error; the log has the details under the request id";
         assert_eq!(refusal.message(), text);
     }
-    // Where there are others, it is left out.
+    // The damaged row is skipped by lists.
     let sessions = server.list_sessions(pb::ListSessionsRequest::default()).await.expect("a page");
     assert_eq!(sessions.sessions, []);
     let alerts = server.list_alerts(pb::ListAlertsRequest::default()).await.expect("a page");

@@ -1,4 +1,4 @@
-//! What is refused before a handler has it whole: each refusal has its reason, and few trailers.
+//! Refusals before a handler runs: each has its reason, and small trailers.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ async fn refusal(server: &TestServer, method: &str, body: Vec<u8>) -> Status {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_cannot_be_read_has_a_reason() {
     let server = start().await;
-    // Cut off, of another type, no UTF-8.
+    // Truncated, of the wrong type, not UTF-8.
     for body in [vec![10, 200], vec![8, 1], vec![10, 1, 255]] {
         for method in [GET, STREAM] {
             let refused = refusal(&server, method, body.clone()).await;
@@ -70,7 +70,7 @@ async fn an_unknown_method_or_service_has_a_reason() {
 async fn a_stream_at_its_deadline_has_a_reason() {
     let server = start().await;
     let mut request = Request::new(tokio_stream::pending());
-    // By the server's measure alone: the client's would answer for it.
+    // Only the server's deadline, since the client's own would end the call first.
     let timeout = Duration::from_millis(50);
     request
         .metadata_mut()

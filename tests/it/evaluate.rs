@@ -1,4 +1,4 @@
-//! EvaluateRules: what other settings would have found, from what is stored, writing nothing.
+//! EvaluateRules: what other settings would have found in the stored activities. It writes nothing.
 
 use chrono::Duration;
 use prost_types::Timestamp;
@@ -10,7 +10,7 @@ use crate::harness::calls::{new_session, reason, violations};
 use crate::harness::requests::length;
 use crate::harness::{TestServer, wait};
 
-/// Evaluates the last day, with half an hour from now on.
+/// Evaluates the last day, and the next half hour.
 fn request(server: &TestServer, change: pb::DetectionPolicy) -> pb::EvaluateRulesRequest {
     let at = |after: Duration| {
         let time = server.clock.now() + after;
@@ -45,7 +45,7 @@ fn counts(answer: &pb::EvaluateRulesResponse, rule: &str) -> ((u32, u32), (u32, 
     ((current.raised, current.suppressed), (changed.raised, changed.suppressed))
 }
 
-/// Users `user-1` to `user-{users}` of whom a login failed so many times, a second apart, before now.
+/// Reports failed logins of users `user-1` to `user-{users}`, each `times`, a second apart, before now.
 async fn fail_logins(server: &TestServer, users: i32, times: i32) {
     let sql = "INSERT INTO session_activities
         (tenant_id, user_id, occurred_at, activity_id, kind, principal, success, ip_address)
@@ -57,7 +57,7 @@ async fn fail_logins(server: &TestServer, users: i32, times: i32) {
     client.execute(sql, &[&users, &times, &now]).await.expect("rows");
 }
 
-/// All that detection may write, as one text.
+/// All rows that detection may write, as one text.
 async fn written(server: &TestServer) -> String {
     let sql = "SELECT concat_ws('/', (SELECT count(*) FROM session_activities),
         (SELECT md5(string_agg(a::text, ',' ORDER BY alert_id)) FROM security_alerts a),
@@ -78,7 +78,7 @@ async fn a_lower_threshold_shows_what_it_adds_and_writes_nothing() {
     let before = written(&server).await;
     let answer = evaluate(&server, request(&server, failed_logins(3))).await.expect("an answer");
     assert!(answer.complete);
-    // An alert is an activity too, and so is that it was found again.
+    // Each alert, and each repetition of its incident, is an activity too.
     assert_eq!(answer.activity_count, 3 * 12 + 4 * 3 + 3 * 2);
     assert_eq!(counts(&answer, "failed_logins"), ((3, 0), (4, 0)));
     assert_eq!(counts(&answer, "failed_logins_network"), ((0, 0), (0, 0)));
@@ -92,7 +92,7 @@ async fn a_lower_threshold_shows_what_it_adds_and_writes_nothing() {
     };
     assert_eq!((burst.count, burst.threshold), (3, 3));
     assert_eq!(written(&server).await, before);
-    // Higher, and of one user.
+    // A higher threshold, for one user.
     let one = pb::EvaluateRulesRequest {
         user_id: "user-2".to_owned(),
         ..request(&server, failed_logins(50))
@@ -102,7 +102,7 @@ async fn a_lower_threshold_shows_what_it_adds_and_writes_nothing() {
     assert_eq!(answer.samples.len(), 1);
     assert_eq!(answer.samples[0].change(), pb::EvaluationChange::Removed);
     assert_eq!(answer.activity_count, 12 + 3 + 2);
-    // A rule that is switched off.
+    // A disabled rule.
     let off = pb::BurstRule { mode: pb::RuleMode::Off.into(), ..Default::default() };
     let off = pb::DetectionPolicy { failed_logins: Some(off), ..Default::default() };
     let answer = evaluate(&server, request(&server, off)).await.expect("an answer");
@@ -249,7 +249,7 @@ async fn the_third_at_once_is_refused_and_the_next_is_not() {
     assert_eq!(reason(&refusal), "OVERLOADED");
     lock.rollback().await.expect("an end");
     for call in calls {
-        // It may have waited for too long by then.
+        // The call may have timed out.
         let _ = call.await.expect("no panic");
     }
     evaluate(&server, request(&server, failed_logins(9))).await.expect("an answer");

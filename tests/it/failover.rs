@@ -1,4 +1,4 @@
-//! A failover behind one address: new connections lead to the promoted server, old ones stay on the former primary.
+//! A failover behind one address: new connections reach the promoted server, old ones stay with the former primary.
 
 use std::path::Path;
 use std::process::Command;
@@ -44,7 +44,7 @@ fn start(home: &Path) -> DevPostgres {
     DevPostgres::start(options).expect("a copy that starts")
 }
 
-/// A replica whose way to the database is its own.
+/// A replica with its own proxy to the database.
 async fn behind(proxy: &Proxy, db: &Db) -> TestServer {
     start_on(db.clone(), Clock::system(), |settings| settings.database_url = proxy.url.clone())
         .await
@@ -66,7 +66,7 @@ async fn who_follows_a_fenced_former_primary_knows_nothing_and_goes_to_the_new_o
     tokio::task::block_in_place(|| primary.halt());
     let (copy, _copy_dir) = promoted(&primary).await;
     tokio::task::block_in_place(|| primary.resume().expect("it comes up again"));
-    // Both have connections to the former primary, and cache the session.
+    // Both replicas have connections to the former primary, and have cached the session.
     for server in [&one, &two] {
         wait::until(async || is_active(server, &token).await).await;
         wait::until(async || server.try_validate_now(&token).await.is_ok()).await;
@@ -80,7 +80,7 @@ async fn who_follows_a_fenced_former_primary_knows_nothing_and_goes_to_the_new_o
     let ended = "SELECT count(*) FROM user_sessions WHERE state = 2";
     wait::until(async || one.terminate(&id).await.is_ok() && there.count(ended).await == 1).await;
     let since = Instant::now();
-    // A replica may be unable to tell for a while, but nobody is let in beyond the bound.
+    // A replica may be unavailable for a while, but must not validate the token beyond the bound.
     wait::until(async || {
         let asked = Instant::now();
         match two.try_validate(&token).await {
@@ -94,10 +94,10 @@ async fn who_follows_a_fenced_former_primary_knows_nothing_and_goes_to_the_new_o
     })
     .await;
     two.refresh(&refresh).await.expect_err("it is over everywhere");
-    // All goes on with the new primary.
+    // Everything works with the new primary.
     wait::until(async || two.try_create(new_session("bob")).await.is_ok()).await;
     wait::until(async || two.health("").await.is_ok_and(|status| status == Serving)).await;
-    // Transaction ids are given again there: what a cursor says was seen may be another transaction now.
+    // The new primary assigns transaction ids again, so an older cursor may name other transactions.
     let cursor = watcher.cursor;
     let resumed =
         two.watch_sessions(pb::WatchSessionsRequest { cursor, ..Default::default() }).await;

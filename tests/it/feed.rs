@@ -1,4 +1,4 @@
-//! The feed of activities: what was committed since the last look, late commits included.
+//! The activity feed: the activities committed since the last read, late commits included.
 
 use std::collections::HashSet;
 
@@ -84,7 +84,7 @@ async fn what_a_consumer_writes_itself_it_reads_the_next_time() {
     let from =
         feed::claim(&mut tx, Consumer::Detect).await.expect("a claim").expect("nobody has it");
     write_in(&mut tx, &server).await;
-    // Ends after this transaction began, so that the horizon lies beyond it.
+    // It ends after this transaction began, so that the horizon is beyond this transaction.
     server.create("bob").await;
     let (span, seen) = feed::read(&mut tx, from, 100).await.expect("a span");
     let of_users = seen.iter().filter(|activity| activity.user.is_some());
@@ -98,7 +98,7 @@ async fn what_a_consumer_writes_itself_it_reads_the_next_time() {
     assert_eq!(seen.len(), 1, "its own");
 }
 
-/// An activity in this transaction, without another change.
+/// Writes an activity in this transaction, without another change.
 async fn write_in(tx: &mut Transaction, server: &TestServer) {
     let (tenant, now) = (TenantId::parse("").expect("the default"), server.clock.now());
     let kind = ActivityKind::UserErased;
@@ -136,7 +136,7 @@ async fn a_damaged_row_is_left_out_and_the_others_are_read() {
     assert_eq!(read(&db, start, 100).await.1.len(), 1);
 }
 
-/// Creates sessions and ends every second one.
+/// Creates sessions, and ends every second one.
 async fn write(server: &TestServer, user: &str) {
     for at in 0..40 {
         let session = server.create(user).await.session.expect("a session");
@@ -187,7 +187,7 @@ async fn activities_of_another_cluster_are_not_new() {
     let server = crate::harness::start_on(db, clock, |_| {}).await;
     let pool = pool(&server.db);
     let start = now(&pool).await;
-    // As numbers that this cluster is about to give, one that it gave before, and its own.
+    // Transaction ids that this cluster will assign soon, one that it has assigned before, and its current one.
     for (distance, is_read) in [("+ 1", false), ("+ 20", false), ("- 1", false), ("+ 0", true)] {
         let restored = format!(
             "DELETE FROM session_activities WHERE principal = 'dump';
@@ -213,7 +213,7 @@ async fn a_span_is_bounded_also_where_transactions_get_another_digit() {
     let server = start().await;
     let db = pool(&server.db);
     let writer = server.db.connect().await;
-    // Numbers of transactions are text on their way, and as text 99 comes after 800.
+    // The query returns transaction ids as text, and as text 99 sorts after 800.
     let place = "UPDATE session_activities SET xid = '99'";
     writer.execute(ROW, &[&30]).await.expect("rows");
     writer.batch_execute(place).await.expect("a change");
@@ -221,6 +221,6 @@ async fn a_span_is_bounded_also_where_transactions_get_another_digit() {
         writer.execute(ROW, &[&30]).await.expect("rows");
     }
     let (_, seen) = read(&db, "98:98:".parse().expect("a snapshot"), 40).await;
-    // The 41st is of the second transaction; the first is not of this cluster.
+    // The 41st row is of the second transaction; the first transaction is not of this cluster.
     assert_eq!(seen.len(), 30);
 }

@@ -1,4 +1,4 @@
-//! Every field of a filter, at its edge: what it selects, and what it refuses.
+//! Every field of a filter, at its edge: the sessions that it selects, and the values that it refuses.
 
 use chrono::Duration;
 use sessiond::grpc::pb;

@@ -1,4 +1,4 @@
-//! How old a judgement may be, and for how long it may be kept: the values themselves.
+//! Freshness of a validation: how old it may be, and how long a caller may cache it.
 
 use std::time::Duration as StdDuration;
 
@@ -27,7 +27,7 @@ fn long_bound(settings: &mut Settings) {
     settings.staleness_bound = LONG;
 }
 
-/// The three moments of which the earliest ends the use of an answer, and that end.
+/// The three moments of which the earliest ends the caching of an answer, and the end in the answer.
 async fn cacheable(server: &TestServer) -> ([DateTime<Utc>; 3], DateTime<Utc>) {
     let created = server.create("ada").await;
     let expires = time(created.tokens.as_ref().expect("tokens").access_token_expire_time);
@@ -76,7 +76,7 @@ async fn an_answer_that_opens_nothing_is_not_kept() {
     }
 }
 
-/// Which user agent a judgement shows, asked for with this staleness.
+/// The user agent that a validation with this staleness returns.
 async fn shown(server: &TestServer, token: &str, staleness: Option<Duration>) -> String {
     let request = pb::ValidateSessionRequest {
         access_token: token.to_owned(),
@@ -91,10 +91,10 @@ async fn shown(server: &TestServer, token: &str, staleness: Option<Duration>) ->
     judged.session.expect("a session").user_agent
 }
 
-/// Between a judgement and its arrival, on a busy machine.
+/// The time between a validation and its arrival, on a busy machine.
 const SLACK: Duration = Duration::seconds(5);
 
-/// Changes what the session shows without a word to who has it cached.
+/// Changes the session's row without a revocation.
 async fn rename(server: &TestServer, agent: &str) {
     server.meddle(&format!("UPDATE user_sessions SET user_agent = '{agent}'")).await;
 }
@@ -131,7 +131,7 @@ async fn less_staleness_than_the_cache_has_reads_the_database() {
         round += 1;
         let name = format!("round {round}");
         rename(&server, &name).await;
-        // On a busy machine it may have to connect anew, and then relies on nothing that was cached.
+        // On a busy machine it may have to reconnect, and then does not use its cache.
         let cached = shown(&deaf, &token, None).await != name
             && shown(&deaf, &token, Some(Duration::seconds(50))).await != name;
         if cached {
@@ -162,7 +162,7 @@ async fn a_revocation_is_kept_until_no_token_that_it_matches_can_be_in_date() {
         let told = gateway.until_told(level, subject).await;
         let (revoked, evict) = (time(told.revoke_time), time(told.evict_time));
         assert_eq!((revoked, evict), (now, now + longest), "{level:?}");
-        // No token that was issued before is in date then.
+        // No token that was issued before is unexpired then.
         let last = created.tokens.as_ref().expect("tokens").access_token_expire_time;
         assert!(evict >= time(last), "{level:?}");
     }

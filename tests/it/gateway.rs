@@ -1,4 +1,4 @@
-//! A gateway that validates tokens itself, by the library's client: no call, and the same bound.
+//! A gateway that validates tokens itself with the library's client: without a call, and within the same bound.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::harness::{TestServer, start_on, wait};
 
 const BOUND: Duration = Duration::from_secs(1);
 
-/// On the real clock, which the gateway measures by.
+/// On the real clock, which the gateway uses.
 async fn server(change: impl FnOnce(&mut Settings)) -> TestServer {
     start_on(Db::fresh().await, Clock::system(), change).await
 }
@@ -45,7 +45,7 @@ async fn until_withdrawn(gateway: &Gateway, token: &str) {
             assert!(asked.duration_since(ended) < BOUND);
             return false;
         }
-        // Busy machines may be late in telling; nobody is let in meanwhile.
+        // On a busy machine the revocation may be late; meanwhile the verdict must not be `Active`.
         verdict == Verdict::Ask
     })
     .await;
@@ -60,7 +60,7 @@ async fn whatever_is_revoked_is_refused_within_the_bound() {
     assert_eq!((claims.key.user.as_str(), claims.key.session.to_string()), ("ada", ended.clone()));
     server.terminate(&ended).await.expect("ok");
     until_withdrawn(&gateway, &token).await;
-    // It hears nothing of what another tenant revokes.
+    // The stream does not contain revocations of other tenants.
     let elsewhere = pb::CreateSessionRequest { tenant_id: "acme".to_owned(), ..new_session("ada") };
     let (_, foreign, _) = parts(&server.try_create(elsewhere).await.expect("a session"));
     assert_eq!(gateway.validate(&foreign), Verdict::Ask);
@@ -108,7 +108,7 @@ async fn without_the_service_it_goes_on_for_the_bound_or_as_it_is_told() {
     assert!(is_active(&lenient.validate(&token)));
     drop((strict, lenient));
 
-    // What was revoked while it was cut off arrives when it is back.
+    // Revocations from while it was cut off arrive after it reconnects.
     let back = start_on(db, clock, |_| {}).await;
     let gateway = gateway(&back, Mode::Strict).await;
     assert!(is_active(&gateway.validate(&token)));
@@ -127,7 +127,7 @@ async fn it_finds_back_to_a_service_that_was_restarted() {
     let (db, clock) = first.stop().await;
     let second = start_on(db, clock, |settings| settings.listen = addr).await;
     second.terminate(&id).await.expect("ok");
-    // Revoked while it was away.
+    // Revoked while the gateway was cut off.
     until_withdrawn(&gateway, &token).await;
     wait::until(async || is_active(&gateway.validate(&other))).await;
 }
@@ -150,7 +150,7 @@ async fn a_token_that_is_no_good_is_told_as_the_service_tells_it() {
     let forged = format!("{head}.{}", "A".repeat(86));
     assert_eq!(gateway.validate(&forged), inactive(InactiveReason::SignatureInvalid));
     assert_eq!(gateway.validate(&"x".repeat(8193)), inactive(InactiveReason::Malformed));
-    // A key that is not known is asked for first, and then is none.
+    // A token with an unknown key yields `Ask` until the keys are fetched, and is then invalid.
     let (_, foreign, _) = parts(&self::server(|_| {}).await.create("ada").await);
     wait::until(async || {
         let verdict = gateway.validate(&foreign);

@@ -1,4 +1,4 @@
-//! What goes wrong around a gateway of the library: it lets nobody in by it, and gets over it.
+//! Faults around a gateway of the library: it accepts no invalid token meanwhile, and recovers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,10 +32,10 @@ fn is_active(verdict: &Verdict) -> bool {
     matches!(verdict, Verdict::Active(_))
 }
 
-/// A line to the server that can be cut, and whose new connections may take their time.
+/// A proxy to the server whose connections can be cut, and whose new connections can be delayed.
 struct Line {
     addr: SocketAddr,
-    /// In milliseconds.
+    /// The delay in milliseconds.
     late: Arc<AtomicU64>,
     cut: broadcast::Sender<()>,
     accepting: JoinHandle<()>,
@@ -96,7 +96,7 @@ async fn a_service_that_does_not_know_the_cursor_is_followed_from_the_beginning(
     let addr = first.addr;
     let gateway = gateway(addr, Mode::Strict).await;
     first.stop().await;
-    // Other keys, so cursors of the first are forged ones.
+    // Its keys are others, so the cursors of the first server are invalid.
     let second =
         start_on(Db::fresh().await, Clock::system(), |settings| settings.listen = addr).await;
     let (id, token, _) = parts(&second.create("ada").await);
@@ -112,7 +112,7 @@ async fn a_stream_that_began_slowly_does_not_look_old_for_ever() {
     let gateway = gateway(line.addr, Mode::Strict).await;
     let (_, token, _) = parts(&server.create("ada").await);
     assert!(is_active(&gateway.validate(&token)));
-    // It is told the time by a question that took longer than the bound.
+    // The stream's time request takes longer than the bound.
     line.late.store(1500, Ordering::SeqCst);
     line.cut.send(()).expect("a connection to cut");
     wait::until(async || gateway.validate(&token) == Verdict::Stale).await;
@@ -128,13 +128,13 @@ async fn a_service_whose_clock_is_set_forward_does_not_make_old_knowledge_fresh(
     let (_, token, _) = parts(&server.create("ada").await);
     server.advance(chrono::Duration::seconds(30));
     server.terminate(&id).await.expect("ok");
-    // Received at a time after that.
+    // A message that arrived after that time.
     wait::until(async || gateway.validate(&ended) == Verdict::Ask).await;
     drop(server);
     let gone = Instant::now();
     let going_on = async {
         while is_active(&gateway.validate(&token)) {
-            // What was on its way when the server went counts from when it arrived.
+            // Messages in flight when the server stopped count from their arrival.
             assert!(gone.elapsed() < 2 * BOUND, "active after {:?}", gone.elapsed());
             tokio::task::yield_now().await;
         }

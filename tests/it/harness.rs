@@ -1,4 +1,4 @@
-//! Starts the real server on port 0, on a database of its own, with a clock moved by hand.
+//! Starts the real server on port 0, on its own database, with a manual clock.
 
 pub mod audit;
 pub mod bystander;
@@ -52,13 +52,13 @@ use tonic::transport::Channel;
 
 use cluster::Db;
 
-/// Seals the keys of every test database. Made anew each time: one that stood here would be no secret.
+/// Seals the keys of every test database. Generated for each run: a constant would be a published secret.
 pub static MASTER_KEY: LazyLock<String> = LazyLock::new(MasterKey::generate);
 
-/// A running server. Dropping it cuts it off; `stop` drains it.
+/// A running server. Dropping it aborts it; `stop` drains it.
 pub struct TestServer {
     pub addr: SocketAddr,
-    /// Of metrics, where a test asks for them.
+    /// The address of the metrics port, if a test enables it.
     pub http: Option<SocketAddr>,
     pub clock: Clock,
     pub db: Db,
@@ -77,7 +77,7 @@ pub async fn start_with(change: impl FnOnce(&mut Settings)) -> TestServer {
     start_on(Db::fresh().await, clock(), change).await
 }
 
-/// For what is about a database that others hold up: its timeouts as shipped.
+/// With the database timeouts as shipped, for tests of a database that blocks.
 pub fn impatient(settings: &mut Settings) {
     settings.database_timeouts = DatabaseTimeouts::default();
 }
@@ -86,12 +86,12 @@ pub fn impatient(settings: &mut Settings) {
 pub async fn start_on(db: Db, clock: Clock, change: impl FnOnce(&mut Settings)) -> TestServer {
     let mut settings = settings(db.url.clone());
     if db.is_shared() {
-        // A busy machine is no outage.
+        // Longer timeouts, since a busy machine is not an outage.
         settings.database_timeouts = DatabaseTimeouts::default().times(4);
     }
     change(&mut settings);
     if settings.database_url != db.url {
-        // It is about the way to the database.
+        // The test is about the connection to the database.
         impatient(&mut settings);
     }
     let encrypted = settings.tls.is_some();
@@ -104,20 +104,20 @@ pub async fn start_on(db: Db, clock: Clock, change: impl FnOnce(&mut Settings)) 
     }));
     let endpoint = Channel::from_shared(format!("http://{addr}")).expect("an address");
     let channel = match encrypted {
-        // The test says how to get in.
+        // The test configures TLS for its own connections.
         true => endpoint.connect_lazy(),
         false => endpoint.connect().await.expect("the server accepts"),
     };
     TestServer { addr, http, clock, db, channel, shutdown: Some(shutdown), running }
 }
 
-/// A clock that stands in the middle of a month, at a microsecond that is not round.
+/// A clock in the middle of a month, at a microsecond that is not round.
 pub fn clock() -> Clock {
     let noon = Utc.with_ymd_and_hms(2026, 3, 14, 12, 0, 0).single().expect("a time");
     Clock::manual(noon + chrono::Duration::microseconds(123_457))
 }
 
-/// The settings as shipped, with jobs that a test need not wait for.
+/// The settings as shipped, with short intervals of the jobs.
 pub fn settings(database_url: String) -> Settings {
     Settings {
         listen: "127.0.0.1:0".parse().expect("an address"),
@@ -141,7 +141,7 @@ pub fn settings(database_url: String) -> Settings {
             limits: SessionLimits::default(),
             acr_levels: ["aal1", "aal2", "aal3"].map(str::to_owned).to_vec(),
         },
-        // Most tests do what a rule would find.
+        // Most tests do what a rule would detect.
         detection: DetectionSettings::off(),
         locator: Locator::default(),
         key_rotation: Duration::ZERO,
@@ -191,7 +191,7 @@ impl TestServer {
         self.channel.clone()
     }
 
-    /// Calls go this way from now on.
+    /// Uses this channel for all further calls.
     pub fn speak_over(&mut self, channel: Channel) {
         self.channel = channel;
     }

@@ -1,4 +1,4 @@
-//! A cache hit costs the database nothing.
+//! A cache hit makes no database query.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use crate::harness::calls::parts;
 use crate::harness::cluster::Db;
 use crate::harness::{clock, start_on, wait};
 
-/// Of all jobs but the one that follows the revocations.
+/// The interval of all jobs except the revocation feed.
 const SELDOM: Duration = Duration::from_secs(3600);
 const HITS: i64 = 2000;
-/// More than the others make while the hits last, also on a busy machine, and far less than one a hit.
+/// More transactions than the jobs make during the hits, also on a busy machine, and far less than one for each hit.
 const OF_ITS_OWN: i64 = HITS / 2;
 
-/// All transactions in the database so far. A connection that has ended has counted what was done on it.
+/// All transactions in the database so far. Postgres counts those of a connection when it ends.
 async fn transactions(looker: &Client) -> i64 {
     let others = "SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid()";
@@ -28,7 +28,7 @@ async fn transactions(looker: &Client) -> i64 {
     looker.query_one(sql, &[]).await.expect("a query").get(0)
 }
 
-/// How many a server makes from its start to its end that answers so many validations.
+/// The number of transactions of a server from start to end that answers so many validations.
 async fn spent_on(db: &Db, looker: &Client, validations: i64) -> i64 {
     let before = transactions(looker).await;
     let server = start_on(db.clone(), clock(), |settings| {
@@ -49,7 +49,7 @@ async fn spent_on(db: &Db, looker: &Client, validations: i64) -> i64 {
     })
     .await;
     let (_, token, _) = parts(&server.create("ada").await);
-    // Once the revocations are followed.
+    // Once the server follows the revocation feed.
     wait::until(async || server.validate(&token).await.watermark != "w0").await;
     for _ in 0..validations {
         assert_eq!(server.validate(&token).await.outcome(), pb::Outcome::Active);

@@ -1,4 +1,4 @@
-//! Messages with bits turned over: every one is answered, and nothing is harmed.
+//! Messages with flipped bits: each is answered, and does no harm.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ impl Random {
         usize::try_from(self.0 >> 33).expect("31 bits") % end
     }
 
-    /// Turns over one to eight bits, and cuts, doubles or lengthens some.
+    /// Flips one to eight bits, and truncates, doubles or extends some.
     fn spoil(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut bytes = bytes.to_vec();
         for _ in 0..=self.below(8) {
@@ -48,7 +48,7 @@ impl Random {
     }
 }
 
-/// Sends a message, which must be answered; by which code.
+/// Sends a message, which must be answered; returns the code.
 async fn answered(client: SendRequest<Bytes>, path: &str, body: Vec<u8>) -> String {
     let request = Request::post(format!("http://sessiond/{path}"))
         .header("content-type", "application/grpc")
@@ -157,8 +157,8 @@ async fn ten_thousand_spoilt_messages_are_all_answered() {
         }
     }
     assert_eq!(codes.values().sum::<usize>(), MESSAGES / AT_ONCE * AT_ONCE);
-    // OK, INVALID_ARGUMENT, and INTERNAL, which is what gRPC calls a message that cannot be read; nothing UNKNOWN,
-    // as a fault of ours would be, and nothing that counts as INTERNAL here.
+    // OK, INVALID_ARGUMENT, and INTERNAL, which gRPC uses for a message that cannot be decoded. A fault of the service
+    // would be UNKNOWN, or counted as INTERNAL in the metrics.
     for code in ["0", "3", "13"] {
         assert!(codes.get(code).is_some_and(|count| *count > 100), "{codes:?}");
     }

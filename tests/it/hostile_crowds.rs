@@ -1,4 +1,4 @@
-//! How many connections there may be, and how often they may come.
+//! Limits on the number and the rate of connections.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::hostile_peers::{LONG, failed, is_closed};
 async fn a_connection_too_many_is_closed_and_its_place_is_there_again() {
     let server = start_with(|settings| {
         with_port(settings);
-        // The test's own client has one.
+        // One of them is the test's own client.
         settings.edge.max_connections = 3;
     })
     .await;
@@ -50,11 +50,11 @@ async fn one_peer_cannot_take_all_connections() {
     Wire::open_from([127, 0, 0, 2].into(), server.addr).await.until(SETTINGS).await;
 }
 
-/// Whether HTTP/2 begins on a new connection, which is then closed.
+/// Whether a new connection gets to HTTP/2; it is then closed.
 async fn gets_in(server: &TestServer) -> bool {
     let mut stream = TcpStream::connect(server.addr).await.expect("a connection");
     let settings = Frame::new(SETTINGS, 0, 0, &[]).bytes();
-    // It may be closed before that.
+    // The server may close the connection before that.
     let _ = stream.write_all(&[PREFACE, &settings].concat()).await;
     let read = timeout(LONG, stream.read(&mut [0; 9])).await.expect("an answer, or the end");
     matches!(read, Ok(1..))
@@ -81,7 +81,7 @@ async fn who_comes_too_often_is_turned_away_and_who_is_there_stays() {
     let found = scrape(&server).await;
     assert_eq!((found[PACED], found[BREACHES]), (1.0, 0.0));
     bystander.leave().await;
-    // A second later there is room for one.
+    // A second later another connection is accepted.
     wait::until(async || gets_in(&server).await).await;
 }
 
@@ -94,7 +94,7 @@ async fn who_breaks_the_rules_comes_back_less_often() {
     })
     .await;
     let bystander = Bystander::before(&server).await;
-    // HTTP/1 is a breach, and so is DATA of no stream (RFC 9113, section 6.1).
+    // HTTP/1 is a breach, and so is DATA on a stream that is not open (RFC 9113, section 6.1).
     let mut wrong = TcpStream::connect(server.addr).await.expect("a connection");
     wrong.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("written");
     is_closed(wrong).await;
@@ -103,14 +103,14 @@ async fn who_breaks_the_rules_comes_back_less_often() {
     wrong.send(DATA, 0, 0, b"a").await;
     wrong.until_closed().await;
     until(&server, BREACHES, 2.0).await;
-    // Who accuses the server first is not excused.
+    // A GOAWAY of the peer with an error code does not excuse it.
     let mut wrong = Wire::open(server.addr).await;
     let accusation = [[0; 4], 2_u32.to_be_bytes()].concat();
     let accusation = Frame::new(GOAWAY, 0, 0, &accusation).bytes();
     wrong.write(&[accusation, Frame::new(DATA, 0, 0, b"a").bytes()].concat()).await;
     wrong.until_closed().await;
     until(&server, BREACHES, 3.0).await;
-    // Of 85 two are taken, and three of those count as 21.
+    // Of a budget of 85, two are used, and three breaches cost 21 each.
     let mut served = 0;
     while served < 40 && gets_in(&server).await {
         served += 1;
@@ -150,7 +150,7 @@ async fn who_leaves_in_the_middle_of_tls_breaks_no_rule() {
     drop(half);
     until(&server, &failed("left"), 3.0).await;
     assert_eq!(scrape(&server).await[BREACHES], 0.0);
-    // No TLS at all is one.
+    // A plain connection to a TLS port is a breach.
     is_closed(Wire::open(server.addr).await.stream).await;
     until(&server, BREACHES, 1.0).await;
     assert_eq!(scrape(&server).await[&failed("tls")], 1.0);
@@ -162,7 +162,7 @@ async fn who_comes_when_no_descriptor_is_left_waits_for_one() {
     let place = Place::new();
     let mut process = place.spawn(&["--database-connections", "2"], &[]);
     let addr = process.addr().await;
-    // The process takes some itself, for the database.
+    // The process needs some itself, for the database.
     let before = process.leave_descriptors(8);
     let begun = Instant::now();
     let mut crowd = Vec::new();
@@ -171,9 +171,9 @@ async fn who_comes_when_no_descriptor_is_left_waits_for_one() {
     }
     let complaints = || process.said().matches("cannot accept connections").count();
     wait::until(async || complaints() >= 6).await;
-    // It asks again after 10, 20, 40, 80 and 160 ms.
+    // The server retries after 10, 20, 40, 80 and 160 ms.
     assert!(begun.elapsed() >= Duration::from_millis(310), "it spins");
-    // All who are in leave, and those who wait come in.
+    // When the accepted connections close, the waiting ones are accepted.
     drop(crowd.drain(..8));
     crowd[0].until(SETTINGS).await;
     process.allow_descriptors(before);

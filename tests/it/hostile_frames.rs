@@ -1,4 +1,4 @@
-//! Attacks by frames of HTTP/2: each ends its own connection, and nobody else notices.
+//! Attacks with HTTP/2 frames: each ends its own connection, and affects no other.
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
@@ -13,7 +13,7 @@ use crate::harness::wire::{
 use crate::harness::{TestServer, start_with};
 use crate::hostile_peers::{LONG, SHORT};
 
-/// Sends `attack` until the server has enough; it must say so, and close the connection.
+/// Sends `attack` until the server has enough; it must send GOAWAY and close the connection.
 async fn is_stopped(server: &TestServer, attack: impl Iterator<Item = Vec<u8>>) -> Vec<Frame> {
     let mut wire = Wire::open(server.addr).await;
     wire.until(SETTINGS).await;
@@ -43,7 +43,7 @@ fn reset(stream: u32) -> Vec<u8> {
 async fn rapid_resets_are_stopped() {
     let server = start_with(with_port).await;
     let bystander = Bystander::before(&server).await;
-    // In one piece, so that none is begun before it is taken back.
+    // In one write, so that no call starts before its reset arrives.
     let attack: Vec<u8> =
         (0..4_000).flat_map(|n| [begin(2 * n + 1), reset(2 * n + 1)].concat()).collect();
     let frames = is_stopped(&server, std::iter::once(attack)).await;
@@ -78,7 +78,7 @@ async fn headers_without_an_end_are_stopped() {
     let server = start_with(with_port).await;
     let bystander = Bystander::before(&server).await;
     let begin = Frame::new(HEADERS, 0, 1, &call(VALIDATE, &[])).bytes();
-    // Small ones, of which very many would fit into the limit of headers, and empty ones.
+    // Small frames, of which many fit into the limit of headers, and empty ones.
     for more in [&b"\x00\x01a\x01b"[..], b""] {
         let more = Frame::new(CONTINUATION, 0, 1, more).bytes();
         let attack = std::iter::once(begin.clone()).chain(std::iter::repeat_n(more, 100_000));
@@ -102,7 +102,7 @@ async fn empty_data_without_an_end_is_stopped() {
     until_calm(&server).await;
 }
 
-/// Asks for answers on and on, and reads none.
+/// Sends requests on and on, and reads no answer.
 async fn is_cut_off(mut wire: Wire<impl AsyncRead + AsyncWrite + Unpin>) {
     let settings = Frame::new(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 100]).bytes();
     let ping = Frame::new(PING, 0, 0, &[7; 8]).bytes();
@@ -170,7 +170,7 @@ async fn odd_paths_never_reach_a_handler() {
         let mut wire = Wire::open(server.addr).await;
         wire.send(HEADERS, END_HEADERS, 1, &call(path, &[])).await;
         wire.send(DATA, END_STREAM, 1, &request).await;
-        // The connection is used once more and ended, so that there is an end to wait for.
+        // The connection sends GOAWAY once more, so that the server closes it.
         wire.send(GOAWAY, 0, 0, &[0; 8]).await;
         let frames = wire.until_closed().await;
         let data = frames.iter().any(|frame| frame.kind == DATA);
@@ -178,7 +178,7 @@ async fn odd_paths_never_reach_a_handler() {
     }
     assert_eq!(scrape(&server).await[&known], before);
     assert!(server.list("ada").await.is_empty());
-    // The same bytes under the right path are a call.
+    // The same bytes are a call if the path is right.
     let mut wire = Wire::open(server.addr).await;
     let path = "/sessiond.v1.SessionService/CreateSession";
     wire.send(HEADERS, END_HEADERS, 1, &call(path, &[])).await;

@@ -1,4 +1,4 @@
-//! Peers that are slow, silent or many: each has a bounded place for a bounded time.
+//! Peers that are slow, silent or many: each uses bounded resources for a bounded time.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::harness::{TestServer, start_with, wait};
 pub const SHORT: Duration = Duration::from_millis(300);
 pub const LONG: Duration = Duration::from_secs(20);
 
-/// Writes these bytes one by one, as slowly as a patient attacker, until the server closes.
+/// Writes these bytes one by one, slowly, until the server closes.
 async fn dribble(stream: &mut TcpStream, bytes: &[u8]) {
     let mut ticks = interval(SHORT / 10);
     let writing = async {
@@ -27,7 +27,7 @@ async fn dribble(stream: &mut TcpStream, bytes: &[u8]) {
             if stream.write_all(&[*byte]).await.is_err() {
                 return;
             }
-            // What it says meanwhile, such as its settings; nothing = it closed.
+            // Frames of the server, such as its settings; an empty read means that it closed.
             match stream.try_read(&mut answer) {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
                 Ok(1..) => {}
@@ -40,7 +40,7 @@ async fn dribble(stream: &mut TcpStream, bytes: &[u8]) {
 
 pub async fn is_closed(mut stream: TcpStream) {
     let mut rest = Vec::new();
-    // By a reset as well.
+    // It may also close by a reset.
     let _ = timeout(LONG, stream.read_to_end(&mut rest)).await.expect("the server closes");
 }
 
@@ -84,9 +84,9 @@ async fn who_says_nothing_or_little_at_first_is_closed() {
 async fn who_falls_silent_or_slow_later_is_closed() {
     let server = impatient().await;
     let bystander = Bystander::before(&server).await;
-    // Silent, so that it answers no ping.
+    // A silent peer, which answers no ping.
     is_closed(Wire::open(server.addr).await.stream).await;
-    // Headers that take forever: no ping can be answered among them.
+    // Headers that never end: no ping can be answered in between.
     let mut wire = Wire::open(server.addr).await;
     let headers = Frame::new(HEADERS, END_HEADERS, 1, &[0; 16_000]).bytes();
     dribble(&mut wire.stream, &headers).await;
@@ -101,7 +101,7 @@ async fn a_body_that_takes_too_long_is_given_up_and_the_connection_stays() {
     wire.until(SETTINGS).await;
     for stream in [1, 3] {
         wire.send(HEADERS, END_HEADERS, stream, &call(VALIDATE, &[])).await;
-        // The beginning of a message of 100 bytes.
+        // The start of a message of 100 bytes.
         wire.send(DATA, 0, stream, &[0, 0, 0, 0, 100, 10]).await;
         let answer = wire.until(HEADERS).await;
         assert_eq!((answer.stream, answer.flags & END_STREAM), (stream, END_STREAM));
@@ -134,10 +134,10 @@ async fn half_hellos_hold_few_places_and_keep_nobody_out() {
     }
     let given_up = failed("given_up");
     wait::until(async || scrape(&server).await[&given_up] >= 90.0).await;
-    // Somebody honest gets in although all places are taken, and goes on.
+    // An honest client is served although all slots are taken.
     server.create("ada").await;
     wait::until(async || scrape(&server).await["sessiond_connections"] <= 11.0).await;
-    // The first of them were closed.
+    // The oldest of the silent connections were closed.
     is_closed(held.swap_remove(0)).await;
     drop(held);
     until_calm(&server).await;
@@ -161,7 +161,7 @@ async fn handshakes_have_their_time() {
     is_closed(half).await;
     let mut slow = TcpStream::connect(server.addr).await.expect("a connection");
     dribble(&mut slow, &hello).await;
-    // TLS stands, and then nothing comes.
+    // The TLS handshake completes, and nothing follows.
     let stream = crate::harness::pki::connect(server.addr, config).await.expect("TLS");
     is_closed(stream.into_inner().0).await;
     assert_eq!(scrape(&server).await[&failed("timeout")], 3.0);
@@ -183,7 +183,7 @@ async fn a_crowd_that_idles_is_let_be_and_goes() {
     }
     wait::until(async || scrape(&server).await["sessiond_connections"] >= 2_002.0).await;
     bystander.leave().await;
-    // Each of them could still call.
+    // Each of the accepted connections can still make a call.
     let last = crowd.last_mut().expect("a crowd");
     last.send(HEADERS, END_HEADERS | END_STREAM, 1, &call("/nothing/here", &[])).await;
     assert_eq!(last.until(HEADERS).await.stream, 1);
@@ -220,7 +220,7 @@ async fn the_http_port_has_its_limits_too() {
     let head = format!("GET /healthz HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(17 << 10));
     long.write_all(head.as_bytes()).await.expect("written");
     let mut answer = String::new();
-    // It may close before all was written, which swallows its answer.
+    // The server may close before everything is written, which may lose its answer.
     let _ = long.read_to_string(&mut answer).await;
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
 }

@@ -1,4 +1,4 @@
-//! Keys that rotate: on two replicas, under load, and nobody who has a good token notices.
+//! Key rotation on two replicas under load: no valid token is refused.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -24,14 +24,14 @@ fn long(settings: &mut Settings) {
     settings.policy.access_token_ttl = Length::hours(24);
 }
 
-/// Creates, refreshes and validates on both, each time on the other, until told to stop; how often.
+/// Creates, refreshes and validates, alternating between the servers, until stopped; returns how often.
 async fn use_both(one: &TestServer, two: &TestServer, stop: &AtomicBool) -> u32 {
     let served = AtomicU32::new(0);
     let work = async |here: &TestServer, there: &TestServer| {
         while !stop.load(Ordering::SeqCst) {
             let (_, access, refresh) = parts(&here.create("ada").await);
             let next = successor(there.refresh(&refresh).await);
-            // Before anybody used the successor: time jumps.
+            // Before the successor is used, since the clock jumps.
             assert_eq!(successor(here.refresh(&refresh).await).refresh_token, next.refresh_token);
             for token in [&access, &next.access_token] {
                 for server in [here, there] {
@@ -86,7 +86,7 @@ async fn a_rotation_under_load_refuses_no_token_on_either_replica() {
     };
     let (served, ()) = join(use_both(&one, &two, &stop), rotating).await;
     assert!(served > 20, "{served}");
-    // The first token, of a key that retired three times over, is good to its end, and the key for an hour longer.
+    // The first token, whose key has retired three times over, is valid to its end, and the key for an hour longer.
     let first_kid = header(&first)["kid"].as_str().expect("a kid").to_owned();
     let left = Length::hours(24) - AHEAD * 6;
     one.advance(left - Length::seconds(1));
@@ -113,7 +113,7 @@ fn verify_with_the_key_set_alone(set: &pb::GetJsonWebKeySetResponse, token: &str
     let jwk = jwks.find(&head.kid.expect("a kid")).expect("the key of the token");
     let key = DecodingKey::from_jwk(jwk).expect("a key");
     let mut rules = Validation::new(head.alg);
-    // The servers' time is another.
+    // The servers' clock is manual.
     rules.validate_exp = false;
     rules.set_audience(&["sessiond"]);
     let verified = jsonwebtoken::decode::<Value>(token, &key, &rules).expect("a good token");
@@ -130,16 +130,16 @@ async fn refresh_tokens_outlive_the_rotation_of_their_mac_key_and_replays_stay_r
     let new = one.key_work().rotate(Purpose::Refresh, None).await.expect("ok").expect("one");
     one.advance(AHEAD);
     assert_eq!(one.signing(Purpose::Refresh).await.kid, new.kid);
-    // A retry over the rotation, whose answer was made under the old key.
+    // A retry across the rotation, whose first answer was made under the old key.
     assert_eq!(successor(one.refresh(&also).await).refresh_token, next);
-    // One from before, whose successor is made under the new key; its retry gets the same bytes, on the other replica.
+    // A token of before, whose successor is made under the new key; a retry on the other replica gets the same bytes.
     let after = successor(one.refresh(&before).await).refresh_token;
     assert_eq!(successor(two.refresh(&before).await).refresh_token, after);
     let third = successor(two.refresh(&after).await).refresh_token;
     assert_eq!(one.refresh(&third).await.expect("ok").session.expect("one").refresh_generation, 4);
     assert_eq!(refusal(one.refresh(&before).await), "REFRESH_TOKEN_REUSED");
     assert_eq!(one.get(&id).await.expect("it").end_reason(), pb::EndReason::RefreshReuse);
-    // A year later: the oldest that can live does, and then its key is gone.
+    // A year later, the oldest possible token is still valid, and then its key is gone.
     let left = Length::days(365) - AHEAD - Length::seconds(1);
     one.advance(left);
     let request = successor(one.refresh(&next).await);
@@ -188,7 +188,7 @@ async fn of_many_who_rotate_at_once_one_does() {
         });
         let mut made = Vec::new();
         for one in many.collect::<Vec<_>>() {
-            // Those who wait for too long for the others try again at their next turn.
+            // Those whose lock wait timed out rotate at their next turn.
             made.extend(one.await.expect("no panic").ok().flatten());
         }
         assert_eq!(made.len(), 1, "{made:?}");
@@ -196,12 +196,12 @@ async fn of_many_who_rotate_at_once_one_does() {
     assert_eq!(server.keys().await.len(), 4);
     let soon = server.key_work().rotate_if_older(Purpose::Access, Length::days(90)).await;
     assert_eq!(soon.expect("ok"), None);
-    // A standby keeps nobody from rotating.
+    // A standby does not prevent a rotation.
     let (standby, days) = (Length::days(3650), Length::days(90));
     let work = server.key_work();
     let standby = work.publish(Purpose::Access, SigningAlgorithm::Es256, standby).await;
     server.advance(days + AHEAD);
-    // The partition of that month is being made; who loses the race with it tries again.
+    // The partition of that month is being created; a call that loses the race retries.
     let standby = standby.expect("one").life.signs_from;
     let mut next = None;
     wait::until(async || {
@@ -231,7 +231,7 @@ async fn replicas_rotate_by_themselves_and_forget_what_is_gone() {
     let second = one.signing(Purpose::Access).await;
     assert_ne!(second.kid, first);
     join(one.until_signed_with(&second.kid), two.until_signed_with(&second.kid)).await;
-    // A day and an hour until it is gone, a week more that it is shown.
+    // A day and an hour until the key is gone, and a week more in the list.
     one.advance(Length::days(8) + Length::hours(1));
     wait::until(async || !one.keys().await.iter().any(|key| key.kid == first)).await;
     assert_eq!(one.keys().await.len(), 3, "the MAC keys stay");

@@ -1,4 +1,4 @@
-//! `sessiond keys` from outside: alone, beside a running server, and what it refuses.
+//! `sessiond keys`: without a server, beside a running one, and its errors.
 
 use rustix::process::Signal;
 use sessiond::grpc::pb;
@@ -11,7 +11,7 @@ use crate::harness::keys::header;
 use crate::harness::process::{Place, client, outcome};
 use crate::harness::wait;
 
-/// What a command prints that must work.
+/// The output of a command that must succeed.
 async fn keys(place: &Place, flags: &[&str], env: &[(&str, &str)]) -> String {
     let flags: Vec<&str> = ["keys"].iter().chain(flags).copied().collect();
     let ended = place.spawn(&flags, env).ended().await;
@@ -19,7 +19,7 @@ async fn keys(place: &Place, flags: &[&str], env: &[(&str, &str)]) -> String {
     ended.out
 }
 
-/// The lines of the table without its head, by columns.
+/// The rows of the printed table, by columns, without the header.
 fn rows(table: &str) -> Vec<Vec<String>> {
     assert!(table.starts_with("KID "), "{table}");
     let columns = |line: &str| line.split_whitespace().map(str::to_owned).collect();
@@ -69,7 +69,7 @@ async fn keys_are_worked_on_beside_the_server_that_runs_on_the_private_postgres(
     process.signal(Signal::TERM);
     let ended = process.ended().await;
     assert!(ended.status.success(), "{}", ended.err);
-    // And alone.
+    // Without a server.
     let said =
         keys(&place, &["generate", "--purpose", "refresh", "--sign-after", "30d"], &[]).await;
     assert!(said.contains("refresh-2"), "{said}");

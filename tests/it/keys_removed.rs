@@ -1,4 +1,4 @@
-//! Keys that are removed in an emergency, and tokens that name the key of another.
+//! Keys that are removed in an emergency, and tokens that name another key.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use crate::harness::{TestServer, start, start_on, wait};
 
 const BOUND: Duration = Duration::from_secs(1);
 
-/// Waits until the token is refused, which must be so for whatever is asked after the bound.
+/// Waits until the token is refused; every call after the bound must refuse it.
 async fn until_refused(server: &TestServer, token: &str, removed: Instant) {
     wait::until(async || {
         let asked = removed.elapsed();
@@ -43,7 +43,7 @@ async fn a_removed_key_is_refused_everywhere_within_the_bound_and_another_signs_
     let gateway = Gateway::connect(two.channel(), GatewayOptions::new("sessiond")).await;
     let gateway = gateway.expect("a gateway");
     let (id, token, refresh) = parts(&one.create("ada").await);
-    // Verified, and kept as such, by all three.
+    // Verified and cached by all three.
     for server in [&one, &two] {
         wait::until(async || server.validate(&token).await.outcome() == pb::Outcome::Active).await;
     }
@@ -65,8 +65,8 @@ async fn a_removed_key_is_refused_everywhere_within_the_bound_and_another_signs_
     for server in [&one, &two] {
         until_refused(server, &token, removed).await;
     }
-    // The session lives: its refresh token was made with another key. Whichever replica signs with the new key first, nobody
-    // refuses it, known or not.
+    // The session is active: its refresh token was made with another key. Whichever replica signs with the new key
+    // first, none refuses its tokens.
     let renewed = one.refresh(&refresh).await.expect("ok");
     assert_eq!(renewed.session.expect("it").session_id, id);
     let token = renewed.tokens.expect("tokens").access_token;
@@ -166,7 +166,7 @@ async fn a_published_key_takes_over_from_a_removed_one_and_one_that_is_removed_n
     let first = server.signing(Purpose::Access).await.kid;
     let week = Length::days(7);
     let standby = work.publish(Purpose::Access, SigningAlgorithm::Es256, week).await.expect("one");
-    // In good order only what everybody knows takes over.
+    // In good order only a key that every replica has can take over.
     let early = work.retire(&first).await.expect("ok").expect_err("too early");
     assert!(early.0.contains(&standby.kid) && early.0.contains("--now"), "{}", early.0);
     let Ok(Retired::Removed(_, signs)) = work.remove(&first).await.expect("ok") else {
@@ -185,7 +185,7 @@ async fn a_published_key_takes_over_from_a_removed_one_and_one_that_is_removed_n
     assert_eq!((gone.kid, signs.kid), (next.kid, standby.kid.clone()));
     server.advance(AHEAD * 2);
     assert_eq!(server.signing(Purpose::Access).await.kid, standby.kid);
-    // One that everybody knows takes over in good order.
+    // A key that every replica has takes over in good order.
     let later = work.publish(Purpose::Access, SigningAlgorithm::EdDsa, week).await.expect("one");
     server.advance(AHEAD);
     let Ok(Retired::Replaced(old, new)) = work.retire(&standby.kid).await.expect("ok") else {
@@ -223,7 +223,7 @@ async fn the_algorithm_is_the_keys_whatever_a_token_says() {
                 let judged = server.validate(&token).await;
                 assert_eq!(judged.outcome(), pb::Outcome::Inactive, "{header}");
                 let why = judged.inactive_reason();
-                // `none` is no algorithm at all.
+                // `none` is not a signing algorithm.
                 let expected = if alg == "none" { Why::Malformed } else { Why::SignatureInvalid };
                 assert_eq!(why, expected, "{header}");
             }

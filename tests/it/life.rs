@@ -1,4 +1,4 @@
-//! The whole life of a session, and what is left of it after a restart.
+//! The whole life of a session, and what remains after a restart.
 
 use sessiond::grpc::pb;
 

@@ -1,4 +1,4 @@
-//! The limit of concurrent sessions: who is refused, who ends, and what counts.
+//! The limit of concurrent sessions: refused creates, ended sessions, and which sessions count.
 
 use chrono::Duration;
 use sessiond::grpc::pb;
@@ -8,10 +8,10 @@ use sessiond::server::Settings;
 use crate::harness::calls::{metadata, new_session, parts, reason};
 use crate::harness::{TestServer, audit, start, start_on, start_with, wait};
 
-/// Longer than a test takes, and far less than an idle timeout: what is used is not flushed at once.
+/// Longer than a test takes, and far less than an idle timeout, so that activity is not flushed at once.
 const LONG: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// Neither sweeps nor writes last activity before the test is over.
+/// Neither sweeps nor writes last activity during the test.
 fn limited(max: u32, on_limit: OnLimit) -> impl Fn(&mut Settings) {
     move |settings| {
         settings.policy.limits.user.max = max;
@@ -21,7 +21,7 @@ fn limited(max: u32, on_limit: OnLimit) -> impl Fn(&mut Settings) {
     }
 }
 
-/// Sessions of ada, a second apart; their ids and access tokens.
+/// Creates sessions of ada, a second apart; returns their ids and access tokens.
 async fn some(server: &TestServer, count: usize) -> Vec<(String, String)> {
     let mut made = Vec::new();
     for _ in 0..count {
@@ -32,7 +32,7 @@ async fn some(server: &TestServer, count: usize) -> Vec<(String, String)> {
     made
 }
 
-/// The ids of those that a create has ended.
+/// The ids of the sessions that a create has ended.
 fn victims(created: &pb::CreateSessionResponse) -> Vec<&str> {
     for session in &created.terminated_sessions {
         assert_eq!(session.state(), pb::SessionState::Terminated);
@@ -65,7 +65,7 @@ async fn an_expired_session_does_not_count_swept_or_not() {
     let server = start_with(limited(2, OnLimit::Reject)).await;
     some(&server, 1).await;
     server.create("ada").await;
-    // A second before, the first was created: it expires an hour after that.
+    // The first session was created a second before the second, so it expires a second before.
     server.advance(Duration::hours(1) - Duration::seconds(1) - Duration::microseconds(1));
     server.try_create(new_session("ada")).await.expect_err("both count for one microsecond more");
     server.advance(Duration::microseconds(1));
@@ -104,7 +104,7 @@ async fn the_least_recently_used_session_ends_also_by_use_that_is_not_written_ye
     let change = limited(3, OnLimit::TerminateLeastRecentlyUsed);
     let server = start_with(&change).await;
     let made = some(&server, 3).await;
-    // Used in the order 1, 0, 2; nothing of it is in the database.
+    // Used in the order 1, 0, 2; the database has none of it.
     for i in [1, 0, 2] {
         server.validate(&made[i].1).await;
         server.advance(Duration::seconds(2));

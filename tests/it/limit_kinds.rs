@@ -1,4 +1,4 @@
-//! Limits per user, client and device type: what each counts, and which sessions end for a new one.
+//! Limits per user, client and device type: the sessions that each counts, and those that end for a new one.
 
 use chrono::Duration;
 use sessiond::grpc::pb;
@@ -10,13 +10,13 @@ use crate::harness::calls::{metadata, new_session, parts, reason};
 use crate::harness::conflicts::{SCOPES, limit};
 use crate::harness::{TestServer, audit, start_on, start_with};
 
-/// Longer than a test takes, and far less than an idle timeout: what is used is not flushed at once.
+/// Longer than a test takes, and far less than an idle timeout, so that activity is not flushed at once.
 const LONG: std::time::Duration = std::time::Duration::from_secs(60);
 
 fn limited(scope: LimitScope, max: u32, on_limit: OnLimit) -> impl Fn(&mut Settings) {
     move |settings| {
         limit(settings, scope, max, on_limit);
-        // Last activity stays unwritten until the test is over.
+        // Last activity stays unwritten during the test.
         settings.intervals.flush = LONG;
     }
 }
@@ -35,7 +35,7 @@ fn phone() -> pb::CreateSessionRequest {
     on("app", "phone", pb::DeviceType::Mobile)
 }
 
-/// What the limit of this kind does not count beside [`phone`].
+/// A create that the limit of this kind does not count together with [`phone`].
 fn uncounted(scope: LimitScope) -> pb::CreateSessionRequest {
     match scope {
         LimitScope::User => pb::CreateSessionRequest { user_id: "bob".to_owned(), ..phone() },
@@ -44,7 +44,7 @@ fn uncounted(scope: LimitScope) -> pb::CreateSessionRequest {
     }
 }
 
-/// Makes the session, a second before the next; its id and access token.
+/// Creates the session, a second before the next; returns its id and access token.
 async fn make(server: &TestServer, request: pb::CreateSessionRequest) -> (String, String) {
     let (id, access, _) = parts(&server.try_create(request).await.expect("a session"));
     server.advance(Duration::seconds(1));

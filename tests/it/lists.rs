@@ -1,4 +1,4 @@
-//! Pages: their size, their order, and the tokens that lead from one to the next.
+//! Paging: the size and order of pages, and their tokens.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Where an address is: as the caller states it, else as the files of addresses tell.
+//! The geolocation of an address: the caller's, else that of the geolocation files.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/geoip").join(name)
 }
 
-/// A server with files of places and of autonomous systems.
+/// A server with geolocation files and a file of autonomous systems.
 async fn located() -> TestServer {
     let (places, networks) = (file("GeoIP2-City-Test.mmdb"), file("GeoLite2-ASN-Test.mmdb"));
     let locator = Locator::open(Some(places), Some(networks)).expect("sound files");
@@ -74,7 +74,7 @@ async fn a_refresh_from_another_address_is_at_the_place_of_that_address() {
     let request = create(|request| request.client = Some(client(LINKOPING, stated("Graz"))));
     let mut tokens = server.try_create(request).await.expect("a session").tokens;
     for (said, expected) in [
-        // The same address: what was stated of it still holds.
+        // The same address: the geolocation that was stated first still holds.
         (client(LINKOPING, None), Some("Graz")),
         (client("216.160.83.56", None), Some("Milton")),
         (client("", None), Some("Milton")),
@@ -107,7 +107,7 @@ async fn a_running_server_reads_a_replaced_file_and_keeps_the_old_over_a_damaged
     let server = start_with(|settings| settings.locator = locator).await;
     assert_eq!(city(&created(&server, LINKOPING, None).await), Some("Linköping"));
 
-    // Overwritten in place, and cut short: nothing may crash, and the old places stay.
+    // Overwritten in place, and truncated: nothing may crash, and the old file stays in use.
     std::fs::write(&place, &whole[..whole.len() / 3]).expect("a file");
     assert_eq!(city(&created(&server, LINKOPING, None).await), Some("Linköping"));
     std::fs::write(&next, &renamed).expect("a file");

@@ -1,4 +1,4 @@
-//! Every change whose COMMIT is not acknowledged: the caller cannot tell, and its retry makes it one change.
+//! Every change whose COMMIT is not acknowledged: the outcome is unknown, and the caller's retry makes it one change.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ async fn trail(server: &TestServer) -> BTreeMap<i16, i64> {
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
-/// The kinds of activity that one change of one session leaves, one of each.
+/// The kinds of activity that a change of one session writes, one row each.
 fn leaves(change: Mutation) -> &'static [i16] {
     match change {
         Mutation::Create => &[1],
@@ -45,7 +45,7 @@ async fn assert_one_change(server: &TestServer, change: Mutation, before: &BTree
         *expected.entry(*kind).or_default() += 1;
     }
     if change == Mutation::Erase {
-        // All else of the user went with it.
+        // All other rows of the user were erased too.
         assert_eq!(after.get(&12), expected.get(&12), "{change:?}");
     } else {
         assert_eq!(after, expected, "{change:?}");
@@ -73,7 +73,7 @@ async fn a_retry_after_a_lost_acknowledgement_makes_one_change_and_gets_its_answ
 
         proxy.set(Mode::CutCommits);
         assert_unavailable(&call().await.expect_err("its acknowledgement was lost"));
-        // What commits more than once gets one commit further at each retry.
+        // A change of several commits gets one commit further with each retry.
         for _ in 0..3 {
             if let Err(status) = call().await
                 && outcome(&Err(status.clone())) != "SESSION_TERMINATED"

@@ -1,4 +1,4 @@
-//! The port for operators: metrics, health and keys.
+//! The metrics port: metrics, health and keys.
 
 use std::time::Duration;
 
@@ -50,12 +50,12 @@ async fn calls_are_counted_by_method_and_code_and_made_up_names_together() {
 async fn hits_misses_and_the_age_of_the_feed_are_told() {
     let server = start_with(|settings| {
         with_port(settings);
-        // On however busy a machine.
+        // Long enough for a busy machine.
         settings.staleness_bound = Duration::from_secs(60);
     })
     .await;
     let (id, token, _) = parts(&server.create("ada").await);
-    // It follows the revocations, and what it forgot at the beginning is known again.
+    // The server follows the revocation feed, and has cached the session again since its start.
     wait::until(async || server.validate(&token).await.watermark != "w0").await;
     server.validate_now(&token).await;
     let before = scrape(&server).await;
@@ -64,14 +64,14 @@ async fn hits_misses_and_the_age_of_the_feed_are_told() {
     }
     server.validate_now(&token).await;
     server.terminate(&id).await.expect("ok");
-    // It hears of its own revocations as well, and forgets once more.
+    // Its own revocations arrive through the feed too, and invalidate once more.
     wait::until(async || {
         let heard = scrape(&server).await["sessiond_revocations_received_total"];
         heard > before["sessiond_revocations_received_total"]
     })
     .await;
     server.validate(&token).await;
-    // Its end is cached too.
+    // The ended session is cached too.
     server.validate(&token).await;
     let after = scrape(&server).await;
     let grown = |name: &str| after[name] - before[name];
@@ -109,7 +109,7 @@ async fn the_keys_are_those_of_the_rpc_and_may_be_kept() {
     assert!(head.contains("content-type: application/jwk-set+json"), "{head}");
     assert!(head.contains("cache-control: public, max-age=300"), "{head}");
     let etag = head.lines().find_map(|line| line.strip_prefix("etag: ")).expect("an etag");
-    // Tags are compared as they are written.
+    // Entity tags are compared case-sensitively.
     let (_, head, _) = get(&server, "/.well-known/jwks.json").await;
     assert!(head.contains(etag));
     for (asked, expected) in [
@@ -129,7 +129,7 @@ async fn the_keys_change_their_tag_with_them_and_are_not_told_when_they_are_not_
         let line = head.lines().find_map(|line| line.strip_prefix("etag: "));
         line.expect("an etag").to_owned()
     };
-    // Heads are told in lower case, tags are not so written.
+    // `request` returns the head in lower case, but entity tags are not.
     let tag = |body: &str| {
         let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body.as_bytes());
         format!("\"{}\"", URL_SAFE_NO_PAD.encode(&hash.as_ref()[..12]))

@@ -1,4 +1,4 @@
-//! What the service notices by itself: contexts that change, tokens and creates that are refused.
+//! The activities that the service records by itself: changed client contexts, refused tokens and refused creates.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub fn from(ip: &str, agent: &str) -> Option<pb::ClientContext> {
     })
 }
 
-/// A session of this user from `192.0.2.1` with Firefox: id, access token, refresh token.
+/// Creates a session of this user from `192.0.2.1` with Firefox; returns id, access token, refresh token.
 pub async fn session_of(server: &TestServer, user: &str) -> (String, String, String) {
     let client = from("192.0.2.1", FIREFOX);
     let request = pb::CreateSessionRequest { client, ..new_session(user) };
@@ -62,7 +62,7 @@ pub async fn noticed(server: &TestServer, kind: i16) -> Vec<[String; 6]> {
     rows.iter().map(|row| std::array::from_fn(|at| row.get(at))).collect()
 }
 
-/// How often all activities of a kind say that it happened.
+/// The sum of the counts of all activities of a kind.
 pub async fn times(server: &TestServer, kind: i16) -> i64 {
     let sql = format!(
         "SELECT coalesce(sum((metadata->>'count')::bigint), 0)::bigint
@@ -96,7 +96,7 @@ async fn another_network_or_user_agent_is_entered_once_whichever_replicas_see_it
                 assert_eq!(judged.outcome(), pb::Outcome::Active);
             }
         }
-        // Long enough to be forgotten by the buffers.
+        // Long enough to leave the buffers.
         server.advance(chrono::Duration::minutes(1));
     }
     wait::until(async || server.activities(CHANGED).await == 3).await;
@@ -179,7 +179,7 @@ async fn a_token_past_its_time_is_entered_with_its_user_and_where_it_came_from()
     let rows = noticed(&server, REFUSED).await;
     assert_eq!(rows[0][..5], ["ada", &id, "198.51.100.7", "curl/8.5", "TOKEN_EXPIRED"]);
     assert!(rows.len() <= 2, "{rows:?}");
-    // One that is refused for another reason is none.
+    // A refusal for another reason is not recorded.
     server.refresh(&refresh).await.expect("a successor");
     server.terminate(&id).await.expect("ok");
     validate_from(&server, &access, "198.51.100.7", "curl/8.5").await;
@@ -200,7 +200,7 @@ async fn forged_tokens_are_about_nobody_and_counted_by_network() {
         (format!("{message}.AAAA").as_str(), "198.51.100.7"),
         (unsigned, "198.51.100.200"),
         (unsigned, "203.0.113.9"),
-        // Not by its form, or from nowhere.
+        // Malformed, or without an address.
         ("nonsense", "198.51.100.7"),
         ("", "198.51.100.7"),
         (unsigned, ""),

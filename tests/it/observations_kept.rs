@@ -1,4 +1,4 @@
-//! What was noticed outlives an outage, is written once, and never for a user who was erased.
+//! Recorded observations outlive an outage, are written once, and never for an erased user.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn a_flush_whose_commit_was_not_acknowledged_is_repeated_without_a_second_
         validate_from(&server, FORGED, "198.51.100.7", "").await;
         wait::until(async || server.activities(REFUSED).await == 1).await;
         proxy.set(Mode::Pass);
-        // Behind what is repeated.
+        // The second observation is written after the retried first one.
         let seen = async || {
             let judged = validate_from(&server, FORGED, "203.0.113.9", "").await;
             judged.checked_time.is_some() && server.activities(REFUSED).await == 2
@@ -72,7 +72,7 @@ async fn nothing_is_written_of_a_user_who_was_erased_meanwhile() {
         validate_from(&server, token, "198.51.100.7", "curl/8.5").await;
     }
     assert!(server.erase("ada.4711").await.expect("an erasure").complete);
-    // One who comes back is another user.
+    // A user who logs in again after the erasure is a new one.
     session_of(&server, "ada.4711").await;
     let (db, clock) = server.stop().await;
     let server = start_on(db, clock, |_| {}).await;

@@ -1,4 +1,4 @@
-//! The database goes away and comes back: nobody is logged out, and nothing acknowledged is lost.
+//! The database goes away and comes back: no session ends, and nothing acknowledged is lost.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -32,7 +32,7 @@ async fn a_database_that_goes_away_under_load_is_an_outage_and_nothing_else() {
     let users: Vec<String> = (0..8).map(|i| format!("user-{i}")).collect();
     let calling = join_all(users.iter().map(|user| load.run(&server, user)));
     let breaking = async {
-        // An orderly stop, then a crash; the load stands in the middle of both.
+        // An orderly stop, then a crash, both in the middle of the load.
         load.until_served().await;
         halt(&postgres);
         server.until_health(NotServing).await;
@@ -70,7 +70,7 @@ async fn no_refresh_token_is_consumed_by_an_outage() {
     let server = start_on(db.clone(), clock(), |_| {}).await;
     let users = (0..20).map(|i| format!("user-{i}"));
     let made = join_all(users.map(async |user| parts(&server.create(&user).await).2)).await;
-    // Each refreshes its session until it is told to try again, with the token it then holds.
+    // Each refreshes its session until it is `UNAVAILABLE`, and retries with its current token.
     let refreshing = join_all(made.into_iter().map(async |mut token| {
         while let Some(answer) = judged(server.refresh(&token)).await {
             token = answer.tokens.expect("tokens").refresh_token;
@@ -103,7 +103,7 @@ async fn a_server_without_its_database_still_stops_in_order() {
     server.validate(&access).await;
     halt(&postgres);
     assert!(judged(server.try_create(new_session("ada"))).await.is_none());
-    // No call is in progress, and jobs have 4 s.
+    // No call is in progress, and jobs may take 4 s.
     let stopping = tokio::time::timeout(Duration::from_secs(5), server.stop());
     stopping.await.expect("within the drain limit");
 }

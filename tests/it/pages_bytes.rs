@@ -1,4 +1,4 @@
-//! Pages of large items: a client with the limits as shipped (4 MiB a message) can read every page.
+//! Pages of large items: a client with the default limit of 4 MiB a message can read every page.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,12 +9,12 @@ use crate::harness::creates::text;
 use crate::harness::devices::{on, set_device, update};
 use crate::harness::{TestServer, start};
 
-/// Data of 4096 bytes: as much as there may be.
+/// Metadata of 4096 bytes, the most allowed.
 fn full() -> BTreeMap<String, String> {
     (0..8).map(|i| (format!("k{i}"), "v".repeat(510))).collect()
 }
 
-/// Follows pages of 1000, and returns what names each item, in order; the first must be cut.
+/// Reads pages of 1000 and returns the name of each item, in order; the first page must be shortened.
 async fn follow(
     mut page: impl AsyncFnMut(String) -> (Vec<String>, String),
     count: usize,

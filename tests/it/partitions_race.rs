@@ -1,8 +1,8 @@
-//! A row that was on its way to the default partition while its month's was made.
+//! A row that is inserted into the default partition while the partition of its month is created.
 
 use crate::harness::{start, wait};
 
-/// What `store/error.rs` tells it by: no other refusal of a check names a table and no constraint.
+/// `store/error.rs` recognises this error: no other check violation names a table and no constraint.
 #[tokio::test(flavor = "multi_thread")]
 async fn its_refusal_names_the_table_and_no_constraint() {
     let server = start().await;

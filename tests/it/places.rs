@@ -1,4 +1,4 @@
-//! What is said of places, and nobody moved: nothing is found, and no session ends.
+//! Contradicting geolocations of users who did not move: no finding, and no session ends.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ const V4: &str = "198.51.100.7";
 const V6: &str = "2001:db8:7::1";
 const AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:142.0) Gecko/20100101 Firefox/142.0";
 
-/// A server whose rules about places end sessions.
+/// A server whose rules about geolocation end sessions.
 async fn strict(locator: Locator) -> TestServer {
     start_with(|settings| {
         settings.detection = DetectionSettings::off();
@@ -60,7 +60,7 @@ async fn create(server: &TestServer, ip: &str, place: Option<pb::Location>) -> (
     (id, token)
 }
 
-/// Refreshes: the next refresh token.
+/// Refreshes; returns the next refresh token.
 async fn refresh(
     server: &TestServer,
     refresh_token: String,
@@ -88,13 +88,13 @@ async fn report(server: &TestServer, session: &str, ip: &str, place: Option<pb::
     server.advance(Duration::seconds(10));
 }
 
-/// The rules that found something of ada, whether or not somebody is told, newest first.
+/// The rules with a finding about ada, suppressed or not, newest first.
 async fn found(server: &TestServer) -> Vec<String> {
     settled(server).await;
     alerts(server, "ada").await.into_iter().map(|alert| alert.rule_id).collect()
 }
 
-/// Nothing was found, and every session lives.
+/// Asserts that nothing was found, and that every session is active.
 async fn assert_silent(server: &TestServer) {
     assert_eq!(found(server).await, [] as [&str; 0]);
     assert!(server.list("ada").await.iter().all(|session| session.end_time.is_none()));
@@ -109,10 +109,10 @@ async fn one_address_is_in_one_place_whatever_is_stated() {
     create(&server, V4, at("AT", "Vienna", VIENNA)).await;
     let token = refresh(&server, token, V4, at("ES", "Madrid", MADRID)).await;
     report(&server, &id, V4, at("AT", "Vienna", VIENNA)).await;
-    // Another address, where one of those who spoke has it right.
+    // Another address, for which one of the geolocations is right.
     create(&server, "203.0.113.5", at("DE", "Berlin", BERLIN)).await;
     refresh(&server, token, V4, at("AT", "Vienna", VIENNA)).await;
-    // In IPv6 that is the network of a customer.
+    // In IPv6 that is the network of one customer.
     for (last, country, place) in [("1", "DE", BERLIN), ("ffff", "ES", MADRID)] {
         let request = pb::CreateSessionRequest {
             client: client(&format!("2001:db8:9::{last}"), at(country, "there", place)),
@@ -139,7 +139,7 @@ async fn a_session_goes_by_both_families_from_one_place() {
         token = refresh(&server, token, V4, at("AT", "Vienna", VIENNA)).await;
         report(&server, &id, V6, at("DE", "Berlin", BERLIN)).await;
     }
-    // Other sessions of the same host, and one by mobile network next door.
+    // Other sessions of the same host, and one by mobile network nearby.
     create(&server, V6, at("DE", "Berlin", BERLIN)).await;
     create(&server, V4, at("AT", "Vienna", VIENNA)).await;
     create(&server, "203.0.113.5", at("AT", "Vienna", VIENNA)).await;
@@ -169,7 +169,7 @@ async fn what_may_be_off_by_as_much_is_no_travel() {
     create(&server, "192.0.2.20", within(1000, at("DE", "", (47.5, 9.7)))).await;
     create(&server, "192.0.2.30", at("DE", "", (0.0, 0.0))).await;
     create(&server, "192.0.2.40", within(5, at("DE", "Berlin", BERLIN))).await;
-    // Somebody states the middle of the country where they know no city.
+    // One geolocation is the center of the country, without a city.
     create(&server, "192.0.2.50", at("DE", "", (47.5, 9.7))).await;
     create(&server, "192.0.2.60", at("DE", "Berlin", BERLIN)).await;
     assert_silent(&server).await;
@@ -203,7 +203,7 @@ async fn a_new_file_of_places_and_a_country_alone_move_nobody() {
     create(&server, "89.160.20.128", None).await;
     refresh(&server, token, "89.160.20.128", None).await;
     report(&server, &id, "89.160.20.128", None).await;
-    // Of this one the file knows the country and its middle.
+    // For this address the file has the country and its center.
     let lone = create(&server, "2001:220::1", None).await.0;
     let lone = server.get(&lone).await.expect("a session").location.expect("a place");
     assert_eq!((&*lone.country_code, lone.latitude, lone.accuracy_km), ("KR", None, None));

@@ -1,4 +1,4 @@
-//! One session that is damaged, stays locked or cannot be written stops nothing for others.
+//! A session that is damaged, locked or cannot be written does not affect others.
 
 use std::time::Duration as StdDuration;
 
@@ -20,7 +20,7 @@ use crate::observations::{CHANGED, noticed, session_of, try_validate_from, valid
 const USERS: [&str; 5] = ["ada", "bob", "damaged", "refused", "stuck"];
 const NEVER: StdDuration = StdDuration::from_secs(86_400);
 
-/// Sessions of all users: their access tokens.
+/// Creates sessions of all users; returns their access tokens.
 pub async fn sessions(server: &TestServer) -> Vec<String> {
     let mut tokens = Vec::new();
     for user in USERS {
@@ -29,7 +29,7 @@ pub async fn sessions(server: &TestServer) -> Vec<String> {
     tokens
 }
 
-/// Makes the row of one session nonsense, has whatever `refuse` says fail, and locks the row of a third.
+/// Damages the row of one session, makes writes that match `refuse` fail, and locks the row of a third.
 pub async fn spoil(server: &TestServer, refuse: &str) -> tokio_postgres::Client {
     let sql = format!(
         "{DAMAGE};
@@ -41,19 +41,19 @@ pub async fn spoil(server: &TestServer, refuse: &str) -> tokio_postgres::Client 
     server.db.hold("SELECT 1 FROM user_sessions WHERE user_id = 'stuck' FOR UPDATE").await
 }
 
-/// A row that cannot be read.
+/// Makes a row unreadable.
 const DAMAGE: &str = "UPDATE user_sessions SET device = '{\"name\": 7}' WHERE user_id = 'damaged'";
-/// Undoes it.
+/// Undoes [`DAMAGE`].
 pub const MEND: &str = "UPDATE user_sessions SET device =
     (SELECT device FROM user_sessions WHERE user_id = 'ada') WHERE user_id = 'damaged'";
 
-/// What is cached of a session outlives any delay: a damaged one cannot be read again.
+/// Keeps cached sessions for longer than any delay: a damaged one could not be read again.
 fn remembering(settings: &mut Settings) {
     with_port(settings);
     settings.staleness_bound = StdDuration::from_secs(60);
 }
 
-/// Validates from there. A replica that was held up has forgotten what it cached, and gets it again.
+/// Validates from this address. A replica that stalled has an empty cache, and fills it again.
 async fn use_from(server: &TestServer, token: &str, ip: &str, agent: &str) {
     while try_validate_from(server, token, ip, agent).await.is_err() {
         server.meddle(MEND).await;
@@ -84,10 +84,10 @@ async fn last_activity_of_others_is_written() {
         use_from(&server, token, "", "").await;
     }
     let moved = "last_active_at > created_at";
-    // Nothing of it is read, so a damaged row is as good as another.
+    // The flush does not read the row, so it also writes to a damaged one.
     wait::until(async || users_of(&server, moved).await == ["ada", "bob", "damaged"]).await;
     wait::until(async || skipped_rows(&server, "touches").await >= 2.0).await;
-    // What is locked is kept, and what is refused is not.
+    // The locked row's activity stays in the buffer, the failing one is dropped.
     wait::until(async || scrape(&server).await["sessiond_touch_backlog"] == 1.0).await;
     drop(stuck);
     wait::until(async || users_of(&server, moved).await.contains(&"stuck".to_owned())).await;
@@ -95,7 +95,7 @@ async fn last_activity_of_others_is_written() {
     assert!(!users_of(&server, moved).await.contains(&"refused".to_owned()));
 }
 
-/// So many sessions whose rows stay locked: their access tokens, and who has the locks.
+/// Sessions whose rows stay locked: their access tokens, and the connection that holds the locks.
 async fn locked(server: &TestServer, count: usize) -> (Vec<String>, tokio_postgres::Client) {
     let users: Vec<String> = (0..count).map(|user| format!("stuck-{user}")).collect();
     let created = join_all(users.iter().map(async |user| session_of(server, user).await.1)).await;
@@ -105,7 +105,7 @@ async fn locked(server: &TestServer, count: usize) -> (Vec<String>, tokio_postgr
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_number_of_locked_sessions_hold_up_no_last_activity() {
-    // A flush is due when something is noted, and then not for a day.
+    // A flush is due when activity is buffered, and then not for a day.
     let server = start_with(|settings| {
         with_port(settings);
         settings.intervals.flush = NEVER;
@@ -118,12 +118,12 @@ async fn any_number_of_locked_sessions_hold_up_no_last_activity() {
         server.validate(token).await;
     }
     let moved = "last_active_at > created_at";
-    // Keys are written in order, so hers is behind all that is locked.
+    // Rows are written in key order, so zoe's is after all the locked ones.
     wait::until(async || users_of(&server, moved).await == ["zoe"]).await;
     wait::until(async || skipped_rows(&server, "touches").await >= 100.0).await;
     assert_eq!(scrape(&server).await["sessiond_touch_backlog"], 100.0, "what is locked is kept");
     drop(stuck);
-    // Free, it is written without another flush.
+    // Once unlocked, the rows are written without another flush.
     wait::until(async || users_of(&server, moved).await.len() == 101).await;
     wait::until(async || scrape(&server).await["sessiond_touch_backlog"] == 0.0).await;
 }
@@ -151,7 +151,7 @@ async fn any_number_of_locked_sessions_keep_no_other_from_being_held_to_a_policy
         settings.intervals.sweep = NEVER;
     })
     .await;
-    // The newest come first.
+    // Newest first.
     session_of(&server, "ada").await;
     let (_, stuck) = locked(&server, 60).await;
     server.advance(Duration::minutes(20));
@@ -184,7 +184,7 @@ async fn what_is_noticed_of_others_is_entered() {
         users.sort();
         users
     };
-    // On a busy machine one of them may be set aside as well, for ten minutes.
+    // On a busy machine one of them may be set aside too, for ten minutes.
     let in_time = async |users: &[&str]| {
         server.advance(Duration::minutes(1));
         entered().await == users
@@ -217,7 +217,7 @@ async fn others_are_held_to_a_policy() {
     assert_eq!(users_of(&server, "state <> 1").await, ["ada", "bob"]);
     assert!(skipped_rows(&server, "apply_policy").await >= 3.0);
     drop(stuck);
-    // The job takes it up.
+    // The job continues it.
     wait::until(async || {
         server.advance(Duration::seconds(31));
         users_of(&server, "state <> 1").await == ["ada", "bob", "stuck"]
@@ -258,7 +258,7 @@ async fn others_are_terminated_by_a_filter() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_session_refuses_no_create_and_no_refresh_of_another_user() {
-    // Each create reads and ends the session of before.
+    // Each create reads and ends the previous session.
     let server = start_with(|settings| {
         settings.policy.limits.user.max = 1;
         settings.policy.limits.user.on_limit = OnLimit::TerminateOldest;
@@ -267,7 +267,7 @@ async fn a_damaged_session_refuses_no_create_and_no_refresh_of_another_user() {
     let users: Vec<String> = (0..64).map(|user| format!("user-{user}")).collect();
     let created: Vec<_> =
         join_all(users.iter().map(async |user| parts(&server.create(user).await))).await;
-    // More of them than there are lanes, so each lane meets some.
+    // More damaged rows than lanes, so each lane gets some.
     let spoil = "UPDATE user_sessions SET device = '{\"name\": 7}' WHERE user_id LIKE 'user-%0'";
     server.meddle(spoil).await;
     let is_damaged = |user: &str| user.ends_with('0');

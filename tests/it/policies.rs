@@ -1,4 +1,4 @@
-//! GetPolicy and UpdatePolicy: levels, what comes of them, and what new sessions get.
+//! GetPolicy and UpdatePolicy: levels, the effective policy, and the timeouts of new sessions.
 
 use chrono::Duration;
 use sessiond::grpc::pb;

@@ -11,16 +11,16 @@ use crate::harness::policies::{idle, level, set};
 use crate::harness::requests::length;
 use crate::harness::{TestServer, audit, start, start_with, wait};
 
-/// Longer than a test takes, and far less than an idle timeout: what is used is not flushed at once.
+/// Longer than a test takes, and far less than an idle timeout, so that activity is not flushed at once.
 const NEVER: StdDuration = StdDuration::from_secs(60);
 
-/// Within which a change reaches what is cached on every replica.
+/// The time within which a change reaches the caches of every replica.
 const BOUND: StdDuration = StdDuration::from_secs(1);
 
-/// No job runs: what happens, a call did.
-/// Two flush intervals and the staleness bound: then no replica knows of activity that is not written.
+/// Two flush intervals and the staleness bound: after that no replica has unwritten activity.
 const SETTLED: Duration = Duration::seconds(121);
 
+/// No job runs, so every effect is that of a call.
 fn still(settings: &mut Settings) {
     settings.policy.access_token_ttl = Duration::hours(12);
     let intervals = &mut settings.intervals;
@@ -91,7 +91,7 @@ async fn a_shorter_idle_timeout_ends_the_right_sessions_on_every_replica_at_once
     assert_eq!(judged(&server, &late_access).await, IDLE);
     let obeys = async || {
         let began = Instant::now();
-        // For another audience, so that it is no activity: that would keep the session alive.
+        // With another audience it is not activity, which would keep the session active.
         let request = pb::ValidateSessionRequest {
             access_token: late_access.clone(),
             audience: "other".to_owned(),
@@ -112,7 +112,7 @@ async fn a_shorter_idle_timeout_ends_the_right_sessions_on_every_replica_at_once
     };
     assert_eq!(seconds(&get(&server, "acme", &fresh).await), 600);
 
-    // What was noted is written at the end, and the sweeper finds the session alive.
+    // The stop writes the unwritten activity, and the sweeper finds the session active.
     replica.stop().await;
     server.advance(Duration::minutes(10) + SETTLED);
     let sweeping = server.replica_with(still_but_sweeping).await;
@@ -136,7 +136,7 @@ async fn a_session_that_is_idle_for_too_long_is_written_down_once_that_is_settle
     let (id, access) = create(&server, "acme", "web").await;
     let (_, used) = create(&server, "acme", "web").await;
     server.update(idle("", Duration::minutes(15))).await;
-    // Due like the others: once it is written down, the sweeper has looked at all of them.
+    // Due like the others: once its end is written, the sweeper has read all of them.
     let (marker, _) = create(&server, "", "web").await;
     server.advance(Duration::minutes(20));
     let replica = server.replica_with(still).await;
@@ -146,7 +146,7 @@ async fn a_session_that_is_idle_for_too_long_is_written_down_once_that_is_settle
     assert!(done.sample.iter().all(|session| session.state() == pb::SessionState::Expired));
     assert_eq!(judged(&server, &access).await, IDLE);
 
-    // Long past both deadlines, and yet not for good: the other replica knows better.
+    // Long past both deadlines, but not finally: the other replica has unwritten activity.
     server.advance(SETTLED - Duration::seconds(1));
     let sweeping = server.replica_with(still_but_sweeping).await;
     let expired = "SELECT count(*) FROM user_sessions WHERE state = 3";

@@ -1,4 +1,4 @@
-//! What UpdatePolicy refuses, and what it says of what it allows.
+//! Policies that UpdatePolicy refuses, and its answer to valid ones.
 
 use chrono::Duration;
 use sessiond::grpc::pb;

@@ -1,4 +1,4 @@
-//! Policies beside other replicas, other calls, crashes and outages.
+//! Policy changes with other replicas, concurrent calls, crashes and outages.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration as StdDuration, Instant};
@@ -17,7 +17,7 @@ use crate::harness::scrape::{scrape, with_port};
 use crate::harness::{TestServer, audit, clock, start, start_on, start_with, wait};
 
 const NEVER: StdDuration = StdDuration::from_secs(86_400);
-/// Within which a change reaches every replica.
+/// The time within which a change reaches every replica.
 const BOUND: StdDuration = StdDuration::from_secs(1);
 const UNAPPLIED: &str = "SELECT count(*) FROM policies WHERE apply_at IS NOT NULL";
 
@@ -115,7 +115,7 @@ async fn creates_on_every_replica_end_up_on_the_new_side() {
         wait::until(async || made.load(Ordering::SeqCst) > 100).await;
         stage.store(1, Ordering::SeqCst);
         server.update(idle("acme", Duration::minutes(10))).await;
-        // The old policy goes on for a moment where it is still known.
+        // The old policy stays in use for a moment where it is cached.
         let seen = made.load(Ordering::SeqCst);
         wait::until(async || made.load(Ordering::SeqCst) > seen + 50).await;
         stage.store(2, Ordering::SeqCst);
@@ -142,7 +142,7 @@ async fn another_replica_finishes_what_a_caller_had_no_time_for() {
     let policy = pb::Policy { absolute_timeout: length(Duration::minutes(10)), ..level("") };
     let ended = "SELECT count(*) FROM user_sessions WHERE end_reason = 11";
     let mut time = StdDuration::from_millis(800);
-    // A busy machine may answer too late, and may have had no time even for the change.
+    // On a busy machine a call may time out, even the change itself.
     while server.db.count(UNAPPLIED).await == 0 {
         let mut request = tonic::Request::new(set(policy.clone()));
         request.set_timeout(time);

@@ -1,4 +1,4 @@
-//! Standard output and error that nobody reads, or that are closed.
+//! Standard output and standard error that are not read, or are closed.
 
 use std::io::{PipeReader, Read, pipe};
 use std::net::{SocketAddr, TcpListener};
@@ -16,20 +16,20 @@ use crate::harness::process::{Ended, Place, client, outcome};
 use crate::harness::{scrape, wait};
 use sessiond::grpc::pb;
 
-/// A pipe that nobody will ever read.
+/// A pipe whose read end is closed.
 fn closed() -> Option<Stdio> {
     let (reader, writer) = pipe().expect("a pipe");
     drop(reader);
     Some(writer.into())
 }
 
-/// One that nobody reads yet.
+/// A pipe that is not read yet.
 fn unread() -> (PipeReader, Option<Stdio>) {
     let (reader, writer) = pipe().expect("a pipe");
     (reader, Some(writer.into()))
 }
 
-/// Addresses that were free just now, for a server that cannot say which it chose.
+/// Addresses that were free a moment ago, for a server whose banner cannot be read.
 fn free() -> [SocketAddr; 2] {
     let bind = |_| TcpListener::bind("127.0.0.1:0").expect("a port");
     [0, 1].map(bind).map(|listener| listener.local_addr().expect("an address"))
@@ -83,7 +83,7 @@ async fn a_command_whose_reader_has_seen_enough_ends_well() {
         assert_quiet(&ended);
         assert!(ended.status.success(), "{flags:?}: {}", ended.err);
     }
-    // Its answer is given only once: that it is lost must be known.
+    // The key is printed only once, so its loss must be an error.
     let lost = place.spawn_into(&create, &env, closed(), None).ended().await;
     lost.assert_refused(&["is lost", "api-key revoke"]);
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a device");
@@ -136,7 +136,7 @@ async fn a_log_that_nobody_reads_holds_up_neither_calls_nor_health_nor_the_end()
     let status = health.check(request).await.expect("an answer").into_inner().status();
     assert_eq!(status, serving);
 
-    // Once somebody reads, the log says what is missing.
+    // Once standard error is read again, the log reports the dropped lines.
     let reading = tokio::task::spawn_blocking(move || {
         let (mut text, mut part) = (Vec::new(), vec![0; 1 << 16]);
         while !String::from_utf8_lossy(&text).contains("lines of the log were dropped") {
@@ -148,7 +148,7 @@ async fn a_log_that_nobody_reads_holds_up_neither_calls_nor_health_nor_the_end()
         reader
     });
     let reader = reading.await.expect("the line");
-    // And nobody again.
+    // And it is not read again.
     let before = dropped().await;
     wait::until(async || {
         assert_eq!(outcome(&mut client, &access).await, pb::Outcome::Active);

@@ -1,4 +1,4 @@
-//! Signals: what ends the process in good order, and what does not end it.
+//! Signals: which end the process in good order, and which do not end it.
 
 use std::path::Path;
 
@@ -62,7 +62,7 @@ async fn a_hangup_reads_changed_files_at_once_and_ends_nothing() {
     std::fs::write(&next, &file).expect("a file");
     std::fs::rename(&next, &places).expect("the usual way of updating");
     process.signal(Signal::HUP);
-    // By itself it looks once a minute.
+    // Without the signal the file is checked once a minute.
     wait::until(async || city(&mut client).await == "Winköping").await;
     process.signal(Signal::TERM);
     assert!(process.ended().await.status.success());

@@ -1,4 +1,4 @@
-//! A stop while something outside does not answer.
+//! A stop while an external service hangs.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::harness::calls::new_session;
 use crate::harness::cluster::Db;
 use crate::harness::process::{Place, client};
 
-/// When it logged this.
+/// The time of this line of the log.
 fn at(log: &str, words: &str) -> Time {
     let line = log
         .lines()
@@ -25,7 +25,7 @@ fn at(log: &str, words: &str) -> Time {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_accepts_and_says_nothing_holds_up_the_end_for_a_second_at_most() {
-    // Its connections are accepted by the system, and never read.
+    // The system accepts its connections, and they are never read.
     let collector = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let endpoint = format!("http://{}", collector.local_addr().expect("an address"));
     let (db, place) = (Db::fresh().await, Place::new());
@@ -34,14 +34,14 @@ async fn a_collector_that_accepts_and_says_nothing_holds_up_the_end_for_a_second
     let mut process = place.spawn(&flags, &env);
     let mut client = client(process.addr().await).await;
     client.create_session(new_session("ada")).await.expect("a session");
-    // A call that is held open beyond the drain: its messages never end.
+    // A call that stays open beyond the drain: its request stream never ends.
     let (_open, messages) = tokio::sync::mpsc::channel::<pb::ValidateSessionsRequest>(1);
     let messages = tokio_stream::wrappers::ReceiverStream::new(messages);
     let _held = tokio::spawn(async move { client.validate_sessions(messages).await });
     process.signal(Signal::TERM);
     let ended = process.ended().await;
     assert!(ended.status.success(), "{}", ended.err);
-    // It waited for as long as it may, and no longer; before, for 5 s.
+    // The process waited for the traces for their timeout only; before, for the 5 s of the drain.
     let waited = at(&ended.err, "the last traces were not sent") - at(&ended.err, "\"stopped\"");
     assert!(waited.to_std().expect("later") < Duration::from_secs(3), "{waited}");
 }

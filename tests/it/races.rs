@@ -1,4 +1,4 @@
-//! Changes of one session that meet: the end is final, and every trail adds up.
+//! Concurrent changes of one session: an end is final, and the trail matches the changes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,10 +11,10 @@ use sessiond::server::Settings;
 use crate::harness::calls::{parts, reason, refusal, successor};
 use crate::harness::{TestServer, audit, start, start_with, wait};
 
-/// Rounds that run side by side.
+/// Concurrent rounds.
 const ABREAST: usize = 20;
 
-/// Refreshes on and on until refused. `ended` = the terminate has returned.
+/// Refreshes until refused. `ended` is set once the terminate has returned.
 async fn refresh_until_refused(server: &TestServer, mut token: String, ended: &AtomicBool) {
     loop {
         let too_late = ended.load(Ordering::SeqCst);
@@ -41,7 +41,7 @@ async fn no_refresh_succeeds_after_a_terminate() {
                 ended.store(true, Ordering::SeqCst);
                 assert_eq!(session.end_reason(), pb::EndReason::Logout);
             };
-            // One client holds the chain: a second would fall behind, and be taken for a thief.
+            // One client holds the chain: a second one would fall behind, and count as a replay.
             let refresher = if round % 2 == 0 { &server } else { &replica };
             let refreshing = refresh_until_refused(refresher, token.clone(), &ended);
             join(terminating, refreshing).await;
@@ -61,7 +61,7 @@ async fn of_racing_terminates_one_counts() {
     use pb::terminate_session_request::Target;
     let server = start().await;
     let replica = server.replica().await;
-    // As many at once as the pools of both serve in time on a busy machine.
+    // As many at once as the connection pools of both servers handle in time on a busy machine.
     let rounds = (0..100).map(async |_| {
         let (id, access, refresh) = parts(&server.create("ada").await);
         let calls = [
@@ -87,7 +87,7 @@ async fn of_racing_terminates_one_counts() {
     audit::check(&server.db).await;
 }
 
-/// Validates until inactive, as a gateway that never rests.
+/// Validates continuously until the token is inactive.
 async fn validate_until_inactive(server: &TestServer, token: &str, ended: &AtomicBool) {
     loop {
         let too_late = ended.load(Ordering::SeqCst);
@@ -159,7 +159,7 @@ async fn the_sweeper_and_a_refresh_write_down_an_expiry_once() {
     let replica = server.replica().await;
     let users = (0..100).map(|i| format!("user-{i}"));
     let made = join_all(users.map(async |user| parts(&server.create(&user).await))).await;
-    // The sweeper leaves a deadline ten seconds of slack: from now on both may write it down.
+    // The sweeper leaves a deadline ten seconds of slack: after that both servers may write the end.
     server.advance(chrono::Duration::hours(1) + chrono::Duration::seconds(10));
     let late = join_all(made.iter().map(|(_, _, token)| replica.refresh(token))).await;
     for answer in late {

@@ -1,4 +1,4 @@
-//! Every pair of changes of one session on two replicas: both answer as documented, and an end is final.
+//! Every pair of changes of one session on two replicas: both return documented codes, and an end is final.
 
 use std::collections::HashSet;
 
@@ -14,19 +14,19 @@ use crate::harness::mutations::{Answer, MUTATIONS, Mutation, SHORT, Subject, out
 use crate::harness::wait::until;
 use crate::harness::{TestServer, audit, start_with};
 
-/// How often each pair meets.
+/// How often each pair is raced.
 const ROUNDS: usize = 3;
-/// Pairs that run side by side: what the pools of both serve in time on a busy machine.
+/// Concurrent pairs: as many as the connection pools of both servers handle in time on a busy machine.
 const ABREAST: usize = 6;
 
 fn one_session(settings: &mut Settings) {
     settings.policy.limits.user.max = 1;
     settings.policy.limits.user.on_limit = OnLimit::TerminateOldest;
-    // So that a token tells what became of its session, however old.
+    // So that a token still shows the state of its session at the end.
     settings.policy.access_token_ttl = chrono::Duration::hours(12);
 }
 
-/// What `one` may be answered beside `other`.
+/// The codes that `one` may return when raced with `other`.
 fn documented(one: Mutation, other: Mutation) -> Vec<&'static str> {
     let erased = other == Mutation::Erase;
     let mut may = vec![if one == Mutation::Replay { "REFRESH_TOKEN_REUSED" } else { "OK" }];
@@ -54,10 +54,10 @@ fn documented(one: Mutation, other: Mutation) -> Vec<&'static str> {
     may
 }
 
-/// Whether `one`, answered so beside `other`, has ended the session for good.
+/// Whether this answer to `one`, raced with `other`, means that the session has ended for good.
 fn acknowledged_end(one: Mutation, answered: &str, other: Mutation) -> bool {
     match one {
-        // The new deadline counts from the last authentication.
+        // A step-up restarts the deadlines, so the shorter ones count from it.
         Mutation::ShortenPolicy => answered == "OK" && other != Mutation::StepUp,
         Mutation::Replay => answered == "REFRESH_TOKEN_REUSED",
         _ => one.ends() && answered == "OK",
@@ -76,7 +76,7 @@ async fn assert_ended(servers: [&TestServer; 2], subject: &Subject, tokens: &[&s
     }
 }
 
-/// Races each pair whose first change is among these.
+/// Races every pair whose first change is in this range.
 async fn race(first: std::ops::Range<usize>) {
     let server = start_with(one_session).await;
     let replica = server.replica_with(one_session).await;
@@ -111,7 +111,7 @@ async fn race(first: std::ops::Range<usize>) {
             [(one, other, here, &told[0], ended[0]), (other, one, there, &told[1], ended[1])];
         for (one, other, by, told, ended_it) in ends {
             if acknowledged_end(*one, told, *other) {
-                // At once where this very call ended it; what the other one ended is refused within the bound.
+                // At once if this call ended the session; within the bound if the other one did.
                 let judged = async || by.validate(&subject.access).await.outcome();
                 match ended_it {
                     true => assert_eq!(judged().await, pb::Outcome::Inactive, "{shown}"),

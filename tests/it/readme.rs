@@ -1,4 +1,4 @@
-//! The README does what it says: its tour is run, its tables and blocks are compared.
+//! The README is true: its tour is run, and its tables and blocks are compared with the code.
 
 mod config;
 pub(crate) mod grpcurl;
@@ -14,7 +14,7 @@ use crate::harness::start_on;
 use markdown::{Block, blocks};
 
 const README: &str = include_str!("../../README.md");
-/// Pages with shell blocks besides it.
+/// Further pages with shell blocks.
 const PAGES: [&str; 3] = [
     include_str!("../../docs/CALLERS.md"),
     include_str!("../../docs/KEYS.md"),
@@ -30,7 +30,7 @@ async fn the_tour_prints_what_it_shows() {
     let steps = steps(&tour);
     assert!(steps.len() > 10, "the tour has {} steps", steps.len());
 
-    // With a clock that goes: the tour waits for a session to grow older.
+    // With the real clock: the tour waits for a session to age.
     let server = start_on(Db::fresh().await, Clock::system(), |_| {}).await;
     let script = script(&steps).replace(DEFAULT_ADDRESS, &server.addr.to_string());
     let run = move || {
@@ -58,7 +58,7 @@ fn every_shell_block_begins_with_a_known_command() {
     let shell: Vec<Block> = pages.flat_map(blocks).filter(|b| b.language == "sh").collect();
     assert!(shell.len() > 10, "the README has {} shell blocks", shell.len());
     for block in shell {
-        // Past `name=$(`, to the command whose answer is kept.
+        // Skips `name=$(`, to the command whose output is kept.
         let first = block.text.split_once("=$(").map_or(block.text, |(name, command)| {
             if name.contains(char::is_whitespace) { block.text } else { command }
         });
@@ -89,7 +89,7 @@ fn steps<'a>(tour: &[Block<'a>]) -> Vec<Step<'a>> {
 /// Begins the output of each step.
 const MARKER: &str = "==== step ====\n";
 
-/// One script of all steps, for one shell. A step that shows an error must fail, the others not.
+/// One script of all steps, for one shell. A step whose text shows an error must fail, all others must succeed.
 fn script(steps: &[Step]) -> String {
     let mut script = "exec 2>&1\n".to_owned();
     for Step { commands, shown } in steps {

@@ -1,4 +1,4 @@
-//! ReauthenticateSession: what it changes, and what it leaves of the session from before.
+//! ReauthenticateSession: what it changes in the session, and what it keeps.
 
 use chrono::{DateTime, Duration, Utc};
 use sessiond::grpc::pb;
@@ -108,7 +108,7 @@ async fn a_session_keeps_its_own_shorter_timeouts() {
         let (session, _) = server.step_up(&id).await;
         assert_deadlines(&server, &session, Duration::minutes(80), Duration::minutes(90));
     }
-    // Activity moves the idle deadline to the absolute one, and that one to no place.
+    // Activity moves the idle deadline up to the absolute one, which it never moves.
     server.advance(Duration::minutes(79));
     let (_, tokens) = server.step_up(&id).await;
     server.advance(Duration::minutes(79));

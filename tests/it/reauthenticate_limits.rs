@@ -120,7 +120,7 @@ async fn a_repetition_gives_no_tokens_that_are_no_longer_the_latest() {
         assert_eq!(answer.session.as_ref(), Some(&server.get(id).await.expect("a session")));
         answer.tokens
     };
-    // Exchanged, superseded, ended.
+    // Tokens that were exchanged, then superseded, then of an ended session.
     let (id, ..) = parts(&server.create("ada").await);
     let first = again(&id, ID).await.expect("tokens");
     assert_eq!(again(&id, ID).await.as_ref(), Some(&first));

@@ -1,4 +1,4 @@
-//! Reflection: what is not there is an answer of the stream, which goes on; and how much one stream may ask.
+//! Reflection: an unknown name is an error in the answer, and the stream goes on; and the limits of a stream.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! The refresh chain: one successor per token, and retries that get it again.
+//! The refresh chain: one successor per token, which a retry gets again.
 
 use std::collections::HashSet;
 
@@ -127,7 +127,7 @@ async fn what_a_refresh_says_of_the_client_replaces_only_that() {
         assert_eq!((session.ip_address.as_str(), session.user_agent.as_str()), (ip, agent));
         assert_eq!(session.location, city.map(place));
         assert_eq!(session.device, device, "a session stays with its device");
-        // A retry is answered, and stores nothing of what it says.
+        // A retry gets the same answer; its client context is not stored.
         let client = Some(context("203.0.113.9", "retry/9", Some(place("Wels"))));
         let retry = pb::RefreshSessionRequest { refresh_token: token, client };
         server.sessions().refresh_session(retry).await.expect("the same again");
@@ -145,7 +145,7 @@ async fn a_session_is_refreshed_only_so_often_and_theft_is_noticed_all_the_same(
     for _ in 0..5 {
         token = successor(server.refresh(&token).await).refresh_token;
     }
-    // A caller without a token of the session uses nothing up, and learns nothing about it.
+    // A forged token neither changes the chain nor reveals anything about the session.
     let forged = format!("{}AAAA", &token[..token.len() - 4]);
     for _ in 0..10 {
         let status = server.refresh(&forged).await.expect_err("forged");

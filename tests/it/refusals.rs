@@ -1,4 +1,4 @@
-//! What the binary refuses to start with, and that it says what to do.
+//! Errors at the start of the binary: each says what to do.
 
 use std::path::Path;
 
@@ -100,7 +100,7 @@ async fn a_master_key_that_is_none_is_refused() {
     }
 }
 
-/// What of our own files could be copied from must not be a key that works.
+/// Keys in our own documentation and examples must not be valid.
 #[test]
 fn no_file_here_holds_a_key() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -135,7 +135,7 @@ async fn a_database_that_forgets_what_it_acknowledged_is_refused() {
     let place = Place::new();
     let words = ["synchronous_commit = off", "ALTER", "synchronous_commit = on"];
     place.spawn(&[], &env).ended().await.assert_refused(&words);
-    // Then as it should be. That the tests' Postgres does without its disk is worth a warning.
+    // Then with the right setting. That the tests' Postgres runs without fsync is worth a warning.
     let remember = format!("ALTER DATABASE {name} RESET synchronous_commit");
     admin.batch_execute(&remember).await.expect("a setting");
     let mut process = place.spawn(&[], &env);

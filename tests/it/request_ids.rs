@@ -1,4 +1,4 @@
-//! `request_id`: a repeated request has one effect and one answer; another request may not use it.
+//! `request_id`: a repeated request has one effect and one answer; a different request with the same id is refused.
 
 use chrono::Duration;
 use sessiond::grpc::pb;
@@ -194,7 +194,7 @@ async fn a_repeated_step_with_an_alert_is_one_step() {
     let server = start().await;
     let alert = server.steal_from("ada").await;
     let (before, request) = (alert.etag, acknowledge(&alert.alert_id));
-    // The etag is that of the alert as read: the first call makes it stale.
+    // The etag is that of the alert as read, so the first call makes it stale.
     let request = pb::AcknowledgeAlertRequest { etag: before, ..request };
     let first = server.acknowledge(request.clone()).await.expect("an alert");
     server.advance(Duration::seconds(1));

@@ -1,5 +1,5 @@
-//! A database that was restored: by a dump into another cluster or over itself, and from a backup of the cluster. The
-//! steps are those of docs/RESTORE.md.
+//! A restored database: by a dump into another cluster or over itself, and from a backup of the cluster. The steps are
+//! those of docs/RESTORE.md.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
@@ -21,7 +21,7 @@ use crate::harness::{TestServer, clock, start_on};
 
 const RESTORED: &str = "sessiond_database_restored_total";
 
-/// Runs a program, one of Postgres's beside those in use or one in the path.
+/// Runs a program: one of Postgres's from the directory in use, or one in PATH.
 async fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S]) {
     let beside = bin_dir().await.join(program);
     let program = if beside.is_file() { beside } else { PathBuf::from(program) };
@@ -40,14 +40,14 @@ async fn restore(cluster: &DevPostgres, file: &Path) {
     run("pg_restore", &["--dbname", url.as_str(), file]).await;
 }
 
-/// Puts an empty database in the place of the one that is there, connected clients or not.
+/// Replaces the database by an empty one, even if clients are connected.
 async fn replace(cluster: &DevPostgres) {
     let admin = connect(&cluster.url("postgres")).await;
     admin.batch_execute("DROP DATABASE sessiond WITH (FORCE)").await.expect("it goes");
     admin.batch_execute("CREATE DATABASE sessiond").await.expect("an empty one");
 }
 
-/// Uses up so many transaction ids.
+/// Uses up transaction ids.
 async fn spend(cluster: &DevPostgres, count: u32) {
     let spending = format!(
         "DO $$ BEGIN FOR i IN 1..{count} LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$"
@@ -55,7 +55,7 @@ async fn spend(cluster: &DevPostgres, count: u32) {
     connect(&cluster.url("postgres")).await.batch_execute(&spending).await.expect("ok");
 }
 
-/// Holds the server to exactly one alert, of no user.
+/// Asserts that there is exactly one alert, of no user.
 async fn assert_one_alert(server: &TestServer) {
     let request = pb::ListAlertsRequest::default();
     let found = server.list_alerts(request).await.expect("a list").alerts;
@@ -70,14 +70,14 @@ async fn until_restored(server: &TestServer, times: f64) {
     until(async || scrape(server).await[RESTORED] == times).await;
 }
 
-/// Detection and statistics have read everything.
+/// Waits until detection and statistics have read everything.
 async fn until_read(server: &TestServer) {
     let unread = "SELECT count(*) FROM feed_consumers c, session_activities a
         WHERE a.xmin = a.xid::xid AND NOT pg_visible_in_snapshot(a.xid, c.read_to::pg_snapshot)";
     until(async || server.db.count(unread).await == 0).await;
 }
 
-/// A dump from a cluster whose transactions are further or less far than those of the one it is restored into.
+/// Restores a dump from a cluster with a greater or smaller transaction id than that of the target.
 async fn a_dump_moves(spent_there: u32, spent_here: u32) {
     let (there, dir) = own_cluster().await;
     spend(&there, spent_there).await;
@@ -100,14 +100,14 @@ async fn a_dump_moves(spent_there: u32, spent_here: u32) {
     assert_eq!(server.validate(&good).await.outcome(), pb::Outcome::Active);
     assert_eq!(scrape(&server).await[RESTORED], 1.0);
     assert_one_alert(&server).await;
-    // Nothing of the audit trail was written anew, and its readers go on.
+    // The restore rewrote nothing in the audit trail, and its readers continue.
     let kept = "SELECT count(*) FROM session_activities WHERE xid IS NOT NULL AND xmin <> xid::xid";
     assert!(server.db.count(kept).await >= 4);
     let (other, token, _) = parts(&server.create("ada").await);
     server.terminate(&other).await.expect("ok").expect("the session");
     assert_eq!(server.validate(&token).await.outcome(), pb::Outcome::Inactive);
     until_read(&server).await;
-    // It is a restore once.
+    // A restore is detected once.
     let (db, clock) = server.stop().await;
     let server = start_on(db, clock, with_port).await;
     assert_eq!(scrape(&server).await[RESTORED], 0.0);
@@ -124,20 +124,20 @@ async fn a_dump_starts_in_a_cluster_that_has_come_further() {
     a_dump_moves(0, 3_000).await;
 }
 
-/// Two replicas under which a dump was restored.
+/// Two replicas whose database was replaced by a dump.
 struct Restored {
     server: TestServer,
     _replica: TestServer,
-    /// Of the session that had ended after the dump.
+    /// The session that ended after the dump.
     ended: String,
-    /// Of that session, and of one of another tenant.
+    /// The access token of that session, and of a session of another tenant.
     tokens: [String; 2],
-    // They go last.
+    // Dropped last.
     _cluster: DevPostgres,
     _dir: tempfile::TempDir,
 }
 
-/// A dump is restored after a session ended.
+/// Restores a dump from before the end of a session.
 async fn restored_under_replicas(on_restore: OnRestore) -> Restored {
     let (cluster, dir) = own_cluster().await;
     let server = start_on(Db::of(&cluster), clock(), |settings| {
@@ -185,7 +185,7 @@ async fn what_an_older_dump_revives_is_told_by_one_alert_of_all_replicas() {
 async fn what_an_older_dump_revives_is_over_if_the_operator_says_so() {
     let restored = restored_under_replicas(OnRestore::EndAll).await;
     let server = &restored.server;
-    // From then on, whether the rows say so already or not.
+    // Refused at once, even before the rows are written.
     for token in &restored.tokens {
         assert_eq!(server.validate(token).await.outcome(), pb::Outcome::Inactive);
     }
@@ -240,7 +240,7 @@ async fn a_backup_of_the_cluster_is_told_of_after_a_start_too() {
     let (id, token, _) = parts(&created);
     let (cluster, backup) =
         (place.data_dir().join("postgres"), place.data_dir().with_extension("backup"));
-    // While it serves.
+    // A backup of the running server.
     let to = backup.to_str().expect("text");
     run("pg_basebackup", &["--pgdata", to, "--checkpoint=fast", "--dbname", &place.url()]).await;
     let target = pb::terminate_session_request::Target::SessionId(id);
@@ -251,7 +251,7 @@ async fn a_backup_of_the_cluster_is_told_of_after_a_start_too() {
     let second = process.ended().await;
     assert!(second.status.success() && !second.err.contains("was restored"), "{}", second.err);
 
-    // The operator sees to it that Postgres may read it.
+    // The operator makes it readable for Postgres.
     let owner = std::fs::metadata(&cluster).expect("a directory");
     run("chown", &["-R", &format!("{}:{}", owner.uid(), owner.gid()), to]).await;
     std::fs::remove_dir_all(&cluster).expect("our directory");

@@ -1,4 +1,4 @@
-//! How long the audit trail is kept.
+//! Retention of the audit trail.
 
 use std::time::Duration as StdDuration;
 
@@ -29,7 +29,7 @@ async fn a_month_goes_once_its_last_day_is_past_its_time() {
     server.create("ada").await;
     settled(&server).await;
     until_has(&server, "2026_02", true).await;
-    // From 14 March to 1 May at 12:00: 31 days before lies 31 March.
+    // From 14 March to 1 May at 12:00; 31 days before that is 31 March.
     server.advance(Duration::days(48));
     until_has(&server, "2026_07", true).await;
     until_has(&server, "2026_02", false).await;
@@ -54,7 +54,7 @@ async fn a_month_that_a_reader_has_not_read_stays() {
     server.create("ada").await;
     server.advance(Duration::days(60));
     until_has(&server, "2026_02", false).await;
-    // A turn begins by making partitions, so the turn that tried is over.
+    // A run begins by creating partitions, so the run that tried has ended.
     server.advance(Duration::days(31));
     until_has(&server, "2026_08", true).await;
     assert!(has(&server, "2026_03").await);
@@ -63,7 +63,7 @@ async fn a_month_that_a_reader_has_not_read_stays() {
     until_has(&server, "2026_03", false).await;
 }
 
-/// Writes so many reports of `user`, which happened so many days from now, as if a clock had been wrong.
+/// Writes reports of `user` that happened so many days from now, as if a clock had been wrong.
 async fn stray(server: &TestServer, user: &str, days: i32, count: i32) {
     let sql = "INSERT INTO session_activities
         (tenant_id, user_id, occurred_at, activity_id, kind, principal, success)
@@ -95,15 +95,15 @@ async fn an_activity_ahead_of_its_time_keeps_no_server_from_starting_and_moves_i
     let (db, clock) = server.stop().await;
     clock.advance(Duration::days(61));
     let server = start_on(db, clock, with_port).await;
-    // Once all that follow the feed have read them.
+    // Once every consumer of the feed has read them.
     until_has(&server, "2026_06", true).await;
     assert_eq!((in_default(&server).await, reported(&server, "ada").await), (0, 2));
-    // A running server does the same when the month comes near.
+    // A running server moves rows too when their month comes near.
     stray(&server, "bob", 92, 3).await;
     server.advance(Duration::days(32));
     until_has(&server, "2026_08", true).await;
     assert_eq!((in_default(&server).await, reported(&server, "bob").await), (0, 3));
-    // What moved is no news for those who follow, and goes with its month.
+    // Consumers do not read moved rows again, and the rows are dropped with their month.
     settled(&server).await;
     wait::until(async || scrape(&server).await["sessiond_stray_activities"] == 0.0).await;
 }
@@ -118,7 +118,7 @@ async fn too_many_to_move_stay_readable_and_are_named_and_old_ones_go() {
     stray(&server, "ada", 92, 5_001).await;
     stray(&server, "eve", -3_000, 700).await;
     settled(&server).await;
-    // Those of long ago are past their time at once.
+    // Rows older than the retention are deleted at once.
     wait::until(async || in_default(&server).await == 5_001).await;
     wait::until(async || scrape(&server).await["sessiond_stray_activities"] == 5_001.0).await;
     let (db, clock) = server.stop().await;
@@ -127,7 +127,7 @@ async fn too_many_to_move_stay_readable_and_are_named_and_old_ones_go() {
     assert!(!has(&server, "2026_06").await && has(&server, "2026_05").await);
     assert_eq!(reported(&server, "ada").await, 1000, "a page of them");
     server.create("ada").await;
-    // Their month is past its time in the end, and the table is as if nothing had been.
+    // Their month is dropped in the end, and the default partition is empty.
     let (db, clock) = server.stop().await;
     clock.advance(Duration::days(95));
     let server = start_on(db, clock, |settings| {

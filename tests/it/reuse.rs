@@ -1,4 +1,4 @@
-//! Replays of a refresh token: how long they are retries, and what happens when they are not.
+//! Replays of a refresh token: how long they count as retries, and what they do after that.
 
 use chrono::Duration;
 use futures_util::future::join_all;
@@ -12,7 +12,7 @@ async fn all_alerts(server: &TestServer) -> Vec<pb::SecurityAlert> {
     server.alerts().list_alerts(request).await.expect("a list").into_inner().alerts
 }
 
-/// The session has ended as stolen, once, with one alert; and nothing gets it back.
+/// Asserts that the session ended as stolen, once, with one alert, and that no token revives it.
 async fn assert_stolen(server: &TestServer, id: &str, tokens: &[&str]) {
     let session = server.get(id).await.expect("a session");
     assert_eq!(session.state(), pb::SessionState::Terminated);
@@ -35,7 +35,7 @@ async fn assert_stolen(server: &TestServer, id: &str, tokens: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_counts_as_a_retry_until_the_last_microsecond_of_its_window() {
     for (seen, window) in [(true, Duration::seconds(10)), (false, Duration::hours(1))] {
-        // Without an idle timeout, which would end the session with the longer window.
+        // Without an idle timeout, which would end the session within the longer window.
         let server = start_with(|settings| settings.policy.idle_timeout = None).await;
         let (id, _, token) = parts(&server.create("ada").await);
         let next = successor(server.refresh(&token).await);
@@ -142,7 +142,7 @@ async fn a_session_that_lost_its_end_dies_again_although_its_alert_is_there() {
     let second = successor(server.refresh(&first).await).refresh_token;
     successor(server.refresh(&second).await);
     assert_eq!(refusal(server.refresh(&first).await), "REFRESH_TOKEN_REUSED");
-    // As after restoring this table alone.
+    // As if only this table were restored.
     let restored = "UPDATE user_sessions SET state = 1, end_reason = NULL, ended_at = NULL";
     server.db.connect().await.batch_execute(restored).await.expect("a change");
     assert_eq!(refusal(server.refresh(&first).await), "REFRESH_TOKEN_REUSED");
@@ -173,7 +173,7 @@ async fn the_access_token_of_a_retry_ends_with_the_idle_deadline() {
     let tokens = again.tokens.expect("tokens");
     let expires = seconds(tokens.access_token_expire_time);
     assert!((deadline..=deadline + 1).contains(&expires), "{expires} after {deadline}");
-    // At the end it is good for what is left of a second.
+    // At its deadline the session has less than a second left.
     server.advance(Duration::seconds(60) - Duration::microseconds(1));
     assert_eq!(server.validate(&tokens.access_token).await.outcome(), pb::Outcome::Active);
 }

@@ -1,4 +1,4 @@
-//! What the rules find, through the real server. What gateways report lies in the database at once.
+//! The detection rules with the real server. Reports of gateways are inserted into the database directly.
 
 use chrono::Duration;
 use sessiond::grpc::pb;
@@ -13,7 +13,7 @@ const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:142.0) Gecko/20100101 
 const NEWER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0";
 const CURL: &str = "curl/8.5.0";
 
-/// One line of the audit trail, as somebody reports it.
+/// A row of the audit trail, as a service reports it.
 struct Line {
     kind: i16,
     user: &'static str,
@@ -25,7 +25,7 @@ struct Line {
 const REFUSED: Line =
     Line { kind: 24, user: "", session: None, ip: "2001:db8:7::1", user_agent: CURL };
 
-/// Writes a line so many times, a second apart, the last of them now.
+/// Writes a row so many times, a second apart, the last of them now.
 async fn report(server: &TestServer, line: &Line, times: i32) {
     let sql = "INSERT INTO session_activities (tenant_id, user_id, occurred_at, activity_id, kind,
             principal, session_id, ip_address, user_agent, success)
@@ -110,7 +110,7 @@ async fn a_session_in_other_hands_is_told_of_once_and_a_move_or_an_update_is_not
     let (before, after) = (evidence.before.expect("before"), evidence.after.expect("after"));
     assert_eq!((before.ip_address.as_str(), before.browser.as_str()), ("203.0.113.1", "Firefox"));
     assert_eq!((after.ip_address.as_str(), after.browser.as_str()), ("192.0.2.99", "curl"));
-    // The user goes on, the thief too, both seen by a gateway and by validations.
+    // The user and the thief both continue, seen by a gateway and by validations.
     for (kind, ip, user_agent) in [(20, "203.0.113.1", NEWER), (26, "192.0.2.99", CURL)] {
         server.advance(Duration::seconds(1));
         let line = Line { kind, user: "ada", session: Some(id.clone()), ip, user_agent };
@@ -218,7 +218,7 @@ async fn forged_tokens_and_refused_creates_are_told_of_as_the_service_sees_them(
             server.try_create(new_session("ada")).await.expect_err("one at a time");
         }
     }
-    // What was counted meanwhile is entered a minute later.
+    // Counted observations are written a minute later.
     server.advance(Duration::minutes(1));
     let all = async || {
         let list = server.list_alerts(pb::ListAlertsRequest::default()).await.expect("a list");

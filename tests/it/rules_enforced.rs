@@ -1,4 +1,4 @@
-//! Every rule of detection, set to enforce and driven by calls alone: what it is about, and what it does.
+//! Every detection rule in enforce mode, triggered by calls alone: its alert, and its effect.
 
 use chrono::Duration;
 use sessiond::grpc::pb;
@@ -16,7 +16,7 @@ const CURL: &str = "curl/8.5.0";
 const BERLIN: (&str, f64, f64) = ("DE", 52.52, 13.405);
 const TOKYO: (&str, f64, f64) = ("JP", 35.68, 139.69);
 
-/// Every rule ends the session that it is about.
+/// Makes every rule end the session that it concerns.
 fn enforced() -> pb::DetectionPolicy {
     let (mode, action) = (pb::RuleMode::Enforce.into(), pb::RuleAction::Terminate.into());
     let plain = Some(pb::PlainRule { mode, action });
@@ -65,14 +65,14 @@ fn client(
     })
 }
 
-/// In a country, wherever in it.
+/// A client in this country, without coordinates.
 fn within(country: &str) -> Option<pb::ClientContext> {
     let location = pb::Location { country_code: country.to_owned(), ..Default::default() };
     let client = client(FIREFOX, "", None).expect("a client");
     Some(pb::ClientContext { location: Some(location), ..client })
 }
 
-/// Creates a session of ada; its id and refresh token.
+/// Creates a session of ada; returns its id and refresh token.
 async fn create(server: &TestServer, client: Option<pb::ClientContext>) -> (String, String) {
     let request = pb::CreateSessionRequest { client, ..new_session("ada") };
     let (id, _, refresh) = parts(&server.try_create(request).await.expect("a session"));
@@ -95,7 +95,7 @@ fn reported(kind: pb::ActivityKind, user: &str, ip: &str) -> pb::ReportedActivit
     }
 }
 
-/// The alerts of this rule, about any user, once there are some; never more than one.
+/// Waits for the alert of this rule, about any user; there must be only one.
 async fn found(server: &TestServer, rule: &str) -> SecurityAlert {
     let filter = pb::AlertFilter { rule_id: rule.to_owned(), ..Default::default() };
     let request = pb::ListAlertsRequest { filter: Some(filter), ..Default::default() };
@@ -109,7 +109,7 @@ async fn found(server: &TestServer, rule: &str) -> SecurityAlert {
     found.remove(0)
 }
 
-/// Holds the alert of a rule to what the rule is, and to what it did to `session`, about which it is.
+/// Asserts the alert of a rule, and its effect on `session`, which it concerns.
 async fn assert_enforced(
     server: &TestServer,
     (rule, category, severity): (&str, Category, Severity),
@@ -210,7 +210,7 @@ async fn what_is_about_no_session_ends_none() {
     for _ in 0..10 {
         server.try_create(new_session("ada")).await.expect_err("one at a time");
     }
-    // What was counted meanwhile is entered a minute later.
+    // Counted observations are written a minute later.
     server.advance(Duration::minutes(1));
     let rule = ("limit_conflicts", Category::PolicyViolation, Severity::Low);
     assert_enforced(&server, rule, None).await;

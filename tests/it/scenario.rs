@@ -1,4 +1,4 @@
-//! Scripted scenarios (`tests/scenarios/`): what is labelled is found, and the rest stays silent.
+//! Scripted scenarios (`tests/scenarios/`): each labelled attack is found, and nothing else.
 
 mod habits;
 mod month;
@@ -11,8 +11,8 @@ use month::Step;
 use score::{Score, score};
 use script::Script;
 
-/// The rules that there are; labels of others are not looked at. With the least precision and recall that they must
-/// have over the month, as shipped.
+/// The rules, each with the least precision and recall that it must reach over the month with the default settings.
+/// Labels of other rules are ignored.
 const RULES: [(&str, f64, f64); 11] = [
     ("failed_logins", 1.0, 0.75),
     ("failed_logins_network", 0.66, 0.66),
@@ -42,7 +42,7 @@ fn judge(script: &Script, found: &[score::Found]) -> Score {
     score
 }
 
-/// Holds the month to what it is for, and its rules to what they promise.
+/// Asserts that the month covers what it is for, and that its rules reach their precision and recall.
 fn judge_month(script: &Script, steps: &[Step], found: &[score::Found]) {
     println!("{} people, {} steps", script.people.len(), steps.len());
     assert_eq!((script.people.len(), script.days), (200, 30));

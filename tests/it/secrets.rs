@@ -1,4 +1,4 @@
-//! What the binary logs and what the database holds: enough to find a call, and no credential.
+//! The logs of the binary and the contents of the database: enough to trace a call, and no credential.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -23,7 +23,7 @@ fn request_id<T>(answer: &Result<Response<T>, Status>) -> String {
     id.to_str().expect("ASCII").to_owned()
 }
 
-/// What must be nowhere: the tokens whole, and the parts that prove them.
+/// The texts that must occur nowhere: the whole tokens, and the parts that prove them.
 pub fn needles(tokens: &[String]) -> Vec<String> {
     let mut needles = vec![MASTER_KEY.clone()];
     for token in tokens {
@@ -81,7 +81,7 @@ async fn logs_are_json_with_request_ids_and_neither_they_nor_a_dump_hold_a_token
         let request = pb::ValidateSessionRequest { access_token, ..Default::default() };
         client.validate_session(request).await.expect("a judgement");
     }
-    // A replay, refused, under an id that the caller chose; then one that a log could not bear.
+    // A refused replay with a request id of the caller; then an id that cannot be logged.
     let request = pb::RefreshSessionRequest { refresh_token: first, client: None };
     let mut named = Request::new(request.clone());
     named.metadata_mut().insert("x-request-id", CALLER_ID.parse().expect("ASCII"));

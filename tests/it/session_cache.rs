@@ -1,4 +1,4 @@
-//! Cached sessions: what is revoked is refused, here at once and elsewhere within the bound.
+//! Cached sessions: a revoked one is refused at once on the same replica, and within the bound on others.
 
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,7 @@ async fn what_is_known_needs_no_database_and_outlives_it_by_the_bound_at_most() 
     let alone = server.replica_with(|settings| settings.database_url = proxy.url.clone()).await;
     let (_, token, _) = parts(&server.create("ada").await);
     let mut from_memory = 0;
-    // On a busy machine the news may be almost too old already when it is cut off.
+    // On a busy machine the position of the feed may be almost too old when the feed is cut off.
     for _ in 0..100 {
         proxy.set(Mode::Pass);
         let known = async || Some(alone.try_validate(&token).await.ok()?.cacheable_until_time);
@@ -76,12 +76,12 @@ async fn no_read_under_way_brings_back_what_was_ended() {
     let proxy = Proxy::before(&server.db.url);
     let slow = server.replica_with(|settings| settings.database_url = proxy.url.clone()).await;
     proxy.set(Mode::Slow);
-    // Its twin, `no-guard`, is found within five.
+    // Its broken twin, `no-guard`, is found within five rounds.
     for _ in 0..25 {
         join_all((0..5).map(async |_| {
             let (id, token, _) = parts(&slow.create("ada").await);
             let ended = SetOnce::new();
-            // Half of them read, and keep what they read; half of them take what is kept, when it matters.
+            // Half of the calls read the database and fill the cache, the other half use the cache.
             let loops = (0..8).map(async |number| {
                 let freshness = (number % 2 == 0).then_some(Freshness::Strong(true));
                 if freshness.is_none() {
@@ -92,7 +92,7 @@ async fn no_read_under_way_brings_back_what_was_ended() {
                     let too_late = ended.initialized();
                     let judged = match slow.validate_as(&token, freshness.clone()).await {
                         Ok(judged) => judged,
-                        // On a machine that is too busy nobody can tell.
+                        // On a busy machine the call may be unavailable.
                         Err(status) => {
                             assert_unavailable(&status);
                             continue;
@@ -171,7 +171,7 @@ async fn a_feed_that_is_cut_off_costs_reads_and_never_the_bound() {
         }
     }
     proxy.set(Mode::Pass);
-    // And it recovers.
+    // And the server recovers.
     let (_, token, _) = parts(&server.create("ada").await);
     wait::until(async || {
         let judged = deaf.validate(&token).await;
@@ -223,7 +223,7 @@ async fn a_freshness_that_makes_no_sense_is_refused_by_name() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_is_busy_on_one_replica_does_not_idle_out_on_another() {
-    // Nothing is flushed by itself.
+    // No periodic flush during the test.
     let seldom = |settings: &mut sessiond::server::Settings| {
         settings.policy.access_token_ttl = chrono::Duration::hours(24);
         settings.intervals.flush = Duration::from_secs(60);
@@ -233,14 +233,14 @@ async fn a_session_that_is_busy_on_one_replica_does_not_idle_out_on_another() {
     let (id, mut token, mut refresh) = parts(&server.create("ada").await);
     let since = "SELECT (extract(epoch FROM last_active_at) * 1000000)::bigint FROM user_sessions";
     for _ in 0..3 {
-        // The idle timeout is an hour, and the replica knows the session as it is now.
+        // The idle timeout is an hour, and the replica has cached the current session.
         assert_eq!(replica.validate_now(&token).await.outcome(), pb::Outcome::Active);
         server.advance(chrono::Duration::minutes(59) + chrono::Duration::seconds(55));
         assert_eq!(server.validate(&token).await.outcome(), pb::Outcome::Active);
         let now = server.clock.now().timestamp_micros();
         wait::until(async || server.db.count(since).await == now).await;
         server.advance(chrono::Duration::seconds(10));
-        // The token is past its time by now, and the session is not: that is what the replica says first.
+        // The token has expired by now, but the session has not; the replica reports the token first.
         let judged = replica.validate(&token).await;
         assert_eq!(judged.inactive_reason(), pb::InactiveReason::TokenExpired);
         let tokens = successor(replica.refresh(&refresh).await);
@@ -248,7 +248,7 @@ async fn a_session_that_is_busy_on_one_replica_does_not_idle_out_on_another() {
         assert_eq!(replica.validate(&token).await.outcome(), pb::Outcome::Active);
         assert_eq!(server.validate(&token).await.outcome(), pb::Outcome::Active);
     }
-    // Long before the deadline nothing is urgent, and an end is an end.
+    // Long before the deadline the replica need not reload, and an end is final.
     server.terminate(&id).await.expect("ok");
     assert_eq!(replica.validate_now(&token).await.outcome(), pb::Outcome::Inactive);
     audit::check(&server.db).await;

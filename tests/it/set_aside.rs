@@ -1,4 +1,4 @@
-//! Locks on what detection writes: they hold up what they are on, and no other user and no erasure.
+//! Locks on rows that detection writes: they delay their own user, but no other user and no erasure.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use crate::detect::{alerts, fail_logins, settled, watching};
 use crate::harness::{TestServer, audit, wait};
 
-/// A failed login of each user, again and again, each in a transaction of its own.
+/// Reports failed logins of each user, each in its own transaction.
 async fn fail_each(server: &TestServer, users: &[&str], times: i32) {
     let sql = "INSERT INTO session_activities
         (tenant_id, user_id, occurred_at, activity_id, kind, principal, success)
@@ -42,7 +42,7 @@ async fn what_is_locked_of_some_users_stops_no_detection_of_others() {
     let aside = "SELECT count(*) FROM feed_consumers WHERE consumer LIKE 'detect:%'";
     assert!(server.db.count(aside).await >= 2, "in the database, for whichever replica");
     wait::until(async || server.db.count(aside).await == 0).await;
-    // Each once: 15 are one incident, which counts those beyond the threshold; 8 are none.
+    // Each login is counted once: 15 are one incident, which counts those beyond the threshold; 8 are none.
     let evidence = |user: &'static str| {
         let server = &server;
         async move {
@@ -64,7 +64,7 @@ async fn erasures_that_follow_each_other_without_end_keep_detection_from_nothing
     let done = AtomicBool::new(false);
     let erasing = join_all((0..8).map(async |n| {
         while !done.load(Ordering::Relaxed) {
-            // Too many at once may be refused for a lock.
+            // An erasure among too many may be refused because of a lock.
             let _ = server.erase(&format!("user-{n}")).await;
         }
     }));
@@ -84,14 +84,14 @@ async fn where_more_users_would_be_set_aside_than_may_be_detection_waits() {
     settled(&server).await;
     let hold = "SELECT 1 FROM user_memories WHERE user_id = 'user-1' FOR UPDATE";
     let held = server.db.hold(hold).await;
-    // Of one transaction, so they would be set aside together.
+    // In one transaction, so they would be set aside together.
     fail_logins(&server, 1001, 1).await;
     let [tries, positions] = [
         "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()",
         "SELECT count(*) FROM feed_consumers",
     ];
     let before = server.db.count(tries).await;
-    // From the largest batch down to one transaction, and twice more.
+    // From the largest batch down to one transaction, and two more attempts.
     wait::until(async || server.db.count(tries).await >= before + 11).await;
     assert_eq!(server.db.count(positions).await, 2);
     drop(held);

@@ -1,4 +1,4 @@
-//! What was ended is refused everywhere within the bound, whatever goes wrong meanwhile, and nothing else is.
+//! An ended session is refused everywhere within the bound, whatever fails meanwhile, and no active one is refused.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::harness::trials::Trials;
 use crate::harness::{audit, clock, impatient, start, start_on, wait};
 use crate::watch_revocations::Gateway;
 
-/// Ends the connections on which revocations are followed; how many there were.
+/// Kills the connections of the revocation feeds; returns how many there were.
 const KILL_FEEDS: &str =
     "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()
@@ -51,7 +51,7 @@ async fn what_was_read_before_the_news_and_arrives_after_it_is_not_kept() {
         assert_eq!(slow.validate(&token).await.outcome(), pb::Outcome::Active, "read, and kept");
         proxy.set(Mode::HoldReads);
         let overtaken = async {
-            // Whether the news counts for who asked before is its own affair.
+            // This call began before the end, so either outcome is right.
             slow.validate_now(&token).await;
         };
         let news = async {
@@ -146,7 +146,7 @@ async fn who_has_no_connection_left_still_knows_and_hears_in_time() {
     let sql = format!("SELECT 1 FROM user_sessions WHERE session_id = '{}' FOR UPDATE", stuck.0);
     let locked = server.db.hold(&sql).await;
     let stop = AtomicBool::new(false);
-    // They take both connections of the replica, and one of them always waits for the next.
+    // They occupy both connections of the replica, and one of them always waits for the next.
     let crowd = join_all((0..3).map(async |_| {
         while !stop.load(Ordering::SeqCst) {
             assert!(judged(busy.terminate(&stuck.0)).await.is_none(), "its row is locked");
@@ -159,7 +159,7 @@ async fn who_has_no_connection_left_still_knows_and_hears_in_time() {
         wait::until(async || server.db.count(waiting).await >= 2).await;
         let mut known = 0;
         while known < 500 {
-            // On a busy machine the feed may be late, and then nothing can be told.
+            // On a busy machine the feed may be late, and the call unavailable.
             match busy.try_validate(&alive).await {
                 Ok(judged) => {
                     assert_eq!(judged.outcome(), pb::Outcome::Active, "from the cache");
@@ -187,7 +187,7 @@ async fn late_activity_revives_nothing() {
         let request = new_session(&format!("user-{number}"));
         let (id, token, _) = parts(&server.try_create(request).await.expect("a session"));
         server.advance(chrono::Duration::seconds(10));
-        // Noted there, and not written.
+        // The activity is buffered on that replica, but not written.
         assert_eq!(replica.validate(&token).await.outcome(), pb::Outcome::Active);
         server.terminate(&id).await.expect("ok");
         ended.push(token);

@@ -1,4 +1,4 @@
-//! The bound with replicas that are processes of their own, killed and stopped.
+//! The staleness bound with replicas in processes of their own, killed and stopped.
 
 use std::time::Instant;
 
@@ -35,7 +35,7 @@ async fn kill_9_of_one_replica_does_not_move_the_bound_of_the_others() {
     let replica = server.replica().await;
     let trials = Trials::default();
     let breaking = async {
-        // It is in the middle of writing when it dies.
+        // The replica is writing when it is killed.
         let writing = (0..8).map(|number| {
             let mut client = client.clone();
             tokio::spawn(async move {
@@ -56,7 +56,7 @@ async fn kill_9_of_one_replica_does_not_move_the_bound_of_the_others() {
     audit::check(&server.db).await;
 }
 
-/// What a replica says of tokens; `None` where it cannot tell.
+/// A replica's outcomes for tokens; `None` if it is unavailable.
 async fn outcomes(client: &Client, tokens: Vec<String>) -> Vec<Option<pb::Outcome>> {
     let asking = tokens.into_iter().map(async |access_token| {
         let request = pb::ValidateSessionRequest { access_token, ..Default::default() };
@@ -79,7 +79,7 @@ async fn a_replica_that_was_stopped_and_goes_on_trusts_nothing_it_knew() {
     let made: Vec<_> = made.await.iter().map(parts).collect();
     let tokens: Vec<String> = made.iter().map(|(_, token, _)| token.clone()).collect();
     for round in 0..3 {
-        // The sessions before this one have ended.
+        // The sessions before `first` have ended.
         let (first, living) = (round * 16, (round + 1) * 16);
         for token in &tokens[first..] {
             assert_eq!(outcome(&mut client, token).await, pb::Outcome::Active, "cached");
@@ -88,7 +88,7 @@ async fn a_replica_that_was_stopped_and_goes_on_trusts_nothing_it_knew() {
             let (client, tokens) = (client.clone(), tokens.clone());
             tokio::spawn(async move { outcomes(&client, tokens).await })
         };
-        // Some are asked about as it stops, some once it was silent for longer than the bound, some as it goes on.
+        // Some calls as it stops, some once it was silent for longer than the bound, some as it continues.
         let at_the_stop = ask();
         process.signal(Signal::STOP);
         for ended in join_all(made[first..living].iter().map(|(id, ..)| server.terminate(id))).await

@@ -1,4 +1,4 @@
-//! GetSessionStats: what was counted is what the tables hold, whichever replica counted and whatever failed.
+//! GetSessionStats: its counts match the tables, whichever replica counted and whatever failed.
 
 use chrono::Duration;
 use sessiond::grpc::pb;
@@ -19,7 +19,7 @@ pub async fn counted(server: &TestServer) {
     wait::until(async || server.db.count(unread).await == 0).await;
 }
 
-/// The last 24 hours of a user, or of the tenant.
+/// The statistics of the last 24 hours of a user, or of the tenant.
 pub async fn day(server: &TestServer, user: &str) -> pb::GetSessionStatsResponse {
     ask(server, pb::GetSessionStatsRequest { user_id: user.to_owned(), ..Default::default() }).await
 }
@@ -38,7 +38,7 @@ pub async fn pairs(server: &TestServer, sql: &str) -> Vec<(String, u64)> {
     rows.iter().map(pair).collect()
 }
 
-/// Holds the figures of a user, or of the tenant, to the tables: sessions and their trail.
+/// Asserts that the figures of a user, or of the tenant, match the tables: sessions and their trail.
 async fn reconcile(server: &TestServer, user: &str) {
     let answer = day(server, user).await;
     let total = answer.total.expect("a total");
@@ -78,7 +78,7 @@ async fn reconcile(server: &TestServer, user: &str) {
     assert_eq!(sorted(clients), of_sessions("client_id", "true").await, "{user}");
     let live = of_sessions("'live'", "state = 1").await;
     assert_eq!(answer.active_count, live.first().map_or(0, |(_, n)| *n), "{user}");
-    // The parts make the whole.
+    // The buckets sum up to the whole.
     let parts = answer.buckets.iter().map(|b| b.stats.as_ref().expect("stats").created_count);
     assert_eq!(parts.sum::<u64>(), total.created_count);
 }
@@ -128,7 +128,7 @@ async fn the_figures_are_those_of_the_tables_whichever_replica_did_what() {
             let created = at.try_create(login(user, client, kind, country)).await.expect("ok");
             let (id, _, refresh) = parts(&created);
             let next = replica.refresh(&refresh).await.expect("ok").tokens.expect("tokens");
-            // A retry is nothing that happened.
+            // A retry is not counted.
             server.refresh(&refresh).await.expect("the same");
             server.refresh(&next.refresh_token).await.expect("ok");
             ends.push(id);
@@ -136,7 +136,7 @@ async fn the_figures_are_those_of_the_tables_whichever_replica_did_what() {
         server.advance(Duration::minutes(50));
         at.reauthenticate(second_factor(ends.last().expect("one"))).await.expect("a step-up");
     }
-    // Ends of all kinds: one by one, many at once, reuse, and by time.
+    // Ends of all kinds: single, many at once, by reuse, and by expiry.
     server.terminate(&ends[8]).await.expect("an end");
     server.steal_from("bob").await;
     let filter = pb::SessionFilter { user_id: "cyd".to_owned(), ..Default::default() };
@@ -153,7 +153,7 @@ async fn the_figures_are_those_of_the_tables_whichever_replica_did_what() {
         reconcile(&server, user).await;
     }
     audit::check(&server.db).await;
-    // Until all are gone.
+    // Until all have expired.
     server.advance(Duration::hours(2));
     wait::until(async || {
         server.db.count("SELECT count(*) FROM user_sessions WHERE state = 1").await == 0
@@ -175,7 +175,7 @@ async fn every_activity_is_counted_once_also_when_a_replica_is_cut_off() {
         report(&server, &format!("user-{}", n % 7), n % 4 != 0, 100).await;
         server.create(&format!("user-{}", n % 7)).await;
     }
-    // In the middle of whatever it does.
+    // Stops it at any point of its work.
     drop(third);
     counted(&server).await;
     let total = day(&server, "").await.total.expect("a total");
@@ -211,7 +211,7 @@ async fn the_figures_lie_in_the_hours_of_what_happened_and_the_level_goes_on() {
     };
     assert_eq!(of(|s| s.created_count), [0, 0, 2, 0, 0, 0]);
     assert_eq!(of(|s| s.terminated_count), [0, 0, 1, 0, 0, 0]);
-    // The hours after this one have not begun.
+    // The later hours have not begun.
     assert_eq!(of(|s| s.peak_active_count), [0, 0, 2, 0, 0, 0]);
     assert_eq!((answer.active_count, answer.as_of_time), (1, stamp(server.clock.now())));
     server.advance(Duration::minutes(20));

@@ -1,4 +1,4 @@
-//! GetAlertStats: what was counted is what the table holds.
+//! GetAlertStats: its counts match the table.
 
 use chrono::Duration;
 use sessiond::grpc::pb;
@@ -29,7 +29,7 @@ async fn resolve(server: &TestServer, alert_id: &str) {
     server.resolve(request).await.expect("a resolution");
 }
 
-/// Holds the figures of a user, or of the tenant, to the alerts there are.
+/// Asserts that the figures of a user, or of the tenant, match the alerts.
 async fn reconcile(server: &TestServer, user: &str) {
     let answer = day(server, user).await;
     let total = answer.total.expect("a total");
@@ -69,7 +69,7 @@ async fn reconcile(server: &TestServer, user: &str) {
     assert_eq!(parts.sum::<u64>(), total.raised_count);
 }
 
-/// Failed logins of three users, which are an alert each, and over and over again a repetition of it.
+/// Reports failed logins of three users: an alert each, and many repetitions of it.
 async fn fail_logins(server: &TestServer) {
     let sql = "INSERT INTO session_activities
         (tenant_id, user_id, occurred_at, activity_id, kind, principal, success)
@@ -99,7 +99,7 @@ async fn the_figures_are_those_of_the_alerts_whichever_replica_did_what() {
     let found = "SELECT count(*) FROM security_alerts WHERE rule_id = 'failed_logins'";
     wait::until(async || server.db.count(found).await == 3).await;
     acknowledge(&replica, &alerts[0]).await;
-    // Twice is once.
+    // Acknowledged twice, it is counted once.
     acknowledge(&server, &alerts[0]).await;
     server.advance(Duration::minutes(61));
     acknowledge(&server, &alerts[1]).await;
@@ -110,7 +110,7 @@ async fn the_figures_are_those_of_the_alerts_whichever_replica_did_what() {
     for user in ["", "ada", "bob", "cyd", "user-1", "nobody"] {
         reconcile(&server, user).await;
     }
-    // An alert that is suppressed is counted nowhere, whatever is done with it.
+    // A suppressed alert is never counted, whatever happens to it.
     server.meddle("UPDATE security_alerts SET suppression = 2 WHERE user_id = 'user-2'").await;
     let before = day(&server, "").await.total;
     let sql = "SELECT alert_id::text FROM security_alerts WHERE user_id = 'user-2'";

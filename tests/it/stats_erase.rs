@@ -1,4 +1,4 @@
-//! Statistics and EraseUser: those of the user go, those of the tenant stay and stay right.
+//! Statistics and EraseUser: those of the user are deleted, those of the tenant stay correct.
 
 use chrono::Duration;
 use sessiond::grpc::pb;
@@ -15,7 +15,7 @@ fn ended(stats: &pb::SessionStats, reason: pb::EndReason) -> u64 {
     stats.end_reasons.iter().find(of).map_or(0, |end| end.count)
 }
 
-/// Nothing that was counted of the user is left.
+/// Asserts that no statistics of the user are left.
 async fn assert_forgotten(server: &TestServer, user: &str) {
     let left = format!(
         "SELECT count(*) FROM (SELECT user_id FROM roll_ups UNION ALL
@@ -27,7 +27,7 @@ async fn assert_forgotten(server: &TestServer, user: &str) {
     assert_eq!(day(server, user).await.total, nothing);
 }
 
-/// The tenant has what its users have.
+/// Asserts that the statistics of the tenant are the sums of those of its users.
 async fn assert_sums(server: &TestServer) {
     let sums = "SELECT count(*) FROM (
             SELECT sum(live) FILTER (WHERE user_id = '') AS whole,
@@ -41,7 +41,7 @@ async fn assert_sums(server: &TestServer) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erasure_counts_first_what_it_deletes() {
-    // Nobody else does.
+    // No job counts meanwhile.
     let server = start_with(|settings| settings.intervals.roll_up = HOUR).await;
     server.create("bob").await;
     for _ in 0..3 {
@@ -64,7 +64,7 @@ async fn an_erasure_counts_first_what_it_deletes() {
     assert_eq!((answer.active_count, total.peak_active_count), (1, 5));
     assert_sums(&server).await;
     assert_forgotten(&server, "ada").await;
-    // Again, with nothing there; and of one who comes back.
+    // Again, with nothing to erase; and for a user who logs in again.
     server.erase("ada").await.expect("an erasure");
     server.create("ada").await;
     server.erase("ada").await.expect("an erasure");
@@ -80,7 +80,7 @@ async fn while_users_come_and_are_erased_the_tenant_has_what_its_users_have() {
     let coming = async {
         for n in 0..60 {
             let (id, _, refresh) = parts(&replica.create(&format!("user-{}", n % 3)).await);
-            // Erased meanwhile, perhaps.
+            // The session may have been erased meanwhile.
             let _ = replica.refresh(&refresh).await;
             let _ = server.terminate(&id).await;
             server.create(&format!("user-{}", n % 3)).await;
@@ -113,7 +113,7 @@ async fn locked_figures_of_a_tenant_stop_no_other_tenant_and_no_erasure() {
         server.create(user).await;
     }
     counted(&server).await;
-    // First of a user, then of the tenant.
+    // First the rows of a user are locked, then those of the tenant.
     for (locked, erased, others) in [("ada", "bob", 1), ("", "cyd", 2)] {
         let hold = format!(
             "SELECT 1 FROM standings
@@ -128,7 +128,7 @@ async fn locked_figures_of_a_tenant_stop_no_other_tenant_and_no_erasure() {
         assert_eq!(of_tenant(&server, "acme").await, others, "another tenant goes on");
         server.advance(Duration::minutes(1));
         assert_eq!(day(&server, "").await.as_of_time, stamp(since));
-        // A busy machine may have no time for a slice; it is safe to repeat.
+        // On a busy machine a slice may time out; the call is safe to repeat.
         wait::until(async || server.erase(erased).await.is_ok()).await;
         let left = format!("SELECT count(*) FROM user_sessions WHERE user_id = '{erased}'");
         assert_eq!(server.db.count(&left).await, 0);

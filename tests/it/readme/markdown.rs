@@ -1,10 +1,10 @@
-//! Reads fenced blocks, and compares what a block shows with what is printed.
+//! Reads fenced blocks, and compares the output they show with the real one.
 
 /// A fenced block.
 pub struct Block<'a> {
     /// The `##` heading above it.
     pub section: &'a str,
-    /// What follows the opening fence.
+    /// The text after the opening fence.
     pub language: &'a str,
     /// The lines between the fences.
     pub text: &'a str,

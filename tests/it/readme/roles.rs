@@ -1,4 +1,4 @@
-//! The table of roles is that of the code.
+//! The README's table of roles matches the code.
 
 use sessiond::caller::permissions::Role;
 use sessiond::model::caller::scope::Scope;
