@@ -1,4 +1,4 @@
-//! RevokeDevice: exactly the sessions on the device end, and nothing of its trust is left.
+//! RevokeDevice: exactly the sessions on the device end, and its trust is removed.
 
 use chrono::Duration;
 use sessiond::grpc::pb;
@@ -117,7 +117,7 @@ async fn what_a_revocation_left_over_ends_when_it_is_repeated() {
     let (created, id) = server.create_on(on("ada", "print", "192.0.2.1")).await;
     trust(&server, "ada", &id).await;
     let body = pb::RevokeDeviceRequest { request_id: NOBODY.to_owned(), ..revocation("ada", &id) };
-    // Its session cannot be ended, and the clock was ahead when it began.
+    // The session began while the clock was ahead, and its row is locked.
     server.advance(-Duration::hours(1));
     let holder = server.db.hold("SELECT 1 FROM user_sessions FOR UPDATE").await;
     let cut_off = server.revoke_device(body.clone()).await.expect("what can be done");

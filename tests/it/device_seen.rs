@@ -1,4 +1,4 @@
-//! First and last seen of a device, and how many of its sessions are active.
+//! The first and last activity of a device, and the number of its active sessions.
 
 use std::time::Duration as StdDuration;
 
@@ -10,7 +10,7 @@ use crate::harness::devices::on;
 use crate::harness::requests::stamp;
 use crate::harness::{TestServer, audit, start, start_with};
 
-/// Longer than a test takes, and far less than an idle timeout: what is used is not flushed at once.
+/// Longer than a test takes, and far less than an idle timeout, so that activity is not flushed at once.
 const NEVER: StdDuration = StdDuration::from_secs(60);
 
 /// When and where a device was last seen.
@@ -101,7 +101,7 @@ async fn what_ended_sessions_last_saw_is_kept_whichever_way_they_ended() {
     assert_eq!(last_seen(&server, &id).await, used, "the activity, not the end");
     assert_eq!(server.device("ada", &id).await.active_session_count, 1);
 
-    // The other one was not used since: its end turns nothing back.
+    // The other session was not used since, so its end must not move the last activity back.
     server.advance(Duration::hours(1));
     let device = server.device("ada", &id).await;
     assert_eq!(device.active_session_count, 0, "it has expired, swept or not");
@@ -148,7 +148,7 @@ async fn the_migration_finds_the_devices_of_sessions_that_were_there() {
         database.batch_execute(step).await.expect("a migration");
     }
     let mut found = (server.devices("ada").await, server.devices("bob").await);
-    // Where the first session began is not kept once it has moved.
+    // The first address is overwritten once the session has moved.
     let print = found.0.first_mut().expect("the device seen last");
     assert_eq!(print.first_seen_ip_address, "192.0.2.4");
     print.first_seen_ip_address = "192.0.2.1".to_owned();

@@ -1,4 +1,4 @@
-//! UpdateDevice: what it sets, where it shows, and what leaves it alone.
+//! UpdateDevice: the fields it sets, where they show, and calls that change nothing.
 
 use chrono::Duration;
 use sessiond::grpc::pb;
@@ -16,7 +16,7 @@ fn named(user: &str, device: &str, name: &str) -> pb::UserDevice {
     pb::UserDevice { display_name: name.to_owned(), ..update(user, device) }
 }
 
-/// The name and type of the device of a session, as it is read.
+/// The name and type of the device in a session as read.
 async fn shown(server: &TestServer, session: &str) -> (String, pb::DeviceType) {
     let device = server.get(session).await.expect("a session").device.expect("a device");
     (device.display_name.clone(), device.r#type())
@@ -62,7 +62,7 @@ async fn name_and_type_show_on_the_device_and_in_its_live_sessions_only() {
     }
     assert_eq!(server.activities(UPDATED).await, 1);
 
-    // The same again changes nothing.
+    // The same update again changes nothing.
     assert_eq!(server.update_device(request).await.expect("a device"), updated);
     assert_eq!(server.activities(UPDATED).await, 1);
 

@@ -1,4 +1,4 @@
-//! What a session says of its device: as the caller states it, else as the user agent tells.
+//! The device of a session: the caller's description, else that of the user agent.
 
 use sessiond::grpc::pb;
 

@@ -1,4 +1,4 @@
-//! Connections that grow old, and servers that stop: nothing that was begun is lost.
+//! Old connections and stopping servers: every call that was begun is answered.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -32,12 +32,12 @@ async fn an_old_connection_is_told_to_go_and_has_its_grace() {
     .await;
     let begun = Instant::now();
     let mut wire = Wire::open(server.addr).await;
-    // A call that never ends, so that the connection cannot.
+    // A call that never ends, so that the connection stays open.
     wire.send(HEADERS, END_HEADERS, 1, &call(VALIDATE, &[])).await;
     let told = wire.until(GOAWAY).await;
     assert_eq!(told.code(), NO_ERROR);
     assert!(begun.elapsed() >= SHORT.mul_f64(0.9), "{:?}", begun.elapsed());
-    // What is begun meanwhile is still answered.
+    // A call that begins meanwhile is still answered.
     wire.send(HEADERS, END_HEADERS | END_STREAM, 3, &call("/nothing/here", &[])).await;
     assert_eq!(wire.until(HEADERS).await.stream, 3);
     wire.until_closed().await;
@@ -60,7 +60,7 @@ async fn no_call_that_was_sent_is_lost_when_connections_grow_old() {
         while begun.elapsed() < Duration::from_secs(2) {
             match server.try_validate(&token).await {
                 Ok(judged) => assert_eq!(judged.outcome(), pb::Outcome::Active),
-                // The client had it in hand when it was told to go, and never sent it: told by the count below.
+                // The client had the call ready when the GOAWAY came, and never sent it: the count below proves that.
                 Err(status) => {
                     assert!(status.metadata().is_empty(), "an answer of the server: {status:?}");
                     continue;
@@ -91,7 +91,7 @@ async fn a_peer_that_still_writes_when_its_connection_ends_is_not_reset() {
     for _ in 0..3 {
         assert!(wire.write(&Frame::new(PING, 0, 0, &[0; 8]).bytes()).await);
     }
-    // One that never closes its side is given up all the same.
+    // A connection whose client never closes is closed all the same.
     wait::until(async || scrape(&server).await["sessiond_connections"] == 0.0).await;
 }
 
@@ -109,7 +109,7 @@ async fn who_answers_when_asked_may_idle() {
     }
     wire.send(HEADERS, END_HEADERS | END_STREAM, 1, &call("/nothing/here", &[])).await;
     assert_eq!(wire.until(HEADERS).await.stream, 1);
-    // And once it does not answer, it is given up.
+    // A client that does not answer pings is disconnected.
     wire.until(PING).await;
     let frames = wire.until_closed().await;
     assert!(frames.iter().all(|frame| frame.kind != SETTINGS), "{frames:?}");
@@ -134,7 +134,7 @@ async fn a_stop_waits_for_no_peer_beyond_the_drain() {
     wire.until_closed().await;
 }
 
-/// Creates sessions, each for a user of its own, until nobody listens. Returns how many were made.
+/// Creates sessions, each for a user of its own, until no server listens. Returns how many were created.
 async fn create_until_the_end(
     addr: std::net::SocketAddr,
     number: usize,
@@ -146,7 +146,7 @@ async fn create_until_the_end(
         match client.create_session(new_session(&format!("user-{number}-{n}"))).await {
             Ok(_) => made.fetch_add(1, Ordering::SeqCst),
             Err(status) => {
-                // No connection is made any more, or the client never sent it.
+                // The connection was refused, or the client never sent the call.
                 assert!(stopped.load(Ordering::SeqCst), "{status:?}");
                 assert!(status.metadata().is_empty(), "an answer of the server: {status:?}");
                 return;
@@ -163,7 +163,7 @@ async fn sigterm_under_load_loses_no_call_and_ends_streams_so_that_they_resume()
     let mut process = place.spawn(&["--drain-timeout", "20s"], &env);
     let addr = process.addr().await;
     let (stopped, made) = (AtomicBool::new(false), AtomicUsize::new(0));
-    // Streams that received an event.
+    // The number of streams that received an event.
     let listening = AtomicUsize::new(0);
     let mut watching = client(addr).await;
     let mut streams = Vec::new();
@@ -204,7 +204,7 @@ async fn sigterm_under_load_loses_no_call_and_ends_streams_so_that_they_resume()
     let made = i64::try_from(made.into_inner()).expect("a number");
     assert_eq!(there, made, "what was done was answered");
 
-    // Somebody else goes on from each cursor, up to all that was made and no event twice.
+    // Another server resumes from each cursor, with every created session and no event twice.
     let mut next = place.spawn(&[], &env);
     let mut client = client(next.addr().await).await;
     for (status, cursor, mut told) in ends {
@@ -219,14 +219,14 @@ async fn sigterm_under_load_loses_no_call_and_ends_streams_so_that_they_resume()
     }
 }
 
-/// Watches what is created.
+/// Watches created sessions.
 fn created(cursor: &str) -> pb::WatchSessionsRequest {
     let kinds = vec![pb::SessionEventKind::Created.into()];
     let filter = Some(pb::SessionEventFilter { kinds, ..Default::default() });
     pb::WatchSessionsRequest { filter, cursor: cursor.to_owned(), ..Default::default() }
 }
 
-/// Adds the session of a message to those received, none of them twice; returns the cursor.
+/// Adds the session of a message, which must be new, to those received; returns the cursor.
 fn take(message: pb::WatchSessionsResponse, told: &mut HashSet<String>) -> String {
     if let Some(event) = message.event {
         assert!(told.insert(event.session_id), "told twice");

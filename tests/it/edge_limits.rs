@@ -1,4 +1,4 @@
-//! Limits of calls: how many, how large, how long.
+//! Limits of calls: their number, size and duration.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ async fn one_stream_more_than_may_be_is_refused_alone() {
         })
         .collect();
     for expected in [(3, 256), (5, 16_384), (6, 16_384)] {
-        // RFC 9113, section 6.5.2: streams, frame size (its default may be left out), header list.
+        // RFC 9113, section 6.5.2: streams, frame size (may be omitted if default), header list.
         assert!(told.contains(&expected) || expected.0 == 5, "{expected:?} in {told:?}");
     }
     for n in 0..256 {
@@ -85,7 +85,7 @@ async fn a_call_has_its_time_and_a_stream_goes_on() {
     .await;
     server.create("ada").await;
     let mut watcher = server.watch("").await;
-    // Each create waits for this lock, and the database would let it wait longer.
+    // Each create waits for this lock, and the database timeout is longer.
     let _held = server.db.hold("SELECT 1 FROM session_users FOR UPDATE").await;
     let begun = std::time::Instant::now();
     let refused = server.try_create(crate::harness::calls::new_session("ada")).await;
@@ -94,7 +94,7 @@ async fn a_call_has_its_time_and_a_stream_goes_on() {
     let why = crate::harness::calls::reason(&refused);
     assert!(["DEADLINE_EXCEEDED", "DATABASE_UNAVAILABLE"].contains(&why.as_str()), "{why}");
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-    // Some heartbeats later than the time of a call.
+    // Several heartbeats, over a longer time than the limit of a call.
     let begun = std::time::Instant::now();
     while begun.elapsed() < Duration::from_millis(1_500) {
         server.create("bob").await;
@@ -108,7 +108,7 @@ async fn the_callers_own_deadline_is_kept() {
     server.create("ada").await;
     let _held = server.db.hold("SELECT 1 FROM session_users FOR UPDATE").await;
     let mut request = Request::new(crate::harness::calls::new_session("ada"));
-    // Only told to the server, so that the answer is the server's.
+    // Only the server has this deadline, so the answer is the server's.
     request.metadata_mut().insert("grpc-timeout", "50m".parse().expect("ASCII"));
     let refused = server.sessions().create_session(request).await.expect_err("no lock");
     assert!(
@@ -123,7 +123,7 @@ fn of_size(bytes: usize) -> pb::ValidateSessionRequest {
         access_token: "x".repeat(length),
         ..Default::default()
     };
-    // What tag and length take.
+    // Minus the bytes of tag and length.
     with(bytes - (prost::Message::encoded_len(&with(bytes)) - bytes))
 }
 
@@ -168,7 +168,7 @@ async fn headers_may_have_their_size_and_no_more() {
         let message = pb::ValidateSessionRequest { access_token, ..Default::default() };
         let mut request = Request::new(message);
         for n in 0..bytes / 1_024 {
-            // Counted with 32 bytes more each (RFC 9113, section 6.5.2).
+            // Each header counts 32 bytes more (RFC 9113, section 6.5.2).
             let name: tonic::metadata::MetadataKey<_> = format!("x-{n:02}").parse().expect("one");
             let value = "a".repeat(1_024 - 32 - 4).parse().expect("ASCII");
             request.metadata_mut().insert(name, value);
@@ -176,7 +176,7 @@ async fn headers_may_have_their_size_and_no_more() {
         request
     };
     server.sessions().validate_session(with(15 << 10)).await.expect("within");
-    // Each over a connection of its own, which it may cost.
+    // Each over its own connection, since the server may close it.
     for beyond in [17 << 10, 100 << 10] {
         let mut client = SessionServiceClient::new(server.another_channel().await);
         client.validate_session(with(beyond)).await.expect_err("beyond");

@@ -22,13 +22,13 @@ use crate::harness::scrape::{scrape, with_port};
 use crate::harness::wire::{NO_ERROR, Wire};
 use crate::harness::{TestServer, start_with, wait};
 
-/// Of a caller.
+/// The identity of the calling gateway.
 const NAME: &str = "spiffe://example/gateway";
 
-/// The codes of goodbyes to who has no calls under way: no further calls, please, and then: these were all.
+/// The GOAWAY codes for an idle connection: first no new calls, then the last stream id.
 const IN_GOOD_ORDER: [u32; 2] = [NO_ERROR; 2];
 
-/// The certificate that new connections are shown.
+/// The certificate that a new connection gets.
 async fn shown(addr: SocketAddr, roots: &[&Authority]) -> CertificateDer<'static> {
     let config = client_config(roots, None, &[&TLS13]);
     let stream = connect(addr, config).await.expect("a connection");
@@ -43,7 +43,7 @@ async fn validate(channel: Channel, token: &str) -> Result<pb::Outcome, tonic::S
     Ok(answer.into_inner().outcome())
 }
 
-/// Validates over one lasting connection and over many new ones until told to stop; each call must be served.
+/// Validates over one lasting connection and over many new ones until stopped; each call must succeed.
 async fn load(
     addr: SocketAddr,
     roots: &[&Authority],
@@ -130,13 +130,13 @@ async fn files_that_cannot_be_used_leave_the_old_in_use() {
         break_it();
         wait::until(async || failures().await > before).await;
         assert_eq!(shown(server.addr, &roots).await, first.chain[0], "{what}");
-        // Sound again, which is no failure.
+        // Valid again, which is not counted as a failure.
         files.write(&first);
     }
     files.write(&other);
     wait::until(async || shown(server.addr, &roots).await == other.chain[0]).await;
     assert!(scrape(&server).await[expiry] > 1_798_761_600.0);
-    // A key that others may read is not taken up either.
+    // A key that other users may read is not loaded either.
     let before = failures(&server).await;
     crate::harness::pki::expose(&files.path("key.pem"));
     files.put("cert.pem", &first.pem);
@@ -164,7 +164,7 @@ async fn callers_whose_authority_is_taken_away_are_sent_away() {
     let stream = connect(server.addr, config()).await.expect("let in");
     let mut idle = Wire::over(stream).await;
     files.put("clients.pem", &after.pem);
-    // An idle connection is closed in good order, and does not come back.
+    // An idle connection is closed in good order, and cannot be opened again.
     assert_eq!(idle.until_goodbye().await, IN_GOOD_ORDER);
     wait::until(async || server.try_validate(&token).await.is_err()).await;
     let leaf = after.client(&[uri(NAME)]);
@@ -192,12 +192,12 @@ async fn a_connection_ends_with_the_certificate_of_its_caller() {
     let stream = connect(server.addr, config.clone()).await.expect("TLS");
     assert_eq!(Wire::over(stream).await.until_goodbye().await, IN_GOOD_ORDER);
     assert!(begun.elapsed() >= left, "{:?}", begun.elapsed());
-    // From midnight on there is no other.
+    // From midnight the certificate has expired, and there is no other.
     server.advance(chrono::Duration::seconds(1));
     let stream = connect(server.addr, config).await;
     let refused = match stream {
         Err(_) => true,
-        // TLS 1.3 tells a client afterwards.
+        // With TLS 1.3 the client gets the refusal only after its handshake.
         Ok(mut stream) => stream.read(&mut [0; 1]).await.is_err(),
     };
     assert!(refused);

@@ -1,4 +1,4 @@
-//! TLS on the gRPC port: who gets in, and whom a certificate names.
+//! TLS on the gRPC port: accepted clients, and the identity in a certificate.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::harness::pki::{Authority, Files, Leaf, client_config, connect, dns, uri};
 use crate::harness::{clock, start_with};
 
-/// A port that tells its callers who they are.
+/// A port that answers with the caller's identity.
 async fn mirror(files: &Files, required: bool) -> (SocketAddr, DropGuard) {
     let metrics = Metrics::default();
     let tasks = Tasks::new(&metrics);
@@ -41,12 +41,12 @@ async fn mirror(files: &Files, required: bool) -> (SocketAddr, DropGuard) {
     (addr, drain.drop_guard())
 }
 
-/// What the mirror says over this connection.
+/// The answer of the mirror over this connection.
 async fn ask(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> Result<String, h2::Error> {
     let (client, connection) = handshake(io).await?;
-    // Its errors come back from the call as well.
+    // An error of the connection also fails the call.
     tokio::spawn(connection);
     let request = Request::get("http://sessiond/").body(()).expect("a request");
     let (answer, _) = client.ready().await?.send_request(request, true)?;
@@ -58,12 +58,12 @@ async fn ask(
     Ok(String::from_utf8(text).expect("text"))
 }
 
-/// Who a caller with this certificate is, in both versions of TLS; nothing = it is not let in.
+/// The identity of a caller with this certificate, in both versions of TLS; `None` if the handshake fails.
 async fn seen(addr: SocketAddr, server: &Authority, shown: Option<&Leaf>) -> Option<String> {
     let mut said = Vec::new();
     for version in [&TLS12, &TLS13] {
         let config = client_config(&[server], shown, &[version]);
-        // In TLS 1.3 a client learns only afterwards that it was refused.
+        // With TLS 1.3 a client gets the refusal only after its handshake.
         let answer = match connect(addr, config).await {
             Ok(stream) => ask(stream).await.ok(),
             Err(_) => None,
@@ -174,7 +174,7 @@ async fn only_tls_of_today_and_only_http_2_is_spoken() {
     ask(stream).await.expect("and speaks HTTP/2");
     let plain = TcpStream::connect(addr).await.expect("a connection");
     ask(plain).await.expect_err("without TLS");
-    // TLS 1.1, by its first bytes: rustls does not speak it, so no client here can.
+    // The first bytes of TLS 1.1, which no client here can send: rustls does not support it.
     let mut ancient = TcpStream::connect(addr).await.expect("a connection");
     let hello = b"\x16\x03\x01\x00\x2d\x01\x00\x00\x29\x03\x02";
     let body = [&hello[..], &[7; 32], b"\x00\x00\x02\x00\x2f\x01\x00"].concat();

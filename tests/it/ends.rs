@@ -1,5 +1,5 @@
-//! An end is final where ends, limits and deadlines meet: in one batch, past an idle deadline, at the edge of a second,
-//! after a clock was set back.
+//! An end is final where ends, limits and deadlines coincide: in one batch, past an idle deadline, at the edge of a
+//! second, after a clock was set back.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -32,7 +32,7 @@ fn on_one_device(user: &str) -> pb::CreateSessionRequest {
     pb::CreateSessionRequest { client: Some(client), ..new_session(user) }
 }
 
-/// The tokens of `tokens` that this server takes for active.
+/// Those of `tokens` that this server validates as active.
 async fn active(server: &TestServer, tokens: &[String]) -> HashSet<String> {
     let calls = tokens.iter().map(|token| server.validate(token));
     let judged = join_all(calls).await;
@@ -42,7 +42,7 @@ async fn active(server: &TestServer, tokens: &[String]) -> HashSet<String> {
         .collect()
 }
 
-/// The one whose session the table holds as live.
+/// The access tokens of the sessions that the table has as active.
 async fn live(db: &Db, created: &[pb::CreateSessionResponse]) -> Vec<String> {
     let sql = "SELECT session_id::text FROM user_sessions WHERE user_id = 'ada' AND state = 1";
     let rows = db.connect().await.query(sql, &[]).await.expect("rows");
@@ -72,7 +72,7 @@ async fn what_a_batch_creates_and_ends_is_over_on_every_replica() {
                 let tokens: Vec<String> = created.iter().map(|c| parts(c).1).collect();
                 let live: HashSet<String> = live(&server.db, &created).await.into_iter().collect();
                 assert_eq!(live.len(), 1, "{scope:?} {on_limit:?}");
-                // The ends are committed, so here they count at once, elsewhere as soon as the feed tells of them.
+                // The ends are committed: this server refuses the tokens at once, the other one once its feed has the ends.
                 assert_eq!(active(&server, &tokens).await, live, "{scope:?} {on_limit:?}");
                 wait::until(async || active(&other, &tokens).await == live).await;
                 assert_eq!(active(&server, &tokens).await, live, "it stays so");
@@ -102,7 +102,7 @@ async fn a_session_that_reads_expired_counts_for_no_limit() {
             let second =
                 second.unwrap_or_else(|status| panic!("{scope:?} {on_limit:?}: {status:?}"));
             assert!(second.terminated_sessions.is_empty(), "it had expired: nobody ended it");
-            // It is over for good, so the limit holds whatever another replica has still to write.
+            // The end is final, so the limit holds whatever activity another replica has still to write.
             let ended = server.get(&first).await.expect("a session");
             assert_eq!(ended.end_reason(), pb::EndReason::IdleTimeout);
             assert_eq!(refusal(server.refresh(&refresh).await), "SESSION_EXPIRED");
@@ -179,7 +179,7 @@ async fn near_its_absolute_deadline_a_session_gives_a_pair_that_works_or_is_expi
     assert!(given > 0 && refused > 0, "{given} pairs, {refused} refusals");
 }
 
-/// On the real clock, which a gateway measures by.
+/// A gateway; its server must use the real clock.
 async fn gateway(server: &TestServer) -> Gateway {
     Gateway::connect(server.channel(), GatewayOptions::new("sessiond")).await.expect("a gateway")
 }
@@ -196,7 +196,7 @@ async fn no_token_outlives_the_idle_deadline_for_those_who_verify_it_themselves(
     assert!(matches!(gateway.validate(&token), Verdict::Active(_)));
     wait::until(async || !matches!(gateway.validate(&token), Verdict::Active(_) | Verdict::Stale))
         .await;
-    // An explicit end of what is idle withdraws its tokens, swept or not: those of an older release lived longer.
+    // The explicit end of an idle session withdraws its tokens, swept or not: an older release issued longer ones.
     let withdrawn = format!(
         "SELECT count(*) FROM revocations WHERE subject = '{id}' AND below_generation = 2147483647"
     );
@@ -239,7 +239,7 @@ async fn tokens_from_before_a_clock_was_set_back_are_judged_by_their_session() {
     ahead.erase("bob").await.expect("ok");
     let judged = ahead.validate(&erased).await.inactive_reason();
     assert_eq!(judged, pb::InactiveReason::SessionUnknown);
-    // What withdraws the tokens of the user reaches as far as they were issued: an hour ahead.
+    // The revocation of the user covers tokens up to their issue time, an hour ahead.
     let reaches = format!(
         "SELECT count(*) FROM revocations WHERE level = 3 AND revoked_at >= '{}'::timestamptz",
         (ahead.clock.now() + Length::minutes(59)).to_rfc3339()
@@ -259,9 +259,9 @@ async fn a_refused_mutation_costs_no_connection() {
         });
         server.sessions().update_device(request).await.expect_err("there is no such device");
     };
-    // The pool fills up.
+    // Fills the connection pool.
     join_all((0..4).map(|_| refused())).await;
-    // Of the pool: those that answer calls.
+    // The connections of the pool, which serve calls.
     let sql = "SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity
         WHERE datname = current_database() AND application_name = 'sessiond'";
     let backends = async || {

@@ -1,4 +1,4 @@
-//! Rules that act: a session ends or waits for a re-authentication, in the commit of the alert.
+//! Rules in enforce mode: a session ends or requires a re-authentication, in the commit of the alert.
 
 use chrono::Duration;
 use sessiond::grpc::pb;
@@ -27,7 +27,7 @@ fn client(user_agent: &str, ip: &str) -> Option<pb::ClientContext> {
     Some(pb::ClientContext { user_agent, ip_address, ..Default::default() })
 }
 
-/// A session of ada with Firefox, looked at by detection: its id, access token and refresh token.
+/// A session of ada with Firefox that detection has read: its id, access token and refresh token.
 async fn with_firefox(server: &TestServer) -> (String, String, String) {
     let request =
         pb::CreateSessionRequest { client: client(FIREFOX, "192.0.2.1"), ..new_session("ada") };
@@ -36,7 +36,7 @@ async fn with_firefox(server: &TestServer) -> (String, String, String) {
     tokens
 }
 
-/// A session of ada with Firefox, refreshed by somebody with curl elsewhere: its id, and the pair of tokens.
+/// A session of ada with Firefox, refreshed with curl from another network: its id, and the new tokens.
 async fn hijacked(server: &TestServer) -> (String, pb::TokenPair) {
     let (id, _, refresh_token) = with_firefox(server).await;
     let request =
@@ -46,7 +46,7 @@ async fn hijacked(server: &TestServer) -> (String, pb::TokenPair) {
     (id, answer.into_inner().tokens.expect("tokens"))
 }
 
-/// Somebody with curl shows a token of a session of ada, then and elsewhere.
+/// Inserts the activity of curl with a token of a session of ada, at this time, from another network.
 async fn shown_elsewhere(server: &TestServer, id: &str, at: &str) {
     let seen = "INSERT INTO session_activities (tenant_id, user_id, occurred_at, activity_id, kind,
             principal, session_id, ip_address, user_agent)
@@ -115,7 +115,7 @@ async fn a_step_up_is_demanded_once_and_not_of_who_has_done_it() {
     assert_eq!((&*demanded.session_id, &*demanded.principal), (&*id, "system"));
     let [alert] = &alerts(&server, "ada").await[..] else { panic!("not one alert") };
     assert_eq!(alert.action_taken(), pb::ActionTaken::StepUpRequired);
-    // Found again: it waits already.
+    // Found again: the session already requires it.
     server.advance(Duration::seconds(1));
     let request = pb::RefreshSessionRequest {
         refresh_token: tokens.refresh_token,
@@ -126,7 +126,7 @@ async fn a_step_up_is_demanded_once_and_not_of_who_has_done_it() {
     let [alert] = &alerts(&server, "ada").await[..] else { panic!("not one alert") };
     assert_eq!(alert.occurrence_count, 2);
     assert_eq!(server.activities(STEP_UP_REQUIRED).await, 1);
-    // The user was authenticated again; what happened before that demands nothing more.
+    // The user has re-authenticated; activity from before that requires nothing more.
     let late = (server.clock.now() + Duration::seconds(1)).to_rfc3339();
     server.advance(Duration::seconds(2));
     let (_, tokens) = server.step_up(&id).await;
@@ -230,7 +230,7 @@ async fn several_replicas_end_each_session_once_while_its_user_ends_it_too() {
     assert_eq!(server.db.count("SELECT count(*) FROM user_sessions WHERE state = 1").await, 0);
     let alerts = "SELECT count(*) FROM security_alerts WHERE rule_id = 'rapid_creation'";
     assert_eq!(server.db.count(alerts).await, 30);
-    // The other end is named by its own answer.
+    // An alert claims the end of its session only if the session ended because of it.
     let honest =
         "SELECT count(*) FROM security_alerts a JOIN user_sessions s USING (tenant_id, user_id)
         WHERE (a.action_taken = 2) <> (s.end_reason = 7)";

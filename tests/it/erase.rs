@@ -1,4 +1,4 @@
-//! EraseUser: nothing of the user is left, and nobody else is touched.
+//! EraseUser: no data of the user is left, and no other user is affected.
 
 use chrono::Duration;
 use sessiond::grpc::pb;
@@ -12,7 +12,7 @@ use crate::stats::counted;
 const USER: &str = "zoe-4711";
 const ERASED: i16 = 12;
 
-/// What the rows of the user hold, and no other row.
+/// Texts that occur in rows of the user, and in no other row.
 const TRACES: [&str; 10] = [
     USER,
     "198.51.100.77",
@@ -44,8 +44,8 @@ fn zoe(request_id: String) -> pb::CreateSessionRequest {
     }
 }
 
-/// Makes rows of each kind for the user; returns the ids of the sessions and alerts, and the tokens
-/// of a session that lives.
+/// Creates rows of each kind for the user; returns the ids of the sessions and alerts, and the tokens of an active
+/// session.
 async fn leave_traces(server: &TestServer) -> (Vec<String>, pb::TokenPair) {
     let mut request_ids = server.ids(3).into_iter();
     let mut ids = Vec::new();
@@ -84,12 +84,12 @@ async fn leave_traces(server: &TestServer) -> (Vec<String>, pb::TokenPair) {
         ..Default::default()
     };
     server.acknowledge(request).await.expect("an acknowledgement");
-    // Noted in memory, to be written later.
+    // Buffered activity, to be written later.
     server.validate(&access).await;
     (ids, refreshed.tokens.expect("tokens"))
 }
 
-/// How far a reader of the feed has read, where the database is, and what was counted of the tenant.
+/// True for the positions of feed consumers and the database, and for statistics of the tenant.
 fn is_nobodys(row: &str) -> bool {
     ["(detect,", "(stats,", "(default,\"\",", "(t,"].iter().any(|start| row.starts_with(start))
 }
@@ -119,7 +119,7 @@ async fn no_row_of_any_table_holds_a_trace_of_an_erased_user() {
     // 3 creations, 3 refreshes, 2 ends, 1 alert, 1 acknowledgement.
     assert_eq!(erased.activities_deleted, 10);
 
-    // Another validation, and the flush that follows, bring nothing back.
+    // Neither another validation nor the flush that follows writes a row of the user.
     server.validate(&tokens.access_token).await;
     let (db, clock) = server.stop().await;
     let rows = dump(&db).await;
@@ -157,7 +157,7 @@ async fn no_token_of_an_erased_user_works_on_any_replica() {
         assert_eq!(one.terminate(&ids[2]).await.expect("ok"), None);
         assert_eq!(one.list(USER).await, []);
     }
-    // The same name is a new user.
+    // A user with the same name is a new one.
     server.create(USER).await;
     assert_eq!(server.list(USER).await.len(), 1);
     audit::check(&server.db).await;

@@ -1,4 +1,4 @@
-//! EraseUser among other calls of the user, and of a user with more than one call can delete.
+//! EraseUser concurrent with other calls of the user, and of a user with more rows than one call can delete.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::secrets::dump;
 const OF_ADA: &str = "SELECT (SELECT count(*) FROM user_sessions WHERE user_id = 'ada')
     + (SELECT count(*) FROM session_activities WHERE user_id = 'ada')";
 
-/// What a user does, one thing after the other. Any of it may be refused.
+/// The calls of a user, one after the other. Each may be refused.
 async fn live(server: &TestServer, token: String, alert_id: String, request_id: String) {
     if let Ok(refreshed) = server.refresh(&token).await {
         let tokens = refreshed.tokens.expect("tokens");
         server.validate(&tokens.access_token).await;
-        // Right or refused; and then the first token comes again.
+        // It succeeds or is refused; then the first token is replayed.
         let _ = server.refresh(&tokens.refresh_token).await;
         let _ = server.refresh(&token).await;
     }
@@ -55,7 +55,7 @@ async fn calls_at_the_same_time_come_out_before_or_after_an_erasure() {
     assert!(server.erase("ada.4711").await.expect("an erasure").complete);
     assert_eq!(server.db.count(&OF_ADA.replace("ada", "ada.4711")).await, 0);
     let (db, _) = (server.stop().await, replica.stop().await);
-    // A name with a dot: a short one may occur by chance in a key, in hex or base64url.
+    // The name has a dot: a short name may occur by chance in a key, in hex or base64url.
     let left = dump(&db.0).await.into_iter().find(|row| row.contains("ada.4711"));
     assert_eq!(left, None);
 }
@@ -83,8 +83,7 @@ async fn an_erasure_waits_for_who_has_a_session_and_leaves_no_row_of_theirs() {
         held.commit().await.expect("the end of the lock");
     };
     let (refreshed, (erased, ())) = join(server.refresh(&token), join(erasing, releasing)).await;
-    // The row changed while both waited, so Postgres lets either go first; a refresh that comes second
-    // finds nothing.
+    // Both wait for the same row, and Postgres may wake either first; a refresh that comes second fails.
     let activities = 1 + u64::from(refreshed.is_ok());
     let erased = erased.expect("an erasure");
     assert_eq!((erased.sessions_deleted, erased.activities_deleted), (1, activities));
@@ -126,7 +125,7 @@ async fn a_user_with_many_sessions_is_erased_over_several_calls() {
     audit::check(&server.db).await;
 }
 
-/// A report about a user and a session.
+/// A report of activity of a session of the user.
 fn used(session_id: &str) -> pb::RecordActivitiesRequest {
     let activity = pb::ReportedActivity {
         kind: pb::ActivityKind::ApiRequest.into(),
@@ -143,7 +142,7 @@ async fn a_report_goes_on_beside_a_create_and_a_refresh_and_they_beside_a_report
     let server = start().await;
     let (id, _, token) = parts(&server.create("ada").await);
     let mut meddler = server.db.connect().await;
-    // What a create and a refresh lock, and write.
+    // Rows that a create and a refresh lock, and write.
     for held in [
         "UPDATE session_users SET last_create_at = last_create_at",
         "SELECT 1 FROM user_sessions FOR NO KEY UPDATE",
@@ -155,7 +154,7 @@ async fn a_report_goes_on_beside_a_create_and_a_refresh_and_they_beside_a_report
         assert_eq!(accepted.into_inner().accepted_count, 1);
         busy.rollback().await.expect("the end of the lock");
     }
-    // What a report holds, of its user and its session.
+    // Tables whose rows a report locks, of its user and its session.
     let busy = meddler.transaction().await.expect("a transaction");
     for held in ["session_users", "user_sessions"] {
         let sql = format!("SELECT 1 FROM {held} FOR KEY SHARE");
@@ -202,7 +201,7 @@ async fn reports_refreshes_and_creates_at_the_same_time_leave_nothing_of_an_eras
         let (id, _, token) = parts(&server.create("ada").await);
         let reports = async {
             for _ in 0..20 {
-                // Refused once its session is gone.
+                // Refused once the session is erased.
                 let _ = server.sessions().record_activities(used(&id)).await;
             }
         };
@@ -217,7 +216,7 @@ async fn reports_refreshes_and_creates_at_the_same_time_leave_nothing_of_an_eras
             while !server.erase("ada").await.expect("an erasure").complete {}
         };
         join(join(reports, refreshes), erasing).await;
-        // A report about the user alone may come after.
+        // A report about the user alone may be accepted after the erasure.
         assert!(server.erase("ada").await.expect("an erasure").complete);
         assert_eq!(server.db.count(OF_ADA).await, 0);
         audit::check(&server.db).await;

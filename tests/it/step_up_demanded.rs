@@ -1,4 +1,4 @@
-//! A session of which a rule demanded a re-authentication: what it opens until then, and what answers it.
+//! A session of which a rule requires a re-authentication: what its tokens allow until then, and how it is satisfied.
 
 use chrono::{DateTime, Duration, Utc};
 use sessiond::grpc::pb;
@@ -11,7 +11,7 @@ use crate::harness::{TestServer, audit, start};
 
 const INSTANT: Duration = Duration::microseconds(1);
 
-/// What detection writes, now.
+/// Writes the requirement as detection does, at the current time.
 async fn demand(server: &TestServer) -> DateTime<Utc> {
     let now = server.clock.now();
     let micros = now.timestamp_micros();

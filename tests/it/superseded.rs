@@ -1,4 +1,4 @@
-//! Tokens from before a re-authentication: what was proven since does not count for them.
+//! Tokens from before a re-authentication: they do not get its authentication class.
 
 use chrono::Duration;
 use futures_util::future::{join, join_all};
@@ -31,7 +31,7 @@ async fn older_access_tokens_open_nothing_at_once_on_any_replica() {
         let judged = server.validate(&tokens.access_token).await;
         assert_eq!(judged.outcome(), pb::Outcome::Active);
     }
-    // A refresh after it supersedes nothing.
+    // A later refresh supersedes nothing.
     let next = successor(server.refresh(&tokens.refresh_token).await);
     for token in [&tokens.access_token, &next.access_token] {
         assert_eq!(server.validate(token).await.outcome(), pb::Outcome::Active);
@@ -43,7 +43,7 @@ async fn older_access_tokens_open_nothing_at_once_on_any_replica() {
 async fn an_older_refresh_token_is_refused_in_its_windows_and_reuse_beyond() {
     let instant = Duration::microseconds(1);
     for (seen, window) in [(true, Duration::seconds(10)), (false, Duration::hours(1))] {
-        // Without an idle timeout, which would end the session with the longer window.
+        // Without an idle timeout, which would end the session within the longer window.
         let server = start_with(|settings| settings.policy.idle_timeout = None).await;
         let replica = server.replica_with(|settings| settings.policy.idle_timeout = None).await;
         let (id, _, old) = parts(&server.create("ada").await);
@@ -67,7 +67,7 @@ async fn an_older_refresh_token_is_refused_in_its_windows_and_reuse_beyond() {
     }
 }
 
-/// The session has ended as stolen, with one alert.
+/// Asserts that the session ended as stolen, with one alert.
 async fn assert_stolen(server: &TestServer, id: &str) {
     let session = server.get(id).await.expect("a session");
     assert_eq!(session.end_reason(), pb::EndReason::RefreshReuse);
@@ -88,7 +88,7 @@ async fn a_client_that_refreshed_while_the_user_stepped_up_goes_on_with_the_new_
         assert_eq!(refusal(server.refresh(old).await), SUPERSEDED);
     }
     let next = successor(server.refresh(&tokens.refresh_token).await);
-    // Now the pair of the step-up is known to have arrived.
+    // The use of the new tokens proves that they arrived.
     assert_eq!(
         successor(server.refresh(&tokens.refresh_token).await).refresh_token,
         next.refresh_token
@@ -135,7 +135,7 @@ async fn no_pair_of_the_step_up_leaves_through_32_refreshes_that_race_with_it() 
     let either = |i: usize| if i.is_multiple_of(2) { &server } else { &replica };
     for round in 0..10 {
         let (id, _, old) = parts(&server.create(&format!("user-{round}")).await);
-        // In every second round the step-up waits for the row before the refreshes come.
+        // In every second round the step-up waits for the row before the refreshes begin.
         let first = format!("SELECT 1 FROM user_sessions WHERE session_id = '{id}' FOR UPDATE");
         let held = if round % 2 == 0 { Some(server.db.hold(&first).await) } else { None };
         let refreshing = async {
@@ -168,7 +168,7 @@ async fn no_pair_of_the_step_up_leaves_through_32_refreshes_that_race_with_it() 
     audit::check(&server.db).await;
 }
 
-/// Refreshes on and on until refused, which must be soon.
+/// Refreshes until refused, which must be soon.
 async fn refresh_until_refused(server: &TestServer, mut token: String) -> String {
     for _ in 0..1_000 {
         match server.refresh(&token).await {

@@ -1,4 +1,4 @@
-//! Tasks that panic: the server says so, starts them again, and goes on.
+//! Tasks that panic: the server reports them, restarts them, and keeps serving.
 
 use chrono::Duration;
 use sessiond::grpc::pb;
@@ -17,7 +17,7 @@ async fn a_task_that_panics_is_counted_makes_the_server_unready_and_recovers() {
     wait::until(async || get(&server, "/readyz").await.0 == 200).await;
     let before = scrape(&server).await;
     assert_eq!((before[FAILURES], before[DOWN]), (0.0, 0.0));
-    // Beyond what a date can say: whatever asks for the time panics.
+    // Beyond the range of dates: every task that reads the time panics.
     let far = Duration::days(270_000 * 365);
     server.advance(far);
     wait::until(async || scrape(&server).await[FAILURES] >= 2.0).await;
@@ -32,7 +32,7 @@ async fn a_task_that_panics_is_counted_makes_the_server_unready_and_recovers() {
     server.advance(-far);
     wait::until(async || get(&server, "/readyz").await.0 == 200).await;
     wait::until(async || scrape(&server).await[DOWN] == 0.0).await;
-    // It follows again what others end.
+    // The server follows the revocation feed again.
     let (id, token, _) = parts(&server.create("ada").await);
     assert_eq!(server.validate(&token).await.outcome(), pb::Outcome::Active);
     other.terminate(&id).await.expect("ok");

@@ -1,4 +1,4 @@
-//! The sweeper writes down what time has decided: late enough, once, and with one activity each.
+//! The sweeper writes the end of expired sessions: late enough, once, and with one activity each.
 
 use chrono::Duration;
 use sessiond::grpc::pb;
@@ -9,7 +9,7 @@ use crate::harness::wait::until;
 use crate::harness::{TestServer, start, start_with};
 
 const INSTANT: Duration = Duration::microseconds(1);
-/// How long after a deadline the sweeper waits for what other replicas saw: two flush intervals and the staleness bound.
+/// How long the sweeper waits for other replicas' activity: two flush intervals and the staleness bound.
 const SLACK: Duration = Duration::milliseconds(2 * 30 + 1_000);
 
 async fn in_state(server: &TestServer, state: i16) -> i64 {
@@ -45,7 +45,7 @@ async fn the_sweeper_waits_beyond_a_deadline_until_it_is_settled() {
     server.advance(INSTANT);
     server.create("second").await;
     server.advance(Duration::hours(1) + SLACK - INSTANT);
-    // One look sees both: had the second been due as well, it would be swept with the first.
+    // One run sees both: if the second were due as well, it would be swept with the first.
     until(async || is_swept(&server, "first").await).await;
     assert!(!is_swept(&server, "second").await);
     assert_eq!(server.list("second").await[0].state(), pb::SessionState::Expired);
@@ -99,7 +99,7 @@ async fn two_replicas_end_each_of_650_sessions_once() {
     assert_eq!(server.activities(4).await, 650);
     let distinct = "SELECT count(DISTINCT session_id) FROM session_activities WHERE kind = 4";
     assert_eq!(server.db.count(distinct).await, 650);
-    // Neither finds anything more: a later one alone is swept next.
+    // Neither finds anything more: a later session is swept next, alone.
     replica.create("bob").await;
     server.advance(Duration::hours(1) + SLACK);
     until(async || is_swept(&replica, "bob").await).await;
@@ -112,7 +112,7 @@ async fn damaged_sessions_and_one_that_cannot_be_written_stop_no_other() {
     server.create_many("damaged", 250).await;
     server.create_many("ada", 250).await;
     server.create("stuck").await;
-    // These are due first, more of them than one slice, and the last of them fails as it is written.
+    // These are due first. There are more than one batch, and the last of them fails when it is written.
     let spoil = "UPDATE user_sessions SET device = '{\"name\": 7}' WHERE user_id = 'damaged';
         UPDATE user_sessions SET sweep_at = sweep_at - interval '1 minute'
             WHERE user_id IN ('damaged', 'stuck');
@@ -126,7 +126,7 @@ async fn damaged_sessions_and_one_that_cannot_be_written_stop_no_other() {
     until(async || server.db.count(of_ada).await == 250).await;
     assert_eq!((in_state(&server, 1).await, server.activities(4).await), (251, 250));
     until(async || scrape(&server).await["sessiond_sweeper_set_aside_total"] == 251.0).await;
-    // Mended, they are swept once they are looked at again.
+    // Once repaired, they are swept at the next attempt.
     let mend = "DROP TRIGGER refuse ON user_sessions; UPDATE user_sessions SET device = '{}'";
     server.db.connect().await.batch_execute(mend).await.expect("a repair");
     server.advance(Duration::minutes(10));

@@ -1,4 +1,4 @@
-//! TerminateSessions: what a filter ends, what it spares, and what a dry run says of it.
+//! TerminateSessions: the sessions that a filter ends and spares, and the answer of a dry run.
 
 use std::time::Duration as StdDuration;
 
@@ -33,7 +33,7 @@ async fn active(server: &TestServer, tenant: &str) -> Vec<String> {
     users
 }
 
-/// Creates a session that each field of a filter can tell from another user's.
+/// Creates a session that differs from another user's in each field of a filter.
 async fn create_in(server: &TestServer, tenant: &str, user: &str, net: &str) -> pb::Session {
     let kind = if user == "ada" { pb::DeviceType::Tv } else { pb::DeviceType::Mobile };
     let device = pb::DeviceContext { r#type: kind.into(), ..Default::default() };

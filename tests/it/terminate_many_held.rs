@@ -1,4 +1,4 @@
-//! TerminateSessions where others hold sessions, or have ended or moved them meanwhile.
+//! TerminateSessions while other transactions lock sessions, or have ended or changed them.
 
 use sessiond::grpc::pb;
 use tonic::Code;

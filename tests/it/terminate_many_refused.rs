@@ -1,4 +1,4 @@
-//! TerminateSessions: what it refuses, with nothing done.
+//! TerminateSessions: refused requests, which end no session.
 
 use sessiond::grpc::pb;
 use tonic::Code;

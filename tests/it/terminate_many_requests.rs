@@ -1,4 +1,4 @@
-//! TerminateSessions with a `request_id`: repeated calls go on where the one before stopped.
+//! TerminateSessions with a `request_id`: a repeated call continues where the previous one stopped.
 
 use std::time::Duration as StdDuration;
 
@@ -23,7 +23,7 @@ async fn is_active(server: &TestServer, id: &str) -> bool {
     server.get(id).await.expect("a session").state() == pb::SessionState::Active
 }
 
-/// Calls again while the answer is "cannot tell", as a caller with a request id may.
+/// Repeats the call while it is unavailable, as a caller with a request id may.
 async fn persist(server: &TestServer) -> pb::TerminateSessionsResponse {
     for _ in 0..20 {
         match server.terminate_many(of_ada()).await {
@@ -106,7 +106,7 @@ async fn a_dry_run_answers_anew_before_and_after() {
     assert_eq!(server.terminate_many(dry()).await.expect("one").terminated_count, 1);
 }
 
-/// Takes the oldest session of ada, so that it cannot end.
+/// Locks the oldest session of ada, so that it cannot end.
 const OLDEST: &str =
     "SELECT 1 FROM user_sessions WHERE user_id = 'ada' ORDER BY session_id LIMIT 1 FOR UPDATE";
 
@@ -122,7 +122,7 @@ async fn a_call_that_left_something_is_gone_on_with_and_counted_as_one() {
     assert_eq!(server.db.count(TERMINATED).await, 1_199);
     drop(holder);
 
-    // More than the guard allows, had the call not begun.
+    // More than `expected_max`, which no longer counts since the call has begun.
     let (later, ..) = parts(&server.create("ada").await);
     server.copy_session(&later, &server.ids(1_299)).await;
     let newer = "SELECT count(*) FROM user_sessions WHERE state = 1";
@@ -156,7 +156,7 @@ async fn calls_that_run_out_of_time_count_on_to_the_exact_total() {
     for call in 0..200 {
         let mut request = tonic::Request::new(of_ada());
         request.set_timeout(time);
-        // A machine that is busy may miss the deadline, or have no time for a batch; that costs a call, and no count.
+        // A busy machine may miss the deadline, or have no time for a batch. That fails a call, but loses no count.
         let Ok(answer) = server.sessions().terminate_sessions(request).await else { continue };
         let answer = answer.into_inner();
         assert!(answer.terminated_count >= last, "call {call} forgets nothing");

@@ -1,4 +1,4 @@
-//! TerminateSessions of many: exact counts, the caller's deadline, and creates at the same time.
+//! TerminateSessions of many sessions: exact counts, the caller's deadline, and concurrent creates.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::harness::calls::{assert_too_late, new_session, parts};
 use crate::harness::{TestServer, audit, clock, start, start_on, wait};
 
 const TERMINATED: &str = "SELECT count(*) FROM user_sessions WHERE state = 2";
-/// More than any machine ends in a second or two.
+/// More than any machine ends in two seconds.
 const MANY: usize = 20_000;
 
 fn of(user: &str) -> pb::TerminateSessionsRequest {
@@ -37,7 +37,7 @@ async fn a_hundred_thousand_sessions_end_in_as_few_calls_as_their_time_allows_an
     let complete = async {
         loop {
             let done = server.terminate_many(request.clone()).await.expect("an end");
-            // The last one may find that nothing is left.
+            // The last call may find that nothing is left.
             assert!(done.terminated_count > 0 || done.complete, "no call is for nothing");
             count += done.terminated_count;
             assert_eq!(server.db.count(TERMINATED).await, i64::try_from(count).expect("a count"));
@@ -65,7 +65,7 @@ async fn a_hundred_thousand_sessions_end_in_as_few_calls_as_their_time_allows_an
 async fn a_call_that_runs_out_of_time_says_exactly_what_it_did() {
     let server = start().await;
     let mut time = Duration::from_millis(1_200);
-    // A machine that is too busy has no time for a batch, and another user gets more of it.
+    // A busy machine may have no time for a batch; then another user gets more time.
     let (user, first) = loop {
         let user = format!("user-{}", time.as_millis());
         server.create_many(&user, MANY).await;
@@ -94,7 +94,7 @@ async fn a_call_that_runs_out_of_time_says_exactly_what_it_did() {
     assert_eq!(done, MANY as u64);
 }
 
-/// Creates on and on, and returns the sessions with the stage in which each create returned.
+/// Creates continuously, and returns the sessions with the stage in which each create returned.
 async fn create_until(server: &TestServer, stage: &AtomicUsize, made: &AtomicUsize) -> Made {
     let mut sessions = Vec::new();
     while stage.load(Ordering::SeqCst) < 2 {
@@ -110,7 +110,7 @@ type Made = Vec<(String, usize)>;
 #[tokio::test(flavor = "multi_thread")]
 async fn all_that_was_created_before_ends_while_others_create_on() {
     let server = start().await;
-    // The clocks of replicas differ: a session of this one may come from the future.
+    // The clocks of replicas differ: a session of this one may have been created in the future.
     let ahead = clock();
     ahead.advance(chrono::Duration::seconds(1));
     let replica = start_on(server.db.clone(), ahead, |_| {}).await;

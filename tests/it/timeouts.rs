@@ -1,4 +1,4 @@
-//! The deadlines of a session and of a token, to the microsecond, by a clock moved by hand.
+//! The deadlines of a session and of a token, to the microsecond, with a manual clock.
 
 use chrono::{DateTime, Duration, Utc};
 use sessiond::clock::Clock;
@@ -14,7 +14,7 @@ use crate::harness::requests::{length, stamp};
 use crate::harness::wait::until;
 use crate::harness::{TestServer, clock, start, start_on, start_with};
 
-/// Longer than a test takes, and far less than an idle timeout: what is used is not flushed at once.
+/// Longer than a test takes, and far less than an idle timeout, so that activity is not flushed at once.
 const NEVER: std::time::Duration = std::time::Duration::from_secs(60);
 const INSTANT: Duration = Duration::microseconds(1);
 
@@ -36,13 +36,13 @@ async fn listed(server: &TestServer, state: pb::SessionState) -> Vec<String> {
     sessions.into_iter().map(|session| session.session_id).collect()
 }
 
-/// Waits until all sessions have their activity in their rows, where lists read it.
+/// Waits until the activity of all sessions is in their rows, which lists read.
 async fn until_flushed(server: &TestServer) {
     let waiting = "SELECT count(*) FROM user_sessions WHERE last_active_at = created_at";
     until(async || server.db.count(waiting).await == 0).await;
 }
 
-/// Asks in every way whether the one session there is lives, without being activity.
+/// Asserts in every way that the one session is active, without causing activity.
 async fn assert_active(server: &TestServer, id: &str) {
     let session = server.get(id).await.expect("a session");
     assert_eq!((session.state(), session.end_time), (pb::SessionState::Active, None));
@@ -50,7 +50,7 @@ async fn assert_active(server: &TestServer, id: &str) {
     assert_eq!(listed(server, pb::SessionState::Expired).await, Vec::<String>::new());
 }
 
-/// Asks in every way whether it passed this deadline.
+/// Asserts in every way that the one session passed this deadline.
 async fn assert_expired(
     server: &TestServer,
     created: &pb::CreateSessionResponse,
@@ -209,7 +209,7 @@ async fn use_twice_a_second_outlives_an_idle_timeout_of_one_second() {
     for i in 0..8 {
         server.advance(Duration::milliseconds(500));
         assert_eq!(server.validate(&access).await.outcome(), pb::Outcome::Active, "{i}");
-        // A token lives no longer than the session without activity.
+        // A token expires no later than its session would without activity.
         server.advance(Duration::milliseconds(500));
         let answer = server.refresh(&refresh).await.expect("a successor");
         let tokens = answer.tokens.expect("tokens");
@@ -236,7 +236,7 @@ async fn an_expiry_that_a_terminate_told_is_final_whatever_a_replica_saw() {
     let told = server.terminate(&id).await.expect("ok").expect("the session");
     assert_eq!(told.state(), pb::SessionState::Expired);
     assert_eq!(replica.validate_now(&access).await.inactive_reason(), Why::SessionExpiredIdle);
-    // A replica that stops writes what it saw.
+    // A replica that stops writes its buffered activity.
     replica.stop().await;
     assert_eq!(server.get(&id).await.expect("a session"), told);
     assert_eq!((server.activities(3).await, server.activities(4).await), (0, 1));
@@ -251,7 +251,7 @@ async fn no_access_token_outlives_the_absolute_deadline() {
     let (_, access, refresh) = parts(&created);
     let deadline = created.session.expect("a session").absolute_expire_time.expect("a time");
     let exp = |token: &str| claims(token)["exp"].as_i64().expect("a number");
-    // Rounded up.
+    // `exp` is rounded up.
     assert_eq!(exp(&access), (server.clock.now() + Duration::minutes(5)).timestamp() + 1);
     server.advance(Duration::minutes(6));
     let tokens = server.refresh(&refresh).await.expect("a successor").tokens.expect("tokens");
@@ -270,7 +270,7 @@ async fn without_an_idle_timeout_only_the_absolute_deadline_counts() {
     assert_eq!(session.idle_expire_time, None);
     let tokens = created.tokens.expect("tokens");
     assert_eq!(tokens.refresh_token_expire_time, session.absolute_expire_time);
-    // The last second that leaves a whole one to the token.
+    // The last second at which a token still lives for a whole second.
     let last = Duration::seconds(1);
     server.advance(Duration::hours(24) - last);
     assert_active(&server, &id).await;

@@ -1,4 +1,4 @@
-//! The way to a remote Postgres: encrypted, and verified.
+//! The connection to a remote Postgres: encrypted, and verified.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::harness::cluster::Db;
 
-/// A certificate authority that nobody else trusts.
+/// A certificate authority that no system trusts.
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     dir: tempfile::TempDir,
@@ -43,7 +43,7 @@ impl Authority {
     }
 }
 
-/// A certificate that is its own authority, for these names and until this year, and the port of its Postgres.
+/// A self-signed certificate for these names, valid until this year, and the port of its Postgres.
 async fn self_signed(names: &[&str], until: i32, db: &Db) -> (tempfile::TempDir, u16) {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut params = CertificateParams::new(names).expect("names");
@@ -70,7 +70,7 @@ fn acceptor(certificate: CertificateDer<'static>, key: &KeyPair) -> TlsAcceptor 
     TlsAcceptor::from(Arc::new(config))
 }
 
-/// Answers SSLRequest, with TLS if it has an acceptor, and passes everything on to `db`.
+/// Answers SSLRequest, with TLS if there is an acceptor, and forwards everything to `db`.
 async fn serve(acceptor: Option<TlsAcceptor>, db: &Db) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let addr = listener.local_addr().expect("a port");
@@ -81,7 +81,7 @@ async fn serve(acceptor: Option<TlsAcceptor>, db: &Db) -> SocketAddr {
     let socket = dir.join(".s.PGSQL.5432");
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            // A client that refuses our certificate goes away: that is what is tested.
+            // A client that refuses the certificate disconnects, which some tests expect.
             tokio::spawn(forward(client, acceptor.clone(), socket.clone()));
         }
     });
@@ -111,11 +111,11 @@ async fn connects(db: &Db, port: u16, parameters: &str) -> bool {
     refusal(db, port, parameters).await.is_none()
 }
 
-/// Why it does not, if it does not.
+/// The error of such a connection, if it fails.
 async fn refusal(db: &Db, port: u16, parameters: &str) -> Option<String> {
     let name = db.url.split('?').next().and_then(|url| url.rsplit('/').next()).expect("a name");
     let url = format!("postgres://sessiond@localhost:{port}/{name}?{parameters}");
-    // Without any root on this machine, a URL that names none is refused at once.
+    // If this machine has no root certificates, a URL that names none is refused at once.
     match Database::new(&url, 1) {
         Ok(db) => db.begin().await.err().map(|error| error.to_string()),
         Err(error) => Some(error.to_string()),
@@ -168,7 +168,7 @@ async fn a_self_signed_certificate_that_the_root_file_holds_is_accepted() {
     for mode in ["verify-ca", "verify-full", "require"] {
         assert_eq!(refusal(&db, port, &format!("sslmode={mode}&sslrootcert={root}")).await, None);
     }
-    // It says what it is and no more.
+    // The certificate is for another name.
     let (other, port) = self_signed(&["db.example"], 4000, &db).await;
     let root = other.path().join("root.pem").display().to_string().replace(' ', "%20");
     assert!(connects(&db, port, &format!("sslmode=verify-ca&sslrootcert={root}")).await);

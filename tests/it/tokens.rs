@@ -1,4 +1,4 @@
-//! The server's own tokens: any change to one takes its power, and the key set alone proves one.
+//! The server's own tokens: any change makes one invalid, and the key set alone verifies one.
 
 use chrono::{DateTime, Duration};
 use jsonwebtoken::jwk::JwkSet;
@@ -117,7 +117,7 @@ async fn the_tokens_of_another_database_are_worth_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_jwt_library_verifies_an_access_token_with_the_key_set_alone() {
-    // The library asks the system for the time.
+    // The library uses the system's time.
     let server = start_on(Db::fresh().await, Clock::system(), |_| {}).await;
     let audiences = vec!["https://api.example".to_owned()];
     let request = pb::CreateSessionRequest { audiences, ..new_session("ada") };

@@ -1,4 +1,4 @@
-//! Traces, as a collector receives them: one span a call, within the caller's trace, and no credential.
+//! Traces as a collector receives them: one span for each call, in the caller's trace, and no credential.
 
 use opentelemetry_proto::tonic::trace::v1::Span;
 use rustix::process::Signal;
@@ -37,7 +37,7 @@ async fn each_call_is_a_span_of_its_callers_trace_and_tells_no_credential() {
     let parent = format!("00-{TRACE_ID}-00f067aa0ba902b7-01");
     traced.metadata_mut().insert("traceparent", parent.parse().expect("ASCII"));
     client.validate_session(traced).await.expect("a judgement");
-    // Its caller chose that it is not to be sent.
+    // Its caller has not sampled the trace, so it is not sent.
     let mut unsampled = Request::new(pb::GetJsonWebKeySetRequest {});
     let parent = format!("00-{}-00f067aa0ba902b7-00", "5".repeat(32));
     unsampled.metadata_mut().insert("traceparent", parent.parse().expect("ASCII"));

@@ -20,7 +20,7 @@ fn data(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-/// How many sessions and devices were updated.
+/// The numbers of activities of updated sessions and of updated devices.
 async fn updates(server: &TestServer) -> (i64, i64) {
     (server.activities(8).await, server.activities(9).await)
 }

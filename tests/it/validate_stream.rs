@@ -1,4 +1,4 @@
-//! Many validations over one stream: the same judgements, each by itself, in bounded memory.
+//! Many validations over one stream: the same answers as single calls, in bounded memory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ fn question(id: &str, token: &str) -> pb::ValidateSessionsRequest {
     pb::ValidateSessionsRequest { correlation_id: id.to_owned(), request }
 }
 
-/// One that reads the database.
+/// A request that reads the database.
 fn strong(id: &str, token: &str) -> pb::ValidateSessionsRequest {
     let mut question = question(id, token);
     let request = question.request.as_mut().expect("a request");
@@ -60,15 +60,15 @@ fn failed(result: &PbResult) -> &pb::ValidationFailure {
     failure
 }
 
-/// What is cached stays cached on however busy a machine.
+/// Keeps sessions cached, also on a busy machine.
 fn long(settings: &mut Settings) {
     settings.staleness_bound = Duration::from_secs(60);
 }
 
-/// A token whose session the server need not read any more.
+/// The token of a cached session.
 async fn cached_session(server: &TestServer) -> String {
     let (_, token, _) = parts(&server.create("ada").await);
-    // Once it follows the revocations, nothing that is known is forgotten without cause.
+    // Once the server follows the revocation feed, it evicts nothing without cause.
     wait::until(async || server.validate(&token).await.watermark != "w0").await;
     server.validate_now(&token).await;
     token
@@ -168,11 +168,11 @@ async fn who_does_not_read_the_answers_is_asked_for_no_more() {
         count.fetch_add(1, Ordering::SeqCst);
         question(&number.to_string(), &asked)
     });
-    // On a connection of its own: what is not read fills up its connection too.
+    // On its own connection, whose flow-control window an unread stream fills.
     let own = format!("http://{}", server.addr);
     let mut own = SessionServiceClient::connect(own).await.expect("a connection");
     let unread = own.validate_sessions(questions).await.expect("a stream");
-    // Until nothing moves any more, others are served.
+    // Until the stream stalls, other calls are served.
     let mut seen = 0;
     wait::until(async || {
         assert_eq!(server.validate(&token).await.outcome(), pb::Outcome::Active);

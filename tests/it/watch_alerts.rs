@@ -1,4 +1,4 @@
-//! WatchAlerts: what is found and what becomes of it, as it is committed.
+//! WatchAlerts: an event for each alert and each of its changes, as they are committed.
 
 use chrono::Duration;
 use sessiond::grpc::pb;
@@ -16,7 +16,7 @@ async fn watch(server: &TestServer, filter: pb::AlertFilter) -> Alerts {
 
 type Alerts = crate::harness::watch::Watcher<pb::WatchAlertsResponse>;
 
-/// Steals the refresh token of a new session of `user`: the session is ended, with an alert.
+/// Replays the refresh token of a new session of `user`: the session ends, with an alert.
 async fn steal(server: &TestServer, user: &str) -> String {
     let (id, _, first) = parts(&server.create(user).await);
     let second = successor(server.refresh(&first).await).refresh_token;
@@ -73,7 +73,7 @@ async fn the_life_of_an_alert_is_told_as_it_happens() {
     let closed = closed.alert.expect("an alert");
     assert_eq!(closed.state(), pb::AlertState::Resolved);
     assert_eq!(closed.occurrence_count, 1);
-    // Found again, and opened again, as those who do it will write it.
+    // The rows that a repetition and a reopening write.
     let again = "UPDATE security_alerts SET occurrence_count = 2, revision = revision + 1;
         INSERT INTO session_activities
             (tenant_id, user_id, occurred_at, activity_id, alert_id, kind, principal)
@@ -87,7 +87,7 @@ async fn the_life_of_an_alert_is_told_as_it_happens() {
         [Kind::Repeated, Kind::Reopened]
     );
     assert_eq!(told.remove(0).alert.expect("an alert").occurrence_count, 2);
-    // A resumed watch has the alert as it is by then.
+    // A resumed watch returns the alert in its current state.
     let request = pb::WatchAlertsRequest {
         filter: Some(pb::AlertFilter::default()),
         cursor: taken,
@@ -125,7 +125,7 @@ async fn a_watch_tells_of_the_alerts_that_a_list_with_its_filter_shows() {
     else {
         panic!("not one alert")
     };
-    // Both were told before this one changes.
+    // Both alerts are received before this one changes.
     let all = watchers.last_mut().expect("one").events(2).await;
     assert_eq!(all.iter().filter(|e| e.kind() == Kind::Raised).count(), 2);
     acknowledge(&server, &alert.alert_id).await;
@@ -137,7 +137,7 @@ async fn a_watch_tells_of_the_alerts_that_a_list_with_its_filter_shows() {
     let is_bobs = |e: &pb::AlertEvent| e.alert.as_ref().is_some_and(|a| a.session_id == session);
     assert!(told[0].iter().chain(&told[3]).all(is_bobs));
     assert_eq!(told[3][0].kind(), Kind::Acknowledged);
-    // A suppressed alert is no event.
+    // A suppressed alert makes no event.
     let suppressed = "UPDATE security_alerts SET suppression = 2;
         UPDATE session_activities SET xid = pg_current_xact_id() WHERE alert_id IS NOT NULL";
     server.db.connect().await.batch_execute(suppressed).await.expect("a change");

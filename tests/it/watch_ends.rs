@@ -1,4 +1,4 @@
-//! How streams end: with the server, the caller's deadline or the database, and always so that they can go on.
+//! Ends of streams: by the server, the caller's deadline or the database; each can be resumed.
 
 use std::time::{Duration, Instant};
 

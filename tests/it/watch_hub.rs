@@ -1,4 +1,4 @@
-//! The hub of watchers: one reader for all of them, none while there are none.
+//! The hub of watchers: one feed reader for all of them, and none while there are none.
 
 use std::time::Duration;
 
@@ -92,7 +92,7 @@ async fn watchers_are_told_while_hundreds_of_transactions_are_open_in_another_da
         server.create(user).await;
         next(&mut watch).await;
     }
-    // A cursor of now goes on there as well.
+    // A cursor from now can be resumed there too.
     let position = watch.position();
     server.create("ada").await;
     let pick = Box::new(|activity: &Activity, _: &_| Some(activity.id));

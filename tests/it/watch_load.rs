@@ -1,4 +1,4 @@
-//! Streams under load: many events, watchers that come and go, and such as do not read.
+//! Streams under load: many events, watchers that come and go, and slow readers.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::harness::{TestServer, start, start_with, wait};
 const EVENTS: usize = 10_000;
 const CREATED: usize = 300;
 
-/// Numbers that look random, the same in every run.
+/// Pseudo-random numbers, the same in every run.
 struct Dice(u64);
 
 impl Dice {
@@ -25,8 +25,8 @@ impl Dice {
     }
 }
 
-/// Events of one user in transactions of a few, some of which stay open while the next one commits, and creates
-/// in between. The generations of each of the two series that a user has grow.
+/// Writes events of one user in small transactions, some of which stay open while the next one commits, with creates
+/// in between. The generations in each of the user's two series increase.
 async fn write(server: &TestServer, writer: u64, rows: i32) {
     let mut dice = Dice(writer);
     let (plain, mut slow) = (server.db.connect().await, server.db.connect().await);
@@ -56,7 +56,7 @@ async fn write(server: &TestServer, writer: u64, rows: i32) {
     }
 }
 
-/// Reads so many events over streams that it leaves again and again, on one replica or another.
+/// Reads so many events over streams that it reopens again and again, on either replica.
 async fn read(servers: [&TestServer; 2], mut cursor: String, seed: u64) -> Vec<pb::SessionEvent> {
     let mut dice = Dice(seed);
     let mut seen = Vec::new();
@@ -113,7 +113,7 @@ async fn a_slow_reader_is_cut_off_and_loses_nothing() {
     for part in 0..20 {
         insert(&writer, "ada", part * 500, 500).await;
     }
-    // Reads all, as fast as it can, while the other one does not.
+    // One watcher reads everything as fast as it can, while the other one does not read.
     collect(&server, &mut quick, 10_000).await;
     let mut seen = Vec::new();
     let status = loop {
@@ -132,7 +132,7 @@ async fn a_slow_reader_is_cut_off_and_loses_nothing() {
     assert_eq!(generations, (0..10_000).collect::<Vec<u32>>());
 }
 
-/// So many events, from a watcher that resumes whenever it is too slow.
+/// Reads so many events; resumes whenever the watcher is too slow.
 async fn collect(
     server: &TestServer,
     watcher: &mut SessionWatcher,
@@ -175,7 +175,7 @@ async fn a_thousand_streams_are_told_and_leave_their_places() {
     let mut streams = Vec::new();
     for _ in 0..40 {
         let line = server.another_line().await;
-        // On a busy machine the database may have no connection in time.
+        // On a busy machine the pool may have no free connection in time.
         let opening = (0..25).map(async |_| {
             loop {
                 match SessionWatcher::open(line.clone(), all()).await {

@@ -1,4 +1,4 @@
-//! What gateways are told that verify tokens themselves: all that is in force, then all that comes.
+//! WatchRevocations, for gateways that validate tokens themselves: all revocations in force, then all new ones.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::harness::proxy::{Mode, Proxy};
 use crate::harness::stepping::second_factor;
 use crate::harness::{TestServer, audit, start, start_with, wait};
 
-/// A stream of revocations and all that it told.
+/// A stream of revocations, and everything received from it.
 pub struct Gateway {
     stream: Streaming<pb::WatchRevocationsResponse>,
     told: Vec<pb::Revocation>,
@@ -21,7 +21,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Past the snapshot.
+    /// Opens a stream and reads its snapshot.
     pub async fn open(server: &TestServer, cursor: &str) -> Gateway {
         let request =
             pb::WatchRevocationsRequest { cursor: cursor.to_owned(), ..Default::default() };
@@ -70,7 +70,7 @@ impl Gateway {
         }
     }
 
-    /// Waits until it is told that the session has ended.
+    /// Waits for the revocation of the session.
     pub async fn until_ended(&mut self, id: &str) {
         let told = self.until_told(pb::RevocationLevel::Session, id).await;
         assert_eq!(told.below_generation, 0, "all tokens");
@@ -89,7 +89,7 @@ async fn what_is_in_force_comes_first_and_then_what_is_revoked_anywhere() {
     server.terminate(&before).await.expect("ok");
     let mut gateway = Gateway::open(&server, "").await;
     assert_eq!((gateway.resyncs, gateway.subjects()), (1, BTreeSet::from([before.as_str()])));
-    // By itself, unless the server had to connect anew.
+    // Without a resync, unless the server had to reconnect.
     wait::until(async || {
         let (later, ..) = parts(&server.create("ada").await);
         let resyncs = gateway.resyncs;
@@ -98,7 +98,7 @@ async fn what_is_in_force_comes_first_and_then_what_is_revoked_anywhere() {
         gateway.resyncs == resyncs
     })
     .await;
-    // A day later none of their tokens can be in date.
+    // A day later all of their tokens have expired.
     server.advance(chrono::Duration::hours(24));
     assert_eq!(Gateway::open(&replica, "").await.subjects(), BTreeSet::new());
 }
@@ -112,7 +112,7 @@ async fn every_change_withdraws_the_tokens_that_it_is_about() {
     .await;
     let mut gateway = Gateway::open(&server, "").await;
     use pb::RevocationLevel::{Device, Session, User};
-    // A limit, and reuse.
+    // Ends by a limit, and by reuse.
     let (evicted, ..) = parts(&server.create("ada").await);
     let (stolen, _, refresh) = parts(&server.create("ada").await);
     server.create("ada").await;
@@ -121,12 +121,12 @@ async fn every_change_withdraws_the_tokens_that_it_is_about() {
     successor(server.refresh(&next.refresh_token).await);
     assert_eq!(refusal(server.refresh(&refresh).await), "REFRESH_TOKEN_REUSED");
     gateway.until_ended(&stolen).await;
-    // A re-authentication withdraws what came before it, a refresh nothing.
+    // A re-authentication withdraws earlier tokens; a refresh withdraws nothing.
     let (stepped, _, refresh) = parts(&server.create("bob").await);
     successor(server.refresh(&refresh).await);
     server.reauthenticate(second_factor(&stepped)).await.expect("a step up");
     assert_eq!(gateway.until_told(Session, &stepped).await.below_generation, 3);
-    // A shorter policy: the deadlines in the tokens are too late.
+    // A shorter policy: the deadlines in issued tokens are too late.
     let created = server.create("carol").await;
     let (held, ..) = parts(&created);
     let shorter = pb::Policy {
@@ -137,7 +137,7 @@ async fn every_change_withdraws_the_tokens_that_it_is_about() {
     let request = pb::UpdatePolicyRequest { policy: Some(shorter), ..Default::default() };
     server.sessions().update_policy(request).await.expect("a policy");
     assert_eq!(gateway.until_told(Session, &held).await.below_generation, 2);
-    // A device, and an erased user.
+    // A revoked device, and an erased user.
     let device = created.session.expect("a session").device.expect("a device").device_id;
     let request = pb::RevokeDeviceRequest {
         user_id: "carol".to_owned(),
@@ -157,7 +157,7 @@ async fn every_change_withdraws_the_tokens_that_it_is_about() {
 async fn who_comes_back_hears_what_was_missed_also_what_committed_late() {
     let server = start().await;
     let mut cursor = String::new();
-    // On a busy machine the server may lose its connection to the database, and then has all resynchronise.
+    // On a busy machine the server may lose its database connection, and then sends a resync.
     wait::until(async || {
         let (late, ..) = parts(&server.create("ada").await);
         let (missed, ..) = parts(&server.create("ada").await);
@@ -180,7 +180,7 @@ async fn who_comes_back_hears_what_was_missed_also_what_committed_late() {
         (gateway.resyncs, again.resyncs) == (0, 0)
     })
     .await;
-    // A cursor that is too old is not an error.
+    // A cursor that is too old causes a resync, not an error.
     server.advance(chrono::Duration::days(8));
     assert_eq!(Gateway::open(&server, &cursor).await.resyncs, 1);
 }
@@ -261,7 +261,7 @@ async fn a_revocation_that_makes_no_sense_holds_up_no_other() {
     let replica = server.replica().await;
     let mut gateway = Gateway::open(&replica, "").await;
     let (before, after) = (gateway.resyncs, gateway.cursor.clone());
-    // As a newer release may write it.
+    // A row that this release cannot read, as a newer one may write it.
     let sql = "INSERT INTO revocations (tenant_id, level, subject, below_generation, revoked_at, evict_at)
         VALUES ('default', 1, 'no session', 2147483647, now(), now() + interval '1 day')";
     server.db.connect().await.batch_execute(sql).await.expect("a row");
@@ -271,7 +271,7 @@ async fn a_revocation_that_makes_no_sense_holds_up_no_other() {
     gateway.until_ended(&id).await;
     assert_eq!(replica.validate(&access).await.outcome(), pb::Outcome::Inactive);
     assert!(gateway.resyncs > before, "what the row revokes is not known");
-    // A watch that begins then, anew or with an earlier cursor, receives the rest.
+    // A stream that begins then, with or without an earlier cursor, receives the rest.
     Gateway::open(&replica, "").await.until_ended(&id).await;
     Gateway::open(&replica, &after).await.until_ended(&id).await;
 }

@@ -1,4 +1,4 @@
-//! WatchRevocations at its limits: many revocations at once, too many gateways, and one that does not read.
+//! WatchRevocations at its limits: many revocations at once, too many gateways, and a gateway that does not read.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -16,7 +16,7 @@ type Stream = Streaming<pb::WatchRevocationsResponse>;
 /// The most revocations after a cursor that are sent without a resync.
 const MAX_SINCE: i32 = 20_000;
 
-/// So many revocations at once, of sessions that nobody has.
+/// Inserts revocations, of sessions that do not exist.
 async fn revoke(server: &TestServer, count: i32) {
     let sql = "INSERT INTO revocations
             (tenant_id, level, subject, below_generation, revoked_at, evict_at)
@@ -32,7 +32,7 @@ async fn open(channel: Channel, tenant: &str, cursor: &str) -> Result<Stream, St
     let request = pb::WatchRevocationsRequest {
         tenant_id: tenant.to_owned(),
         cursor: cursor.to_owned(),
-        // Silence costs nothing.
+        // No heartbeats.
         heartbeat_interval: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
     };
     let opened = SessionServiceClient::new(channel).watch_revocations(request).await?;
@@ -44,7 +44,7 @@ async fn message(stream: &mut Stream) -> Result<pb::WatchRevocationsResponse, St
     Ok(next.expect("a message, in 30 seconds")?.expect("a stream ends with a status"))
 }
 
-/// Whether all is told anew, what is told, and where to go on, up to the first cursor.
+/// Whether the stream begins with a resync, the subjects, and the first cursor.
 async fn told(server: &TestServer, cursor: &str) -> (bool, HashSet<String>, String) {
     let mut stream = open(server.channel(), "", cursor).await.expect("a stream");
     let (mut resync, mut subjects, mut messages) = (false, HashSet::new(), 0);
@@ -79,7 +79,7 @@ async fn more_than_a_page_is_told_whole_and_more_than_twenty_thousand_anew() {
     assert!(subjects.contains(&id));
 }
 
-/// A gateway past its first message, as soon as there is a place for it.
+/// A gateway past its first message, as soon as a slot is free.
 async fn gateway(channel: Channel) -> Stream {
     let mut opened = None;
     wait::until(async || {
@@ -98,7 +98,7 @@ async fn a_gateway_beyond_the_places_is_refused_until_one_leaves_or_does_not_rea
         settings.watch.gateways = 3;
     })
     .await;
-    // More than the messages that a stream queues hold.
+    // More than the queue of a stream holds.
     revoke(&server, 45_000).await;
     let mut streams = Vec::new();
     for _ in 0..3 {
@@ -117,7 +117,7 @@ async fn a_gateway_beyond_the_places_is_refused_until_one_leaves_or_does_not_rea
         silent.is_some()
     })
     .await;
-    // Nothing of what is told to it is read, until its place is somebody else's.
+    // The silent gateway reads nothing until another one has its slot.
     streams.push(gateway(server.channel()).await);
     let mut silent = silent.expect("a stream");
     let end = loop {

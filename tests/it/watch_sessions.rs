@@ -1,4 +1,4 @@
-//! WatchSessions: each committed event once, in order, from wherever the caller left off.
+//! WatchSessions: each committed event once, in order, from any cursor.
 
 use chrono::Duration;
 use sessiond::cache::{progress::RevocationProgress, table::TableVersions};
@@ -186,7 +186,7 @@ async fn a_replica_that_is_behind_goes_on_from_the_cursor_of_another() {
         .replica_with(|settings| settings.watch.poll = std::time::Duration::from_millis(700))
         .await;
     let writer = server.db.connect().await;
-    // Its reader has begun, and looks seldom.
+    // Its feed reader runs, and polls rarely.
     let _reading = behind.watch("").await;
     let mut watcher = server.watch("").await;
     let mut seen = 0;
@@ -235,7 +235,7 @@ async fn a_cursor_that_is_foreign_forged_old_or_ahead_is_refused() {
     server.advance(Duration::seconds(1));
     let status = refused(from(&cursor)).await;
     assert_eq!((status.code(), reason(&status).as_str()), (Code::OutOfRange, "CURSOR_EXPIRED"));
-    // As a database that was restored from an older backup would get.
+    // As in a database that was restored from an older backup.
     let db = Database::new(&server.db.url, 2).expect("a URL");
     let master = MasterKey::parse(&MASTER_KEY).expect("32 bytes");
     let (seen, changes) = (RevocationProgress::default(), TableVersions::default());

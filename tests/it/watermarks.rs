@@ -1,4 +1,4 @@
-//! `watermark` of what withdraws tokens: a validation that states it finds them withdrawn on every replica at once.
+//! Watermarks of calls that withdraw tokens: a validation that states one refuses them on every replica at once.
 
 use chrono::Duration;
 use sessiond::grpc::pb;
@@ -12,7 +12,7 @@ use crate::harness::policies::{idle, set};
 use crate::harness::stepping::second_factor;
 use crate::harness::{TestServer, start_with};
 
-/// What the replica says of the token at the watermark, where it said before that it is active.
+/// The outcome of the token on the replica at the watermark; the replica had cached it as active.
 struct Held {
     replica: TestServer,
     token: String,

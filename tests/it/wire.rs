@@ -1,4 +1,4 @@
-//! A damaged way to the database: acknowledgements lost, connections that fall silent.
+//! A faulty connection to the database: lost acknowledgements, silent connections.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::harness::{TestServer, audit, clock, start_on, wait};
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// A server that reaches its database by way of the proxy, with jobs that leave the wire alone.
+/// A server that connects to its database through the proxy, with jobs that stay idle.
 async fn behind_a_proxy() -> (TestServer, Proxy) {
     let db = Db::fresh().await;
     let proxy = Proxy::before(&db.url);
@@ -106,7 +106,7 @@ async fn connections_that_fall_silent_are_given_up() {
     assert!(terminated.is_none() && got.is_none());
     server.until_health(NotServing).await;
 
-    // New connections work again. Those that fell silent never will: once found they must go.
+    // New connections work again. Silent ones never will, so they must be closed once detected.
     proxy.set(Mode::Pass);
     server.until_health(Serving).await;
     wait::until(async || {

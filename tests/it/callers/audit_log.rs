@@ -1,4 +1,4 @@
-//! Administrative calls in the log of the real binary, each with who, what, for whom and how it ended.
+//! Administrative calls in the log of the real binary: each with principal, method, subject and outcome.
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -65,7 +65,7 @@ async fn administrative_calls_are_logged_with_who_called_and_others_are_not() {
     assert_eq!(odd.expect_err("a refusal").code(), Code::InvalidArgument);
     let denied = as_(&login).get_session(named(get("", &session_id), "call-4")).await;
     assert_eq!(denied.expect_err("a refusal").code(), Code::PermissionDenied);
-    // What a narrower scope permits is no administrative call.
+    // A call that a narrower scope permits is not administrative.
     let own = pb::GetSessionRequest { user_id: "ada".to_owned(), ..get("", &session_id) };
     as_(&login).get_session(named(own, "call-6")).await.expect("a session");
     let refresh = pb::RefreshSessionRequest { refresh_token: refresh, client: None };

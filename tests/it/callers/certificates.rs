@@ -14,7 +14,7 @@ use crate::harness::calls::reason;
 use crate::harness::pki::{Authority, Files, Leaf, channel, client_config, dns, uri};
 use crate::harness::{TestServer, start_with, wait};
 
-/// A server with TLS that lets in nobody without credentials, and who vouches for its callers.
+/// A server with TLS that requires credentials, and the authority of its callers.
 async fn server(files: &Files) -> TestServer {
     start_with(|settings| {
         authenticated(settings);
@@ -27,7 +27,7 @@ fn name(role: Role) -> String {
     format!("spiffe://example/{}", role.name())
 }
 
-/// From now on it is called with this certificate.
+/// Uses this certificate for all further calls.
 fn show(server: &mut TestServer, authority: &Authority, leaf: Option<&Leaf>) {
     let config = client_config(&[authority], leaf, &[&TLS12, &TLS13]);
     server.speak_over(channel(server.addr, config));
@@ -122,7 +122,7 @@ async fn what_nobody_vouches_for_calls_nothing() {
         ("issued by a leaf", clients.client(&admin).misused(&admin)),
     ] {
         show(&mut server, &authority, Some(&leaf));
-        // No connection comes about, so no method is reached, health included.
+        // The connection fails, so no method can be called, health included.
         let keys = server.sessions().get_json_web_key_set(pb::GetJsonWebKeySetRequest {}).await;
         assert!(keys.is_err(), "{what}");
         let health = HealthClient::new(server.channel()).check(HealthCheckRequest::default()).await;

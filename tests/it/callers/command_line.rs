@@ -16,7 +16,7 @@ use crate::harness::cluster::Db;
 use crate::harness::process::{Ended, Place};
 use crate::harness::wait;
 
-/// Runs a command to its good end; what it printed.
+/// Runs a command, which must succeed; returns its output.
 async fn run(place: &Place, flags: &[&str], env: &[(&str, &str)]) -> String {
     let ended: Ended = place.spawn(flags, env).ended().await;
     assert!(ended.status.success(), "{flags:?}: {}", ended.err);
@@ -53,7 +53,7 @@ async fn keys_are_made_used_listed_and_revoked_while_the_server_runs() {
         !access.is_empty()
     })
     .await;
-    // A gateway in Rust takes a key as well; without it, nothing is told.
+    // The gateway library uses a key too; without one the server refuses it.
     let options = || GatewayOptions::new("sessiond");
     let refused = Gateway::connect(channel.clone(), options()).await.err().expect("a refusal");
     assert_eq!(refused.code(), Code::Unauthenticated);
@@ -98,7 +98,7 @@ async fn keys_are_made_used_listed_and_revoked_while_the_server_runs() {
             "it logged a key"
         );
     }
-    // Without a server the same commands start the database for themselves.
+    // Without a server the same commands start the database themselves.
     assert!(run(&place, &["principal", "list"], &[]).await.contains("login\tlogin"));
 }
 

@@ -1,4 +1,4 @@
-//! What belongs to another tenant answers exactly as what is not there.
+//! A resource of another tenant gives exactly the answer of a missing one.
 
 use futures_util::future::join_all;
 use prost::Message;
@@ -14,18 +14,18 @@ use crate::harness::requests::NOBODY;
 use crate::harness::scrape::scrape;
 use crate::harness::{TestServer, start_with};
 
-/// What there is in tenant `b`, and the key of a caller that may only work for `a`.
+/// Resources in tenant `b`, and the key of a caller that is permitted only tenant `a`.
 struct World {
     server: TestServer,
     of_a: String,
-    /// Of one that may do everything.
+    /// The key of a caller with every permission.
     all: String,
     session: String,
     device: String,
     alert: String,
     access: String,
     refresh: String,
-    /// Genuine tokens of `a` whose session is gone.
+    /// Genuine tokens of `a` whose session is erased.
     gone_access: String,
     gone_refresh: String,
 }
@@ -68,7 +68,7 @@ async fn world() -> World {
     World { server, of_a, all, session, device, alert, access, refresh, gone_access, gone_refresh }
 }
 
-/// An answer or a refusal, with one id replaced by another that is as long.
+/// An answer or a refusal, with one id replaced by another of the same length.
 fn without(answer: Result<Vec<u8>, Status>, id: &str) -> Result<Vec<u8>, (Code, String, Vec<u8>)> {
     let replaced = |bytes: &[u8]| {
         let mut bytes = bytes.to_vec();
@@ -118,14 +118,14 @@ async fn ids_of_another_tenant_answer_exactly_as_absent_ones() {
     assert_eq!(outcome(&world).await, pb::Outcome::Active);
 }
 
-/// The answer to a termination without its watermark, which tells the time.
+/// The answer to a termination without its watermark, which differs in each answer.
 fn bare(bytes: &[u8]) -> Vec<u8> {
     let mut answer = pb::TerminateSessionResponse::decode(bytes).expect("an answer");
     assert!(!std::mem::take(&mut answer.watermark).is_empty());
     answer.encode_to_vec()
 }
 
-/// What a caller hears who may know everything.
+/// The outcome for a caller with every permission.
 async fn outcome(world: &World) -> pb::Outcome {
     let access_token = world.access.clone();
     let request = pb::ValidateSessionRequest { access_token, ..Default::default() };
@@ -138,7 +138,7 @@ async fn tokens_of_another_tenant_are_those_of_unknown_sessions() {
     let world = world().await;
     let World { server, of_a, .. } = &world;
     let before = changes(server).await;
-    // Cached or not, and against the database.
+    // Cached or not, and from the database.
     outcome(&world).await;
     let freshness = [None, None, Some(pb::validate_session_request::Freshness::Strong(true))];
     for freshness in freshness {
@@ -214,7 +214,7 @@ async fn request_ids_page_tokens_and_cursors_of_another_tenant_are_none() {
     let World { server, of_a, .. } = &world;
     let of_b = server.key("of-b", &grant(Role::Admin, &["b"])).await.text;
     let request_id = NOBODY.to_owned();
-    // A token of `b` with a request id: remembered for `a`, and unknown in `b`.
+    // A token of `b` with a request id: stored for `a`, and not found in `b`.
     let target = pb::terminate_session_request::Target::AccessToken(world.access.clone());
     let request = pb::TerminateSessionRequest {
         target: Some(target),

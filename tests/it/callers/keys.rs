@@ -1,4 +1,4 @@
-//! API keys: how many there may be, where they are known, and where their secrets are not.
+//! API keys: their limits, when replicas accept them, and that their secrets are stored nowhere.
 
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,10 @@ use crate::harness::{TestServer, clock, start, start_on, start_with, wait};
 use crate::secrets::dump;
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// Long enough for a machine that is busy with other tests.
+/// Long enough for a machine that runs other tests.
 const BOUND: Duration = Duration::from_secs(3);
 const KEYS: &str = "sessiond.v1.SessionService/GetJsonWebKeySet";
-/// Ends the connections on which revocations are followed.
+/// Kills the connections of the revocation feeds.
 const KILL_FEEDS: &str =
     "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()
@@ -30,7 +30,7 @@ fn bounded(settings: &mut Settings) {
     settings.staleness_bound = BOUND;
 }
 
-/// Whether a key is good; `None` = that cannot be told.
+/// Whether a key is accepted; `None` = the server is unavailable.
 async fn is_good(server: &TestServer, key: &str) -> Option<bool> {
     match server.call(KEYS, Vec::new(), Some(key)).await {
         Ok(_) => Some(true),
@@ -42,7 +42,7 @@ async fn is_good(server: &TestServer, key: &str) -> Option<bool> {
     }
 }
 
-/// Asks until some time after the bound, and holds every answer to a question from the bound on to `expected`; how many
+/// Calls until some time after the bound. Every call that began after the bound must give `expected`; returns how many
 /// there were.
 async fn hold(server: &TestServer, key: &str, since: Instant, expected: bool) -> usize {
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
@@ -59,7 +59,7 @@ async fn hold(server: &TestServer, key: &str, since: Instant, expected: bool) ->
     late
 }
 
-/// The same of several at once, all of which must be able to tell.
+/// The same with several servers at once, all of which must be available.
 async fn hold_all(servers: [&TestServer; 2], key: &str, expected: bool) {
     let since = Instant::now();
     let late = join_all(servers.map(|server| hold(server, key, since, expected))).await;
@@ -81,7 +81,7 @@ async fn a_principal_has_two_live_keys_and_no_third_also_if_many_are_made_at_onc
         assert!(text.contains("2 live keys") && text.contains(&keys[0].id), "{text}");
     }
     assert_eq!(server.db.count("SELECT count(*) FROM api_keys").await, 2);
-    // A revoked or an expired one makes room.
+    // A revoked key makes room, and so does an expired one.
     manage.revoke_key(&keys[0].id).await.expect("a key to revoke");
     let third = manage.create_key("edge", Duration::from_secs(60), None).await.expect("room");
     assert!(manage.create_key("edge", DAY, None).await.is_err());
@@ -92,7 +92,7 @@ async fn a_principal_has_two_live_keys_and_no_third_also_if_many_are_made_at_onc
     assert_eq!(state(&keys[0].id), Some(ApiKeyState::Revoked));
     assert_eq!(state(&third.id), Some(ApiKeyState::Expired));
     assert_eq!(state(&keys[1].id), Some(ApiKeyState::Live));
-    // Those that ended long ago are not kept for ever.
+    // Keys that ended long ago are deleted.
     server.advance(chrono::Duration::days(100));
     manage.create_key("edge", DAY, None).await.expect("room");
     assert_eq!(manage.keys().await.expect("a list").len(), 1);
@@ -166,7 +166,7 @@ async fn a_new_key_and_a_revoked_one_count_everywhere_within_the_bound() {
     let replica = server.replica_with(bounded).await;
     let edge = grant(Role::Gateway, &["default"]);
     let one = server.key("edge", &edge).await;
-    // Known everywhere, so that what is known has to be forgotten.
+    // Cached everywhere, so that the caches must be invalidated.
     for server in [&server, &replica] {
         wait::until(async || is_good(server, &one.text).await == Some(true)).await;
     }
@@ -211,7 +211,7 @@ async fn the_bound_holds_while_the_feed_is_cut_off_or_silent() {
         let held =
             join(hold(&server, &key.text, since, false), hold(&replica, &key.text, since, false));
         let (_, (told, told_behind_it)) = join(killing, held).await;
-        // Cut off, it cannot tell, and does not say that it can.
+        // Cut off from the database, the server must be unavailable, and not use an outdated directory.
         assert!(told > 0 && (told_behind_it > 0) == (mode == Mode::Pass), "{mode:?}");
         proxy.set(Mode::Pass);
     }
@@ -225,11 +225,11 @@ async fn an_outage_is_unavailable_and_no_refusal_and_unknown_keys_cost_no_databa
     let key = server.key("edge", &grant(Role::Gateway, &["default"])).await.text;
     wait::until(async || is_good(&server, &key).await == Some(true)).await;
     tokio::task::block_in_place(|| postgres.halt());
-    // Nobody knows either any more whether this one is none.
+    // Nor can it tell that an unknown key does not exist.
     let unknown = format!("ssk_0123456789abcdef_{}", &key[21..]);
     wait::until(async || is_good(&server, &unknown).await.is_none()).await;
     assert_eq!(is_good(&server, &key).await, None);
-    // What needs no look is told all the same; and many who wait do not wait one after the other.
+    // A call without credentials needs no directory; and many waiting calls share one read.
     let refused = server.call(KEYS, Vec::new(), None).await.expect_err("no");
     assert_eq!(reason(&refused), "CALLER_UNAUTHENTICATED");
     let begun = Instant::now();

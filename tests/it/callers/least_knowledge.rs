@@ -1,4 +1,4 @@
-//! What a judgement on a token shows of its session, by who asks and what the token is.
+//! The session in a validation: which of its fields are shown, by the caller and the state of the token.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::harness::calls::{new_session, parts};
 use crate::harness::stepping::second_factor;
 use crate::harness::{TestServer, start_with, wait};
 
-/// A session of which everything is known, and its access token.
+/// A session with all fields set, and its access token.
 async fn full(server: &TestServer) -> (String, String) {
     let request = pb::CreateSessionRequest {
         client: Some(pb::ClientContext {
@@ -110,7 +110,7 @@ async fn a_gateway_sees_what_it_needs_and_who_may_read_sessions_all() {
     let more = ["last_active_time", "refresh_generation", "metadata", "audiences", "etag"];
     assert_eq!(fields(&all), with(&NEEDED, &[hidden, more].concat()));
 
-    // Of a token that opens nothing here every caller sees the least.
+    // For a token that is not valid for its audience every caller gets the fewest fields.
     for key in [&gateway, &reader] {
         let (why, seen) = judge(key, &access, "other").await;
         assert_eq!(why, pb::InactiveReason::WrongAudience);

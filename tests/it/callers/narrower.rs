@@ -1,4 +1,4 @@
-//! Scopes that permit some requests of a method only, and what they do not permit.
+//! Scopes that permit only some requests of a method.
 
 use sessiond::caller::permissions::Role;
 use sessiond::grpc::pb;
@@ -81,10 +81,10 @@ async fn an_account_page_sees_and_ends_what_is_one_users_and_nothing_else() {
         assert_eq!(code(account.terminate_sessions(many(wide)).await), Code::PermissionDenied);
     }
     assert_eq!(changes(&server).await, before, "what is refused does nothing");
-    // Of another user it is as one that is not there.
+    // Another user's session gives the answer of a missing one.
     assert_eq!(code(account.terminate_session(terminate(by_id(&of_bob), "ada")).await), Code::Ok);
     assert_eq!(changes(&server).await, before);
-    // With a token the user is not read, so naming one is no way around it.
+    // With a token the user is ignored, so stating one does not bypass the check.
     for token in [Target::AccessToken(parts(&bob).1), Target::RefreshToken(parts(&bob).2)] {
         let refused = code(account.terminate_session(terminate(token, "ada")).await);
         assert_eq!(refused, Code::PermissionDenied);

@@ -1,4 +1,4 @@
-//! What operators change is in the audit trail: by whom, what, before and after, in each tenant that it concerns.
+//! The operator's changes in the audit trail: who, what, before and after, in each tenant that they concern.
 
 use std::collections::BTreeMap;
 use std::time::Duration as StdDuration;
@@ -20,7 +20,7 @@ use crate::harness::{MASTER_KEY, start_with, wait};
 
 const GRACE: &str = "operator:grace";
 
-/// A database with a server, and commands that an operator runs beside it.
+/// A database with a server, and commands of an operator on the same database.
 struct Beside {
     db: Db,
     place: Place,
@@ -73,7 +73,7 @@ fn facts(facts: &[(&str, &str)]) -> BTreeMap<String, String> {
     facts.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// The key id that a command printed a key with.
+/// The key id in the key that a command printed.
 fn id_of(key: &str) -> &str {
     key.split('_').nth(1).expect("an id")
 }
@@ -188,7 +188,7 @@ async fn a_command_that_is_killed_leaves_the_change_and_its_row_or_neither() {
     let rows = "SELECT count(*) FROM session_activities WHERE principal = 'operator:grace'";
     for command in ["principal set edge --role gateway --tenant a", "keys rotate"] {
         let before = (beside.db.count(state).await, beside.db.count(rows).await);
-        // The change is made, and its row waits.
+        // The change is made, but its activity waits for this lock.
         let held = beside.db.hold("LOCK TABLE session_activities IN EXCLUSIVE MODE").await;
         let flags: Vec<&str> = command.split(' ').collect();
         let process = beside.place.spawn(&flags, &beside.env());
@@ -228,7 +228,7 @@ async fn what_concerns_all_tenants_is_shown_to_principals_of_all_tenants() {
     assert_eq!(reason(&refused), "PAGE_TOKEN_INVALID");
     let own = server.sessions_as(&of_a).list_activities(input("")).await.expect("a page");
     assert_eq!(kinds(&own.into_inner().activities), [Kind::ApiKeyCreated, Kind::PrincipalSet]);
-    // No other method takes all tenants for a tenant.
+    // No other method accepts `*` as a tenant.
     let all = pb::ListUsersRequest { tenant_id: "*".to_owned(), ..Default::default() };
     let refused = server.sessions_as(&of_all).list_users(all).await.expect_err("no tenant");
     assert_eq!(reason(&refused), "INVALID_FIELD");

@@ -1,4 +1,4 @@
-//! An answer is for its caller: a repeated request is its principal's own, and a narrower scope sees its part.
+//! An answer belongs to its caller: a request id is its principal's own, and a narrower scope gets only its part.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ async fn a_request_id_is_its_principals_own_whichever_key_it_shows() {
     assert_ne!(parts(&other), parts(&first));
     assert_eq!(create(&portal, "ada").await.expect("the same"), other);
     assert_eq!(create(&login, "ada").await.expect("the same"), first);
-    // Another body; neither answer shows the other's.
+    // With another body the id is refused; neither caller gets the other's answer.
     for key in [&login, &portal] {
         let refused = create(key, "bob").await.expect_err("another body");
         assert_eq!(
@@ -125,7 +125,7 @@ async fn who_sets_detection_alone_sees_detection_alone() {
             assert!(!seen.advice.is_empty(), "2 h is longer than the preset recommends");
         }
     }
-    // Nor by reading, nor by a mask that names more.
+    // Nor by reading the policy, nor by a mask with more fields.
     let get = pb::GetPolicyRequest::default();
     let refused = server.sessions_as(&tuner).get_policy(get).await.expect_err("no read");
     assert_eq!(reason(&refused), "CALLER_NOT_PERMITTED");

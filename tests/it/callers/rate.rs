@@ -1,4 +1,4 @@
-//! How often a principal may call.
+//! The rate limit of a principal.
 
 use sessiond::caller::permissions::Role;
 use tonic::Code;
@@ -22,7 +22,7 @@ async fn a_principal_that_calls_too_often_waits_and_others_do_not() {
     let busy = server.key("busy", &grant(Role::Admin, &["*"])).await.text;
     let other = server.key("other", &grant(Role::Admin, &["*"])).await.text;
     server.call(LIST, well_formed(LIST), Some(&busy)).await.expect("the first");
-    // The next one, if the machine is not too slow for it.
+    // The next call is refused, unless the machine is too slow to reach the limit.
     let mut refused = None;
     wait::until(async || {
         refused = server.call(LIST, well_formed(LIST), Some(&busy)).await.err();
@@ -35,6 +35,6 @@ async fn a_principal_that_calls_too_often_waits_and_others_do_not() {
     assert!(wait <= std::time::Duration::from_millis(1001), "{wait:?}");
     server.call(STATS, well_formed(STATS), Some(&busy)).await.expect("another method");
     server.call(LIST, well_formed(LIST), Some(&other)).await.expect("another principal");
-    // After the wait it may again.
+    // After the wait the principal may call again.
     wait::until(async || server.call(LIST, well_formed(LIST), Some(&busy)).await.is_ok()).await;
 }

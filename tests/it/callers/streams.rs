@@ -1,4 +1,4 @@
-//! Streams end within the bound when their caller may not any more.
+//! Streams end within the bound when their caller loses its permission.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::harness::calls::reason;
 use crate::harness::proxy::{Mode, Proxy};
 use crate::harness::{TestServer, start_with, wait};
 
-/// Long enough for a machine that is busy with other tests.
+/// Long enough for a machine that runs other tests.
 const BOUND: Duration = Duration::from_secs(3);
 
 fn bounded(settings: &mut Settings) {
@@ -29,7 +29,7 @@ struct Open {
     alerts: Streaming<pb::WatchAlertsResponse>,
     revocations: Streaming<pb::WatchRevocationsResponse>,
     answers: Streaming<pb::ValidateSessionsResponse>,
-    /// Keeps the questions open.
+    /// Keeps the request stream open.
     questions: tokio::sync::mpsc::UnboundedSender<pb::ValidateSessionsRequest>,
 }
 
@@ -67,7 +67,7 @@ async fn open(server: &TestServer, key: &str) -> Open {
     open
 }
 
-/// The status with which a stream ends, and when it did.
+/// The status with which a stream ends, and the time of its end.
 async fn end<T>(mut stream: Streaming<T>) -> (Status, Instant) {
     let ending = async {
         loop {
@@ -90,7 +90,7 @@ impl Open {
         self.questions.send(question).expect("an open stream");
     }
 
-    /// Holds all four to an end with this reason, within the bound after `since`.
+    /// Asserts that all four end with this reason, within the bound after `since`.
     async fn assert_ends(self, since: Instant, code: Code, name: &str) {
         let ends = [
             end(self.sessions).boxed(),
@@ -110,7 +110,7 @@ impl Open {
         drop(self.questions);
     }
 
-    /// Holds all four to be open.
+    /// Asserts that all four are open.
     async fn assert_open(&mut self) {
         self.ask();
         self.sessions.message().await.expect("a heartbeat").expect("a message");
@@ -160,7 +160,7 @@ async fn a_change_of_the_principal_ends_what_it_may_not_do_any_more() {
     let key = server.key("watcher", &admin).await.text;
     let manage = server.manage();
     let mut streams = open(&server, &key).await;
-    // More than before: nothing ends.
+    // A further scope ends no stream.
     let more =
         Grant { scopes: vec![sessiond::model::caller::scope::Scope::KeyRead], ..admin.clone() };
     manage.set_principal("watcher", &more).await.expect("a change");
@@ -201,7 +201,7 @@ async fn streams_end_within_the_bound_also_where_nothing_is_heard_of_changes() {
         proxy.set(mode);
         manage.revoke_key(&key.id).await.expect("a key to revoke");
         let since = Instant::now();
-        // A stream whose caller cannot be checked any more ends as well, if that comes first.
+        // A stream whose caller cannot be checked ends as well, if that happens first.
         let Open { sessions, alerts, answers, .. } = streams;
         for (status, at) in [end(sessions).await, end(alerts).await, end(answers).await] {
             assert_eq!(status.code(), Code::Unauthenticated, "{mode:?} {status:?}");

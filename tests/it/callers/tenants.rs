@@ -1,4 +1,4 @@
-//! Tenants and audiences: whose a request is, and which tokens a caller may ask about.
+//! Tenants and audiences: the tenant of a request, and the tokens that a caller may validate.
 
 use sessiond::caller::manage::Grant;
 use sessiond::caller::permissions::{Permission, Role};
@@ -11,7 +11,7 @@ use crate::harness::callers::{authenticated, grant};
 use crate::harness::calls::{new_session, parts, reason, violations};
 use crate::harness::start_with;
 
-/// Methods whose requests name no tenant.
+/// Methods whose requests have no tenant.
 const WITHOUT: [&str; 5] =
     ["RefreshSession", "ValidateSession", "ValidateSessions", "GetJsonWebKeySet", "ListTenants"];
 
@@ -77,7 +77,7 @@ async fn who_names_no_tenant_means_its_own_and_must_say_which_if_there_are_sever
     assert_eq!(violations(&refused.expect_err("a refusal")), ["policy.tenant_id"]);
     let new = pb::CreateSessionRequest { tenant_id: "b".to_owned(), ..new_session("ada") };
     let created = server.sessions_as(&two).create_session(new).await.expect("a session");
-    // A token names its tenant itself.
+    // A token contains its tenant.
     let target = pb::terminate_session_request::Target::AccessToken(parts(created.get_ref()).1);
     let request = pb::TerminateSessionRequest { target: Some(target), ..Default::default() };
     let ended = server.sessions_as(&two).terminate_session(request).await.expect("an end");
@@ -121,7 +121,7 @@ async fn a_caller_with_audiences_accepts_tokens_that_are_meant_for_one_of_them()
         assert_eq!(ask(&anybody, &other, "").await.expect("a judgement"), active);
         assert_eq!(ask(&anybody, &own, "bank").await.expect("a judgement"), active);
     }
-    // The same on a stream, where it is the answer to one question.
+    // The same on a stream, where it is the answer to one request.
     let request = pb::ValidateSessionRequest {
         access_token: own,
         audience: "bank".to_owned(),

@@ -1,4 +1,4 @@
-//! A request in order for every method, about things that are not there.
+//! A well-formed request for every method, about resources that do not exist.
 
 use prost::Message;
 use sessiond::grpc::pb;
@@ -6,29 +6,29 @@ use sessiond::grpc::pb;
 use crate::harness::devices::{set_device, set_session};
 use crate::harness::requests::NOBODY;
 
-/// What a request is about. Empty texts are left out.
+/// The subject of a request. Empty texts are left out.
 #[derive(Clone, Copy)]
 pub struct About<'a> {
     pub tenant: &'a str,
-    /// Where a request needs a user.
+    /// For requests that need a user.
     pub user: &'a str,
-    /// The user of the session or device, where naming it is optional.
+    /// The user of the session or device, for requests in which it is optional.
     pub owner: &'a str,
     pub session: &'a str,
     pub device: &'a str,
     pub alert: &'a str,
 }
 
-/// About nothing that there is, of the caller's own tenant or the default one.
+/// Resources that do not exist, of the caller's own tenant or the default one.
 pub const NOTHING: About =
     About { tenant: "", user: "nobody", owner: "", session: NOBODY, device: NOBODY, alert: NOBODY };
 
-/// A request in order about nothing that there is.
+/// A well-formed request about resources that do not exist.
 pub fn well_formed(method: &str) -> Vec<u8> {
     of(method, NOTHING)
 }
 
-/// The same about something.
+/// A well-formed request about `about`.
 pub fn of(method: &str, about: About) -> Vec<u8> {
     let (tenant_id, user_id) = (about.tenant.to_owned(), about.user.to_owned());
     let (session_id, device_id) = (about.session.to_owned(), about.device.to_owned());

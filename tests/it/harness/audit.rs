@@ -1,9 +1,9 @@
-//! Promise 5 as a query: every committed change of a session has exactly one activity row, and
-//! every session that refresh itself ended has exactly one alert.
+//! Promise 5 as a query: every committed change of a session has exactly one activity row, and every session that a
+//! refresh ended has exactly one alert.
 
 use super::cluster::Db;
 
-/// A row for each session whose trail does not match what became of it.
+/// A row for each session whose trail does not match its state.
 const BROKEN: &str = "
     WITH trail AS (
         SELECT tenant_id, user_id, session_id,
@@ -33,7 +33,7 @@ const BROKEN: &str = "
         AND coalesce(alerts, 0) = CASE WHEN s.end_reason IN (6, 12) THEN 1 ELSE 0 END
         AND coalesce(times, 1) = 1) IS NOT TRUE";
 
-/// A row for each device that was not changed as often as its trail says since it was forgotten last.
+/// A row for each device whose revision does not match its trail since it was last forgotten.
 const BROKEN_DEVICES: &str = "
     WITH trail AS (
         SELECT tenant_id, user_id, device_id, count(*) AS changes
@@ -48,10 +48,10 @@ const BROKEN_DEVICES: &str = "
     FROM devices FULL JOIN trail USING (tenant_id, user_id, device_id)
     WHERE revision IS DISTINCT FROM 1 + coalesce(changes, 0)";
 
-/// Holds every session and every device of the database to its trail.
+/// Asserts that every session and every device of the database matches its trail.
 ///
 /// # Panics
-/// If one does not match, naming each that does not.
+/// If one does not match; the message names each of them.
 pub async fn check(db: &Db) {
     let mut broken = broken(db).await;
     let rows = db.connect().await.query(BROKEN_DEVICES, &[]).await.expect("a query");

@@ -1,4 +1,4 @@
-//! Somebody else, who is served whatever happens to others.
+//! Another client, which must be served whatever happens to others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use super::TestServer;
 use super::calls::parts;
 use super::wait;
 
-/// Validates a good session over and over, on a connection of its own.
+/// Validates a token of an active session continuously, on its own connection.
 pub struct Bystander {
     served: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
@@ -43,10 +43,10 @@ impl Bystander {
         Bystander { served, stop, task }
     }
 
-    /// Waits until it was served some more, then ends it.
+    /// Waits until more of its calls were served, then ends it.
     ///
     /// # Panics
-    /// If it was refused once.
+    /// If one of its calls was refused.
     pub async fn leave(self) {
         let before = self.served.load(Ordering::SeqCst);
         wait::until(async || {

@@ -20,12 +20,12 @@ use tonic::{Request, Status};
 
 use super::TestServer;
 
-/// Lets in nobody without credentials.
+/// Refuses callers without credentials.
 pub fn authenticated(settings: &mut Settings) {
     settings.callers = Callers::Authenticated;
 }
 
-/// Adds a key to each call, if there is one.
+/// Adds a key to each call, if it has one.
 #[derive(Clone)]
 pub struct Credentials(Option<AsciiMetadataValue>);
 
@@ -46,7 +46,7 @@ impl Interceptor for Credentials {
 
 pub type As = InterceptedService<Channel, Credentials>;
 
-/// What a principal with one role may do for these tenants.
+/// A grant of one role for these tenants.
 pub fn grant(role: Role, tenants: &[&str]) -> Grant {
     let tenants = tenants.iter().map(|tenant| (*tenant).to_owned()).collect();
     Grant { roles: vec![role], tenants, ..Grant::default() }
@@ -58,13 +58,13 @@ pub fn grant_with_certificates(role: Role, tenants: &[&str]) -> Grant {
 }
 
 impl TestServer {
-    /// What the command line does, by the time of the test.
+    /// The operator's commands, with the test's clock.
     pub fn manage(&self) -> Manage {
         let by = Operator::named("a test").expect("a name");
         Manage::new(Database::new(&self.db.url, 2).expect("a URL"), self.clock.clone(), by)
     }
 
-    /// A key of a new principal that lasts for a day, and is known here.
+    /// Creates a principal with a key that is valid for a day, and waits until the server accepts it.
     pub async fn key(&self, name: &str, grant: &Grant) -> NewKey {
         let day = Duration::from_secs(86_400);
         let key = self.manage().create_key(name, day, Some(grant)).await.expect("a key");
@@ -72,7 +72,7 @@ impl TestServer {
         key
     }
 
-    /// Waits until a key counts here.
+    /// Waits until the server accepts a key.
     pub async fn until_known(&self, key: &NewKey) {
         let method = "sessiond.v1.SessionService/GetJsonWebKeySet";
         super::wait::until(async || {
@@ -90,7 +90,7 @@ impl TestServer {
         AlertServiceClient::with_interceptor(self.channel(), Credentials::of(Some(key)))
     }
 
-    /// Calls any method, `package.Service/Method`, with a message as it travels. Its answer, or the first message of
+    /// Calls any method, `package.Service/Method`, with an encoded message. Returns its answer, or the first message of
     /// its stream.
     pub async fn call(
         &self,
@@ -111,7 +111,7 @@ impl TestServer {
     }
 }
 
-/// Messages as they travel.
+/// Encodes and decodes messages as raw bytes.
 #[derive(Clone, Copy)]
 struct Raw;
 

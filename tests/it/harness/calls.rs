@@ -1,4 +1,4 @@
-//! The calls that most tests make, and what they look at in an answer.
+//! The calls that most tests make, and the parts of their answers.
 
 use sessiond::grpc::pb;
 use tonic::Status;
@@ -6,7 +6,7 @@ use tonic_types::StatusExt;
 
 use super::TestServer;
 
-/// What a login service sends at least.
+/// The least that a login service sends.
 pub fn new_session(user: &str) -> pb::CreateSessionRequest {
     pb::CreateSessionRequest {
         user_id: user.to_owned(),
@@ -16,7 +16,7 @@ pub fn new_session(user: &str) -> pb::CreateSessionRequest {
 }
 
 impl TestServer {
-    /// Creates a session that must be possible.
+    /// Creates a session, which must succeed.
     pub async fn create(&self, user: &str) -> pb::CreateSessionResponse {
         self.try_create(new_session(user)).await.expect("a session")
     }
@@ -34,7 +34,7 @@ impl TestServer {
         Ok(self.sessions().refresh_session(request).await?.into_inner())
     }
 
-    /// Validates a token; being inactive is an answer.
+    /// Validates a token; inactive is an answer, not an error.
     pub async fn validate(&self, token: &str) -> pb::ValidateSessionResponse {
         self.try_validate(token).await.expect("a judgement")
     }
@@ -45,7 +45,7 @@ impl TestServer {
         Ok(self.sessions().validate_session(request).await?.into_inner())
     }
 
-    /// Validates a token against what the database says now.
+    /// Validates a token against the database.
     pub async fn validate_now(&self, token: &str) -> pb::ValidateSessionResponse {
         self.try_validate_now(token).await.expect("a judgement")
     }
@@ -67,7 +67,7 @@ impl TestServer {
         Ok(answer.session.expect("a session"))
     }
 
-    /// Terminates by id, as a logout.
+    /// Terminates a session by id, as a logout.
     pub async fn terminate(&self, session_id: &str) -> Result<Option<pb::Session>, Status> {
         let target = pb::terminate_session_request::Target::SessionId(session_id.to_owned());
         let request = pb::TerminateSessionRequest { target: Some(target), ..Default::default() };
@@ -90,7 +90,7 @@ impl TestServer {
     }
 }
 
-/// `ErrorInfo.reason` of a refusal of ours.
+/// `ErrorInfo.reason` of a refusal by the service.
 pub fn reason(status: &Status) -> String {
     let details = status.get_error_details();
     let info = details.error_info().expect("every refusal has an ErrorInfo");
@@ -98,37 +98,37 @@ pub fn reason(status: &Status) -> String {
     info.reason.clone()
 }
 
-/// `ErrorInfo.metadata` of a refusal of ours.
+/// `ErrorInfo.metadata` of a refusal by the service.
 pub fn metadata(status: &Status, key: &str) -> Option<String> {
     let details = status.get_error_details();
     details.error_info().expect("an ErrorInfo").metadata.get(key).cloned()
 }
 
-/// The tokens of a refresh that must have worked.
+/// The tokens of a refresh, which must have succeeded.
 pub fn successor(answer: Result<pb::RefreshSessionResponse, Status>) -> pb::TokenPair {
     answer.expect("a successor").tokens.expect("tokens")
 }
 
-/// The reason for which a refresh must have been refused, as `FAILED_PRECONDITION`.
+/// The reason of a refresh, which must have been refused with `FAILED_PRECONDITION`.
 pub fn refusal(answer: Result<pb::RefreshSessionResponse, Status>) -> String {
     let status = answer.expect_err("a refusal");
     assert_eq!(status.code(), tonic::Code::FailedPrecondition, "{status:?}");
     reason(&status)
 }
 
-/// Whether the database was too busy: the caller tries again.
+/// Whether the database was too busy, so that the caller retries.
 pub fn is_busy(status: &Status) -> bool {
     let details = status.get_error_details();
     details.error_info().is_some_and(|info| info.reason == "DATABASE_UNAVAILABLE")
 }
 
-/// Holds `status` to what comes of a call's deadline: the server's word, or the client's own.
+/// Asserts that a call ended by its deadline, according to the server or to the client.
 pub fn assert_too_late(status: &Status) {
     let code = status.code();
     assert!(matches!(code, tonic::Code::DeadlineExceeded | tonic::Code::Cancelled), "{status:?}");
 }
 
-/// Holds `status` to what the contract says of a database that cannot answer.
+/// Asserts that `status` is what the contract defines for a database that does not answer.
 pub fn assert_unavailable(status: &Status) {
     assert_eq!(status.code(), tonic::Code::Unavailable, "{status:?}");
     assert_eq!(reason(status), "DATABASE_UNAVAILABLE");

@@ -1,4 +1,4 @@
-//! Databases: one private Postgres for all tests, a migrated template, a copy for each test.
+//! Databases: one private Postgres for all tests, a migrated template, and a copy for each test.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, OnceCell};
 
 static CLUSTER: OnceLock<DevPostgres> = OnceLock::new();
 static TEMPLATE: OnceCell<()> = OnceCell::const_new();
-/// Copying a template fails while another copy connects to it.
+/// Copying a template fails while another copy is connected to it.
 static COPYING: Mutex<()> = Mutex::const_new(());
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -20,7 +20,7 @@ const PREFIX: &str = "sessiond-test-";
 #[derive(Clone)]
 pub struct Db {
     pub url: String,
-    /// Kept to look, since a test that waits looks often.
+    /// A kept connection for queries, since a waiting test queries often.
     looking: Arc<Mutex<Option<tokio_postgres::Client>>>,
     owner: Arc<Owner>,
 }
@@ -28,7 +28,7 @@ pub struct Db {
 enum Owner {
     /// In the shared cluster.
     Shared(String),
-    /// In a cluster that a test broke on purpose, and which goes with it.
+    /// In a cluster that only this test uses, and that is dropped with it.
     Own,
 }
 
@@ -49,7 +49,7 @@ impl Db {
         Db::owned(cluster.url("sessiond"), Owner::Own)
     }
 
-    /// Whether it is one of the many that no test breaks.
+    /// True for a database in the shared cluster.
     pub fn is_shared(&self) -> bool {
         matches!(*self.owner, Owner::Shared(_))
     }
@@ -58,7 +58,7 @@ impl Db {
         Db { url, looking: Arc::default(), owner: Arc::new(owner) }
     }
 
-    /// A connection of the test's own, to look and to meddle.
+    /// A new connection for the test's own statements.
     pub async fn connect(&self) -> tokio_postgres::Client {
         connect(&self.url).await
     }
@@ -79,7 +79,7 @@ impl Db {
         {
             return row.get(0);
         }
-        // The first time, or its server was stopped.
+        // The first query, or one after a restart of the server.
         let client = self.connect().await;
         let row = client.query_one(sql, &[]).await.expect("a query");
         *looking = Some(client);
@@ -92,7 +92,7 @@ impl Drop for Owner {
         let (Owner::Shared(name), Some(cluster)) = (&*self, CLUSTER.get()) else { return };
         let (url, drop_it) =
             (cluster.url("postgres"), format!("DROP DATABASE {name} WITH (FORCE)"));
-        // A runtime of its own: this one may be ending.
+        // In a runtime of its own, since the current one may be shutting down.
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async {
@@ -103,7 +103,7 @@ impl Drop for Owner {
     }
 }
 
-/// A cluster of its own, durable, to stop and kill. Its directory goes with the returned guard.
+/// A durable cluster for one test, to stop and kill. Its directory is removed with the returned guard.
 pub async fn own_cluster() -> (DevPostgres, tempfile::TempDir) {
     own_cluster_of(MAX_CONNECTIONS).await
 }
@@ -125,7 +125,7 @@ pub async fn own_cluster_of(max_connections: u16) -> (DevPostgres, tempfile::Tem
     (postgres.expect("a private Postgres"), dir)
 }
 
-/// Postgres run by root drops to another user, who must be able to enter.
+/// Postgres drops root for another user, which must be able to enter.
 pub fn open_to_all(dir: &Path) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).expect("our directory");
@@ -138,7 +138,7 @@ pub async fn connect(url: &str) -> tokio_postgres::Client {
     client
 }
 
-/// Where Postgres's programs are.
+/// The directory of Postgres's programs.
 pub async fn bin_dir() -> PathBuf {
     shared().await.bin_dir().to_owned()
 }
@@ -173,17 +173,17 @@ fn start() -> DevPostgres {
     .expect("a private Postgres")
 }
 
-/// Where clusters are: in memory if there is room, since a copy of the template is hundreds of files, which a file
-/// system on a disk is slow to make and to remove.
+/// The directory of clusters: in memory if there is room. A copy of the template is hundreds of files, which are slow
+/// to create and remove on a disk.
 fn place() -> PathBuf {
     const MEMORY: &str = "/dev/shm";
-    /// Twice what all tests together were seen to need.
+    /// Twice what all tests together were measured to use.
     const ROOM: u64 = 6 << 30;
     let room = rustix::fs::statvfs(MEMORY).map_or(0, |of| of.f_bavail * of.f_frsize);
     if room < ROOM { std::env::temp_dir() } else { PathBuf::from(MEMORY) }
 }
 
-/// A test process cannot clean up after itself at its very end, so the next one does.
+/// A test process cannot clean up at its very end, so the next one does.
 fn remove_leftovers(temp: &Path) {
     let entries = std::fs::read_dir(temp).into_iter().flatten().flatten();
     let old: Vec<PathBuf> = entries
@@ -195,7 +195,7 @@ fn remove_leftovers(temp: &Path) {
         .map(|entry| entry.path())
         .collect();
     for dir in old {
-        // Somebody else's leftovers are theirs to remove.
+        // Leftovers of other users cannot be removed, and stay.
         let _ = std::fs::remove_dir_all(dir);
     }
 }

@@ -1,4 +1,4 @@
-//! A collector of traces.
+//! A trace collector.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
-/// Keeps what it receives. Clones share it.
+/// Stores what it receives. Clones share it.
 #[derive(Clone, Default)]
 pub struct Collector(Arc<Mutex<Vec<ExportTraceServiceRequest>>>);
 
@@ -46,7 +46,7 @@ impl Collector {
         scopes.flat_map(|scope| scope.spans).collect()
     }
 
-    /// Everything it received, to search.
+    /// Everything it received, as text to search.
     pub fn text(&self) -> String {
         format!("{:?}", self.0.lock().expect("no panic"))
     }

@@ -1,4 +1,4 @@
-//! Limits of each kind, and the conflicts that a limit raises which asks.
+//! Limits of each kind, and the conflicts of limits with the strategy ASK.
 
 use prost::Message;
 use sessiond::grpc::pb;
@@ -13,7 +13,7 @@ use super::{TestServer, start_with};
 
 pub const SCOPES: [LimitScope; 3] = [LimitScope::User, LimitScope::Client, LimitScope::DeviceType];
 
-/// One limit for all that it may count: sessions of any client, or on phones and TVs.
+/// Sets a limit of this scope: for sessions of any client, or on phones and TVs.
 pub fn limit(settings: &mut Settings, scope: LimitScope, max: u32, on_limit: OnLimit) {
     let (limit, limits) = (Limit { max, on_limit }, &mut settings.policy.limits);
     match scope {
@@ -25,12 +25,12 @@ pub fn limit(settings: &mut Settings, scope: LimitScope, max: u32, on_limit: OnL
     }
 }
 
-/// A server that asks beyond `max` sessions of a user.
+/// A server with a limit of `max` sessions per user and the strategy ASK.
 pub async fn start_asking(max: u32) -> TestServer {
     start_with(|settings| limit(settings, LimitScope::User, max, OnLimit::Ask)).await
 }
 
-/// The conflict in a refusal, which must be one.
+/// The conflict in a refusal, which must have one.
 pub fn conflict<T: std::fmt::Debug>(answer: Result<T, Status>) -> pb::SessionConflict {
     let status = answer.expect_err("a conflict");
     assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
@@ -42,14 +42,14 @@ pub fn conflict<T: std::fmt::Debug>(answer: Result<T, Status>) -> pb::SessionCon
     pb::SessionConflict::decode(&detail.expect("a conflict").value[..]).expect("a conflict")
 }
 
-/// Holds a refusal to be one of a conflict token.
+/// Asserts that a refusal has the reason of an invalid conflict token.
 pub fn assert_token_invalid<T: std::fmt::Debug>(answer: Result<T, Status>, what: &str) {
     let status = answer.expect_err(what);
     assert_eq!(status.code(), Code::FailedPrecondition, "{what}: {status:?}");
     assert_eq!(reason(&status), "CONFLICT_TOKEN_INVALID", "{what}");
 }
 
-/// The same create with a choice.
+/// The same create with a choice of the sessions to end.
 pub fn settling(
     request: pb::CreateSessionRequest,
     conflict_token: &str,

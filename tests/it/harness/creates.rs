@@ -1,11 +1,11 @@
-//! Creates at the edges of their limits, and what must come of them.
+//! Creates at the edges of their limits.
 
 use sessiond::grpc::pb;
 
 use super::TestServer;
 use super::calls::{new_session, reason, violations};
 
-/// A character of two, three and four bytes, right-to-left marks and what looks like an escape.
+/// Characters of two, three and four bytes, a right-to-left mark, and a text that looks like an escape.
 const MIXED: [&str; 5] = ["ü", "語", "😀", "\u{202e}", "\\u0000"];
 
 /// Text of this many characters, mostly multi-byte.
@@ -13,7 +13,7 @@ pub fn text(characters: usize) -> String {
     MIXED.concat().chars().cycle().take(characters).collect()
 }
 
-/// Text that no text field takes.
+/// Texts that every text field refuses.
 pub const UNPRINTABLE: [&str; 7] =
     ["a\0b", "\u{1b}[31m", "\u{9b}31m", "\u{7f}", "a\nb", "\t", "\r\n"];
 
@@ -30,7 +30,7 @@ pub async fn assert_refused(server: &TestServer, request: pb::CreateSessionReque
     assert_eq!(reason(&refusal), "INVALID_FIELD");
 }
 
-/// Creates the session, and returns it as it is read back, which must be as it was created.
+/// Creates the session and reads it; both must be equal.
 pub async fn kept(server: &TestServer, request: pb::CreateSessionRequest) -> pb::Session {
     let shown = format!("{request:?}");
     let tenant_id = request.tenant_id.clone();

@@ -56,7 +56,7 @@ impl TestServer {
         Ok(answer.device.expect("a device"))
     }
 
-    /// The device of a user, which must be there.
+    /// The device of a user, which must exist.
     pub async fn device(&self, user: &str, device: &str) -> pb::UserDevice {
         self.get_device(user, device).await.expect("a device")
     }

@@ -1,4 +1,4 @@
-//! Access tokens made by hand, signed with a key that the server trusts.
+//! Handmade access tokens, signed with a key that the server trusts.
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
@@ -32,19 +32,19 @@ pub async fn start_with_forge() -> (TestServer, Forge) {
 }
 
 impl Forge {
-    /// The header of the server's own tokens.
+    /// The header of the server's tokens.
     pub fn header(&self) -> Value {
         json!({ "typ": "at+jwt", "alg": "EdDSA", "kid": KID })
     }
 
-    /// A token of these parts, with a signature that matches.
+    /// A correctly signed token of these parts.
     pub fn token(&self, header: &Value, claims: &Value) -> String {
         let message = message(header, claims);
         let signature = self.pair.sign(message.as_bytes());
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    /// The same signed with HMAC, the secret being the public key.
+    /// The same signed with HMAC, with the public key as the secret.
     pub fn mac_token(&self, header: &Value, claims: &Value) -> String {
         let message = message(header, claims);
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.pair.public_key().as_ref());
@@ -53,13 +53,13 @@ impl Forge {
     }
 }
 
-/// Header and claims as they are signed.
+/// Header and claims in the form that is signed.
 pub fn message(header: &Value, claims: &Value) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     format!("{}.{}", part(header), part(claims))
 }
 
-/// The claims of a token, without a look at its signature.
+/// The claims of a token, without a check of its signature.
 pub fn claims(token: &str) -> Value {
     let part = token.split('.').nth(1).expect("three parts");
     let json = URL_SAFE_NO_PAD.decode(part).expect("base64url");

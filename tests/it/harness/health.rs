@@ -1,4 +1,4 @@
-//! What `grpc.health.v1` says.
+//! `grpc.health.v1`.
 
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -15,7 +15,7 @@ impl TestServer {
         Ok(answer.into_inner().status())
     }
 
-    /// Waits until the server says of itself that it serves, or that it does not.
+    /// Waits until the server reports this health.
     pub async fn until_health(&self, expected: ServingStatus) {
         wait::until(async || self.health("").await.is_ok_and(|found| found == expected)).await;
     }

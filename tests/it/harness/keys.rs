@@ -1,4 +1,4 @@
-//! What an operator does to keys, from another process than the servers.
+//! The operator's work on keys, as from another process than the servers.
 
 use std::time::Duration;
 

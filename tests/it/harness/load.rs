@@ -1,4 +1,4 @@
-//! Every call on and on, as a platform makes them, with a judgement on each answer.
+//! Every call continuously, as a platform makes them; each answer is checked.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -10,12 +10,12 @@ use super::TestServer;
 use super::calls::{assert_unavailable, new_session, parts};
 use super::wait;
 
-/// The longest that a caller waits for any answer: two seconds, and what a busy machine adds.
+/// The longest time to any answer: two seconds, and more for a busy machine.
 pub const LONGEST: Duration = Duration::from_secs(4);
 
 const CALLS: usize = 5;
 
-/// What the calls came to; shared by all that make them.
+/// The counts of the calls, shared by all that make them.
 #[derive(Default)]
 pub struct Load {
     stop: AtomicBool,
@@ -23,7 +23,7 @@ pub struct Load {
     unavailable: [AtomicUsize; CALLS],
 }
 
-/// Holds one answer to the contract: in time, and either ok or "cannot tell".
+/// Asserts that an answer comes in time, and is either ok or unavailable; `None` = unavailable.
 pub async fn judged<T>(call: impl Future<Output = Result<T, Status>>) -> Option<T> {
     let begun = Instant::now();
     let answer = call.await;
@@ -37,17 +37,17 @@ impl Load {
         self.stop.store(true, Ordering::SeqCst);
     }
 
-    /// Waits until each kind of call was served, counted from now.
+    /// Waits until each kind of call was served once more.
     pub async fn until_served(&self) {
         self.until_each(&self.served).await;
     }
 
-    /// Waits until each kind of call was told that the database does not answer.
+    /// Waits until each kind of call was `UNAVAILABLE` once more.
     pub async fn until_unavailable(&self) {
         self.until_each(&self.unavailable).await;
     }
 
-    /// Waits until at least one call was told so.
+    /// Waits until at least one call was `UNAVAILABLE`.
     pub async fn until_interrupted(&self) {
         let read =
             || self.unavailable.iter().map(|count| count.load(Ordering::SeqCst)).sum::<usize>();
@@ -83,7 +83,7 @@ impl Load {
             if let Some(judged) = self.count(2, server.try_validate(&access)).await {
                 assert_eq!(judged.outcome(), pb::Outcome::Active, "a good session: {judged:?}");
             }
-            // Again and again until it is told, then the next.
+            // Repeated until it is acknowledged, then the next.
             if let Some(ended) = self.count(3, server.terminate(&ending)).await {
                 assert_eq!(ended.expect("the session").end_reason(), pb::EndReason::Logout);
                 ending.clone_from(&newest);

@@ -1,4 +1,4 @@
-//! Every change that a caller can make of a session, its user or its device, as one kind of thing.
+//! Every change that a caller can make to a session, its user or its device, as one enum.
 
 use sessiond::grpc::pb;
 use sessiond::grpc::pb::alert_service_client::AlertServiceClient;
@@ -47,7 +47,7 @@ pub const MUTATIONS: [Mutation; 13] = [
     Mutation::ResolveAlert,
 ];
 
-/// What [`Mutation::ShortenPolicy`] leaves of a session's life.
+/// The absolute timeout that [`Mutation::ShortenPolicy`] sets.
 pub const SHORT: chrono::Duration = chrono::Duration::minutes(5);
 
 /// A session that was refreshed twice, the only one of its user, client and device.
@@ -59,17 +59,17 @@ pub struct Subject {
     pub access: String,
     /// Its refresh tokens, oldest first.
     pub tokens: [String; 3],
-    /// An alert about its user, with which nobody has dealt.
+    /// An open alert about its user.
     pub alert: String,
 }
 
-/// What a mutation answered.
+/// The answer to a mutation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
-    /// All of it but for access tokens and watermarks, which each answer has of its own.
+    /// The whole answer except access tokens and watermarks, which differ between answers.
     pub text: String,
     pub refresh_token: Option<String>,
-    /// How many sessions it says that it ended.
+    /// The number of sessions that it ended, according to the answer.
     pub ended: u64,
 }
 
@@ -108,7 +108,7 @@ impl Subject {
 pub fn outcome(answer: &Result<Answer, Status>) -> String {
     match answer {
         Ok(_) => "OK".to_owned(),
-        // A report that is left out says so without being an error.
+        // A skipped report has a status of its own in the answer, which is not an error of the call.
         Err(status) if status.code() == Code::NotFound && status.details().is_empty() => {
             status.message().trim_start_matches("ERROR_REASON_").to_owned()
         }
@@ -122,7 +122,7 @@ fn answer(ended: u64, tokens: Option<pb::TokenPair>, rest: impl std::fmt::Debug)
 }
 
 impl Mutation {
-    /// Whether it ends the session of its subject by being ok, or by refusing a replay.
+    /// Whether it ends the session of its subject if it is ok, or if it refuses a replay.
     pub fn ends(self) -> bool {
         match self {
             Mutation::Create
@@ -141,7 +141,7 @@ impl Mutation {
         }
     }
 
-    /// Makes the change by one call. An empty `request_id` makes it without.
+    /// Makes the change with one call; without a request id if `request_id` is empty.
     pub async fn make(
         self,
         channel: &Channel,

@@ -1,4 +1,4 @@
-//! Authorities and certificates, good and bad, and clients that show them.
+//! Authorities and certificates, valid and invalid, and clients that use them.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
@@ -18,14 +18,14 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 
-/// Who vouches for others.
+/// A certificate authority.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pub pem: String,
     pub der: CertificateDer<'static>,
 }
 
-/// A certificate, what leads to its root, and its key.
+/// A certificate, its chain to the root, and its key.
 pub struct Leaf {
     pub chain: Vec<CertificateDer<'static>>,
     pub pem: String,
@@ -44,7 +44,7 @@ impl Authority {
         Authority { issuer: Issuer::new(params, key), pem, der }
     }
 
-    /// A leaf as `change` wants it.
+    /// Issues a leaf with the parameters that `change` sets.
     pub fn issue(&self, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         change(&mut params);
@@ -78,7 +78,7 @@ impl Authority {
 }
 
 impl Leaf {
-    /// Issues a certificate although it may not.
+    /// Issues a certificate from a leaf, which is not an authority.
     pub fn misused(self, names: &[SanType]) -> Leaf {
         let Leaf { chain, pem, key, params } = self;
         let forged = Authority { issuer: Issuer::new(params, key), pem, der: chain[0].clone() };
@@ -96,13 +96,13 @@ pub fn dns(text: &str) -> SanType {
     SanType::DnsName(text.try_into().expect("ASCII"))
 }
 
-/// Where the files of a server lie.
+/// The files of a server.
 pub struct Files {
     pub dir: tempfile::TempDir,
 }
 
 impl Files {
-    /// Those of `leaf`, and, if given, of what vouches for clients.
+    /// The files of `leaf`, and, if given, of the authority of the clients.
     pub fn new(leaf: &Leaf, clients: Option<&Authority>) -> Files {
         let files = Files { dir: tempfile::tempdir().expect("a directory") };
         files.write(leaf);
@@ -116,7 +116,7 @@ impl Files {
         self.dir.path().join(name)
     }
 
-    /// The server's settings for them.
+    /// The server's settings for these files.
     pub fn settings(&self, client_required: bool) -> TlsFiles {
         let client_ca = Some(self.path("clients.pem")).filter(|path| path.exists());
         let (cert, key) = (self.path("cert.pem"), self.path("key.pem"));
@@ -146,7 +146,7 @@ pub fn expose(file: &Path) {
     std::fs::set_permissions(file, open).expect("our file");
 }
 
-/// What a client trusts, shows and speaks.
+/// A client with these roots, certificate and versions.
 pub fn client_config(
     roots: &[&Authority],
     shown: Option<&Leaf>,
@@ -192,7 +192,7 @@ pub async fn connect(
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
-/// A channel that connects so whenever it must.
+/// A channel that connects with this configuration.
 pub fn channel(addr: SocketAddr, config: ClientConfig) -> Channel {
     let connector = tower::service_fn(move |_: http::Uri| {
         let config = config.clone();

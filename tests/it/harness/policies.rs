@@ -7,7 +7,7 @@ use tonic::Status;
 use super::TestServer;
 use super::requests::length;
 
-/// The level of a tenant; name a client in it for that client's.
+/// The level of a tenant; set its client for the level of that client.
 pub fn level(tenant: &str) -> pb::Policy {
     pb::Policy { tenant_id: tenant.to_owned(), ..Default::default() }
 }
@@ -22,7 +22,7 @@ pub fn set(policy: pb::Policy) -> pb::UpdatePolicyRequest {
     pb::UpdatePolicyRequest { policy: Some(policy), ..Default::default() }
 }
 
-/// A change of these fields to what `policy` says, or to nothing.
+/// A change of these fields to the values in `policy`, or a removal if unset.
 pub fn masked(policy: pb::Policy, paths: &[&str]) -> pb::UpdatePolicyRequest {
     let paths = paths.iter().map(|path| (*path).to_owned()).collect();
     pb::UpdatePolicyRequest { update_mask: Some(prost_types::FieldMask { paths }), ..set(policy) }
@@ -36,7 +36,7 @@ impl TestServer {
         Ok(self.sessions().update_policy(request).await?.into_inner())
     }
 
-    /// Changes a level, which must be possible and done to the end.
+    /// Changes a level, which must succeed and be fully applied.
     pub async fn update(&self, policy: pb::Policy) -> pb::UpdatePolicyResponse {
         let updated = self.try_update(set(policy)).await.expect("a change");
         assert!(updated.complete, "{updated:?}");
@@ -54,12 +54,12 @@ impl TestServer {
         Ok(self.sessions().get_policy(request).await?.into_inner())
     }
 
-    /// What a level states.
+    /// The values that a level states.
     pub async fn policy(&self, tenant: &str, client: &str) -> pb::Policy {
         self.try_policy(tenant, client, false).await.expect("an answer").policy.expect("a level")
     }
 
-    /// What applies to sessions.
+    /// The effective policy.
     pub async fn effective(&self, tenant: &str, client: &str) -> pb::GetPolicyResponse {
         self.try_policy(tenant, client, true).await.expect("an answer")
     }

@@ -1,4 +1,4 @@
-//! A pooler that lends one session of Postgres for a transaction, as PgBouncer does with `pool_mode = transaction`.
+//! A pooler that assigns a session of Postgres for one transaction, as PgBouncer does with `pool_mode = transaction`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ const SOCKET: &str = ".s.PGSQL.5432";
 
 /// Listens in a directory of its own. Dropping it cuts all connections.
 pub struct Pooler {
-    /// The database's URL by way of this pooler.
+    /// The database's URL through this pooler.
     pub url: String,
     accepting: JoinHandle<()>,
     _dir: tempfile::TempDir,
@@ -35,7 +35,7 @@ impl Pooler {
         let accepting = tokio::spawn(async move {
             let mut clients = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                // A client that is done goes away.
+                // A client that is done disconnects, which is not an error.
                 clients.spawn(lend(client, session.clone(), greeting.clone()));
             }
         });
@@ -49,7 +49,7 @@ impl Drop for Pooler {
     }
 }
 
-/// A session, and what the server said when it began.
+/// Opens a session; returns it with the messages of its start.
 async fn open(socket: PathBuf, database: &str) -> std::io::Result<(UnixStream, Vec<u8>)> {
     let mut server = UnixStream::connect(socket).await?;
     let parameters = format!("user\0sessiond\0database\0{database}\0client_encoding\0UTF8\0\0");
@@ -94,14 +94,14 @@ async fn lend(
                 return Ok(());
             }
             server.write_all(&said).await?;
-            // The server answers a query, and a sync all that came before it.
+            // The server answers a query at once, and all other messages at a sync.
             if matches!(said[0], b'Q' | b'S') && !in_transaction(&mut server, &mut client).await? {
                 break;
             }
             said = match message(&mut client).await {
                 Ok(said) => said,
                 Err(gone) => {
-                    // Nothing of it is left for who comes next.
+                    // The next client must find no open transaction.
                     for end in [&b"S\0\0\0\x04"[..], b"Q\0\0\0\x0dROLLBACK\0"] {
                         server.write_all(end).await?;
                         in_transaction(&mut server, &mut client).await?;
@@ -113,11 +113,11 @@ async fn lend(
     }
 }
 
-/// Passes an answer on, also to a client that is gone; whether a transaction is open after it.
+/// Forwards an answer, also if the client is gone; returns whether a transaction is open after it.
 async fn in_transaction(server: &mut UnixStream, client: &mut UnixStream) -> std::io::Result<bool> {
     loop {
         let answer = message(server).await?;
-        // What is not taken is read all the same.
+        // The answer must be read even if the client does not take it.
         let _ = client.write_all(&answer).await;
         if answer[0] == b'Z' {
             return Ok(answer[5] != b'I');

@@ -1,4 +1,4 @@
-//! The real binary, as an operator runs it: flags in, banner and logs out, signals.
+//! The real binary, as an operator runs it: flags, banner, logs, signals.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use super::calls::is_busy;
 use super::cluster::{connect, open_to_all};
 use super::wait;
 
-/// A place for a data directory and for what processes say. Goes with the last process.
+/// A data directory, and files for the output of processes. Removed with the last process.
 pub struct Place {
     dir: tempfile::TempDir,
 }
@@ -28,7 +28,7 @@ pub struct Process {
     err: PathBuf,
 }
 
-/// What a process left when it ended.
+/// The exit status and output of a process.
 pub struct Ended {
     pub status: ExitStatus,
     pub out: String,
@@ -60,12 +60,12 @@ impl Place {
         Pid::from_raw(text.lines().next()?.trim().parse().ok()?)
     }
 
-    /// Starts `sessiond` with these flags, and of the environment only what it needs.
+    /// Starts `sessiond` with these flags, and only the necessary part of the environment.
     pub fn spawn(&self, flags: &[&str], env: &[(&str, &str)]) -> Process {
         self.spawn_into(flags, env, None, None)
     }
 
-    /// The same with what it says to standard output and error going elsewhere than to our files.
+    /// The same with standard output and error to other destinations.
     pub fn spawn_into(
         &self,
         flags: &[&str],
@@ -108,7 +108,7 @@ impl Place {
 }
 
 impl Process {
-    /// The address that the banner names, once it is there.
+    /// The address in the banner, once it is printed.
     pub async fn addr(&mut self) -> SocketAddr {
         let mut found = None;
         wait::until(async || {
@@ -127,12 +127,12 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).expect("our child takes it");
     }
 
-    /// What it logged so far.
+    /// The log so far.
     pub fn said(&self) -> String {
         read(&self.err)
     }
 
-    /// Lets it open so many files more, or connections; returns the limit that it had.
+    /// Lets the process open only `spare` further files or connections; returns the limit before.
     #[cfg(target_os = "linux")]
     pub fn leave_descriptors(&self, spare: usize) -> Rlimit {
         let files = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("our child");
@@ -142,19 +142,19 @@ impl Process {
         let free = |limit| limit - open.iter().filter(|file| **file < limit).count();
         let limit = (spare..).find(|limit| free(*limit) == spare).expect("there are more");
         let limit = u64::try_from(limit).expect("a small number");
-        // It raised its own to the most that there may be, which is ours.
+        // The process raised its limit to the maximum, which is the same as ours.
         let maximum = getrlimit(Resource::Nofile).maximum;
         self.allow_descriptors(Rlimit { current: Some(limit), maximum })
     }
 
-    /// Sets the limit of its open files; returns the one before.
+    /// Sets the limit of open files; returns the one before.
     #[cfg(target_os = "linux")]
     pub fn allow_descriptors(&self, limit: Rlimit) -> Rlimit {
         let pid = Pid::from_child(&self.child);
         prlimit(Some(pid), Resource::Nofile, limit).expect("our child takes it")
     }
 
-    /// Waits for its end.
+    /// Waits until the process ends.
     pub async fn ended(mut self) -> Ended {
         let mut status = None;
         wait::until(async || {
@@ -168,14 +168,14 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only if it has ended already.
+        // Both fail only if the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 impl Ended {
-    /// Holds it to an orderly refusal that says each of these words.
+    /// Asserts an orderly refusal whose message has each of these words.
     pub fn assert_refused(&self, words: &[&str]) {
         assert!(!self.status.success(), "it ran: {}", self.out);
         for word in words {
@@ -198,7 +198,7 @@ pub async fn client(addr: SocketAddr) -> SessionServiceClient<Channel> {
     SessionServiceClient::new(channel(addr).await)
 }
 
-/// Validates a token over a plain client.
+/// Validates a token with a plain client.
 pub async fn outcome(client: &mut SessionServiceClient<Channel>, token: &str) -> pb::Outcome {
     let access_token = token.to_owned();
     let request = pb::ValidateSessionRequest { access_token, ..Default::default() };

@@ -1,4 +1,4 @@
-//! A wire between the server and Postgres that a test can damage.
+//! A proxy between the server and Postgres that can inject faults.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,27 +11,27 @@ use tokio::task::{JoinHandle, JoinSet};
 
 const SOCKET: &str = ".s.PGSQL.5432";
 
-/// What becomes of the bytes.
+/// What the proxy does with the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Pass,
-    /// Postgres commits; instead of hearing of it the server sees its connection closed.
+    /// Postgres commits, but the connection closes before the server gets the answer.
     CutCommits,
-    /// Postgres commits, and the server hears nothing more on that connection.
+    /// Postgres commits, but the server gets no further bytes on that connection.
     MuteCommits,
-    /// Nothing arrives on either side. A connection that was mute once stays so.
+    /// No bytes pass in either direction. A connection that lost bytes stays silent.
     BlackHole,
-    /// What Postgres answers arrives some milliseconds late.
+    /// The answers of Postgres are delayed by some milliseconds.
     Slow,
     /// As `BlackHole`, but only for connections made before.
     MuteOld,
-    /// As `BlackHole`, but only where somebody listens for notifications.
+    /// As `BlackHole`, but only for connections that LISTEN.
     MuteListeners,
-    /// Who listens for notifications is cut off.
+    /// Closes the connections that LISTEN.
     CutListeners,
-    /// What Postgres answers arrives late, but not where somebody listens: news overtake reads.
+    /// Delays the answers of Postgres except on connections that LISTEN, so that revocations overtake reads.
     LateReads,
-    /// What Postgres answers about the user [`HELD`] stays here until the mode changes.
+    /// Holds the answers of Postgres about the user [`HELD`] until the mode changes.
     HoldReads,
 }
 
@@ -40,12 +40,12 @@ pub const HELD: &str = "held-back";
 
 const LATE: Duration = Duration::from_millis(3);
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Longer than it takes to hear of something.
+/// Longer than a revocation takes to arrive.
 const VERY_LATE: Duration = Duration::from_millis(30);
 
-/// Listens in a directory of its own. Dropping it cuts all connections.
+/// Listens in a directory of its own. Dropping it closes all connections.
 pub struct Proxy {
-    /// The database's URL by way of this proxy.
+    /// The database's URL through this proxy.
     pub url: String,
     mode: watch::Sender<Mode>,
     held: watch::Sender<usize>,
@@ -72,17 +72,17 @@ impl Proxy {
         Proxy { url, mode, held, real, accepting, _dir: dir }
     }
 
-    /// From the next bytes on.
+    /// Applies from the next bytes.
     pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }
 
-    /// New connections lead to the server at `url`; those there are stay where they are.
+    /// Leads new connections to the server at `url`; existing ones stay.
     pub fn redirect(&self, url: &str) {
         self.real.send_replace(socket(&url.parse().expect("a URL")));
     }
 
-    /// Waits until so many answers were held back in all.
+    /// Waits until this number of answers was held in total.
     pub async fn until_held(&self, answers: usize) {
         let mut held = self.held.subscribe();
         let enough = tokio::time::timeout(PATIENCE, held.wait_for(|held| *held >= answers)).await;
@@ -108,7 +108,7 @@ fn escaped(path: &Path) -> String {
     path.to_str().expect("a plain path").replace('/', "%2F")
 }
 
-/// The mode, and how many answers were held back.
+/// The mode, and the number of held answers.
 type Way = (watch::Receiver<Mode>, watch::Sender<usize>);
 
 async fn accept(listener: UnixListener, real: watch::Receiver<PathBuf>, way: Way) {
@@ -122,17 +122,17 @@ async fn accept(listener: UnixListener, real: watch::Receiver<PathBuf>, way: Way
     }
 }
 
-/// Which way a connection goes wrong, once it does.
+/// The state of a connection that matters to its faults.
 #[derive(Default)]
 struct Line {
-    /// The commit whose answer gets lost is under way.
+    /// The server has sent the COMMIT whose answer gets lost.
     committing: bool,
-    /// It is that of somebody who listens.
+    /// The connection has sent a LISTEN.
     listening: bool,
     mute: bool,
 }
 
-/// One connection, until either side closes it.
+/// Serves one connection, until either side closes it.
 async fn carry(client: UnixStream, server: UnixStream, (mut mode, held): Way) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();

@@ -1,4 +1,4 @@
-//! Calls in full, for tests that look at more than the usual fields.
+//! Calls with all fields, for tests that check more than the usual ones.
 
 use chrono::{DateTime, Utc};
 use sessiond::grpc::pb;
@@ -7,7 +7,7 @@ use tonic::Status;
 use super::TestServer;
 use super::calls::parts;
 
-/// An id that a test may send, and that nothing has.
+/// A well-formed id that no resource has.
 pub const NOBODY: &str = "00000000-0000-7000-8000-000000000000";
 
 impl TestServer {
@@ -32,7 +32,7 @@ impl TestServer {
         Ok(self.sessions().terminate_session(request).await?.into_inner().session)
     }
 
-    /// Without the watermark, which a repetition has of its own.
+    /// Without the watermark, which differs in a repeated answer.
     pub async fn terminate_many(
         &self,
         request: pb::TerminateSessionsRequest,
@@ -104,7 +104,7 @@ impl TestServer {
         self.refresh(first).await.expect_err("a replay")
     }
 
-    /// Copies the row of a session under other ids: many sessions at the price of one.
+    /// Copies the row of a session under other ids, which is faster than creating them.
     pub async fn copy_session(&self, session_id: &str, ids: &[String]) {
         let sql = "INSERT INTO user_sessions
             SELECT (json_populate_record(s, json_build_object('session_id', id))).*
@@ -138,25 +138,25 @@ impl TestServer {
         assert_eq!(rows.expect("copies"), ids.len() as u64);
     }
 
-    /// Changes rows behind the server's back.
+    /// Changes rows directly, so that the server does not know.
     pub async fn meddle(&self, sql: &str) {
         let rows = self.db.connect().await.execute(sql, &[]).await.expect("a statement");
         assert_ne!(rows, 0, "nothing was changed by {sql}");
     }
 
-    /// As many new ids as asked for.
+    /// New ids.
     pub fn ids(&self, count: usize) -> Vec<String> {
         (0..count).map(|_| self.clock.new_id().to_string()).collect()
     }
 }
 
-/// A moment as the protocol writes it.
+/// A time as a protobuf timestamp.
 pub fn stamp(time: DateTime<Utc>) -> Option<prost_types::Timestamp> {
     let nanos = i32::try_from(time.timestamp_subsec_nanos()).expect("less than a second");
     Some(prost_types::Timestamp { seconds: time.timestamp(), nanos })
 }
 
-/// A length of time as the protocol writes it.
+/// A duration as a protobuf duration.
 pub fn length(length: chrono::Duration) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds: length.num_seconds(), nanos: length.subsec_nanos() })
 }

@@ -1,4 +1,4 @@
-//! Metrics, as Prometheus would read them.
+//! Metrics, as Prometheus reads them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::{TestServer, wait};
 
-/// Gives a server the port for operators.
+/// Enables the metrics port of a server.
 pub fn with_port(settings: &mut Settings) {
     settings.http_listen = Some("127.0.0.1:0".parse().expect("an address"));
 }
@@ -30,7 +30,7 @@ pub async fn get(server: &TestServer, path: &str) -> (u16, String, String) {
     request(server.http.expect("a port"), &format!("GET {path} HTTP/1.1")).await
 }
 
-/// The series and their values.
+/// All series with their values.
 pub async fn scrape(server: &TestServer) -> BTreeMap<String, f64> {
     let (status, head, body) = get(server, "/metrics").await;
     assert_eq!(status, 200);
@@ -63,7 +63,7 @@ pub async fn until(server: &TestServer, name: &str, value: f64) {
     wait::until(async || scrape(server).await[name] == value).await;
 }
 
-/// Waits until nobody is connected but the test's own client, and no call is in progress.
+/// Waits until only the test's own client is connected, and no call is in progress.
 pub async fn until_calm(server: &TestServer) {
     wait::until(async || {
         let found = scrape(server).await;

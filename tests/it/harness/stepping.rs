@@ -1,4 +1,4 @@
-//! Re-authentications, and validations that ask for one.
+//! Re-authentications, and validations that require one.
 
 use sessiond::grpc::pb;
 use tonic::Status;
@@ -20,7 +20,7 @@ pub fn second_factor(session_id: &str) -> pb::ReauthenticateSessionRequest {
 }
 
 impl TestServer {
-    /// Steps a session up, which must be possible.
+    /// Steps a session up, which must succeed.
     pub async fn step_up(&self, session_id: &str) -> (pb::Session, pb::TokenPair) {
         let answer = self.reauthenticate(second_factor(session_id)).await.expect("a step-up");
         (answer.session.expect("a session"), answer.tokens.expect("tokens"))
@@ -33,7 +33,7 @@ impl TestServer {
         Ok(self.sessions().reauthenticate_session(request).await?.into_inner())
     }
 
-    /// Validates a token that is to open what takes this class.
+    /// Validates a token with this authentication class as a requirement.
     pub async fn validate_for(&self, token: &str, acr: &str) -> pb::ValidateSessionResponse {
         let request = pb::ValidateSessionRequest {
             access_token: token.to_owned(),
@@ -43,7 +43,7 @@ impl TestServer {
         self.sessions().validate_session(request).await.expect("a judgement").into_inner()
     }
 
-    /// The token is from before the last re-authentication, and the session lives.
+    /// Asserts that the token is from before the last re-authentication, and the session is active.
     pub async fn assert_superseded(&self, access_token: &str) {
         let judged = self.validate_now(access_token).await;
         assert_eq!(judged.outcome(), pb::Outcome::Inactive);
@@ -51,7 +51,7 @@ impl TestServer {
         assert_eq!(judged.session.expect("its session").state(), pb::SessionState::Active);
     }
 
-    /// Waits until the database knows that `generation` was seen in use.
+    /// Waits until the row has `generation` as confirmed in use.
     pub async fn until_confirmed(&self, id: &str, generation: i64) {
         let sql = format!(
             "SELECT confirmed_generation::bigint FROM user_sessions WHERE session_id = '{id}'"

@@ -16,7 +16,7 @@ use super::wait;
 /// The staleness bound of a server as shipped.
 pub const BOUND: Duration = Duration::from_secs(1);
 
-/// What the trials came to; shared by all that run side by side.
+/// The results of the trials; shared by all concurrent ones.
 #[derive(Default)]
 pub struct Trials {
     stop: AtomicBool,
@@ -24,7 +24,7 @@ pub struct Trials {
     unavailable: AtomicUsize,
 }
 
-/// When the end of a session was asked for and when it was told.
+/// When the end of a session was requested and when it was acknowledged.
 #[derive(Default)]
 struct Ending {
     asked: OnceLock<Instant>,
@@ -32,9 +32,9 @@ struct Ending {
 }
 
 impl Trials {
-    /// Trials by so many users side by side, until `breaking` is done. Each session is ended on the first server and
-    /// validated on the others, until then against the database every other time. One that is not ended is validated
-    /// with it.
+    /// Runs concurrent trials, one for each user, until `breaking` is done. Each session is ended on the first server
+    /// and validated on the others, before its end every other time against the database. Another session, which is
+    /// not ended, is validated with it.
     pub async fn run(&self, servers: &[&TestServer], users: usize, breaking: impl Future) {
         let running = join_all((0..users).map(async |number| {
             let user = format!("user-{number}");
@@ -57,7 +57,7 @@ impl Trials {
         wait::until(async || self.done.load(Ordering::SeqCst) >= enough).await;
     }
 
-    /// Waits until so many more answers were that it cannot be told.
+    /// Waits until so many more calls were unavailable.
     pub async fn until_unavailable(&self, more: usize) {
         let enough = self.unavailable.load(Ordering::SeqCst) + more;
         wait::until(async || self.unavailable.load(Ordering::SeqCst) >= enough).await;
@@ -69,7 +69,7 @@ impl Trials {
         let watching =
             join_all(servers[1..].iter().map(|other| self.watch(other, [&token, alive], &ending)));
         let ends = async {
-            // Every replica has it cached, or cannot read it.
+            // Every replica has cached it, or is unavailable.
             let known = servers.iter().map(|server| self.validate(server, &token, None));
             join_all(known).await;
             ending.asked.get_or_init(Instant::now);
@@ -82,12 +82,12 @@ impl Trials {
         join(watching, ends).await;
     }
 
-    /// Validates the first token until it is refused, three times, and the second, which never may be.
+    /// Validates the first token until it is refused three times, and the second, which must never be refused.
     async fn watch(&self, server: &TestServer, [token, alive]: [&str; 2], ending: &Ending) {
         let (mut refused, mut round) = (0, 0_usize);
         while refused < 3 {
             round += 1;
-            // Once it is told, a read would put right what another kept.
+            // After the acknowledgement a read would correct a wrong cache entry.
             let reads = ending.told.get().is_none() && round.is_multiple_of(2);
             let freshness = reads.then_some(Freshness::Strong(true));
             let asked = Instant::now();
@@ -112,7 +112,7 @@ impl Trials {
         }
     }
 
-    /// `None`: it cannot be told.
+    /// `None` if the replica is unavailable.
     async fn validate(
         &self,
         server: &TestServer,
@@ -131,7 +131,7 @@ impl Trials {
         (id, token)
     }
 
-    /// Again and again until it is told.
+    /// Repeats a call until it is acknowledged.
     async fn answered<T>(&self, mut call: impl AsyncFnMut() -> Result<T, Status>) -> T {
         let mut told = None;
         wait::until(async || {

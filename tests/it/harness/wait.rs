@@ -1,8 +1,8 @@
-//! Waiting for an event, with an end.
+//! Waiting for an event, with a timeout.
 
 use std::time::Duration;
 
-/// Asks `happened` again and again until it says yes.
+/// Repeats `happened` until it returns true.
 ///
 /// # Panics
 /// After a minute.

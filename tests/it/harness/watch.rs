@@ -1,4 +1,4 @@
-//! Watching, with an end to all waiting.
+//! Watches, with a timeout for all waiting.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tonic::{Status, Streaming};
 
 use super::TestServer;
 
-/// A message of a stream: an event or a heartbeat, and where to go on.
+/// A message of a stream: an event or a heartbeat, with its cursor.
 pub trait Message {
     type Event;
     fn parts(self) -> (Option<Self::Event>, String);
@@ -32,7 +32,7 @@ impl Message for pb::WatchAlertsResponse {
 /// An open stream, past its first heartbeat.
 pub struct Watcher<M> {
     stream: Streaming<M>,
-    /// Of the last message.
+    /// The cursor of the last message.
     pub cursor: String,
 }
 
@@ -57,7 +57,7 @@ impl<M: Message> Watcher<M> {
         Ok(watcher)
     }
 
-    /// The next message; `None` is a heartbeat.
+    /// The next message; `None` for a heartbeat.
     pub async fn message(&mut self) -> Result<Option<M::Event>, Status> {
         let next = tokio::time::timeout(Duration::from_secs(60), self.stream.message());
         let message = next.await.expect("a message, within a minute")?;
@@ -66,7 +66,7 @@ impl<M: Message> Watcher<M> {
         Ok(event)
     }
 
-    /// The next event, past heartbeats.
+    /// The next event; skips heartbeats.
     pub async fn event(&mut self) -> Result<M::Event, Status> {
         let next = async {
             loop {
@@ -89,7 +89,7 @@ impl<M: Message> Watcher<M> {
         events
     }
 
-    /// How it ends, past all events.
+    /// The status at the end of the stream; skips all events.
     pub async fn end(&mut self) -> Status {
         let end = async {
             loop {
@@ -101,7 +101,7 @@ impl<M: Message> Watcher<M> {
         tokio::time::timeout(Duration::from_secs(60), end).await.expect("an end, within a minute")
     }
 
-    /// Holds that nothing comes before two heartbeats, the second of which is about what came after the call.
+    /// Asserts that no event comes before two heartbeats, the second of which covers everything before the call.
     pub async fn assert_quiet(&mut self)
     where
         M::Event: std::fmt::Debug,
@@ -114,7 +114,7 @@ impl<M: Message> Watcher<M> {
 }
 
 impl TestServer {
-    /// Watches all sessions of the default tenant; an empty cursor is now.
+    /// Watches all sessions of the default tenant; an empty cursor starts now.
     pub async fn watch(&self, cursor: &str) -> SessionWatcher {
         let request = pb::WatchSessionsRequest { cursor: cursor.to_owned(), ..Default::default() };
         self.watch_sessions(request).await.expect("a watch")
@@ -127,7 +127,7 @@ impl TestServer {
         SessionWatcher::open(self.sessions(), request).await
     }
 
-    /// On a connection of its own that takes little more than 64 KiB before it is read.
+    /// A watch on its own connection with a flow-control window of little more than 64 KiB.
     pub async fn watch_on_a_thin_line(&self) -> SessionWatcher {
         let line = self.line(|endpoint| {
             endpoint.initial_stream_window_size(65_535).initial_connection_window_size(65_535)
@@ -136,7 +136,7 @@ impl TestServer {
         SessionWatcher::open(line.await, all).await.expect("a watch")
     }
 
-    /// A client with a connection of its own.
+    /// A client with its own connection.
     pub async fn another_line(&self) -> SessionClient {
         self.line(|endpoint| endpoint).await
     }
@@ -154,7 +154,7 @@ impl TestServer {
     }
 }
 
-/// So many session events of `user`, with generations from `from` on, in one transaction.
+/// Inserts session events of `user`, with generations that begin with `from`, in one transaction.
 pub async fn insert(client: &Client, user: &str, from: i32, count: i32) {
     client.execute(INSERT, &[&user, &from, &count]).await.expect("rows");
 }

@@ -93,13 +93,13 @@ fn text(block: &mut Vec<u8>, text: &str) {
     block.extend_from_slice(text.as_bytes());
 }
 
-/// A gRPC message of these bytes, not compressed.
+/// An uncompressed gRPC message of these bytes.
 pub fn message(bytes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(bytes.len()).expect("a short message").to_be_bytes();
     [&[0], &length[..], bytes].concat()
 }
 
-/// Connects from an address of this machine.
+/// Connects from this local address.
 pub async fn connect(from: Ipv4Addr, addr: SocketAddr) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
@@ -107,25 +107,25 @@ pub async fn connect(from: Ipv4Addr, addr: SocketAddr) -> io::Result<TcpStream> 
     socket.connect(addr).await
 }
 
-/// A connection over which frames are written by hand.
+/// A connection on which frames are written by hand.
 pub struct Wire<S = TcpStream> {
     pub stream: S,
 }
 
 impl Wire {
-    /// Connects, and begins HTTP/2 as it should be begun.
+    /// Connects, and begins HTTP/2 correctly.
     pub async fn open(addr: SocketAddr) -> Wire {
         Wire::open_from(Ipv4Addr::LOCALHOST, addr).await
     }
 
-    /// The same from another address of this machine, any of 127.0.0.0/8.
+    /// The same from another local address, any of 127.0.0.0/8.
     pub async fn open_from(from: Ipv4Addr, addr: SocketAddr) -> Wire {
         Wire::over(connect(from, addr).await.expect("a connection")).await
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
-    /// Begins HTTP/2 as it should be begun.
+    /// Begins HTTP/2 correctly.
     pub async fn over(stream: S) -> Wire<S> {
         let mut wire = Wire { stream };
         wire.write(PREFACE).await;
@@ -137,12 +137,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.write(&Frame::new(kind, flags, stream, payload).bytes()).await;
     }
 
-    /// Writes for as long as the server reads: a peer that is sent away may be cut off.
+    /// Writes bytes; false if the server has closed the connection.
     pub async fn write(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).await.is_ok()
     }
 
-    /// The next frame, or nothing more.
+    /// The next frame; `None` at the end of the connection.
     pub async fn next(&mut self) -> Option<Frame> {
         let reading = async {
             let mut head = [0; 9];
@@ -156,7 +156,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         tokio::time::timeout(Duration::from_secs(60), reading).await.expect("a frame or the end")
     }
 
-    /// Answers pings and settings until a frame of this type comes.
+    /// Answers pings and settings until a frame of this type arrives.
     pub async fn until(&mut self, kind: u8) -> Frame {
         loop {
             let frame = self.next().await.expect("not closed yet");
@@ -168,7 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
-    /// Acknowledges what must be acknowledged.
+    /// Acknowledges pings and settings.
     pub async fn answer(&mut self, frame: &Frame) {
         if frame.flags & ACK == 0 {
             match frame.kind {
@@ -179,7 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
-    /// Answers pings and settings until the server closes the connection. Returns the codes of its goodbyes.
+    /// Answers pings and settings until the server closes the connection. Returns the codes of its GOAWAY frames.
     pub async fn until_goodbye(&mut self) -> Vec<u32> {
         let mut codes = Vec::new();
         while let Some(frame) = self.next().await {
