@@ -1,9 +1,9 @@
-//! The features of Cargo.toml: the gateway alone builds, and is light.
+//! The features of Cargo.toml: the feature `gateway` builds alone, with few dependencies.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
 
-/// The most crates that a gateway takes in, on Linux; 93 when this was written. The server takes in some 300.
+/// The most crates that a gateway depends on, on Linux; 93 when this was written. The server depends on some 300.
 const MAX_CRATES: usize = 100;
 
 /// What only the server needs.
@@ -26,7 +26,7 @@ const OF_THE_SERVER: [&str; 16] = [
     "ua-parser",
 ];
 
-/// cargo with the feature `gateway` alone, and what else it needs to leave the build of these tests alone.
+/// Runs cargo offline with the feature `gateway` alone.
 fn cargo(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO"));
     command.args(arguments).args(["--no-default-features", "--features", "gateway"]);

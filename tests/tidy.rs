@@ -21,7 +21,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
-/// One broken rule: where, which, and what to do about it.
+/// One broken rule: its place, its name, and what to do about it.
 #[derive(Debug, PartialEq, Eq)]
 struct Problem {
     file: String,

@@ -1,4 +1,4 @@
-//! Answers as they come, and their essence.
+//! Answers, and their essence for the checks.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -12,7 +12,7 @@ use crate::record::{Answer, Epoch, Seen, Tokens, Verdict};
 /// The key of the metadata that a create writes its tag to.
 pub const TAG: &str = "tag";
 
-/// An answer as it came.
+/// An unprocessed answer.
 pub enum Raw {
     Create(pb::CreateSessionResponse),
     Refresh(pb::RefreshSessionResponse),
@@ -20,7 +20,7 @@ pub enum Raw {
     Validate(pb::ValidateSessionResponse),
     Session(Option<pb::Session>),
     Device(Option<pb::UserDevice>),
-    /// How many, and whether that is all.
+    /// The number of ended sessions, and whether the call is complete.
     Done(u64, bool),
     Terminate(pb::TerminateSessionResponse),
     TerminateMany(pb::TerminateSessionsResponse),
@@ -31,7 +31,7 @@ pub enum Raw {
 }
 
 impl Raw {
-    /// The tokens of its answer.
+    /// The tokens of the answer.
     pub fn pair(&self) -> Option<&pb::TokenPair> {
         match self {
             Raw::Create(answer) => answer.tokens.as_ref(),
@@ -80,7 +80,7 @@ impl Raw {
                 None
             }
             Raw::Policy(of) => {
-                // It has no id, and there is one that changes.
+                // A policy has no id, and only one policy changes.
                 answer.subject =
                     of.policy.as_ref().map(|policy| (Uuid::nil(), revision(&policy.etag), 0));
                 (answer.count, answer.complete) = (of.terminated_count, of.complete);
@@ -111,7 +111,7 @@ fn subject(alert: &pb::SecurityAlert) -> (Uuid, u64, i32) {
     (id(&alert.alert_id), revision(&alert.etag), alert.state)
 }
 
-/// An etag that counts changes; 0 where it does not.
+/// An etag that counts changes; 0 for others.
 fn revision(etag: &str) -> u64 {
     etag.parse().unwrap_or(0)
 }
@@ -139,7 +139,7 @@ fn seen(session: &pb::Session, epoch: &Epoch) -> Seen {
     }
 }
 
-/// What the claims of an access token say, without looking at its signature.
+/// The claims of an access token, without a check of its signature.
 fn claims(access: &str) -> Option<serde_json::Value> {
     let payload = URL_SAFE_NO_PAD.decode(access.split('.').nth(1)?).ok()?;
     serde_json::from_slice(&payload).ok()

@@ -19,15 +19,15 @@ pub struct Args {
     pub seed: u64,
     pub callers: u32,
     pub calm: bool,
-    /// Kills everything once more at the end.
+    /// Kills and restarts everything at the end.
     pub restarts: bool,
     pub twins: bool,
-    /// One of them alone.
+    /// Runs only this twin.
     pub twin: Option<String>,
 }
 
 impl Args {
-    /// `None` if only tests by some other name are asked for, as `cargo test NAME` does.
+    /// `None` if the arguments select only tests of other names, as `cargo test NAME` does.
     pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
         let mut args = Args {
             time: Duration::from_secs(20),
@@ -54,7 +54,7 @@ impl Args {
                 "--no-restart" => args.restarts = false,
                 "--twins" => args.twins = true,
                 name if args.twins && !name.starts_with('-') => args.twin = Some(word),
-                // What `cargo test` gives to every test.
+                // Arguments that `cargo test` passes to every test.
                 "--test-threads" => drop(number()?),
                 "--list" => return Ok(None),
                 name if !name.starts_with('-') && !"history".contains(name) => return Ok(None),
@@ -68,6 +68,6 @@ impl Args {
     }
 }
 
-/// Flags of the usual test harness that change nothing here.
+/// Flags of the standard test harness that have no effect here.
 const KNOWN: [&str; 6] =
     ["--nocapture", "--no-capture", "--quiet", "-q", "--exact", "--show-output"];

@@ -1,4 +1,4 @@
-//! A call as it is sent, and what its answer comes to.
+//! Calls, and the outcomes of their answers.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::record::{Outcome, What};
 /// How long a caller waits for an answer.
 const PATIENCE: Duration = Duration::from_millis(2_500);
 
-/// What is asked of whom, and the message that asks it.
+/// A call: its caller, its subject, and its message.
 #[derive(Debug, Clone)]
 pub struct Call {
     pub role: Option<Role>,
@@ -53,11 +53,11 @@ pub enum Body {
     Reopen(pb::ReopenAlertRequest),
     Get(pb::GetSessionRequest),
     List(pb::ListSessionsRequest),
-    /// By this path. An empty create is an empty message of any kind.
+    /// A call of this path. An empty create is an empty message of any type.
     Probe(String, Box<pb::CreateSessionRequest>),
 }
 
-/// Does the same with the message of each kind that may have a `request_id`.
+/// Applies an expression to the message of each type with a `request_id`.
 macro_rules! with_request_id {
     ($body:expr, $message:ident => $does:expr, $otherwise:expr) => {
         match $body {
@@ -81,17 +81,17 @@ macro_rules! with_request_id {
 }
 
 impl Call {
-    /// By a caller without a key, about what is of this user.
+    /// A call without a key, about a resource of this user.
     pub fn new(who: usize, what: What, body: Body) -> Call {
         Call { role: None, who, foreign: false, what, body }
     }
 
-    /// Takes this id, if it may have one; true if it does.
+    /// Sets the request id, if the message has one; returns whether it does.
     pub fn identify(&mut self, id: Uuid) -> bool {
         with_request_id!(&mut self.body, message => { message.request_id = id.to_string(); true }, false)
     }
 
-    /// Its `request_id` and a digest of its body.
+    /// The `request_id` and a digest of the body.
     pub fn request(&self) -> Option<(Uuid, u64)> {
         let (id, bytes) = with_request_id!(
             &self.body, message => (message.request_id.as_str(), message.encode_to_vec()), return None
@@ -102,7 +102,7 @@ impl Call {
         Some((id.parse().ok()?, digest.finish()))
     }
 
-    /// Sends it and waits for what comes of it.
+    /// Sends the call and waits for its answer.
     pub async fn send(&self, channel: Channel, key: Key) -> Result<Raw, Status> {
         let channel = InterceptedService::new(channel, key);
         let answer =
@@ -111,8 +111,8 @@ impl Call {
     }
 }
 
-/// What a refusal comes to. Only the service itself refuses for good, with a reason; what a broken connection makes of
-/// a call has none.
+/// The outcome of a refusal. Only a refusal by the service is definite, and has a reason; an error of a broken
+/// connection has none.
 pub fn refused(status: &Status) -> Outcome {
     let details = status.get_error_details();
     let reason = details.error_info().map(|info| info.reason.clone());
@@ -193,7 +193,7 @@ impl Body {
     }
 }
 
-/// What a path answers, of which no more is looked at than whether it does.
+/// Calls a path; only the status of the answer is used.
 async fn probe(
     channel: InterceptedService<Channel, Key>,
     path: &str,

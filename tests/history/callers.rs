@@ -1,4 +1,4 @@
-//! The callers: each makes one call after the other, chosen by the seed.
+//! The callers: each makes one call after another, chosen by the seed.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use crate::rng::Rng;
 use crate::users::{FREE, LEFT_ALONE};
 use crate::world::{REPLICAS, World};
 
-/// Creates of one user at once, as many as a crowd of logins may be.
+/// Concurrent creates of one user, as in a burst of logins.
 const CROWD: usize = 32;
-/// Refreshes of one token at once.
+/// Concurrent refreshes of one token.
 const RIVALS: usize = 16;
-/// So many refreshes later no token is a retry.
+/// After this many refreshes the first token is no longer a retry.
 const REFRESHES: usize = 2;
-/// How old a session that was left alone is when it is looked at: an idle timeout of 2 s, a flush and the leeway of the
+/// The age at which a session that was left alone is validated: an idle timeout of 2 s, a flush and the leeway of the
 /// check have passed, and it is swept soon.
 const LATE: Range<Duration> = Duration::from_millis(4500)..Duration::from_secs(9);
 
-/// Calls until the run is over.
+/// Makes calls until the run ends.
 pub async fn run(world: Arc<World>, caller: u32) {
     let channels: Vec<Channel> = world.replicas.iter().map(|replica| replica.channel()).collect();
     for step in 0.. {
@@ -55,7 +55,7 @@ struct Caller<'a> {
 }
 
 impl Caller<'_> {
-    /// One call; if it does not become known what became of it, the same once more, elsewhere.
+    /// Makes one call; if its outcome is unknown, repeats it, perhaps on another replica.
     async fn one(&self, rng: &mut Rng) {
         let (kind, who) = (make::kind(rng), make::user(rng));
         let (replica, again, retries) = (self.home(rng), rng.below(REPLICAS), rng.chance(70));
@@ -72,7 +72,7 @@ impl Caller<'_> {
         }
     }
 
-    /// Whether what was just ended is so, where it was ended or, against the database, elsewhere.
+    /// Validates a session that was just ended, on the same replica, or on another one against the database.
     async fn look_at_once(&self, ended: &Call, here: usize, elsewhere: usize, rng: &mut Rng) {
         let What::Terminate { session } = ended.what else { return };
         let Some(known) = self.world.directory.find(ended.who, session) else { return };
@@ -82,12 +82,12 @@ impl Caller<'_> {
         self.send(replica, &call).await;
     }
 
-    /// Mostly one and the same replica, so that one that is stuck does not hold up all callers.
+    /// A replica, mostly the same for a caller, so that a stuck replica does not block all callers.
     fn home(&self, rng: &mut Rng) -> usize {
         if rng.chance(75) { self.number as usize % REPLICAS } else { rng.below(REPLICAS) }
     }
 
-    /// Many log in as one user at once, on one replica.
+    /// Makes concurrent creates of one user on one replica.
     async fn crowd(&self, rng: &mut Rng) {
         let (who, replica) = (make::user(rng), self.home(rng));
         let calls: Vec<_> =
@@ -95,7 +95,7 @@ impl Caller<'_> {
         join_all(calls.iter().map(|call| self.send(replica, call))).await;
     }
 
-    /// Many present one refresh token at once, anywhere.
+    /// Makes concurrent refreshes of one token on any replicas.
     async fn rivals(&self, rng: &mut Rng) {
         let who = make::user(rng);
         let directory = &self.world.directory;
@@ -104,7 +104,7 @@ impl Caller<'_> {
         join_all(places.iter().map(|replica| self.send(*replica, &call))).await;
     }
 
-    /// Logs in, refreshes a few times, and then presents the first token, as somebody does who copied it.
+    /// Logs in, refreshes a few times, and then replays the first token, as a thief does.
     async fn thief(&self, rng: &mut Rng) {
         let (who, replica, directory) = (FREE, self.home(rng), &self.world.directory);
         let mut outcome = self.send(replica, &make::create(who, directory, rng)).await;
@@ -118,7 +118,7 @@ impl Caller<'_> {
         }
     }
 
-    /// Begins a session that is left alone, and looks at one whose deadlines have passed.
+    /// Creates a session that is left alone, or validates one whose deadlines have passed.
     async fn late(&self, rng: &mut Rng) {
         let (who, replica, directory) = (LEFT_ALONE, self.home(rng), &self.world.directory);
         if rng.chance(30) {
@@ -129,7 +129,7 @@ impl Caller<'_> {
         self.send(replica, &make::validate(who, &known, newest, How::Default)).await;
     }
 
-    /// What a role may do, or a path.
+    /// Probes the permissions of a role, or a path.
     async fn probe(&self, rng: &mut Rng) {
         let call = keys::probe(&self.world.keys, &self.world.directory, rng);
         self.send(self.home(rng), &call).await;
@@ -141,12 +141,12 @@ impl Caller<'_> {
     }
 }
 
-/// Sessions of each user that are looked at once more, the newest.
+/// The newest sessions of each user, which are validated at the end.
 const LOOKED_AT: usize = 30;
-/// How many at once.
+/// Concurrent validations at the end.
 const ABREAST: usize = 32;
 
-/// Validates the last token of the newest sessions on every replica, as usual and against the database.
+/// Validates the last token of the newest sessions on every replica, from the cache and against the database.
 pub async fn look_at_all(world: &Arc<World>, caller: u32) {
     let all: Vec<(usize, Known)> = world.directory.newest(LOOKED_AT);
     let channels: Vec<Channel> = world.replicas.iter().map(|replica| replica.channel()).collect();

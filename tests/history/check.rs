@@ -1,4 +1,4 @@
-//! The checks: pure functions of a history. Each file holds those of a few invariants.
+//! The checks: pure functions of a history. Each file has those of a few invariants.
 
 mod answers;
 mod deaths;

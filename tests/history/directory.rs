@@ -1,4 +1,4 @@
-//! What the callers know together: sessions with their tokens, alerts, requests to repeat.
+//! The state that the callers share: sessions with their tokens, alerts, requests to repeat.
 
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
@@ -11,19 +11,19 @@ use crate::call::Call;
 use crate::rng::Rng;
 use crate::users::{TENANTS, USERS};
 
-/// Repeatable requests that are kept.
+/// The number of requests kept for repetition.
 const REQUESTS: usize = 64;
-/// Alerts that are kept, a tenant.
+/// The number of alerts kept for each tenant.
 const ALERTS: usize = 64;
 
 #[derive(Debug, Clone)]
 pub struct Known {
     pub id: Uuid,
     pub device: Uuid,
-    /// When the first answer named it.
+    /// When the first answer contained it.
     pub since: Instant,
     pub tokens: Vec<Pair>,
-    /// Of the answer that it was ended.
+    /// The watermark in the answer that ended it.
     pub watermark: Option<String>,
 }
 
@@ -36,9 +36,9 @@ pub struct Pair {
 
 #[derive(Default)]
 struct Shelves {
-    /// By user, oldest first.
+    /// For each user, oldest first.
     sessions: [Vec<Known>; USERS.len()],
-    /// By tenant, with the user concerned, oldest first.
+    /// For each tenant, with the user concerned, oldest first.
     alerts: [Vec<(usize, Uuid)>; TENANTS.len()],
     requests: Vec<Call>,
     conflicts: Vec<(usize, pb::SessionConflict)>,
@@ -53,13 +53,13 @@ impl Directory {
         self.0.lock().expect("nobody panics while looking")
     }
 
-    /// A session of the user, more often one of the newest.
+    /// A session of the user, preferably a recent one.
     pub fn session(&self, who: usize, rng: &mut Rng) -> Option<Known> {
         let shelves = self.lock();
         recent(&shelves.sessions[who], 6, rng).cloned()
     }
 
-    /// A session of the user that is so old.
+    /// A session of the user of this age.
     pub fn aged(&self, who: usize, age: Range<Duration>, rng: &mut Rng) -> Option<Known> {
         let shelves = self.lock();
         let aged = |known: &&Known| age.contains(&known.since.elapsed());
@@ -134,7 +134,7 @@ impl Directory {
         shelves.requests.drain(..surplus);
     }
 
-    /// A conflict of this user that nobody has settled.
+    /// A conflict of this user that no caller has settled.
     pub fn take_conflict(&self, who: usize) -> Option<pb::SessionConflict> {
         let mut shelves = self.lock();
         let place = shelves.conflicts.iter().rposition(|(of, _)| *of == who)?;
@@ -149,7 +149,7 @@ impl Directory {
     }
 }
 
-/// One of the last few two times out of three, else any.
+/// One of the last `few` two times out of three, else any.
 fn recent<'a, T>(all: &'a [T], few: usize, rng: &mut Rng) -> Option<&'a T> {
     let from = if rng.chance(66) { all.len().saturating_sub(few) } else { 0 };
     let choice = rng.next();

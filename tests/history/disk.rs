@@ -1,4 +1,4 @@
-//! A small disk that Postgres has to itself and that can be filled: a tmpfs, which only root may mount.
+//! A small disk for Postgres alone, which can be filled: a tmpfs, which only root may mount.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -9,21 +9,21 @@ use std::process::{Command, Stdio};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
-/// Set where mounts are this process' own.
+/// Set in the process that has a mount namespace of its own.
 const OWN_MOUNTS: &str = "SESSIOND_HISTORY_OWN_MOUNTS";
-/// More than a run ever needs. Only what is in it takes memory.
+/// More than a run ever needs. Only its contents use memory.
 const SIZE: u64 = 16 << 30;
-/// What is left beside the ballast when it begins to fill.
+/// The room beside the ballast when it starts to fill.
 const ROOM: u64 = 1 << 20;
 const BALLAST: &str = "ballast";
-/// A page, the least that the ballast grows by.
+/// A page, the smallest growth of the ballast.
 const LEAST: u64 = 4 << 10;
 
 /// A mounted tmpfs.
 pub struct Disk(PathBuf);
 
-/// Starts this program again where it may mount what nobody else sees and what goes with it, however it ends. Returns
-/// where that is done or not allowed.
+/// Restarts this program in a mount namespace of its own, which disappears with it however it ends. Returns in that
+/// process, or if it is not permitted.
 pub fn enter_own_mounts() {
     if std::env::var_os(OWN_MOUNTS).is_some() || !run("unshare", ["--mount", "true"]) {
         return;
@@ -36,7 +36,7 @@ pub fn enter_own_mounts() {
 }
 
 impl Disk {
-    /// Mounts it here; `None` where that is not allowed.
+    /// Mounts the disk here; `None` if it is not permitted.
     pub fn mount(at: &Path) -> Option<Disk> {
         let options = format!("size={SIZE},mode=755");
         let options = ["-t", "tmpfs", "-o", &options, "sessiond-history"].map(OsStr::new);
@@ -45,14 +45,14 @@ impl Disk {
         mounted.then(|| Disk(at.to_owned()))
     }
 
-    /// Fills it to the last block, once more if something went from it.
+    /// Fills it to the last block, and again if Postgres has freed some.
     pub fn fill(&self) -> std::io::Result<()> {
         let ballast = File::options().append(true).create(true).open(self.0.join(BALLAST))?;
         let mut length = ballast.metadata()?.len();
         if length == 0 {
             let now = statvfs(&self.0)?;
             let size = (now.f_blocks - now.f_bfree) * now.f_frsize + ROOM;
-            // More may have been written meanwhile.
+            // Postgres may have written more meanwhile.
             if !self.resize(size) {
                 return Err(ErrorKind::ResourceBusy.into());
             }
@@ -67,7 +67,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Takes away what filled it.
+    /// Removes the ballast.
     pub fn relieve(&self) -> std::io::Result<()> {
         self.resize(SIZE);
         std::fs::remove_file(self.0.join(BALLAST))
@@ -81,7 +81,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Postgres may not have let go of it; nobody else sees it.
+        // Postgres may still use it; no other process sees it.
         run("umount", [OsStr::new("--lazy"), self.0.as_os_str()]);
     }
 }

@@ -1,4 +1,4 @@
-//! A run as the checks see it, with what they look up.
+//! A run in the form that the checks use, with its indexes.
 
 use std::collections::HashMap;
 
@@ -11,10 +11,10 @@ use crate::users::USERS;
 use crate::watch::Watched;
 
 pub struct History {
-    /// In the order in which they began.
+    /// In the order of their start.
     pub ops: Vec<Op>,
     pub tables: Tables,
-    /// When the machine did not run us.
+    /// The times when the machine did not run this process.
     pub gaps: Vec<Gap>,
     pub watches: Vec<Watched>,
     /// When the tables were read.
@@ -23,15 +23,15 @@ pub struct History {
     rows: HashMap<Uuid, usize>,
     trails: HashMap<Uuid, Vec<usize>>,
     births: HashMap<Uuid, Birth>,
-    /// By the place of the user.
+    /// By the index of the user.
     births_of: HashMap<usize, Vec<Uuid>>,
-    /// When a request with this id was sent first.
+    /// When a request with this id was first sent.
     first_sent: HashMap<Uuid, Micros>,
-    /// When an alert was resolved first, or may have been.
+    /// When an alert was, or may have been, first resolved.
     first_resolved: HashMap<Uuid, Micros>,
 }
 
-/// What a run left.
+/// The records of a run.
 pub struct Left {
     pub ops: Vec<Op>,
     pub tables: Tables,
@@ -40,13 +40,13 @@ pub struct Left {
     pub read_at: Micros,
 }
 
-/// What the answers to its create say of a session.
+/// The session in the answers to its create.
 #[derive(Debug, Clone)]
 pub struct Birth {
     pub who: usize,
     pub client: String,
     pub device: Uuid,
-    /// When the first of them was there.
+    /// When the first of the answers arrived.
     pub told: Micros,
 }
 
@@ -57,7 +57,7 @@ impl History {
         let mut by_session: HashMap<Uuid, Vec<usize>> = HashMap::new();
         let mut births: HashMap<Uuid, Birth> = HashMap::new();
         let mut first_sent: HashMap<Uuid, Micros> = HashMap::new();
-        // What was denied asked for nothing.
+        // A denied call requests nothing.
         for (at, op) in ops.iter().enumerate().filter(|(_, op)| !op.is_denied()) {
             if let Some(session) = op.session() {
                 by_session.entry(session).or_default().push(at);
@@ -110,7 +110,7 @@ impl History {
         }
     }
 
-    /// The calls about each session, in the order in which they began.
+    /// The calls about each session, in the order of their start.
     pub fn by_session(&self) -> impl Iterator<Item = (Uuid, &[usize])> {
         self.by_session.iter().map(|(id, ops)| (*id, &ops[..]))
     }
@@ -130,7 +130,7 @@ impl History {
         changes.iter().map(|at| &self.tables.trail[*at])
     }
 
-    /// The line of the trail that says that a session ended.
+    /// The row of the trail for the end of a session.
     pub fn end(&self, id: Uuid) -> Option<&Change> {
         self.trail(id).find(|change| [kind::TERMINATED, kind::EXPIRED].contains(&change.kind))
     }
@@ -143,30 +143,30 @@ impl History {
         self.births.iter().map(|(id, birth)| (*id, birth))
     }
 
-    /// Those of one user.
+    /// The births of one user.
     pub fn births_of(&self, who: usize) -> impl Iterator<Item = (Uuid, &Birth)> {
         let of = self.births_of.get(&who);
         of.into_iter().flatten().map(|id| (*id, &self.births[id]))
     }
 
-    /// When what it asks for was asked for first: a repeated request counts from then on.
+    /// When the change of a call was first requested: a repeated request counts from its first call.
     pub fn asked(&self, op: &Op) -> Micros {
         let first = op.request.and_then(|(id, _)| self.first_sent.get(&id));
         first.map_or(op.start, |first| op.start.min(*first))
     }
 
-    /// When this alert was resolved first, or may have been.
+    /// When this alert was, or may have been, first resolved.
     pub fn first_resolved(&self, alert: Uuid) -> Option<Micros> {
         self.first_resolved.get(&alert).copied()
     }
 
-    /// The longest time in this span for which the machine did not run us.
+    /// The longest time in this span when the machine did not run this process.
     pub fn longest_gap(&self, from: Micros, to: Micros) -> Micros {
         let within = self.gaps.iter().filter(|gap| gap.end >= from && gap.end - gap.length <= to);
         within.map(|gap| gap.length).max().unwrap_or(0)
     }
 
-    /// True if the tables tell all of this user.
+    /// True if the tables keep all rows of this user.
     pub fn is_told(who: usize) -> bool {
         !USERS[who].erased
     }

@@ -1,4 +1,4 @@
-//! What the checks came to, and how it is shown.
+//! The results of the checks, and their report.
 
 use std::collections::BTreeMap;
 
@@ -17,19 +17,19 @@ pub struct Judge {
     violations: BTreeMap<&'static str, Vec<Violation>>,
 }
 
-/// One broken invariant, and the calls that show it, by their place in the history.
+/// A broken invariant, and the calls that show it, by their index in the history.
 pub struct Violation {
     pub what: String,
     pub ops: Vec<usize>,
 }
 
 impl Judge {
-    /// Declares a check, so that one that judges nothing shows.
+    /// Declares a check, so that one that never ran is reported.
     pub fn declare(&mut self, invariant: &'static str) {
         self.facts.entry(invariant).or_default();
     }
 
-    /// Judges one fact.
+    /// Checks one fact.
     pub fn holds(
         &mut self,
         invariant: &'static str,
@@ -52,7 +52,7 @@ impl Judge {
         self.violations.keys().copied().collect()
     }
 
-    /// The checks that judged nothing.
+    /// The checks that checked nothing.
     pub fn idle(&self) -> Vec<&'static str> {
         self.facts.iter().filter(|(_, facts)| **facts == 0).map(|(name, _)| *name).collect()
     }
@@ -75,7 +75,7 @@ impl Judge {
     }
 }
 
-/// The calls in the order in which they began, the first and last if there are many.
+/// The calls in the order of their start, only the first and last if there are many.
 fn show_ops(history: &History, places: &[usize]) {
     let mut places = places.to_vec();
     places.sort_unstable();

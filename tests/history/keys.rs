@@ -1,4 +1,4 @@
-//! Callers with keys: one for each role that may not do everything, and what is tried with them.
+//! Callers with keys: one for each role without full permissions, and their calls.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::rng::Rng;
 /// Longer than a run.
 const LIFE: Duration = Duration::from_secs(7 * 86_400);
 
-/// What is no method, but looks like the one that creates.
+/// Paths that are not methods, but look like that of a create.
 const ODD_PATHS: [&str; 7] = [
     "//sessiond.v1.SessionService/CreateSession",
     "/sessiond.v1.SessionService//CreateSession",
@@ -31,7 +31,7 @@ const ODD_PATHS: [&str; 7] = [
     "/Session.v1.SessionService/CreateSession",
 ];
 
-/// Added to each call, if there is one.
+/// Adds the key to each call, if there is one.
 #[derive(Clone, Default)]
 pub struct Key(Option<AsciiMetadataValue>);
 
@@ -48,7 +48,7 @@ impl Interceptor for Key {
 pub struct Keys(Vec<(Role, Key)>);
 
 impl Keys {
-    /// Makes them. They count on every replica within the bound.
+    /// Creates the keys. Replicas accept them within the bound.
     pub async fn make(database_url: &str) -> anyhow::Result<Keys> {
         let manage = Manage::new(
             Database::new(database_url, 1)?,
@@ -75,7 +75,7 @@ impl Keys {
     }
 }
 
-/// Any method by some role, or a create by a path that is none.
+/// A call of any method with some role, or a create with an unknown path.
 pub fn probe(keys: &Keys, directory: &Directory, rng: &mut Rng) -> Call {
     let who = make::user(rng);
     if rng.chance(33) {

@@ -1,5 +1,5 @@
-//! The history checker: random calls by many callers at three replicas, while parts of them fail; all calls are written
-//! down, and afterwards the invariants are judged. `tests/README.md` says which, and how to run it.
+//! The history checker: many callers make random calls to three replicas while parts fail. All calls are recorded, and
+//! the invariants are checked afterwards. `tests/README.md` lists them, and says how to run it.
 
 mod answer;
 mod args;
@@ -35,7 +35,7 @@ use args::Args;
 fn main() -> ExitCode {
     let args = match Args::parse(std::env::args().skip(1)) {
         Ok(Some(args)) => args,
-        // Another test was asked for by its name.
+        // The arguments select another test.
         Ok(None) => return ExitCode::SUCCESS,
         Err(usage) => {
             eprintln!("{usage}");
@@ -64,8 +64,8 @@ fn ended(run: anyhow::Result<bool>, args: &Args) -> ExitCode {
     }
 }
 
-/// Lets time pass: how long a fault lasts, how long a caller thinks. No check waits this way.
+/// Sleeps: for the length of a fault, or between two calls. No check waits this way.
 async fn pause(time: Duration) {
-    // Ends by the timeout, always.
+    // Always ends by the timeout.
     let _ = tokio::time::timeout(time, std::future::pending::<()>()).await;
 }

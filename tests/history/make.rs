@@ -1,4 +1,4 @@
-//! Makes calls: what is asked depends on the seed alone, of what on what there is by then.
+//! Makes calls: their kinds depend on the seed alone, their subjects also on the existing ones.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::record::{How, What};
 use crate::rng::Rng;
 use crate::users::{FREE, SHARED, TENANTS, USERS, User};
 
-/// Kinds of calls, by what there is to try.
+/// The kinds of calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Create,
@@ -36,14 +36,14 @@ pub enum Kind {
     Step,
     Get,
     List,
-    /// In the tenant where it is not.
+    /// With a tenant in which the resource does not exist.
     Foreign,
-    /// A request that was sent before, as it was or with another body.
+    /// A request that was sent before, unchanged or with another body.
     Repeat,
     Clash,
 }
 
-/// How often each comes.
+/// The relative frequency of each kind.
 const WEIGHTS: [(usize, Kind); 20] = [
     (120, Kind::Create),
     (140, Kind::Refresh),
@@ -75,7 +75,7 @@ pub fn user(rng: &mut Rng) -> usize {
     rng.below(SHARED)
 }
 
-/// A call of this kind; `None` if there is nothing yet to call about.
+/// A call of this kind; `None` if no subject exists yet.
 pub fn call(kind: Kind, who: usize, directory: &Directory, rng: &mut Rng) -> Option<Call> {
     let mut call = match kind {
         Kind::Create => return Some(create(who, directory, rng)),
@@ -137,7 +137,7 @@ fn of_session(kind: Kind, who: usize, known: &Known, rng: &mut Rng) -> Call {
             call.foreign = true;
             if let Body::Terminate(message) = &mut call.body {
                 message.tenant_id = other_tenant(&USERS[who]);
-                // Nobody else ends anything for this reason.
+                // No other call uses this reason.
                 message.reason = pb::EndReason::CredentialChanged.into();
             }
             call
@@ -257,7 +257,7 @@ fn get(who: usize, known: &Known, foreign: bool, rng: &mut Rng) -> Call {
     Call { foreign, ..Call::new(who, What::Get { session: known.id }, body) }
 }
 
-/// A request that takes the id of another.
+/// A request with the id of another one.
 fn clash(directory: &Directory, rng: &mut Rng) -> Option<Call> {
     let (id, _) = directory.request(rng)?.request()?;
     let who = user(rng);
@@ -272,7 +272,7 @@ fn other_tenant(user: &User) -> String {
     other.expect("there are two").to_owned()
 }
 
-/// The name of the user, or nothing: it is optional.
+/// The user's name, or nothing, since it is optional.
 fn named(user: &User, rng: &mut Rng) -> String {
     if rng.chance(50) { user.name.to_owned() } else { String::new() }
 }

@@ -8,7 +8,7 @@ use crate::record::{Step, What};
 use crate::rng::Rng;
 use crate::users::{TENANTS, USERS};
 
-/// Of a session or of nobody in particular, with few keys, so that reports meet.
+/// A report about a session, or about the user alone, with few keys, so that reports share incidents.
 pub fn raise(who: usize, directory: &Directory, rng: &mut Rng) -> Call {
     let session = directory.session(who, rng).filter(|_| rng.chance(50));
     let key = format!("k{}", rng.below(40));

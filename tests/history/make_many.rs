@@ -30,7 +30,7 @@ pub fn terminate(who: usize, directory: &Directory, rng: &mut Rng) -> Option<Cal
     Some(Call::new(who, What::TerminateMany { of }, body))
 }
 
-/// The one user who is.
+/// Erases the one user that is ever erased.
 pub fn erase() -> Call {
     let who = USERS.iter().position(|user| user.erased).expect("one of them");
     let body = Body::Erase(pb::EraseUserRequest {

@@ -1,4 +1,4 @@
-//! What goes wrong during a run, and when: a pure function of the seed.
+//! The faults of a run and their times: a pure function of the seed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -14,14 +14,14 @@ use crate::rng::Rng;
 use crate::users::USERS;
 use crate::world::{REPLICAS, World};
 
-/// What befalls one replica, or its way to the database.
+/// A fault of one replica, or of its connection to the database.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     Kill,
-    /// It comes back on a machine whose clock is wrong by an hour.
+    /// It restarts on a machine whose clock is wrong by an hour.
     KillAndStepClock,
     Stop,
-    /// It does nothing for a while.
+    /// It stops for a while.
     Freeze,
     Cut,
     Late,
@@ -52,15 +52,15 @@ const FAULTS: [(usize, Fault); 14] = [
     (4, Fault::MuteListeners),
 ];
 
-/// What befalls the database.
+/// A fault of the database.
 #[derive(Debug, Clone, Copy)]
 enum Blow {
     LockRows,
     TerminateBackends,
     Restart,
-    /// Nothing grows any more.
+    /// Tables cannot grow.
     FillDisk,
-    /// The log neither, which ends Postgres.
+    /// Neither can the log, which stops Postgres.
     FillDiskAndLog,
 }
 
@@ -72,11 +72,11 @@ const BLOWS: [(usize, Blow); 5] = [
     (2, Blow::FillDiskAndLog),
 ];
 
-/// Where the nemeses stand among the sources of random numbers.
+/// The index of the nemeses among the sources of random numbers.
 const REPLICAS_PLACE: u64 = 1 << 40;
 const DATABASE_PLACE: u64 = 1 << 41;
 
-/// What was done, and when.
+/// The faults that were injected, and when.
 #[derive(Default)]
 pub struct Log(Mutex<Vec<(Micros, String)>>);
 
@@ -104,7 +104,7 @@ impl Log {
     }
 }
 
-/// Faults of replicas and of their ways to the database, until the run is over; then all is well again.
+/// Injects faults of replicas and their connections to the database until the run ends, and then removes them.
 pub async fn trouble_replicas(world: Arc<World>, log: Arc<Log>) {
     for step in 0.. {
         let mut rng = Rng::of(world.seed, [REPLICAS_PLACE, step]);
@@ -168,7 +168,7 @@ async fn befall(world: &World, fault: Fault, number: usize, lasts: Duration, rng
     replica.proxy.set(FAIR);
 }
 
-/// Faults of the database, until the run is over.
+/// Injects faults of the database until the run ends.
 pub async fn trouble_database(world: Arc<World>, log: Arc<Log>) {
     for step in 0.. {
         let mut rng = Rng::of(world.seed, [DATABASE_PLACE, step]);
@@ -212,12 +212,12 @@ async fn strike(world: &World, blow: Blow, rng: &mut Rng) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Keeps the disk full for so many tenths of a second; fails if Postgres did not feel it. It starts by itself again.
+/// Keeps the disk full for so many tenths of a second; fails if Postgres was not affected. It restarts by itself.
 async fn fill_disk(world: &World, tenths: u64, and_log: bool) -> anyhow::Result<()> {
     let disk = world.disk.as_ref().context("there is none")?;
     let (server, mut felt) = (world.postgres.pid(), false);
     for tenth in 0..tenths {
-        // What Postgres gives back is taken as well. It may have written more while the disk became smaller.
+        // Blocks that Postgres frees are filled as well. It may have written more while the disk was shrunk.
         let filled = tokio::task::block_in_place(|| disk.fill());
         if tenth == 0 && and_log {
             let _ = begin_log_file(world).await;
@@ -233,7 +233,7 @@ async fn fill_disk(world: &World, tenths: u64, and_log: bool) -> anyhow::Result<
     Ok(())
 }
 
-/// Has what is logged next go into a new file.
+/// Switches to a new log file.
 async fn begin_log_file(world: &World) -> Result<(), tokio_postgres::Error> {
     world.connect().await?.batch_execute("SELECT pg_switch_wal()").await
 }

@@ -1,4 +1,4 @@
-//! The way from one replica to Postgres: a TCP proxy that can go wrong in each direction by itself.
+//! A TCP proxy between one replica and Postgres that can fail in each direction separately.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,29 +14,29 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pause;
 
-/// What becomes of the bytes of one direction.
+/// What the proxy does with the bytes of one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     Pass,
-    /// They arrive some milliseconds late.
+    /// They are delayed by some milliseconds.
     Late(u64),
-    /// They never arrive. A connection that lost some stays silent.
+    /// They are dropped. A connection that lost bytes stays silent.
     Hole,
-    /// The receiver sees the end of the stream; the other direction goes on.
+    /// The receiver gets the end of the stream; the other direction goes on.
     Closed,
 }
 
-/// What becomes of all connections.
+/// What the proxy does with all connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Weather {
     /// From the replica to Postgres.
     pub up: Way,
     pub down: Way,
-    /// Connections end, and new ones too.
+    /// Connections are closed, and new ones too.
     pub cut: bool,
-    /// What Postgres answers to a COMMIT is lost, and the connection with it.
+    /// The answer of Postgres to a COMMIT is dropped, and the connection closed.
     pub loses_commits: bool,
-    /// Concerns only connections that listen for notifications.
+    /// Affects only connections that LISTEN.
     pub listeners_only: bool,
 }
 
@@ -63,7 +63,7 @@ struct Line {
 }
 
 impl Proxy {
-    /// In front of the Postgres whose socket this is, for as long as the runtime lives.
+    /// Starts a proxy for the Postgres with this socket. It lives as long as the runtime.
     pub async fn before(socket: PathBuf) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("a bound port");
@@ -93,7 +93,7 @@ async fn accept(listener: TcpListener, socket: PathBuf, weather: watch::Receiver
 }
 
 async fn carry(client: TcpStream, server: UnixStream, line: Line) {
-    // Nothing waits for more to send: that is for the faults to do.
+    // The proxy adds no delay of its own.
     let _ = client.set_nodelay(true);
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
@@ -124,7 +124,7 @@ impl Line {
                 break;
             }
             if way == Way::Closed {
-                // The peer may be gone already.
+                // The peer may have closed already.
                 let _ = to.shutdown().await;
                 silent = true;
             }

@@ -1,4 +1,4 @@
-//! What is written down of a run: each call with its times, its inputs and what came of it.
+//! The records of a run: each call with its times, its inputs and its outcome.
 
 use std::sync::Mutex;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 /// Microseconds since the run began, on one monotonic clock.
 pub type Micros = i64;
 
-/// When the run began, by the monotonic clock and by that of the machine, which Postgres has too.
+/// The start of the run, by the monotonic clock and by the wall clock of the machine, which Postgres uses too.
 #[derive(Debug, Clone, Copy)]
 pub struct Epoch {
     began: Instant,
@@ -28,7 +28,7 @@ impl Epoch {
         i64::try_from(self.began.elapsed().as_micros()).expect("a run of less than 290,000 years")
     }
 
-    /// A moment of the machine's clock, in microseconds since 1970.
+    /// The time of a wall-clock time in microseconds since 1970.
     pub fn of_wall(&self, wall: i64) -> Micros {
         wall - self.wall
     }
@@ -39,21 +39,21 @@ impl Epoch {
 pub struct Op {
     pub caller: u32,
     pub replica: usize,
-    /// What the caller may do, by its key; `None` = it shows none, and may do everything.
+    /// The role of the caller's key; `None` = no key, and all permissions.
     pub role: Option<Role>,
     pub start: Micros,
     pub end: Micros,
     /// The user concerned, an index of `USERS`.
     pub who: usize,
-    /// It names the other tenant, where there is no such thing.
+    /// The call names the other tenant, in which the resource does not exist.
     pub foreign: bool,
     pub what: What,
-    /// Its `request_id`, and a digest of its body.
+    /// The `request_id`, and a digest of the body.
     pub request: Option<(Uuid, u64)>,
     pub outcome: Outcome,
 }
 
-/// What was asked for.
+/// What a call requests.
 #[derive(Debug, Clone, PartialEq)]
 pub enum What {
     /// The tag is in the metadata.
@@ -107,24 +107,24 @@ pub enum What {
         session: Uuid,
     },
     List,
-    /// Any method with nothing in it, or a create by a path that is none, with its tag.
+    /// Any method with an empty message, or a create with an unknown path, with its tag.
     Probe {
         path: String,
         tag: String,
     },
 }
 
-/// How fresh a validation is to be.
+/// The freshness of a validation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
     Default,
     MaxStaleness,
     Strong,
-    /// As fresh as the answer that said that it was ended.
+    /// As fresh as the answer that ended the session.
     AtLeast,
 }
 
-/// Whose sessions are ended at once.
+/// The sessions that a call ends together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Of {
     User,
@@ -145,26 +145,26 @@ pub enum Outcome {
     Ok(Box<Answer>),
     /// Refused, with the name of the reason.
     No(Code, String),
-    /// It may have happened or not.
+    /// It may have been applied or not.
     Unknown(Code),
 }
 
-/// The essence of a good answer; what a kind of call does not answer stays empty.
+/// The essence of a successful answer; fields that a kind of call does not return stay empty.
 #[derive(Debug, Clone, Default)]
 pub struct Answer {
     pub session: Option<Seen>,
     pub tokens: Option<Tokens>,
-    /// Of validations.
+    /// For validations.
     pub verdict: Option<Verdict>,
-    /// The sessions that it lists, or says that it ended.
+    /// The sessions that the answer lists, or reports as ended.
     pub sessions: Vec<Seen>,
     pub count: u64,
     pub complete: bool,
-    /// The device or alert that it is about, its revision and, of an alert, its state.
+    /// The device or alert of the answer, its revision and, for an alert, its state.
     pub subject: Option<(Uuid, u64, i32)>,
 }
 
-/// A session as an answer shows it.
+/// A session in an answer.
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub id: Uuid,
@@ -177,11 +177,11 @@ pub struct Seen {
     pub absolute: Micros,
     /// Its idle timeout, if it has one.
     pub idle: Option<Micros>,
-    /// What its create wrote into the metadata.
+    /// The tag that its create wrote into the metadata.
     pub tag: String,
 }
 
-/// A pair of tokens as digests, and what the access token says of itself.
+/// The digests of a pair of tokens, and the claims of the access token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
     pub session: Uuid,
@@ -207,12 +207,12 @@ impl Op {
         }
     }
 
-    /// True if it certainly did nothing.
+    /// True if the call certainly changed nothing.
     pub fn is_refused(&self) -> bool {
         matches!(self.outcome, Outcome::No(..))
     }
 
-    /// True if the caller may not do this.
+    /// True if the caller has no permission.
     pub fn is_denied(&self) -> bool {
         self.refusal() == Some("CALLER_NOT_PERMITTED")
     }
@@ -224,7 +224,7 @@ impl Op {
         }
     }
 
-    /// True if a validation let its token pass.
+    /// True for a validation that found the token active.
     pub fn is_let_in(&self) -> bool {
         let verdict = self.answer().and_then(|answer| answer.verdict.as_ref());
         matches!(verdict, Some(Verdict::Active | Verdict::StepUp))
@@ -272,7 +272,7 @@ impl What {
     }
 }
 
-/// Where all calls are written down.
+/// The recorder of all calls.
 #[derive(Default)]
 pub struct Recorder(Mutex<Vec<Op>>);
 
@@ -281,7 +281,7 @@ impl Recorder {
         self.0.lock().expect("nobody panics while writing").push(op);
     }
 
-    /// All of them, in the order in which they began.
+    /// All calls, in the order of their start.
     pub fn take(&self) -> Vec<Op> {
         let mut ops = std::mem::take(&mut *self.0.lock().expect("nobody panics while writing"));
         ops.sort_by_key(|op| (op.start, op.end));

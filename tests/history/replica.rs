@@ -1,4 +1,4 @@
-//! One replica: the real server in a runtime of its own, so that it can die as a process does.
+//! One replica: the real server in its own runtime, so that it can be killed like a process.
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, OnceLock, mpsc};
@@ -25,10 +25,10 @@ use crate::proxy::Proxy;
 
 /// The staleness bound.
 pub const BOUND: Duration = Duration::from_secs(1);
-/// For how long a used refresh token gets the same successor: G, and L while that was not seen in use.
+/// How long a used refresh token returns the same successor: G, and L while that is not confirmed.
 pub const GRACE: Duration = Duration::from_secs(2);
 pub const LOST_RESPONSE: Duration = Duration::from_secs(6);
-/// How often last activity is written: F.
+/// The interval at which last activity is written: F.
 pub const FLUSH: Duration = Duration::from_secs(1);
 
 const WORKERS: usize = 2;
@@ -37,7 +37,7 @@ pub struct Replica {
     pub number: usize,
     pub proxy: Proxy,
     master_key: String,
-    /// Taken by the first start, and kept by the others.
+    /// Chosen by the first start, and kept for the others.
     addr: OnceLock<SocketAddr>,
     running: Mutex<Option<Running>>,
 }
@@ -54,7 +54,7 @@ impl Replica {
         Replica { number, proxy, master_key, addr, running }
     }
 
-    /// Starts it, on a machine whose clock is wrong by so much; again and again until it does.
+    /// Starts it on a machine whose clock is wrong by `clock_error`; retries until it succeeds.
     pub async fn start(&self, clock_error: Span) {
         loop {
             match self.try_start(clock_error).await {
@@ -86,7 +86,7 @@ impl Replica {
                 // A dropped sender is a stop as well.
                 let _ = asked.await;
             });
-            // Its last word is for who waits, if anybody does.
+            // Neither its result nor a dropped receiver matters.
             let _ = ended.await;
             let _ = done.send(());
         });
@@ -98,14 +98,14 @@ impl Replica {
         self.running.lock().expect("nobody panics while starting")
     }
 
-    /// Ends it at once, whatever it is at.
+    /// Kills it at once.
     pub fn kill(&self) {
         if let Some(running) = self.lock().take() {
             running.runtime.shutdown_background();
         }
     }
 
-    /// Ends it in good order.
+    /// Stops it in good order.
     pub async fn stop(&self) {
         let Some(mut running) = self.lock().take() else { return };
         drop(running.stop.take());
@@ -114,20 +114,20 @@ impl Replica {
         running.runtime.shutdown_background();
     }
 
-    /// Does nothing for a while, as a process that was stopped by a signal.
+    /// Freezes it for a while, like a process that was stopped by a signal.
     pub fn freeze(&self, lasts: Duration) {
         let running = self.lock();
         let Some(running) = &*running else { return };
         for _ in 0..WORKERS {
             running.runtime.spawn(async move {
                 let (_nobody_sends, silence) = mpsc::channel::<()>();
-                // Holds a worker up on purpose.
+                // Blocks a worker thread on purpose.
                 let _ = silence.recv_timeout(lasts);
             });
         }
     }
 
-    /// A connection that is made when it is needed, and made anew when it breaks.
+    /// A lazy connection that reconnects when it breaks.
     pub fn channel(&self) -> Channel {
         let addr = self.addr.get().expect("it was started");
         let endpoint = Channel::from_shared(format!("http://{addr}")).expect("an address");
@@ -162,7 +162,7 @@ impl Replica {
                 limits: SessionLimits::default(),
                 acr_levels: ["aal1", "aal2", "aal3"].map(str::to_owned).to_vec(),
             },
-            // The users do all that a rule would find.
+            // The users do everything that a rule would detect.
             detection: DetectionSettings::off(),
             locator: Locator::default(),
             key_rotation: Duration::ZERO,

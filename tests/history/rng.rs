@@ -1,4 +1,4 @@
-//! Random numbers that depend on nothing but a seed.
+//! Random numbers that depend on the seed alone.
 
 use uuid::Uuid;
 
@@ -7,7 +7,7 @@ use uuid::Uuid;
 pub struct Rng(u64);
 
 impl Rng {
-    /// The numbers of one place in a run: a caller's step, the nemesis.
+    /// The generator of one part of a run: a caller's step, the nemesis.
     pub fn of(seed: u64, place: [u64; 2]) -> Rng {
         let mut rng = Rng(seed);
         for part in place {

@@ -1,4 +1,4 @@
-//! One run: everything up, calls and faults, a last look, everything down and up once more, the tables, the checks.
+//! One run: start everything, calls and faults, final validations, restart everything, read the tables, check.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use crate::ticker::Ticker;
 use crate::watch;
 use crate::world::World;
 
-/// A run of this length has to give each check something to judge.
+/// In a run of this length every check must check something.
 const LONG: Duration = Duration::from_secs(60);
 
-/// True if nothing is wrong.
+/// True if no invariant is broken.
 pub async fn run(args: &Args) -> anyhow::Result<bool> {
     println!("--seconds {} --seed {} --callers {}", args.time.as_secs(), args.seed, args.callers);
     let world = World::start(args.seed).await?;
@@ -48,7 +48,7 @@ pub async fn run(args: &Args) -> anyhow::Result<bool> {
     for caller in join_all(calling).await {
         caller?;
     }
-    // Each heals what it broke.
+    // Each removes its faults at the end.
     while let Some(ended) = troubling.join_next().await {
         ended?;
     }
@@ -81,7 +81,7 @@ pub async fn run(args: &Args) -> anyhow::Result<bool> {
     let violations = judge.violations();
     println!("violated: {}", judge.broken().join(", "));
     println!("{violations} violations, --seed {}", args.seed);
-    // A short run need not come to everything.
+    // In a short run some checks may have nothing to check.
     Ok(violations == 0 && (idle.is_empty() || args.time < LONG))
 }
 

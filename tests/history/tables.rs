@@ -1,4 +1,4 @@
-//! What the tables hold at the end, with the time at which each change was committed.
+//! The contents of the tables at the end, with the commit time of each change.
 
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -32,11 +32,11 @@ pub struct SessionRow {
     pub absolute: Micros,
     pub generation: u32,
     pub min_generation: u32,
-    /// What its create wrote into the metadata.
+    /// The tag that its create wrote into the metadata.
     pub tag: String,
 }
 
-/// A line of the audit trail.
+/// A row of the audit trail.
 #[derive(Debug)]
 pub struct Change {
     pub id: Uuid,
@@ -53,7 +53,7 @@ pub struct Change {
     pub principal: String,
     pub xid: i64,
     pub committed: Micros,
-    /// When it was decided, by the clock of the replica.
+    /// The time of the change, by the clock of the replica.
     pub at: Micros,
 }
 
@@ -88,7 +88,7 @@ impl Change {
     }
 }
 
-/// Of activities.
+/// Kinds of activities.
 pub mod kind {
     pub const CREATED: i16 = 1;
     pub const REFRESHED: i16 = 2;
@@ -105,11 +105,11 @@ pub mod kind {
     pub const ALERT_REOPENED: i16 = 14;
     pub const STEP_UP_REQUIRED: i16 = 15;
 
-    /// What changes an alert.
+    /// The kinds that change an alert.
     pub const OF_ALERTS: [i16; 4] =
         [ALERT_RAISED, ALERT_ACKNOWLEDGED, ALERT_RESOLVED, ALERT_REOPENED];
 
-    /// What changes a session.
+    /// The kinds that change a session.
     pub const OF_SESSIONS: [i16; 7] = [
         CREATED,
         REFRESHED,
@@ -121,7 +121,7 @@ pub mod kind {
     ];
 }
 
-/// Of sessions that ended.
+/// End reasons of sessions.
 pub mod reason {
     pub const LIMIT: i16 = 3;
     pub const CREDENTIAL_CHANGED: i16 = 5;
@@ -146,7 +146,7 @@ const ALERTS: &str = "SELECT alert_id::text, tenant_id, user_id, session_id::tex
 
 const POLICIES: &str = "SELECT tenant_id, client_id, revision FROM policies";
 
-/// To the microsecond, since 1970.
+/// Converts to microseconds since 1970.
 const MICROS: &str = "CREATE OR REPLACE FUNCTION pg_temp.micros(timestamptz) RETURNS bigint
     LANGUAGE sql IMMUTABLE AS $$ SELECT (extract(epoch FROM $1) * 1000000)::bigint $$";
 

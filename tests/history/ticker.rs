@@ -1,4 +1,4 @@
-//! How long the machine did not run us: by so much a measured time may be wrong.
+//! The times when the machine did not run this process: measured times may be wrong by as much.
 
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::record::{Epoch, Micros};
 
 const TICK: Duration = Duration::from_millis(5);
-/// Shorter ones are not written down.
+/// Shorter gaps are not recorded.
 const WORTH_NOTING: Micros = 20_000;
 
-/// A time for which a thread that wanted to run did not.
+/// A time for which a runnable thread did not run.
 #[derive(Debug, Clone, Copy)]
 pub struct Gap {
     pub end: Micros,

@@ -1,4 +1,4 @@
-//! Broken twins: the same server with one deliberate fault (`src/broken.rs`), which its check must find.
+//! Broken twins: the same server with one deliberate fault (`src/broken.rs`), which a check must detect.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -8,7 +8,7 @@ use anyhow::Context;
 
 use crate::args::Args;
 
-/// Faults, and the check that must find each.
+/// The faults, and the check that must detect each.
 const TWINS: &[(&str, &str)] = &[
     ("keeps-ended", "I1 same replica"),
     ("deaf", "I2 bound"),
@@ -56,16 +56,16 @@ const TWINS: &[(&str, &str)] = &[
     ("mixed-answers", "I22 own answer"),
 ];
 
-/// The faults that show only while something else fails; the others are found sooner without.
+/// The faults that show only during other failures; the rest are detected sooner without any.
 const TROUBLED: [&str; 1] = ["outage-is-logout"];
 
-/// The fault that shows only when streams are resumed, as they are after a restart.
+/// The fault that shows only when streams are resumed, as after a restart.
 const RESTARTED: [&str; 1] = ["refuses-cursors"];
 
-/// How often a twin is run before its check has missed it: some faults need calls that meet.
+/// How often a twin is run before its check counts as missed: some faults need concurrent calls.
 const RUNS: u64 = 4;
 
-/// Runs each twin with the same arguments; true if each was found.
+/// Runs each twin with the same arguments; true if each was detected.
 pub fn run(args: &Args) -> anyhow::Result<bool> {
     anyhow::ensure!(
         cfg!(debug_assertions),
@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
         let (mut violated, mut runs, begun) = (BTreeSet::new(), 0, Instant::now());
         for run in 0..RUNS {
             runs += 1;
-            // Most are found sooner.
+            // Most are detected sooner.
             let time = if run == 0 { args.time / 2 } else { args.time };
             violated.extend(self::violated(args, time, fault, run)?);
             if checks.iter().all(|check| violated.contains(*check)) {

@@ -5,18 +5,18 @@ use sessiond::grpc::pb;
 /// The tenants. Both have an `ann` and a `bob`, so that a mix-up of tenants shows.
 pub const TENANTS: [&str; 2] = ["default", "other"];
 
-/// A user, and what their sessions are like.
+/// A user, and the properties of its sessions.
 #[derive(Debug)]
 pub struct User {
     pub tenant: &'static str,
     pub name: &'static str,
     /// The clients that they log in with.
     pub clients: &'static [&'static str],
-    /// What their sessions are held to.
+    /// The session limit.
     pub limit: Option<Limit>,
     /// Sessions with timeouts of a few seconds.
     pub short_lived: bool,
-    /// Erased now and then, so that the tables do not tell all of them.
+    /// Erased during the run, so that the tables do not keep all of its rows.
     pub erased: bool,
 }
 
@@ -32,9 +32,9 @@ pub struct Limit {
 pub enum Counts {
     /// All sessions of the user.
     User,
-    /// Those of this client.
+    /// The sessions of this client.
     Client(&'static str),
-    /// Those on mobile devices; those on TVs may be as many, and end on the same device.
+    /// The sessions on mobile devices; those on TVs have the same limit, and end on the same device.
     DeviceType,
 }
 
@@ -73,13 +73,13 @@ pub const USERS: [User; 9] = [
     User { short_lived: true, ..user("other", "gil", &["free"]) },
 ];
 
-/// The first so many are everybody's: any call may be about them.
+/// The first users are shared: any call may be about them.
 pub const SHARED: usize = 8;
 
-/// The user without limits, of whom there is most to see.
+/// The user without limits, who gets the most calls.
 pub const FREE: usize = 7;
 
-/// The user whose sessions last for seconds, and are left to expire: nobody uses or ends them before.
+/// The user whose sessions last for seconds and are left to expire: no call uses or ends them before.
 pub const LEFT_ALONE: usize = 8;
 
 /// The type of device whose limit ends sessions of the same device.

@@ -1,4 +1,4 @@
-//! Watchers of each stream of each tenant, who go on elsewhere from their last cursor when a stream ends.
+//! Watchers of each stream of each tenant, which resume on another replica from their last cursor when a stream ends.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -29,18 +29,18 @@ pub enum Stream {
     Revocations,
 }
 
-/// What one watcher got.
+/// What one watcher received.
 #[derive(Debug)]
 pub struct Watched {
     pub stream: Stream,
     /// An index of `TENANTS`.
     pub tenant: usize,
-    /// The first message came: from then on nothing is missed.
+    /// The first message arrived: every later event must arrive.
     pub begun: bool,
     pub events: Vec<Event>,
-    /// How often it went on from a cursor.
+    /// How often it resumed from a cursor.
     pub resumed: usize,
-    /// Ends that no watcher should meet.
+    /// Ends of streams that are never right.
     pub refused: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ pub struct Event {
 
 pub type Watches = Vec<Arc<Mutex<Watched>>>;
 
-/// Begins all watches, and waits until nothing is missed; they go on as long as the runtime lives.
+/// Begins all watches, and waits for the first message of each; they run as long as the runtime.
 pub async fn begin(world: &Arc<World>) -> Watches {
     let mut watches = Vec::new();
     for stream in [Stream::Sessions, Stream::Alerts, Stream::Revocations] {
@@ -96,7 +96,7 @@ fn note_end(watched: &Mutex<Watched>, resumed: bool, ended: Result<(), Status>) 
     }
 }
 
-/// One stream until it ends.
+/// Follows one stream until it ends.
 async fn follow(
     world: &World,
     watched: &Mutex<Watched>,
@@ -166,23 +166,23 @@ async fn follow(
     Ok(())
 }
 
-/// The next message. A stream that says nothing for so long that its heartbeat is lost is given up.
+/// The next message. A stream without a heartbeat for too long is closed.
 async fn next<M>(messages: &mut Streaming<M>) -> Result<Option<M>, Status> {
     let silence = |_| Err(Status::deadline_exceeded("no heartbeat"));
     tokio::time::timeout(Duration::from_secs(3), messages.message()).await.unwrap_or_else(silence)
 }
 
-/// Whether a line of the trail is an event of a stream.
+/// Whether a row of the trail is an event of a stream.
 pub fn is_event(stream: Stream, kind: i16) -> bool {
     match stream {
         Stream::Sessions => kind::OF_SESSIONS.contains(&kind) && kind != kind::STEP_UP_REQUIRED,
         Stream::Alerts => kind::OF_ALERTS.contains(&kind),
-        // A session that expires is not revoked: time ends its tokens.
+        // An expired session is not revoked: its tokens have expired too.
         Stream::Revocations => kind == kind::TERMINATED,
     }
 }
 
-/// Waits until each watcher has got all that is in the tables, and not for ever; then all that they got.
+/// Waits, for a bounded time, until each watcher has everything in the tables; returns what they received.
 pub async fn until_caught_up(watches: &Watches, tables: &Tables) -> Vec<Watched> {
     let waiting = async {
         while watches.iter().any(|watched| {
@@ -194,7 +194,7 @@ pub async fn until_caught_up(watches: &Watches, tables: &Tables) -> Vec<Watched>
             pause(Duration::from_millis(100)).await;
         }
     };
-    // What is still missing then, the check finds.
+    // The check reports what is still missing then.
     let _ = tokio::time::timeout(PATIENCE, waiting).await;
     let take = |watched: &Arc<Mutex<Watched>>| {
         let mut watched = watched.lock().expect("nobody panics while writing");
@@ -206,12 +206,12 @@ pub async fn until_caught_up(watches: &Watches, tables: &Tables) -> Vec<Watched>
 }
 
 impl Watched {
-    /// What an event is compared by.
+    /// The id by which an event is compared.
     pub fn name(&self, event: &Event) -> Option<Uuid> {
         if self.stream == Stream::Revocations { event.session } else { Some(event.id) }
     }
 
-    /// What it has to get, in the order of commits.
+    /// The events that it must receive, in the order of their commits.
     pub fn expected<'a>(&'a self, tables: &'a Tables) -> impl Iterator<Item = Uuid> + 'a {
         let tenant = TENANTS[self.tenant];
         let mine = move |change: &&crate::tables::Change| {

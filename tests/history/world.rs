@@ -1,4 +1,4 @@
-//! Postgres, three replicas, and what all who call have in common.
+//! Postgres, three replicas, and the state that all callers share.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,8 +28,8 @@ use crate::users::{TENANTS, USERS, policies};
 
 pub const REPLICAS: usize = 3;
 
-/// When each change was committed is what the tables are to tell; and a file of the log is to be a new one, which a full
-/// disk does not give.
+/// The commit time of each change must be readable; and a log segment must be newly allocated, which fails on a full
+/// disk.
 const SETTINGS: [&str; 4] = [
     "track_commit_timestamp = on",
     "min_wal_size = '32MB'",
@@ -45,21 +45,21 @@ pub struct World {
     pub keys: Keys,
     pub directory: Directory,
     pub recorder: Recorder,
-    /// Callers stop when it is set.
+    /// Set at the end of the run, when callers stop.
     pub over: AtomicBool,
-    /// Where it may be mounted.
+    /// The small disk, if it may be mounted.
     pub disk: Option<Disk>,
     _home: tempfile::TempDir,
 }
 
 impl World {
-    /// Everything up, the policies in force.
+    /// Starts everything, with the policies in force.
     pub async fn start(seed: u64) -> anyhow::Result<Arc<World>> {
         let home = tempfile::Builder::new().prefix("sessiond-history-").tempdir()?;
         let disk = Disk::mount(home.path());
         open_to_all(home.path())?;
         let data_dir = home.path().join("home");
-        // A killed server loses nothing for it: only a crash of the machine would.
+        // A killed Postgres loses nothing without fsync: only a crash of the machine would.
         let options = DevPostgresOptions {
             data_dir,
             pg_bin: None,
@@ -84,7 +84,7 @@ impl World {
             let (number, proxy) = numbered.next().expect("one for each");
             Replica::new(number, proxy, master_key.clone())
         });
-        // The first start makes the tables.
+        // The first start creates the tables.
         let starting = replicas.each_ref().map(|replica: &Replica| replica.start(Span::zero()));
         join_all(starting).await;
         let keys = Keys::make(&postgres.url("sessiond")).await?;
@@ -105,7 +105,7 @@ impl World {
             let policy = Some(policy);
             client.update_policy(pb::UpdatePolicyRequest { policy, ..Default::default() }).await?;
         }
-        // A create that begins that much later obeys, on every replica; and keys are known there.
+        // A create after this time obeys the policies on every replica, and replicas accept the keys.
         pause(BOUND).await;
         Ok(world)
     }
@@ -114,22 +114,22 @@ impl World {
         connect(&self.postgres.url("sessiond")).await
     }
 
-    /// Postgres at once gone and started again: an immediate stop, or the end of all its processes.
+    /// Stops Postgres at once: an immediate shutdown, or the kill of all its processes. It restarts by itself.
     pub fn restart_postgres(&self) {
         let pid = self.postgres.pid().and_then(|pid| i32::try_from(pid).ok());
         if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
-            // It may have ended just now.
+            // It may have just ended.
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::QUIT);
         }
     }
 
-    /// Waits until Postgres answers and every replica serves.
+    /// Waits until Postgres accepts connections and every replica serves.
     pub async fn until_serving(&self) -> anyhow::Result<()> {
         let asking = join_all(self.replicas.iter().map(async |replica| {
             let mut client = SessionServiceClient::new(replica.channel());
             let strong = pb::validate_session_request::Freshness::Strong(true);
             loop {
-                // Looks at the database for a list, and not for a token that is none.
+                // The list needs the database; the malformed token does not.
                 let list = pb::ListSessionsRequest { page_size: 1, ..Default::default() };
                 let token = pb::ValidateSessionRequest {
                     freshness: Some(strong.clone()),
@@ -149,7 +149,7 @@ impl World {
         Ok(())
     }
 
-    /// Makes a call and writes it down; its outcome.
+    /// Makes a call and records it; returns its outcome.
     pub async fn call(
         &self,
         caller: u32,
@@ -224,7 +224,7 @@ impl World {
     }
 }
 
-/// Postgres run by root drops to another user, who must be able to enter.
+/// Postgres drops root for another user, which must be able to enter.
 fn open_to_all(dir: &std::path::Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755))

@@ -72,7 +72,7 @@ async fn what_a_batch_creates_and_ends_is_over_on_every_replica() {
                 let tokens: Vec<String> = created.iter().map(|c| parts(c).1).collect();
                 let live: HashSet<String> = live(&server.db, &created).await.into_iter().collect();
                 assert_eq!(live.len(), 1, "{scope:?} {on_limit:?}");
-                // The ends are committed: this server refuses the tokens at once, the other one once its feed has the ends.
+                // The ends are committed: this server refuses the tokens at once, the other one soon.
                 assert_eq!(active(&server, &tokens).await, live, "{scope:?} {on_limit:?}");
                 wait::until(async || active(&other, &tokens).await == live).await;
                 assert_eq!(active(&server, &tokens).await, live, "it stays so");

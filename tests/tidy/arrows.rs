@@ -1,10 +1,10 @@
-//! Who may use whom: the layers of the crate, and the homes of the crates that must stay in one.
+//! Dependencies: the layers of the crate, and the modules that may use certain crates.
 
 use crate::Problem;
 use crate::lexer::Token;
 use crate::paths::{Used, module_of, used};
 
-/// Open to every module.
+/// Modules that every module may use.
 const FLOOR: &str = "broken clock error config telemetry metrics supervise";
 
 /// Module, and after the arrow the modules it may use besides itself and the floor.

@@ -1,8 +1,8 @@
-//! Proof that the checks bite: pretended files, broken and sound, with what must be said of them.
+//! Tests of the checks: sample files, wrong and right, with the problems that must be reported.
 
 use crate::{check, words};
 
-/// `pretended file | its code | rules it breaks`: nothing after the last bar means sound code.
+/// `file | its code | rules it breaks`: nothing after the last bar means correct code.
 const CASES: &str = r"
 src/grpc/session.rs     | use crate::store::pool::Database;                             | arrows
 src/jobs/expire.rs      | use crate::grpc::error::status;                               | arrows

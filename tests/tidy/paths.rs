@@ -56,7 +56,7 @@ impl Reader<'_> {
         self.tokens.get(at).is_some_and(Token::is_name)
     }
 
-    /// Reads what starts at `at` and returns where to go on.
+    /// Reads what starts at `at` and returns where to continue.
     fn step(&mut self, at: usize) -> usize {
         match self.tokens[at].text.as_str() {
             "{" => self.depth += 1,
@@ -110,7 +110,7 @@ impl Reader<'_> {
         BEFORE_ABSOLUTE.contains(&before.text.as_str()) || !(before.is_name() || before.is(">"))
     }
 
-    /// Reads one branch of a `use` tree and returns the place of what ends it.
+    /// Reads one branch of a `use` tree and returns the index of the token that ends it.
     fn tree(&mut self, mut at: usize, prefix: &[String]) -> usize {
         let (start, mut path) = (at, prefix.to_vec());
         while let Some(token) = self.tokens.get(at) {
@@ -119,7 +119,7 @@ impl Reader<'_> {
                 "{" => {
                     at += 1;
                     while at < self.tokens.len() && !self.is(at, "}") {
-                        // At least one step, which is also how commas are passed.
+                        // At least one step, so that commas are skipped.
                         at = self.tree(at, &path).max(at + 1);
                     }
                     return at + 1;

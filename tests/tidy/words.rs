@@ -1,11 +1,10 @@
-//! One vocabulary: no two public types of one name, and none of the private words that the field has terms for
-//! (`docs/GLOSSARY.md`).
+//! Terms: no two public types of one name, and none of the words for which `docs/GLOSSARY.md` has another term.
 
 use std::collections::BTreeMap;
 
 use crate::Problem;
 
-/// What is not said any more, and what is said instead.
+/// Words that are not used, and what to use instead.
 const PRIVATE: [(&str, &str); 8] = [
     ("by heart", "cached"),
     ("by_heart", "cached"),
@@ -19,7 +18,7 @@ const PRIVATE: [(&str, &str); 8] = [
 
 const KINDS: [&str; 5] = ["struct", "enum", "trait", "type", "union"];
 
-/// Private words in the text of a file of `src/`, `tests/` or `docs/`. This file names them.
+/// The unwanted words in a file of `src/`, `tests/` or `docs/`. Skips the files that list them.
 pub fn check(file: &str, source: &str) -> Vec<Problem> {
     if file == "tests/tidy/words.rs" || file == "tests/tidy/fixtures.rs" {
         return Vec::new();
@@ -35,8 +34,8 @@ pub fn check(file: &str, source: &str) -> Vec<Problem> {
     problems
 }
 
-/// Types of one name that several of these files declare outside of functions and `mod tests`, visibly to other modules.
-/// A reader can meet both, so the name must say which.
+/// Type names that several files declare, outside of functions and `mod tests`, visible to other modules. A reader can
+/// meet both types, so the names must differ.
 pub fn twice<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<Problem> {
     let mut places: BTreeMap<String, Vec<(&str, usize)>> = BTreeMap::new();
     for (file, source) in files {

@@ -1,4 +1,4 @@
-//! I14, I19 and I22: each answer is about what was asked, of its tenant, and of nobody who was erased.
+//! I14, I19 and I22: each answer is about the resource of its call, of its tenant, and never about an erased user.
 
 use std::collections::HashMap;
 
@@ -25,7 +25,7 @@ pub fn check(history: &History, judge: &mut Judge) {
                 .holds("I22 own answer", stray.is_none(), || (stray.unwrap_or_default(), vec![at]));
         }
     }
-    // Calls in the wrong tenant state a reason that no other call states.
+    // Calls with the wrong tenant use an end reason that no other call uses.
     for row in &history.tables.sessions {
         judge.holds("I14 no effect", row.end_reason != Some(reason::CREDENTIAL_CHANGED), || {
             let ops = history.of_session(row.id).map(|(at, _)| at).collect();
@@ -35,7 +35,7 @@ pub fn check(history: &History, judge: &mut Judge) {
     erased(history, judge);
 }
 
-/// I14: as for what is not there at all.
+/// I14: the answer is that of a missing resource.
 fn foreign(judge: &mut Judge, at: usize, op: &Op) {
     let right = match (&op.what, &op.outcome) {
         (_, Outcome::Unknown(_)) => return,
@@ -50,7 +50,7 @@ fn foreign(judge: &mut Judge, at: usize, op: &Op) {
         .holds("I14 foreign call", right, || ("not as for what is not there".to_owned(), vec![at]));
 }
 
-/// I19: of an erased user's sessions nothing is shown.
+/// I19: no session of an erased user is shown.
 fn erased(history: &History, judge: &mut Judge) {
     let mut gone: HashMap<Uuid, (Micros, usize)> = HashMap::new();
     for (at, op) in history.ops.iter().enumerate() {
@@ -65,13 +65,13 @@ fn erased(history: &History, judge: &mut Judge) {
     }
     for (id, (when, by)) in gone {
         for (at, op) in history.of_session(id).filter(|(_, op)| op.start > when) {
-            // What a replica caches may be older, by the bound; I2 holds it to that. A watermark is one of before.
+            // A cached answer may be older by the bound, which I2 checks; the watermark of the call is from before.
             let is_cached =
                 matches!(&op.what, What::Validate { how, .. } if !matches!(how, How::Strong));
             if is_cached {
                 continue;
             }
-            // A repeated request of before may show nothing either.
+            // The answer to a repeated request must not contain the session either.
             let shown = op.answer().is_some_and(|answer| answer.session.is_some());
             judge.holds("I19 erased", !shown, || {
                 (format!("shown {} us after the user was erased", op.start - when), vec![by, at])
@@ -83,11 +83,11 @@ fn erased(history: &History, judge: &mut Judge) {
     }
 }
 
-/// I22: what an answer is about that was not asked.
+/// I22: the part of an answer that is not about the resource of the call.
 fn stray(op: &Op, answer: &Answer) -> Option<String> {
     let user = &USERS[op.who];
-    // Of a token that opens nothing here the id alone is shown; of any that is inactive, to those who may not read
-    // sessions.
+    // For a token that is not valid for its use only the id is shown, and for any inactive token to a caller that may
+    // not read sessions.
     let bare = [
         "INACTIVE_REASON_SUPERSEDED",
         "INACTIVE_REASON_TOKEN_EXPIRED",

@@ -1,4 +1,4 @@
-//! I1 to I4: what ended stays ended, at once where it was ended, and within the bound elsewhere.
+//! I1 to I4: an ended session stays ended, at once on the replica that ended it, and within the bound on others.
 
 use std::collections::HashMap;
 
@@ -11,20 +11,20 @@ use crate::replica::BOUND;
 use crate::tables::kind;
 use crate::world::REPLICAS;
 
-/// How exactly the commit times of Postgres and our clock agree.
+/// How closely the commit times of Postgres and the clock of the run agree.
 const SLACK: Micros = 20_000;
-/// Activity may be dated by a clock that is off by so much: e.
+/// Activity may be dated by a clock that is off by this much: e.
 const LEEWAY: Micros = 5_000_000;
 
-/// What is known of the end of a session: the moment from which on it is, and the call that says so.
+/// The end of a session: when it was known by each source, and by which call.
 #[derive(Default, Clone)]
 pub struct Death {
-    /// Answered by the replica that ended it.
+    /// From the answer of each replica that ended it.
     here: [Option<(Micros, usize)>; REPLICAS],
-    /// Answered by any replica.
+    /// From the first answer of any replica.
     answered: Option<(Micros, usize)>,
     committed: Option<Micros>,
-    /// A validation said so.
+    /// From the first validation.
     observed: Option<(Micros, usize)>,
 }
 
@@ -34,7 +34,7 @@ fn earlier(known: &mut Option<(Micros, usize)>, at: Micros, op: usize) {
     }
 }
 
-/// All that is known of all ends.
+/// The ends of all sessions.
 pub fn deaths(history: &History) -> HashMap<Uuid, Death> {
     let mut deaths: HashMap<Uuid, Death> = HashMap::new();
     for (at, op) in history.ops.iter().enumerate() {
@@ -73,7 +73,7 @@ pub fn deaths(history: &History) -> HashMap<Uuid, Death> {
                 let asked = history.asked(op);
                 for (id, birth) in history.births_of(op.who) {
                     if birth.told < asked && ends_all_of(history, op, birth) {
-                        // What had ended elsewhere it did not end; here it may be known yet, within the bound.
+                        // It did not end a session that had ended elsewhere, which this replica may still cache.
                         let end = history.end(id);
                         ended(id, end.is_some_and(|end| end.committed >= op.start));
                     }
@@ -90,7 +90,7 @@ pub fn deaths(history: &History) -> HashMap<Uuid, Death> {
     deaths
 }
 
-/// Whether a call that ends many ends a session of the same user that was there when it was asked for.
+/// Whether a call ends all sessions of a user, including this one, which existed when it was requested.
 pub fn ends_all_of(history: &History, op: &Op, birth: &Birth) -> bool {
     match &op.what {
         What::Erase => true,
@@ -100,7 +100,7 @@ pub fn ends_all_of(history: &History, op: &Op, birth: &Birth) -> bool {
             Of::Client(client) => birth.client == *client,
         },
         What::RevokeDevice { device } => birth.device == *device,
-        // An alert that was resolved before ends only what was there then.
+        // A repeated resolve ends only the sessions that existed at the first one.
         What::Step { alert, step: Step::Resolve(true) } => {
             history.first_resolved(*alert).is_some_and(|first| first > birth.told)
         }
@@ -170,7 +170,7 @@ fn validated(history: &History, judge: &mut Judge, death: &Death, at: usize, op:
     }
 }
 
-/// I3: a change that began after the end was answered. What repeats an answer from before changes nothing.
+/// I3: no change that was requested after the answered end. A repeated answer from before is not a change.
 fn changed(history: &History, judge: &mut Judge, death: &Death, at: usize, op: &Op) {
     let Some((when, by)) = death.answered.filter(|(when, _)| *when < history.asked(op)) else {
         return;
@@ -185,7 +185,7 @@ fn changed(history: &History, judge: &mut Judge, death: &Death, at: usize, op: &
     });
 }
 
-/// I4: the tables agree, and nothing follows an end.
+/// I4: the tables agree, and no change follows an end.
 fn in_tables(history: &History, judge: &mut Judge, id: Uuid, death: &Death) {
     let Some(row) = history.row(id).filter(|row| History::is_told(row.who)) else { return };
     if let Some((_, by)) = death.answered {

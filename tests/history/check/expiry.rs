@@ -1,12 +1,12 @@
-//! I12: nothing is active past its deadlines.
+//! I12: no session is active past its deadlines.
 
 use crate::history::History;
 use crate::judge::Judge;
 use crate::record::{Micros, What};
 use crate::replica::FLUSH;
 
-/// Less than the leeway for clocks, since all replicas follow that of the database; but less than the sweeper takes,
-/// which would hide what is wrong at use.
+/// Less than the documented leeway for clocks, since all replicas follow the clock of the database; and less than the
+/// sweeper's delay, which would hide a missing check at use.
 const LEEWAY: Micros = 1_000_000;
 
 pub fn check(history: &History, judge: &mut Judge) {
@@ -41,7 +41,7 @@ pub fn check(history: &History, judge: &mut Judge) {
                     });
                 }
             }
-            // What was refused or found inactive is no use; whatever else may have been.
+            // A refused call, or a validation that finds the token inactive, is not a use; any other outcome may be.
             let unused = op.is_refused()
                 || op.answer().is_some_and(|it| it.verdict.is_some()) && !op.is_let_in();
             if !unused && used.is_none_or(|(last, _)| last < op.end) {

@@ -1,4 +1,4 @@
-//! I13: a good session is never definitely inactive, and a good token never definitely invalid.
+//! I13: an active session is never reported inactive, and a valid token never refused as invalid.
 
 use uuid::Uuid;
 
@@ -6,7 +6,7 @@ use crate::history::History;
 use crate::judge::Judge;
 use crate::record::{Micros, Op, Verdict, What};
 
-/// How exactly the clocks of Postgres, a replica and ours agree.
+/// How closely the clocks of Postgres, of a replica and of the run agree.
 const SLACK: Micros = 50_000;
 
 pub fn check(history: &History, judge: &mut Judge) {
@@ -44,14 +44,14 @@ fn shown(history: &History, id: Uuid, at: usize, wrong: Option<String>) -> (Stri
     (wrong.unwrap_or_default(), first.into_iter().chain([at]).collect())
 }
 
-/// What is wrong with a session being called inactive.
+/// Why this inactive reason is wrong for the session; `None` if it may be right.
 fn excuse(history: &History, id: Uuid, op: &Op, generation: u32, reason: &str) -> Option<String> {
     let reason = reason.strip_prefix("INACTIVE_REASON_").unwrap_or(reason);
     match reason {
         "SESSION_TERMINATED" => not_ended(history, id, op),
         "SESSION_EXPIRED_ABSOLUTE" => {
             let deadline = history.row(id).map(|row| row.absolute)?;
-            // A policy may have shortened it; a step-up only moves it on.
+            // A policy may have shortened the deadline; a step-up only moves it later.
             (op.end + SLACK < deadline && !is_renewed(history, id, op))
                 .then(|| format!("called too old {} us before its deadline", deadline - op.end))
         }
@@ -70,7 +70,7 @@ fn excuse(history: &History, id: Uuid, op: &Op, generation: u32, reason: &str) -
     }
 }
 
-/// What is wrong with a genuine token being refused.
+/// Why this refusal of a genuine token is wrong; `None` if it may be right.
 fn excuse_of_refusal(history: &History, id: Uuid, op: &Op, reason: &str) -> Option<String> {
     match reason {
         "REFRESH_TOKEN_INVALID" => Some("a genuine token is called invalid".to_owned()),
@@ -90,14 +90,14 @@ fn not_ended(history: &History, id: Uuid, op: &Op) -> Option<String> {
     }
 }
 
-/// Whether a step-up may have moved the deadlines after what the call saw.
+/// Whether a step-up may have moved the deadlines after the state that the call saw.
 fn is_renewed(history: &History, id: Uuid, op: &Op) -> bool {
     let renews =
         |other: &Op| matches!(other.what, What::Reauthenticate { .. }) && !other.is_refused();
     history.of_session(id).any(|(_, other)| renews(other) && other.end > op.start)
 }
 
-/// A create, refresh or step-up begins the idle time anew. A refresh that may repeat another one does not.
+/// A create, refresh or step-up restarts the idle time. A refresh that may be a retry does not.
 fn not_idle(history: &History, id: Uuid, op: &Op) -> Option<String> {
     let repeats = |at: usize, other: &Op| {
         let What::Refresh { generation: presented, .. } = other.what else { return false };
@@ -118,7 +118,7 @@ fn not_idle(history: &History, id: Uuid, op: &Op) -> Option<String> {
     });
     let (last, idle) = timeouts.max()?;
     let row = history.row(id)?;
-    // A policy may have shortened it since.
+    // A policy may have shortened the timeout since.
     let shortened = row.who == crate::users::FREE;
     (!shortened && op.end + SLACK < last + idle)
         .then(|| format!("called idle {} us after it was used, of {idle}", op.end - last))

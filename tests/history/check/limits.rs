@@ -1,4 +1,4 @@
-//! I5: limits hold at every commit, and no create ends or refuses more than it must.
+//! I5: limits hold at every commit, and no create ends or refuses more than necessary.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,18 +11,18 @@ use crate::record::{Micros, Op, What};
 use crate::tables::{Change, SessionRow, kind, reason};
 use crate::users::{Counts, USERS};
 
-/// How exactly the commit times of Postgres and our clock agree.
+/// How closely the commit times of Postgres and the clock of the run agree.
 const SLACK: Micros = 20_000;
 
-/// A transaction that made or ended sessions that one limit counts.
+/// A transaction that created or ended sessions counted by one limit.
 pub struct Step {
     xid: i64,
     pub at: Micros,
-    /// How many live after it.
+    /// The active sessions after it.
     live: i64,
     pub created: Vec<Uuid>,
     pub ended: Vec<Uuid>,
-    /// Those of them that it ended for the limit.
+    /// Those of the ended sessions that ended because of the limit.
     pub evicted: Vec<Uuid>,
 }
 
@@ -42,8 +42,8 @@ pub fn check(history: &History, judge: &mut Judge) {
                     );
                     (what, creates_of(history, &step.created))
                 });
-                // Several limits do not concern a user here, so one that ended any is full; but a user who was asked
-                // may have chosen when there were more.
+                // Each user here has one limit, so a create that ended sessions leaves it reached. Not so with ASK, where
+                // the user may have chosen when there were more sessions.
                 let asks = limit.strategy == LimitStrategy::Ask;
                 if !step.evicted.is_empty() && !step.created.is_empty() && !asks {
                     judge.holds("I5 no more victims", step.live == max, || {
@@ -62,7 +62,7 @@ pub fn check(history: &History, judge: &mut Judge) {
     victims(history, judge);
 }
 
-/// What a limit counts apart.
+/// The groups that a limit counts separately.
 pub fn parts(counts: Counts) -> &'static [i16] {
     match counts {
         // Mobile devices and TVs.
@@ -113,11 +113,11 @@ pub fn steps(history: &History, who: usize, counts: impl Fn(&SessionRow) -> bool
     steps
 }
 
-/// A refusal needs as many live sessions as the limit allows, at some moment of the call.
+/// At some moment of a refused call the active sessions must have reached the limit.
 fn refusals(history: &History, judge: &mut Judge, who: usize, part: i16, max: i64, steps: &[Step]) {
     for (at, op) in history.ops.iter().enumerate().filter(|(_, op)| op.who == who) {
         let full = matches!(op.refusal(), Some("SESSION_LIMIT_REACHED" | "SESSION_CONFLICT"));
-        // Which type of device it was is not written down.
+        // The history has no device type of a create.
         if !full || part != 0 || !matches!(op.what, What::Create { .. }) {
             continue;
         }
@@ -131,7 +131,7 @@ fn refusals(history: &History, judge: &mut Judge, who: usize, part: i16, max: i6
     }
 }
 
-/// Each session that an answer says it ended, it ended, in the transaction that made the new one; each for one.
+/// Each session that an answer reports as ended must have ended in the transaction of the create, once.
 fn victims(history: &History, judge: &mut Judge) {
     let mut taken: HashMap<Uuid, (Uuid, usize)> = HashMap::new();
     for (at, op) in history.ops.iter().enumerate() {

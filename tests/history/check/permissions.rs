@@ -1,4 +1,4 @@
-//! I15: a caller may do what the table of permissions says of its role, and a path that is none does nothing.
+//! I15: a caller is permitted exactly what the table of permissions says of its role, and an unknown path does nothing.
 
 use std::collections::HashSet;
 
@@ -34,7 +34,7 @@ pub fn check(history: &History, judge: &mut Judge) {
     }
 }
 
-/// What the table says of a call; `None` if its path is no method.
+/// The permission of a call in the table; `None` if its path is not a method.
 fn need(op: &Op) -> Option<Permission> {
     let is_it = |name: &str| match &op.what {
         What::Probe { path, .. } => path.strip_prefix('/') == Some(name),
@@ -45,7 +45,7 @@ fn need(op: &Op) -> Option<Permission> {
 
 fn of_role(judge: &mut Judge, at: usize, op: &Op, role: Role, need: Permission) {
     let Some(scope) = need.scope() else { return };
-    // With a narrower scope it depends on the request; an empty one keeps within none.
+    // With a narrower scope the permission depends on the request; an empty request keeps within none.
     let is_narrow = need.narrower().iter().any(|scope| role.scopes().has(*scope));
     let is_empty = matches!(op.what, What::Probe { .. });
     let (code, reason) = match &op.outcome {
@@ -62,7 +62,7 @@ fn of_role(judge: &mut Judge, at: usize, op: &Op, role: Role, need: Permission) 
     }
 }
 
-/// Any other reason than that there is no such method is a handler's.
+/// Any reason other than that of an unknown method comes from a handler.
 fn odd_path(judge: &mut Judge, made: &HashSet<&str>, at: usize, op: &Op) {
     let What::Probe { tag, .. } = &op.what else { return };
     let unreached = match &op.outcome {
@@ -74,7 +74,7 @@ fn odd_path(judge: &mut Judge, made: &HashSet<&str>, at: usize, op: &Op) {
     judge.holds("I15 odd path", nothing, || ("it reached a handler".to_owned(), vec![at]));
 }
 
-/// One of these is needed for what changes this way, unless the service does it by itself.
+/// The scopes that permit a change of this kind, unless the service makes it by itself.
 fn scopes(of: i16) -> Option<&'static [Scope]> {
     Some(match of {
         kind::CREATED => &[Scope::SessionCreate],
@@ -86,7 +86,7 @@ fn scopes(of: i16) -> Option<&'static [Scope]> {
         kind::ALERT_ACKNOWLEDGED | kind::ALERT_RESOLVED | kind::ALERT_REOPENED => {
             &[Scope::AlertWrite]
         }
-        // The caller that creates a session may choose others to end for it.
+        // The caller of a create may choose other sessions to end.
         kind::TERMINATED => &[
             Scope::SessionTerminate,
             Scope::SessionTerminateHeld,

@@ -1,4 +1,4 @@
-//! I16 and I20: ending all of a user, and repeated requests.
+//! I16 and I20: ends of all sessions of a user, and repeated requests.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,7 +9,7 @@ use crate::history::History;
 use crate::judge::Judge;
 use crate::record::{Answer, Micros, Of, Op, What};
 
-/// How exactly the commit times of Postgres and our clock agree.
+/// How closely the commit times of Postgres and the clock of the run agree.
 const SLACK: Micros = 20_000;
 
 pub fn check(history: &History, judge: &mut Judge) {
@@ -29,7 +29,7 @@ pub fn check(history: &History, judge: &mut Judge) {
             let made = tags.get(tag.as_str()).map_or(&[][..], |made| made);
             let same =
                 |other: &&Op| matches!(&other.what, What::Create { tag: it, .. } if it == tag);
-            // Each principal's request is one of its own.
+            // Request ids are separate for each principal.
             let principals: HashSet<_> = history.ops.iter().filter(same).map(tenant_of).collect();
             judge.holds("I20 one effect", made.len() <= principals.len(), || {
                 (format!("one request made sessions {made:?}"), vec![at])
@@ -65,7 +65,7 @@ fn all_of_a_user(history: &History, judge: &mut Judge) {
 /// I20
 fn repeated(history: &History, judge: &mut Judge) {
     let mut requests: HashMap<((usize, &str), Uuid), Vec<usize>> = HashMap::new();
-    // An erasure takes what is remembered along.
+    // An erasure deletes the stored requests too.
     let told = history.ops.iter().enumerate().filter(|(_, op)| History::is_told(op.who));
     for (at, op) in told {
         if let Some((id, _)) = op.request {
@@ -92,14 +92,14 @@ fn repeated(history: &History, judge: &mut Judge) {
     }
 }
 
-/// Request ids are of a tenant and a principal.
+/// The tenant and principal that a request id belongs to.
 fn tenant_of(op: &Op) -> (usize, &'static str) {
     let tenant = crate::users::USERS[op.who].tenant;
     let principal = op.role.map_or("", |role| role.name());
     (usize::from((tenant == crate::users::TENANTS[0]) == op.foreign), principal)
 }
 
-/// States may have changed since; what the request did has not. An answer may lack what is not told any more.
+/// States may have changed since, but not what the request did. A later answer may lack parts of the first.
 fn agree(one: &Answer, other: &Answer) -> bool {
     let id = |answer: &Answer| answer.session.as_ref().map(|session| session.id);
     let ended = |answer: &Answer| {

@@ -1,4 +1,4 @@
-//! I6 to I8: the tokens of a session form a chain, and a retry gets the same.
+//! I6 to I8: the tokens of a session form a chain, and a retry returns the same tokens.
 
 use std::collections::HashMap;
 
@@ -25,7 +25,7 @@ pub fn check(history: &History, judge: &mut Judge) {
     one_alert(history, judge);
 }
 
-/// I6: a generation of a session is one refresh token, and a refresh gets the next.
+/// I6: each generation of a session has one refresh token, and a refresh returns the next one.
 fn one_chain(
     history: &History,
     judge: &mut Judge,
@@ -58,9 +58,9 @@ fn follows(op: &Op, generation: u32) -> bool {
     }
 }
 
-/// I7: no token is good once its successor was exchanged, or after its window.
+/// I7: a token is invalid once its successor was exchanged, or after its window.
 fn replays(history: &History, judge: &mut Judge, places: &[usize]) {
-    // When each generation was there for the first time by an answer, and the call.
+    // When each generation first occurred in an answer, and in which call.
     let mut there: HashMap<u32, (Micros, usize)> = HashMap::new();
     for at in places {
         let op = &history.ops[*at];
@@ -83,7 +83,7 @@ fn replays(history: &History, judge: &mut Judge, places: &[usize]) {
     }
 }
 
-/// I8: a token counts as stolen only if its successor can have been used.
+/// I8: a token counts as stolen only if its successor may have been used.
 fn reused(history: &History, judge: &mut Judge, id: Uuid, places: &[usize]) {
     for at in places {
         let op = &history.ops[*at];
@@ -117,7 +117,7 @@ fn reused(history: &History, judge: &mut Judge, id: Uuid, places: &[usize]) {
     }
 }
 
-/// I7: a session that ended for a replay has one alert, which counts one; no other has any.
+/// I7: a session that ended by a replay has one alert, which counts one; other sessions have none.
 fn one_alert(history: &History, judge: &mut Judge) {
     let mut alerts: HashMap<Uuid, Vec<i32>> = HashMap::new();
     for alert in &history.tables.alerts {

@@ -1,4 +1,4 @@
-//! I9 and I10: what was answered is in the tables after kills, and each change has one line in the trail.
+//! I9 and I10: acknowledged changes are in the tables after kills, and each change has one row in the trail.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -79,7 +79,7 @@ fn reported(judge: &mut Judge, names: &HashSet<&str>, at: usize, op: &Op, answer
     }
 }
 
-/// I10 of a session.
+/// I10 for a session.
 fn one_to_one(history: &History, judge: &mut Judge, row: &SessionRow) {
     let of =
         |kinds: &[i16]| history.trail(row.id).filter(|it| kinds.contains(&it.kind)).count() as u32;
@@ -107,7 +107,7 @@ fn one_to_one(history: &History, judge: &mut Judge, row: &SessionRow) {
     });
 }
 
-/// I10 of what counts its changes.
+/// I10 for resources that count their changes.
 fn revisions(history: &History, judge: &mut Judge) {
     let changes = |kinds: &[i16], of: &dyn Fn(&Change) -> Option<Uuid>| {
         let mut counts: BTreeMap<Uuid, u64> = BTreeMap::new();

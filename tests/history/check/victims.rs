@@ -1,4 +1,4 @@
-//! I5: a limit ends the oldest sessions, those that were least recently used, or those of the new one's device.
+//! I5: a limit ends the oldest sessions, the least recently used ones, or those of the new session's device.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::record::Micros;
 use crate::tables::kind;
 use crate::users::{Limit, TV, USERS};
 
-/// How far the clocks of the replicas, by which use is dated, may be from ours.
+/// How far the replicas' clocks, which date activity, may be from the clock of the run.
 const LEEWAY: Micros = 1_000_000;
 
 pub fn check(history: &History, judge: &mut Judge) {
@@ -24,7 +24,7 @@ pub fn check(history: &History, judge: &mut Judge) {
             for step in steps(history, who, |row| counts(limit.counts, part, row)) {
                 live.extend(&step.created);
                 step.ended.iter().for_each(|id| _ = live.remove(id));
-                // Other changes end none for a limit.
+                // Transactions without a create end no session for a limit.
                 for victim in &step.evicted {
                     let Some(better) =
                         better(history, strategy(&limit, part), &step, &live, *victim)
@@ -47,7 +47,7 @@ fn strategy(limit: &Limit, part: i16) -> LimitStrategy {
     if part == TV { LimitStrategy::TerminateSameDevice } else { limit.strategy }
 }
 
-/// Who was to end rather than the victim, if anybody; `None` if that is not decided here.
+/// A session that should have ended instead, if any; `None` if this strategy is not checked here.
 fn better(
     history: &History,
     strategy: LimitStrategy,
@@ -77,14 +77,14 @@ fn better(
     }
 }
 
-/// The last use that is in the tables when the limit is judged: it holds the user's sessions meanwhile.
+/// The last activity in the tables when the limit is applied; the create holds the user's sessions meanwhile.
 fn changed(history: &History, id: Uuid, step: &Step) -> Option<Micros> {
     const USES: [i16; 3] = [kind::CREATED, kind::REFRESHED, kind::REAUTHENTICATED];
     let before = history.trail(id).filter(|change| change.committed <= step.at);
     before.filter(|change| USES.contains(&change.kind)).map(|change| change.at).max()
 }
 
-/// Not before any call about it that may have counted by then.
+/// The latest activity by any call that may have counted by then.
 fn used_at_most(history: &History, id: Uuid, step: &Step) -> Option<Micros> {
     let calls = history.of_session(id).filter(|(_, op)| op.start < step.at + LEEWAY);
     calls.map(|(_, op)| op.end + LEEWAY).max().max(changed(history, id, step))

@@ -1,4 +1,4 @@
-//! I11: streams are ordered, unique and gap-free, also where they were resumed.
+//! I11: streams are ordered, without duplicates and gaps, even where they were resumed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -46,7 +46,7 @@ pub fn check(history: &History, judge: &mut Judge) {
             unique(judge, watched);
             nothing_else(history, judge, watched);
         }
-        // Those of alerts come roughly in the order of time.
+        // Alerts arrive only roughly in the order of time.
         if watched.stream == Stream::Sessions {
             ordered(history, judge, watched);
         }
@@ -69,7 +69,7 @@ fn unique(judge: &mut Judge, watched: &Watched) {
     }
 }
 
-/// What was told is in the trail, unless it was erased since or came after the tables were read.
+/// Each received event is in the trail, unless it was erased since or came after the tables were read.
 fn nothing_else(history: &History, judge: &mut Judge, watched: &Watched) {
     let trail: HashSet<Uuid> = history.tables.trail.iter().map(|change| change.id).collect();
     for event in watched.events.iter().filter(|event| event.at < history.read_at) {
@@ -85,7 +85,7 @@ fn nothing_else(history: &History, judge: &mut Judge, watched: &Watched) {
     }
 }
 
-/// The events of one session come in the order of their commits.
+/// The events of one session arrive in the order of their commits.
 fn ordered(history: &History, judge: &mut Judge, watched: &Watched) {
     let places: HashMap<Uuid, usize> =
         history.tables.trail.iter().enumerate().map(|(at, change)| (change.id, at)).collect();

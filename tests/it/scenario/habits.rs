@@ -1,11 +1,11 @@
-//! What people do by habit, told by chance from the seed: the same script always gives the same month, and a line
-//! more changes nobody else's.
+//! Habitual activity of people, random but determined by the seed: the same script always gives the same month, and a
+//! further line in the script changes no other person's.
 
 use chrono::{DateTime, Datelike, Duration, Utc, Weekday};
 
 use super::script::{Act, Person, Script, Trip};
 
-/// Something that happens.
+/// Something that happens at a time.
 #[derive(Clone)]
 pub struct Event {
     pub at: DateTime<Utc>,
@@ -13,16 +13,16 @@ pub struct Event {
     pub act: Act,
     pub device: String,
     pub network: String,
-    /// It is a habit: who has no session logs in, and nobody ends one that is not there.
+    /// A habitual event: a person without a session logs in first, and a missing session is not ended.
     pub habit: bool,
 }
 
-/// Chance, from what it is about.
+/// A random generator, seeded by the text of its purpose.
 pub struct Chance(u64);
 
 impl Chance {
     pub fn of(seed: u64, what: &str) -> Chance {
-        // FNV-1a, since what the standard library hashes by may change.
+        // FNV-1a, since the hash of the standard library may change.
         let hash = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         Chance(what.bytes().fold(0xcbf2_9ce4_8422_2325 ^ seed, hash))
     }
@@ -40,7 +40,7 @@ impl Chance {
         self.next() % 100 < percent
     }
 
-    /// A minute from this time of the day to that.
+    /// A random minute between these hours of the day.
     fn between(&mut self, day: DateTime<Utc>, from: f64, to: f64) -> DateTime<Utc> {
         let minutes = ((to - from) * 60.0) as u64;
         let minute = (from * 60.0) as i64 + (self.next() % minutes.max(1)) as i64;
@@ -48,7 +48,7 @@ impl Chance {
     }
 }
 
-/// All that people do by habit, in no order.
+/// All habitual events, unsorted.
 pub fn all(script: &Script) -> Vec<Event> {
     let mut events = Vec::new();
     for person in &script.people {
@@ -57,7 +57,7 @@ pub fn all(script: &Script) -> Vec<Event> {
                 person,
                 trips: script.trips.iter().filter(|trip| trip.user == person.name).collect(),
                 start: script.start + Duration::days(number - 1),
-                // Whatever somebody uses, they use in the first days: habits are learnt then.
+                // Every device and network is used in the first days, while detection learns.
                 first: number < person.from + 4,
                 events: Vec::new(),
             };
@@ -110,13 +110,13 @@ impl Day<'_> {
                     plan.push((at(chance, 14.5, 21.0), Act::Refresh, phone, mobile));
                 }
             }
-            // Through the company's VPN in the afternoon, and back.
+            // In the afternoon through the company's VPN, and back.
             "vpn" if !weekend && chance.percent(20) => {
                 plan.push((at(chance, 14.0, 15.0), Act::Refresh, computer, vpn));
                 let desk = if office.is_empty() { home } else { office };
                 plan.push((at(chance, 15.5, 16.4), Act::Refresh, computer, desk));
             }
-            // The tab of yesterday, until the client notices.
+            // Yesterday's browser tab, until its client refreshes.
             "stale" if chance.percent(10) => {
                 plan.push((at(chance, 10.0, 20.0), Act::Stale, phone, mobile));
             }
@@ -140,7 +140,7 @@ impl Day<'_> {
         }
     }
 
-    /// Adds what happens, wherever the person is then; on the way nothing does.
+    /// Adds an event at the person's location at that time; none while the person travels.
     fn add(&mut self, at: DateTime<Utc>, act: Act, device: &str, network: &str) {
         let trip = self.trips.iter().find(|trip| trip.leaves <= at && at < trip.back());
         let network = match trip {

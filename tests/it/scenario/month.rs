@@ -1,4 +1,4 @@
-//! Everything that happens, in order, with who has which session.
+//! All events in order, each with its session.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,15 +8,15 @@ use chrono::{DateTime, Duration, Utc};
 use super::habits::{self, Chance, Event};
 use super::script::{Act, Place, Script};
 
-/// How long a session lives at most. Nobody uses one longer than that in a script.
+/// The longest life of a session. No script uses one for longer.
 pub const LIFE: Duration = Duration::hours(16);
 
-/// Something that happens, with all that is reported to the server.
+/// An event, with everything that is reported to the server.
 pub struct Step {
     pub at: DateTime<Utc>,
     pub user: Option<String>,
     pub act: Act,
-    /// Which of all sessions: that of the login with this number.
+    /// The session, by the number of its login.
     pub session: Option<usize>,
     pub device: String,
     pub agent: String,
@@ -41,7 +41,7 @@ pub fn steps(script: &Script) -> Result<Vec<Step>, String> {
             });
         }
     }
-    // Stable: what a file says at one moment happens in the order in which it is said.
+    // A stable sort, so that events at the same time keep the order of the script.
     events.sort_by_key(|event| event.at);
     let mut live = Live::default();
     let mut steps = Vec::new();
@@ -53,7 +53,7 @@ pub fn steps(script: &Script) -> Result<Vec<Step>, String> {
     Ok(steps)
 }
 
-/// Who has which sessions on which devices.
+/// The live sessions of each user, by device.
 #[derive(Default)]
 struct Live {
     logins: usize,
@@ -61,12 +61,12 @@ struct Live {
 }
 
 impl Live {
-    /// What an event does, and to which session; `None` = nothing.
+    /// The action of an event, and its session; `None` if nothing happens.
     fn step(&mut self, event: &Event) -> Result<Option<(Act, Option<usize>)>, String> {
         let Some(user) = event.user.clone() else { return Ok(Some((event.act, None))) };
         let of = self.of.entry(user.clone()).or_default();
         of.retain(|(_, since, _)| event.at < *since + LIFE - Duration::minutes(1));
-        // That on the device; a thief uses the latest.
+        // The session on the device; a thief uses the latest one.
         let own = of.iter().rposition(|(device, ..)| *device == event.device);
         let found = own.or(of.len().checked_sub(1).filter(|_| !event.habit));
         let act = match event.act {
@@ -96,7 +96,7 @@ fn step(script: &Script, event: Event, act: Act, session: Option<usize>) -> Step
     let who = Chance::of(script.seed, &own).next();
     let chance = Chance::of(script.seed, &format!("{own} {}", event.at.timestamp())).next();
     let days = (event.at - script.start).num_days();
-    // Browsers are updated on every second Monday.
+    // Browsers update on every second Monday.
     let version = (140 + days.div_euclid(14)).to_string();
     Step {
         at: event.at,

@@ -1,4 +1,4 @@
-//! The steps of a scenario done with a real server, whose clock goes as the script says.
+//! Runs the steps of a scenario on a real server, with the script's clock.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -21,19 +21,19 @@ use crate::harness::{TestServer, audit, start_on, wait};
 /// The most sessions of a user.
 const LIMIT: u32 = 20;
 
-/// Tokens by the number of the login.
+/// Tokens by the number of their login.
 type Tokens = Mutex<BTreeMap<usize, Tokened>>;
 
 #[derive(Clone)]
 struct Tokened {
     id: String,
     access: String,
-    /// The first of the session: past its time soon.
+    /// The first access token of the session, which expires soon.
     stale: String,
     refresh: String,
 }
 
-/// The incidents that the service tells of.
+/// The incidents that the service reports.
 pub async fn replay(script: &Script, steps: &[Step]) -> Vec<Found> {
     let first = steps.first().map_or(script.start, |step| step.at);
     let clock = Clock::manual(first - Duration::hours(1));
@@ -43,7 +43,7 @@ pub async fn replay(script: &Script, steps: &[Step]) -> Vec<Found> {
         set.policy.absolute_timeout = LIFE;
         set.policy.limits.user.max = LIMIT;
         set.policy.limits.user.on_limit = OnLimit::Reject;
-        // Nothing waits for the jobs but the end of a day.
+        // Only the jobs at the end of a day delay the replay.
         set.intervals.sweep = std::time::Duration::from_secs(1);
         set.intervals.flush = std::time::Duration::from_millis(250);
         set.intervals.detect = std::time::Duration::from_millis(250);
@@ -54,7 +54,7 @@ pub async fn replay(script: &Script, steps: &[Step]) -> Vec<Found> {
     let mut reports = server.db.connect().await;
     let mut rest = steps;
     while let Some(step) = rest.first() {
-        // What happens within a minute happens at its beginning.
+        // Events within a minute happen at its start.
         let minute = step.at.timestamp().div_euclid(60);
         let count = rest.iter().take_while(|step| step.at.timestamp().div_euclid(60) == minute);
         let (now, later) = rest.split_at(count.count());
@@ -70,7 +70,7 @@ pub async fn replay(script: &Script, steps: &[Step]) -> Vec<Found> {
         .await;
         rest = later;
     }
-    // What was noticed and counted is entered a minute later.
+    // Counted observations are written a minute later.
     server.advance(Duration::minutes(2));
     let (db, clock) = server.stop().await;
     let server = start_on(db, clock, |set| set.detection = settings(script)).await;
@@ -79,7 +79,7 @@ pub async fn replay(script: &Script, steps: &[Step]) -> Vec<Found> {
     alerts(&server).await
 }
 
-/// Moves the clock; into another day only when everything of the one before was looked at.
+/// Moves the clock; to another day only when detection has read everything of the day before.
 async fn go_to(server: &TestServer, at: DateTime<Utc>) {
     let ahead = at - server.clock.now();
     let day = |time: DateTime<Utc>| time.date_naive();
@@ -93,7 +93,7 @@ async fn go_to(server: &TestServer, at: DateTime<Utc>) {
     wait::until(async || server.db.count(&sql).await == 1).await;
 }
 
-/// What login services report.
+/// Inserts the reports of login services.
 async fn report(client: &mut tokio_postgres::Client, steps: &[Step]) {
     let failed: Vec<&Step> = steps.iter().filter(|step| step.act == Act::Fail).collect();
     if failed.is_empty() {
@@ -118,7 +118,7 @@ async fn act(server: &TestServer, tokens: &Tokens, step: &Step) {
     };
     let keep = |number, kept| tokens.lock().expect("whole").insert(number, kept);
     match step.act {
-        // Reported.
+        // Inserted by `report`.
         Act::Fail => {}
         Act::Login => {
             let created = server.try_create(login(step)).await.expect("a session");
@@ -142,7 +142,7 @@ async fn act(server: &TestServer, tokens: &Tokens, step: &Step) {
             let (number, known) = known();
             let outcome = validate(server, step, &known.access).await;
             if outcome != pb::Outcome::Active {
-                // The gateway's client has to refresh first, from where it is known.
+                // The gateway's client has to refresh first, from its known address.
                 let next = server.refresh(&known.refresh).await.expect("a successor");
                 let next = next.tokens.expect("tokens");
                 let (access, refresh) = (next.access_token, next.refresh_token);
@@ -189,7 +189,7 @@ fn client(step: &Step) -> pb::ClientContext {
     }
 }
 
-/// All that a list shows.
+/// All alerts of a list.
 async fn alerts(server: &TestServer) -> Vec<Found> {
     let (mut found, mut page_token) = (Vec::new(), String::new());
     loop {

@@ -1,4 +1,4 @@
-//! What was found held to what was to be found.
+//! Compares the incidents found with the labels of the script.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,41 +11,41 @@ use super::script::{Kind, Label};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Found {
     pub rule: String,
-    /// `None` for a network.
+    /// `None` for a finding about a network.
     pub user: Option<String>,
     pub at: DateTime<Utc>,
 }
 
-/// How long what a line began may be found: what comes back the next morning belongs to it.
+/// How long after its end a label may be found: the same attack may be seen the next morning.
 const ECHO: Duration = Duration::hours(24);
 
-/// Of one rule.
+/// The score of one rule.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Tally {
-    /// Attacks, and how many of them were found.
+    /// The number of attacks, and how many of them were found.
     pub attacks: u32,
     pub found: u32,
-    /// Alerts without an attack: as the script says, and others.
+    /// Alerts without an attack: expected by the script, and unexpected.
     pub false_alerts: u32,
     pub unexpected: u32,
-    /// Alerts that come after the first of an attack or false alert, within a day.
+    /// Further alerts of the same attack or false alert, within a day.
     pub again: u32,
 }
 
-/// Of all rules that were looked at.
+/// The scores of all rules that were compared.
 pub struct Score {
     pub rules: BTreeMap<String, Tally>,
-    /// What is not as the script says.
+    /// The differences from the script.
     pub wrong: Vec<String>,
 }
 
 impl Tally {
-    /// Of the incidents, those that were attacks.
+    /// The share of the incidents that were attacks.
     pub fn precision(&self) -> f64 {
         share(self.found, self.found + self.false_alerts + self.unexpected)
     }
 
-    /// Of the attacks, those that were found.
+    /// The share of the attacks that were found.
     pub fn recall(&self) -> f64 {
         share(self.found, self.attacks)
     }
@@ -55,7 +55,7 @@ fn share(part: u32, whole: u32) -> f64 {
     if whole == 0 { 1.0 } else { f64::from(part) / f64::from(whole) }
 }
 
-/// Holds `found` to `labels`, for these rules.
+/// Compares `found` with `labels`, for these rules.
 pub fn score(rules: &[&str], labels: &[Label], found: &[Found]) -> Score {
     let mut tallies: BTreeMap<String, Tally> =
         rules.iter().map(|rule| ((*rule).to_owned(), Tally::default())).collect();
@@ -68,12 +68,12 @@ pub fn score(rules: &[&str], labels: &[Label], found: &[Found]) -> Score {
     for found in found {
         let Some(tally) = tallies.get_mut(&found.rule) else { continue };
         let fits = |label: &&Label| {
-            // What is entered by the minute may seem to come before.
+            // Observations written by the minute may have an earlier time.
             let began = label.from - Duration::minutes(1) <= found.at;
             let ended = label.to + ECHO < found.at;
             label.rule == found.rule && label.user == found.user && began && !ended
         };
-        // The latest that has begun, as long as one is not met.
+        // The latest label that has begun, preferably one that is not matched yet.
         let fitting = || (0..labels.len()).filter(|at| fits(&labels[*at]));
         match fitting().filter(|at| met[*at] == 0).max_by_key(|at| labels[*at].from) {
             Some(at) => met[at] += 1,

@@ -25,7 +25,7 @@ pub const RULES: [&str; 11] = [
     "limit_conflicts",
 ];
 
-/// What a file says.
+/// The contents of a script.
 #[derive(Default)]
 pub struct Script {
     pub start: DateTime<Utc>,
@@ -33,7 +33,7 @@ pub struct Script {
     pub seed: u64,
     pub places: BTreeMap<String, Place>,
     pub networks: BTreeMap<String, Network>,
-    /// Their user agents.
+    /// The user agents of the devices.
     pub devices: BTreeMap<String, String>,
     pub people: Vec<Person>,
     pub trips: Vec<Trip>,
@@ -41,14 +41,14 @@ pub struct Script {
     pub labels: Vec<Label>,
 }
 
-/// Where something is.
+/// A location.
 #[derive(Clone)]
 pub struct Place {
     pub country: String,
     pub coordinates: (f64, f64),
 }
 
-/// Somebody who lives by habits.
+/// A person with habits.
 #[derive(Clone)]
 pub struct Person {
     pub name: String,
@@ -58,11 +58,11 @@ pub struct Person {
     pub vpn: String,
     pub devices: Vec<String>,
     pub habits: Vec<String>,
-    /// The first day of habits.
+    /// The first day of the habits.
     pub from: i64,
 }
 
-/// Somebody is elsewhere for some days, and between places on the way.
+/// A trip of some days, with no activity on the way.
 pub struct Trip {
     pub user: String,
     pub leaves: DateTime<Utc>,
@@ -71,7 +71,7 @@ pub struct Trip {
     pub to: String,
 }
 
-/// A line of its own: somebody does something, once or several times.
+/// A line of its own: a user's action, once or several times.
 pub struct Scene {
     pub at: DateTime<Utc>,
     pub users: Vec<Option<String>>,
@@ -82,7 +82,7 @@ pub struct Scene {
     pub every: Duration,
 }
 
-/// What is done.
+/// An action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
     Login,
@@ -95,30 +95,30 @@ pub enum Act {
     Logout,
 }
 
-/// What a rule is to make of a line.
+/// The expected result of a rule for a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// An attack that it finds.
+    /// An attack that the rule finds.
     Attack,
-    /// An attack that it does not find.
+    /// An attack that the rule does not find.
     Missed,
-    /// No attack, but it cannot know.
+    /// No attack, but the rule cannot tell.
     False,
 }
 
-/// What is expected of one rule.
+/// The expected result of one rule.
 #[derive(Debug, Clone)]
 pub struct Label {
     pub kind: Kind,
     pub rule: String,
-    /// `None` for a network.
+    /// `None` for a finding about a network.
     pub user: Option<String>,
     pub from: DateTime<Utc>,
     pub to: DateTime<Utc>,
     pub line: usize,
 }
 
-/// Reads a file. The error names the line.
+/// Parses a file. The error names the line.
 pub fn parse(text: &str) -> Result<Script, String> {
     let mut script = Script { days: 30, ..Script::default() };
     for (at, line) in text.lines().enumerate() {
@@ -170,7 +170,7 @@ impl Script {
         let name = words.next("a name")?.to_owned();
         let count: usize = words.parse("a number")?;
         let from = words.option("from").map_or(Ok(1), number)?;
-        // Each has one of those that a `|` parts, in turn.
+        // The alternatives separated by `|` are used in turn.
         let mut turns = |option: &str| -> Vec<String> {
             words.option(option).unwrap_or_default().split('|').map(str::to_owned).collect()
         };

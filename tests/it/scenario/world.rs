@@ -1,4 +1,4 @@
-//! The steps of a scenario shown to the rules alone: what the service would write, without a service.
+//! Runs the steps of a scenario against the rules alone: makes the activities that the service would write.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -20,21 +20,21 @@ use super::month::Step;
 use super::score::Found;
 use super::script::{Act, Script};
 
-/// What the rules remember, and the sessions there are.
+/// The memory of the rules, and the sessions.
 pub struct World {
     settings: DetectionSettings,
     users: BTreeMap<String, UserMemory>,
     networks: BTreeMap<IpNet, NetworkMemory>,
     sessions: BTreeMap<usize, Client>,
     seen: BTreeSet<(usize, IpNet, String)>,
-    /// Browser and system by user agent: reading one anew each time is most of the work.
+    /// Browser and system by user agent: parsing is most of the work, so each is parsed once.
     families: BTreeMap<String, (Option<String>, Option<String>)>,
     incidents: BTreeMap<(Option<String>, String), DateTime<Utc>>,
     found: Vec<Found>,
     activities: u128,
 }
 
-/// What a session is used with.
+/// The client of a session.
 #[derive(Clone, PartialEq)]
 struct Client {
     ip: IpAddr,
@@ -42,7 +42,7 @@ struct Client {
     device: Uuid,
 }
 
-/// The settings as shipped, with the networks that a script configures.
+/// The default settings, with the trusted networks of a script.
 pub fn settings(script: &Script) -> DetectionSettings {
     let trusted = script.networks.values().filter(|network| network.trusted);
     let trusted_networks = trusted.map(|network| network.net).collect();
@@ -73,7 +73,7 @@ pub fn replay(script: &Script, steps: &[Step]) -> Vec<Found> {
 }
 
 impl World {
-    /// The only place that knows how a rule is asked.
+    /// The only code that calls the rules.
     fn show(&mut self, activity: &Activity) {
         let user = activity.user.as_ref().map(UserId::to_string);
         let (mut nobody, mut nowhere) = Default::default();
@@ -99,7 +99,7 @@ impl World {
         }
     }
 
-    /// One for each incident that is not suppressed.
+    /// Counts one incident unless it is suppressed.
     fn count(&mut self, finding: Finding) {
         if finding.suppression.is_some() {
             return;
@@ -113,7 +113,7 @@ impl World {
         }
     }
 
-    /// What the service writes; `None` = nothing.
+    /// The activity that the service writes; `None` if none.
     fn activity(&mut self, step: &Step) -> Option<Activity> {
         let kind = match step.act {
             Act::Login => ActivityKind::Created,
@@ -156,7 +156,7 @@ impl World {
         })
     }
 
-    /// Whether a session is used as it was not before.
+    /// Whether the client context of a session has changed.
     fn is_other(&mut self, step: &Step) -> bool {
         let Some(session) = step.session else { return false };
         let Some(client) = self.sessions.get(&session) else { return false };

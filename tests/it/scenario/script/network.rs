@@ -1,4 +1,4 @@
-//! Networks, and who has which address in them.
+//! Networks, and the addresses of their users.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,30 +8,30 @@ use ipnet::IpNet;
 use super::Place;
 use super::words::{Words, number};
 
-/// Where addresses come from.
+/// A network.
 #[derive(Clone)]
 pub struct Network {
     pub place: Option<Place>,
     pub net: IpNet,
     pub asn: u32,
     pub addresses: Addresses,
-    /// Configured: a way out that the platform knows.
+    /// Configured as a trusted egress of the platform.
     pub trusted: bool,
 }
 
-/// Who has which address of a network.
+/// How a network assigns addresses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Addresses {
-    /// Each user one, always the same.
+    /// Each user has a fixed address.
     Own,
-    /// All the same.
+    /// All users share one address.
     Shared,
-    /// Another one each time.
+    /// Each use has another address.
     Moving,
 }
 
 impl Network {
-    /// Reads the words of a line: its name, and what it is.
+    /// Parses the words of a line: the name, and the properties.
     pub fn read(
         words: &mut Words,
         places: &BTreeMap<String, Place>,
@@ -52,7 +52,7 @@ impl Network {
         Ok((name, Network { place, net, asn, addresses, trusted }))
     }
 
-    /// The address of `who` in it; one that moves depends on `chance` too.
+    /// The address of user `who`; a moving one also depends on `chance`.
     pub fn address(&self, who: u64, chance: u64) -> IpAddr {
         let n = match self.addresses {
             Addresses::Shared => 1,
@@ -66,7 +66,7 @@ impl Network {
                 IpAddr::V4((u32::from(net.network()) + host as u32).into())
             }
             IpNet::V6(net) => {
-                // Each has a /64 of its own where there is room.
+                // Each user has a /64 if there is room.
                 let room = 64u32.saturating_sub(net.prefix_len().into()).min(32);
                 let subnet = u128::from(n % (1u64 << room)) << 64;
                 let host = u128::from(n % 65_000) + 1;

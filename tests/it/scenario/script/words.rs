@@ -1,10 +1,10 @@
-//! The words of a line: some in order, then options in any.
+//! The words of a line: positional ones, then options in any order.
 
 use std::str::FromStr;
 
 use chrono::Duration;
 
-/// What of a line is not read yet.
+/// The unread words of a line.
 pub struct Words<'a> {
     plain: Vec<&'a str>,
     options: Vec<(&'a str, &'a str)>,
@@ -23,7 +23,7 @@ impl<'a> Words<'a> {
         Words { plain, options: options.collect(), rest }
     }
 
-    /// The next word in order.
+    /// The next positional word.
     pub fn next(&mut self, what: &str) -> Result<&'a str, String> {
         self.rest.pop();
         self.plain.pop().ok_or(format!("{what} is missing"))
@@ -34,24 +34,24 @@ impl<'a> Words<'a> {
         word.parse().map_err(|_| format!("`{word}` is not {what}"))
     }
 
-    /// The value of `name=value`, which is then read.
+    /// Removes the option `name=value` and returns its value.
     pub fn option(&mut self, name: &str) -> Option<&'a str> {
         let at = self.options.iter().position(|(option, _)| *option == name)?;
         Some(self.options.remove(at).1)
     }
 
-    /// Whether the word stands there, which is then read.
+    /// Removes the word, and returns whether it was there.
     pub fn flag(&mut self, name: &str) -> bool {
         let at = self.plain.iter().position(|word| *word == name);
         at.map(|at| self.plain.remove(at)).is_some()
     }
 
-    /// All that follows the words read, as it stands.
+    /// All words after those already read, unchanged.
     pub fn rest(&mut self) -> Vec<&'a str> {
         self.rest.iter().rev().copied().collect()
     }
 
-    /// Nothing may be left.
+    /// Fails if words are left.
     pub fn done(self) -> Result<(), String> {
         let left = self.plain.first().copied().or(self.options.first().map(|(name, _)| *name));
         left.map_or(Ok(()), |word| Err(format!("`{word}` has no place here")))
