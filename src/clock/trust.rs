@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn times_that_alternate_never_settle_and_are_told_of_once() {
+    fn times_that_alternate_never_settle_and_are_reported_once() {
         let mut trust = settled();
         let mut turns = Vec::new();
         for s in 20..1_000 {

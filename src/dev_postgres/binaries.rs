@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn too_old_is_none() {
+    fn a_version_that_is_too_old_is_not_chosen() {
         assert_eq!(choose(&[of("/a", 13)], None), None);
     }
 

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_kept_or_understood_withdraws_everything() {
+    fn revocations_that_do_not_fit_or_cannot_be_read_withdraw_everything() {
         let mut revoked = RevocationSet::new(2);
         for session in 1..=3 {
             let id = Uuid::from_u128(session).to_string();

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_under_way_for_long_is_old_when_it_arrives() {
+    fn a_message_that_was_long_in_flight_is_old_on_arrival() {
         let (timing, start) = (Timing::default(), Instant::now());
         let at = |millis: i64| DateTime::from_timestamp_millis(1_000_000 + millis).expect("a time");
         let after = |millis| start + Duration::from_millis(millis);

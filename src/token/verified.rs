@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_noted_is_told_again_and_only_of_the_whole_token() {
+    fn a_cached_token_is_found_only_by_its_whole_text() {
         let verified = VerifiedTokens::new(1 << 20);
         verified.note("head.body.signature", &"key-1".into(), &claims());
         let proven = verified.get("head.body.signature").expect("it was noted");

@@ -47,7 +47,7 @@ pub struct Birth {
     pub client: String,
     pub device: Uuid,
     /// When the first of the answers arrived.
-    pub told: Micros,
+    pub answered: Micros,
 }
 
 impl History {
@@ -75,10 +75,10 @@ impl History {
                     who: op.who,
                     client: seen.client.clone(),
                     device: seen.device,
-                    told: op.end,
+                    answered: op.end,
                 };
                 let known = births.entry(seen.id).or_insert(birth);
-                known.told = known.told.min(op.end);
+                known.answered = known.answered.min(op.end);
             }
         }
         let mut births_of: HashMap<usize, Vec<Uuid>> = HashMap::new();

@@ -223,8 +223,8 @@ async fn an_erasure_leaves_no_report_that_began_before_it() {
         assert!(answered.iter().all(Result::is_ok), "{answered:?}");
         // All or nothing: each remaining alert was raised after the erasure, and has its row in the trail.
         let alerts = "SELECT count(*) FROM security_alerts WHERE user_id = 'ada'";
-        let told = "SELECT count(*) FROM session_activities WHERE user_id = 'ada' AND kind = 13";
-        assert_eq!(server.db.count(alerts).await, server.db.count(told).await);
+        let raised = "SELECT count(*) FROM session_activities WHERE user_id = 'ada' AND kind = 13";
+        assert_eq!(server.db.count(alerts).await, server.db.count(raised).await);
         server.erase("ada").await.expect("an erasure");
         assert_eq!(server.db.count(alerts).await, 0);
     }

@@ -87,7 +87,7 @@ async fn a_repetition_ends_what_was_left_over_also_after_a_clock_was_set_back() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_came_back_since_an_alert_was_resolved_is_spared_by_every_later_call() {
+async fn a_session_from_after_an_alert_was_resolved_survives_every_later_call() {
     let server = start().await;
     let (before, ..) = parts(&server.create("ada").await);
     let alert = server.raise(report("ada")).await.expect("an alert");
@@ -151,8 +151,8 @@ async fn the_like_of_a_false_positive_is_kept_silently_for_the_stated_time() {
     for other in
         [report("bob"), pb::RaiseAlertRequest { dedup_key: "leak-8".to_owned(), ..report("ada") }]
     {
-        let told = server.raise(other).await.expect("an alert");
-        assert_eq!(told.suppression(), pb::Suppression::Unspecified);
+        let raised = server.raise(other).await.expect("an alert");
+        assert_eq!(raised.suppression(), pb::Suppression::Unspecified);
     }
     let ids = |alerts: Vec<pb::SecurityAlert>| {
         alerts.into_iter().map(|alert| alert.alert_id).collect::<Vec<_>>()
@@ -163,9 +163,9 @@ async fn the_like_of_a_false_positive_is_kept_silently_for_the_stated_time() {
     let last = server.raise(report("ada")).await.expect("an alert");
     assert_eq!(last.suppression(), pb::Suppression::FalsePositive);
     server.advance(Duration::microseconds(1));
-    let told = server.raise(report("ada")).await.expect("an alert");
-    assert_eq!(told.suppression(), pb::Suppression::Unspecified);
-    assert!(ids(server.alerts_of("ada").await).contains(&told.alert_id));
+    let raised = server.raise(report("ada")).await.expect("an alert");
+    assert_eq!(raised.suppression(), pb::Suppression::Unspecified);
+    assert!(ids(server.alerts_of("ada").await).contains(&raised.alert_id));
 }
 
 #[tokio::test(flavor = "multi_thread")]

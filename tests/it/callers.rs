@@ -96,7 +96,7 @@ fn bodies(method: &str) -> [Vec<u8>; 2] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_gets_through_without_good_credentials_and_all_hear_the_same() {
+async fn callers_without_valid_credentials_all_get_the_same_refusal() {
     let server = start_with(authenticated).await;
     let admin = grant(Role::Admin, &["*"]);
     let expired = server.key("expired", &admin).await.text;

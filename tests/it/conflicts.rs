@@ -63,8 +63,8 @@ async fn a_conflict_tells_the_sessions_least_recently_used_first_and_changes_not
     }
     assert!(status.message().contains("no failed login"), "{status:?}");
     let conflict = conflict(Err::<(), _>(status));
-    let told: Vec<&str> = conflict.sessions.iter().map(|s| s.session_id.as_str()).collect();
-    assert_eq!(told, [others[0].as_str(), &others[1], &parts(&first).0]);
+    let listed: Vec<&str> = conflict.sessions.iter().map(|s| s.session_id.as_str()).collect();
+    assert_eq!(listed, [others[0].as_str(), &others[1], &parts(&first).0]);
     assert_eq!(conflict.must_end_count, 1);
     assert!(conflict.conflict_token.len() <= 64);
     let (shown, whole) = (&conflict.sessions[2], server.get(&parts(&first).0).await.expect("it"));
@@ -205,8 +205,8 @@ async fn the_limit_of_a_client_or_device_type_asks_for_its_own_sessions() {
         let (first, ..) = parts(&server.try_create(one.clone()).await.expect("a session"));
         server.try_create(other).await.expect("it does not count");
         let conflict = conflict(server.try_create(one.clone()).await);
-        let told: Vec<&str> = conflict.sessions.iter().map(|s| s.session_id.as_str()).collect();
-        assert_eq!(told, [first.as_str()], "{scope:?}");
+        let listed: Vec<&str> = conflict.sessions.iter().map(|s| s.session_id.as_str()).collect();
+        assert_eq!(listed, [first.as_str()], "{scope:?}");
         let request = settling(one, &conflict.conflict_token, &[&first]);
         server.try_create(request).await.expect("a session");
         assert_eq!(server.activities(3).await, 1);

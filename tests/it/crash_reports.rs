@@ -44,8 +44,8 @@ async fn every_accepted_report_survives_kill_9_and_no_call_is_half_done() {
     let (process, client) = place.serve().await;
     let count = watch::Sender::new(0);
     let killing = async {
-        let mut told = count.subscribe();
-        told.wait_for(|count| *count >= 40).await.expect("reports go on");
+        let mut counted = count.subscribe();
+        counted.wait_for(|count| *count >= 40).await.expect("reports go on");
         process.signal(Signal::KILL);
     };
     let callers = join_all((0..CALLERS).map(|n| report(client.clone(), n, &count)));

@@ -57,7 +57,7 @@ async fn said(server: &TestServer, token: &str) -> [(String, Option<Struct>); 2]
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn they_are_in_every_token_and_judgement_until_a_step_up_changes_them() {
+async fn scope_and_claims_are_in_every_token_and_validation_until_a_step_up_changes_them() {
     let server = start().await;
     let replica = server.replica().await;
     let request = pb::CreateSessionRequest {

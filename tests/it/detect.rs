@@ -123,7 +123,7 @@ async fn create_in(server: &TestServer, country: &str, latitude: f64, longitude:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_in_tokyo_an_hour_after_berlin_is_told_of_unless_the_device_is_trusted() {
+async fn tokyo_an_hour_after_berlin_raises_an_alert_unless_the_device_is_trusted() {
     let server = watching().await;
     create_in(&server, "DE", 52.52, 13.405).await;
     server.advance(chrono::Duration::hours(1));
@@ -160,7 +160,7 @@ async fn who_is_in_tokyo_an_hour_after_berlin_is_told_of_unless_the_device_is_tr
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_country_is_told_of_after_the_first_week() {
+async fn a_new_country_raises_an_alert_after_the_first_week() {
     let server = watching().await;
     create_in(&server, "DE", 52.52, 13.405).await;
     server.advance(chrono::Duration::days(7));
@@ -174,7 +174,7 @@ async fn a_new_country_is_told_of_after_the_first_week() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_tenth_session_within_an_hour_is_told_of() {
+async fn the_tenth_session_within_an_hour_raises_an_alert() {
     let server = watching().await;
     for _ in 0..9 {
         server.create("ada").await;

@@ -153,7 +153,7 @@ async fn every_threshold_holds_its_range_at_both_edges() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_broken_is_named_and_a_client_states_nothing_of_it() {
+async fn invalid_settings_are_named_and_a_client_level_has_no_detection() {
     let server = start().await;
     let wrong = pb::DetectionPolicy {
         learning_period: length(Duration::milliseconds(1500)),

@@ -95,7 +95,7 @@ async fn a_repetition_answers_the_same_and_spares_what_came_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_held_is_left_and_what_began_meanwhile_sees_a_new_device() {
+async fn locked_sessions_are_left_and_a_session_from_meanwhile_gets_a_new_device() {
     let server = start().await;
     let (held, id) = server.create_on(on("ada", "print", "192.0.2.1")).await;
     trust(&server, &id).await;

@@ -23,19 +23,19 @@ async fn a_user_agent_tells_the_device_and_what_is_stated_wins() {
     let nothing = pb::DeviceContext::default;
     let device = async |request| kept(&server, request).await.device.expect("a device");
 
-    let told = device(from(SAFARI, nothing())).await;
-    assert_eq!(told.r#type(), pb::DeviceType::Mobile);
-    assert_eq!((&*told.os, &*told.browser, &*told.platform), ("iOS 18", "Safari 18", ""));
+    let shown = device(from(SAFARI, nothing())).await;
+    assert_eq!(shown.r#type(), pb::DeviceType::Mobile);
+    assert_eq!((&*shown.os, &*shown.browser, &*shown.platform), ("iOS 18", "Safari 18", ""));
 
     let stated = pb::DeviceContext {
         r#type: pb::DeviceType::Tablet as i32,
         platform: "iPadOS 18.1".to_owned(),
         ..nothing()
     };
-    let told = device(from(SAFARI, stated)).await;
-    assert_eq!(told.r#type(), pb::DeviceType::Tablet);
-    assert_eq!((&*told.os, &*told.platform), ("iPadOS 18.1", "iPadOS 18.1"));
-    assert_eq!(told.browser, "Safari 18");
+    let shown = device(from(SAFARI, stated)).await;
+    assert_eq!(shown.r#type(), pb::DeviceType::Tablet);
+    assert_eq!((&*shown.os, &*shown.platform), ("iPadOS 18.1", "iPadOS 18.1"));
+    assert_eq!(shown.browser, "Safari 18");
 
     let unknown = device(from("", nothing())).await;
     assert_eq!(unknown.r#type(), pb::DeviceType::Unspecified);

@@ -34,8 +34,8 @@ async fn an_old_connection_is_told_to_go_and_has_its_grace() {
     let mut wire = Wire::open(server.addr).await;
     // A call that never ends, so that the connection stays open.
     wire.send(HEADERS, END_HEADERS, 1, &call(VALIDATE, &[])).await;
-    let told = wire.until(GOAWAY).await;
-    assert_eq!(told.code(), NO_ERROR);
+    let goaway = wire.until(GOAWAY).await;
+    assert_eq!(goaway.code(), NO_ERROR);
     assert!(begun.elapsed() >= SHORT.mul_f64(0.9), "{:?}", begun.elapsed());
     // A call that begins meanwhile is still answered.
     wire.send(HEADERS, END_HEADERS | END_STREAM, 3, &call("/nothing/here", &[])).await;
@@ -96,7 +96,7 @@ async fn a_peer_that_still_writes_when_its_connection_ends_is_not_reset() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_answers_when_asked_may_idle() {
+async fn an_idle_connection_that_answers_pings_stays_open() {
     let server = start_with(|settings| {
         settings.edge.keepalive_interval = SHORT;
         settings.edge.keepalive_timeout = SHORT;
@@ -173,16 +173,17 @@ async fn sigterm_under_load_loses_no_call_and_ends_streams_so_that_they_resume()
     }
     let load = join_all((0..8).map(|n| create_until_the_end(addr, n, &stopped, &made)));
     let watched = join_all(streams.into_iter().map(async |mut stream| {
-        let (mut cursor, mut told) = (String::new(), HashSet::new());
+        let (mut cursor, mut received) = (String::new(), HashSet::new());
         loop {
             match stream.message().await {
                 Ok(Some(message)) => {
-                    let first = told.is_empty();
-                    cursor = take(message, &mut told);
-                    listening.fetch_add(usize::from(first && !told.is_empty()), Ordering::SeqCst);
+                    let first = received.is_empty();
+                    cursor = take(message, &mut received);
+                    listening
+                        .fetch_add(usize::from(first && !received.is_empty()), Ordering::SeqCst);
                 }
                 Ok(None) => panic!("an end without a status"),
-                Err(status) => return (status, cursor, told),
+                Err(status) => return (status, cursor, received),
             }
         }
     }));
@@ -207,14 +208,14 @@ async fn sigterm_under_load_loses_no_call_and_ends_streams_so_that_they_resume()
     // Another server resumes from each cursor, with every created session and no event twice.
     let mut next = place.spawn(&[], &env);
     let mut client = client(next.addr().await).await;
-    for (status, cursor, mut told) in ends {
+    for (status, cursor, mut received) in ends {
         assert_eq!((status.code(), &*reason(&status)), (Code::Unavailable, "STOPPING"));
         let mut stream =
             client.watch_sessions(created(&cursor)).await.expect("it resumes").into_inner();
-        while told.len() < usize::try_from(made).expect("a number") {
+        while received.len() < usize::try_from(made).expect("a number") {
             let message = timeout(Duration::from_secs(60), stream.message()).await;
             let message = message.expect("all of it, in time").expect("no end");
-            take(message.expect("no end"), &mut told);
+            take(message.expect("no end"), &mut received);
         }
     }
 }
@@ -227,9 +228,9 @@ fn created(cursor: &str) -> pb::WatchSessionsRequest {
 }
 
 /// Adds the session of a message, which must be new, to those received; returns the cursor.
-fn take(message: pb::WatchSessionsResponse, told: &mut HashSet<String>) -> String {
+fn take(message: pb::WatchSessionsResponse, received: &mut HashSet<String>) -> String {
     if let Some(event) = message.event {
-        assert!(told.insert(event.session_id), "told twice");
+        assert!(received.insert(event.session_id), "received twice");
     }
     message.cursor
 }

@@ -32,7 +32,7 @@ async fn one_stream_more_than_may_be_is_refused_alone() {
     let server = start_with(with_port).await;
     let mut wire = Wire::open(server.addr).await;
     let settings = wire.until(SETTINGS).await;
-    let told: Vec<(u16, u32)> = settings
+    let received: Vec<(u16, u32)> = settings
         .payload
         .chunks(6)
         .map(|one| {
@@ -42,7 +42,7 @@ async fn one_stream_more_than_may_be_is_refused_alone() {
         .collect();
     for expected in [(3, 256), (5, 16_384), (6, 16_384)] {
         // RFC 9113, section 6.5.2: streams, frame size (may be omitted if default), header list.
-        assert!(told.contains(&expected) || expected.0 == 5, "{expected:?} in {told:?}");
+        assert!(received.contains(&expected) || expected.0 == 5, "{expected:?} in {received:?}");
     }
     for n in 0..256 {
         wire.send(HEADERS, END_HEADERS, 2 * n + 1, &call(VALIDATE, &[])).await;

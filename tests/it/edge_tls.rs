@@ -114,7 +114,7 @@ async fn a_certificate_names_its_one_uri_or_else_its_one_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_authorities_do_not_vouch_for_is_not_let_in() {
+async fn certificates_of_other_authorities_are_refused() {
     let (server, clients) = (Authority::new("server"), Authority::new("clients"));
     let files = Files::new(&server.server(), Some(&clients));
     let names = [uri("spiffe://example/gateway")];

@@ -112,7 +112,7 @@ async fn a_session_that_reads_expired_counts_for_no_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_question_names_no_expired_session_and_settles_among_the_others() {
+async fn a_conflict_lists_no_expired_session_and_is_settled_among_the_others() {
     let server = start_with(|settings| limit(settings, LimitScope::User, 2, OnLimit::Ask)).await;
     let request =
         pb::CreateSessionRequest { idle_timeout: length(Length::seconds(2)), ..new_session("ada") };

@@ -56,7 +56,7 @@ async fn shown_elsewhere(server: &TestServer, id: &str, at: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_is_damaged_is_told_of_although_nothing_can_be_done_to_it() {
+async fn a_damaged_session_raises_an_alert_although_it_cannot_be_ended() {
     let server = detect_with(pb::DetectionPolicy {
         session_hijack: rule(pb::RuleMode::Enforce, pb::RuleAction::Terminate),
         ..Default::default()

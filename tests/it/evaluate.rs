@@ -134,9 +134,9 @@ async fn many_pages_find_exactly_what_was_raised() {
     assert_eq!(answer.samples, []);
     for rule in &answer.rules {
         assert_eq!(rule.current, rule.changed, "{}", rule.rule_id);
-        let of = |told: &str| {
+        let of = |operator: &str| {
             format!(
-                "SELECT count(*) FROM security_alerts WHERE rule_id = '{}' AND suppression {told} 0",
+                "SELECT count(*) FROM security_alerts WHERE rule_id = '{}' AND suppression {operator} 0",
                 rule.rule_id
             )
         };

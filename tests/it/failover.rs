@@ -56,7 +56,7 @@ async fn is_active(server: &TestServer, token: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_follows_a_fenced_former_primary_knows_nothing_and_goes_to_the_new_one() {
+async fn a_replica_of_a_fenced_former_primary_trusts_no_cache_and_moves_to_the_new_one() {
     let (primary, _dir) = own_cluster().await;
     let db = Db::of(&primary);
     let ways = [Proxy::before(&db.url), Proxy::before(&db.url)];

@@ -77,7 +77,7 @@ async fn a_span_is_bounded_and_never_part_of_a_transaction() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_consumer_writes_itself_it_reads_the_next_time() {
+async fn a_consumer_reads_its_own_writes_the_next_time() {
     let server = start_with(|settings| settings.intervals.detect = HOUR).await;
     let db = pool(&server.db);
     let mut tx = db.begin().await.expect("a transaction");

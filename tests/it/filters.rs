@@ -136,7 +136,7 @@ async fn times_select_from_after_inclusive_to_before_exclusive() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_filter_that_breaks_its_limits_hears_of_all_of_them() {
+async fn a_filter_that_breaks_limits_gets_all_violations() {
     let server = start().await;
     let never = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 });
     let filter = pb::SessionFilter {
@@ -240,7 +240,7 @@ async fn every_field_of_an_alert_filter_selects() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_alert_filter_that_breaks_its_limits_hears_of_all_of_them() {
+async fn an_alert_filter_that_breaks_limits_gets_all_violations() {
     let server = start().await;
     let never = Some(prost_types::Timestamp { seconds: 0, nanos: -1 });
     let filter = pb::AlertFilter {

@@ -159,8 +159,8 @@ async fn a_revocation_is_kept_until_no_token_that_it_matches_can_be_in_date() {
     server.revoke_device(request).await.expect("an end");
     let now = server.clock.now();
     for (level, subject) in [(Session, &ended), (Session, &stepped), (Device, &device)] {
-        let told = gateway.until_told(level, subject).await;
-        let (revoked, evict) = (time(told.revoke_time), time(told.evict_time));
+        let revocation = gateway.until_told(level, subject).await;
+        let (revoked, evict) = (time(revocation.revoke_time), time(revocation.evict_time));
         assert_eq!((revoked, evict), (now, now + longest), "{level:?}");
         // No token that was issued before is unexpired then.
         let last = created.tokens.as_ref().expect("tokens").access_token_expire_time;
@@ -169,6 +169,6 @@ async fn a_revocation_is_kept_until_no_token_that_it_matches_can_be_in_date() {
     server.erase("ada").await.expect("an erasure");
     // printf 'default\0ada' | sha256sum
     let digest = "93af010dd8708f596294a1a840c57f11282ca7fe5e72aa6fa4adff7a34957d89";
-    let told = gateway.until_told(User, digest).await;
-    assert_eq!(time(told.evict_time), now + longest);
+    let revocation = gateway.until_told(User, digest).await;
+    assert_eq!(time(revocation.evict_time), now + longest);
 }

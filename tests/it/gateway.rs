@@ -117,7 +117,7 @@ async fn without_the_service_it_goes_on_for_the_bound_or_as_it_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_finds_back_to_a_service_that_was_restarted() {
+async fn a_gateway_reconnects_to_a_restarted_service() {
     let first = server(|_| {}).await;
     let addr = first.addr;
     let gateway = gateway(&first, Mode::Strict).await;

@@ -39,14 +39,14 @@ async fn a_watch_tells_of_the_drain_and_ends() {
     }
     server.begin_stop();
     for mut stream in streams {
-        let told = async {
+        let changed = async {
             let mut last = Serving;
             while let Some(Ok(next)) = stream.next().await {
                 last = next.status();
             }
             last
         };
-        assert_eq!(tokio::time::timeout(SOON, told).await.expect("the stream ends"), NotServing);
+        assert_eq!(tokio::time::timeout(SOON, changed).await.expect("the stream ends"), NotServing);
     }
     tokio::time::timeout(SOON, server.stop()).await.expect("no stream holds up the end");
 }

@@ -64,7 +64,7 @@ const PACED: &str = "sessiond_connections_refused_total{limit=\"rate\"}";
 const BREACHES: &str = "sessiond_connections_breached_total";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_too_often_is_turned_away_and_who_is_there_stays() {
+async fn connections_beyond_the_rate_are_refused_and_existing_ones_stay() {
     let server = start_with(|settings| {
         with_port(settings);
         settings.edge.max_connections_per_peer = 10;
@@ -86,7 +86,7 @@ async fn who_comes_too_often_is_turned_away_and_who_is_there_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_breaks_the_rules_comes_back_less_often() {
+async fn breaches_lower_the_connection_rate_of_a_peer() {
     let server = start_with(|settings| {
         with_port(settings);
         settings.edge.max_connections_per_peer = 85;
@@ -120,7 +120,7 @@ async fn who_breaks_the_rules_comes_back_less_often() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_only_looks_whether_the_port_is_open_breaks_no_rule() {
+async fn a_port_check_is_no_breach() {
     let server = start_with(with_port).await;
     for _ in 0..3 {
         drop(TcpStream::connect(server.addr).await.expect("a connection"));
@@ -130,7 +130,7 @@ async fn who_only_looks_whether_the_port_is_open_breaks_no_rule() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_leaves_in_the_middle_of_tls_breaks_no_rule() {
+async fn a_disconnect_during_the_tls_handshake_is_no_breach() {
     let (ours, other) = (Authority::new("ours"), Authority::new("other"));
     let files = Files::new(&ours.server(), None);
     let server = start_with(|settings| {
@@ -158,7 +158,7 @@ async fn who_leaves_in_the_middle_of_tls_breaks_no_rule() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_when_no_descriptor_is_left_waits_for_one() {
+async fn a_connection_waits_while_no_descriptor_is_free() {
     let place = Place::new();
     let mut process = place.spawn(&["--database-connections", "2"], &[]);
     let addr = process.addr().await;

@@ -112,7 +112,7 @@ async fn is_cut_off(mut wire: Wire<impl AsyncRead + AsyncWrite + Unpin>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_for_answers_and_reads_none_is_cut_off() {
+async fn a_peer_that_reads_no_answers_is_disconnected() {
     let server = start_with(|settings| {
         with_port(settings);
         settings.edge.keepalive_timeout = SHORT;
@@ -125,7 +125,7 @@ async fn who_asks_for_answers_and_reads_none_is_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_reads_none_is_cut_off_over_tls_too() {
+async fn a_peer_that_reads_no_answers_is_disconnected_over_tls_too() {
     let authority = Authority::new("server");
     let files = Files::new(&authority.server(), None);
     let server = start_with(|settings| {

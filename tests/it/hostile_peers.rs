@@ -60,7 +60,7 @@ pub fn failed(reason: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_says_nothing_or_little_at_first_is_closed() {
+async fn a_peer_that_sends_nothing_or_little_at_first_is_closed() {
     let server = impatient().await;
     let bystander = Bystander::before(&server).await;
     is_closed(TcpStream::connect(server.addr).await.expect("a connection")).await;
@@ -81,7 +81,7 @@ async fn who_says_nothing_or_little_at_first_is_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_falls_silent_or_slow_later_is_closed() {
+async fn a_peer_that_becomes_silent_or_slow_is_closed() {
     let server = impatient().await;
     let bystander = Bystander::before(&server).await;
     // A silent peer, which answers no ping.
@@ -170,7 +170,7 @@ async fn handshakes_have_their_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crowd_that_idles_is_let_be_and_goes() {
+async fn thousands_of_idle_connections_stay_open_until_they_close() {
     let server = start_with(|settings| {
         with_port(settings);
         settings.edge.max_connections_per_peer = 3_000;

@@ -89,7 +89,7 @@ async fn a_removed_key_is_refused_everywhere_within_the_bound_and_another_signs_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_hears_nothing_refuses_a_removed_key_within_the_bound() {
+async fn a_replica_that_is_cut_off_refuses_a_removed_key_within_the_bound() {
     let server = start().await;
     let proxy = Proxy::before(&server.db.url);
     let alone = server.replica_with(|settings| settings.database_url = proxy.url.clone()).await;

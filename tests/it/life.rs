@@ -53,7 +53,7 @@ async fn everything_is_still_there_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trail_that_does_not_match_its_session_is_noticed() {
+async fn a_trail_that_does_not_match_its_session_is_detected() {
     let lost = "DELETE FROM session_activities WHERE kind =";
     let again = "INSERT INTO session_activities SELECT tenant_id, user_id, occurred_at,
         gen_random_uuid(), session_id, device_id, alert_id, kind, end_reason, generation,

@@ -130,7 +130,7 @@ async fn of_parallel_creates_exactly_the_limit_is_admitted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_parallel_creates_beyond_the_limit_each_gets_a_question_of_its_own() {
+async fn parallel_creates_beyond_the_limit_each_get_their_own_conflict() {
     for scope in SCOPES {
         let refused = refusals(scope, OnLimit::Ask, "SESSION_CONFLICT").await;
         let mut tokens = HashSet::new();

@@ -66,8 +66,8 @@ async fn hits_misses_and_the_age_of_the_feed_are_told() {
     server.terminate(&id).await.expect("ok");
     // Its own revocations arrive through the feed too, and invalidate once more.
     wait::until(async || {
-        let heard = scrape(&server).await["sessiond_revocations_received_total"];
-        heard > before["sessiond_revocations_received_total"]
+        let received = scrape(&server).await["sessiond_revocations_received_total"];
+        received > before["sessiond_revocations_received_total"]
     })
     .await;
     server.validate(&token).await;

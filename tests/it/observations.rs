@@ -116,7 +116,7 @@ async fn another_network_or_user_agent_is_entered_once_whichever_replicas_see_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_known_is_no_other_and_nothing_is_written_before_the_flush() {
+async fn an_unknown_context_is_no_change_and_nothing_is_written_before_the_flush() {
     let server = start_with(|settings| settings.intervals.flush = LONG).await;
     let (_, unknown, _) = parts(&server.create("bob").await);
     let (_, access, _) = session_of(&server, "ada").await;

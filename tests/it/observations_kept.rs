@@ -15,7 +15,7 @@ const LONG: Duration = Duration::from_secs(3600);
 const FORGED: &str = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZGEifQ.";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_noticed_while_the_database_is_away_is_written_when_it_is_back() {
+async fn observations_during_an_outage_are_written_after_it() {
     let (postgres, _dir) = own_cluster().await;
     let server = start_on(Db::of(&postgres), clock(), |_| {}).await;
     tokio::task::block_in_place(|| postgres.halt());

@@ -4,7 +4,7 @@ use crate::harness::{start, wait};
 
 /// `store/error.rs` recognises this error: no other check violation names a table and no constraint.
 #[tokio::test(flavor = "multi_thread")]
-async fn its_refusal_names_the_table_and_no_constraint() {
+async fn the_error_of_a_lost_partition_race_names_the_table_and_no_constraint() {
     let server = start().await;
     server.create("ada").await;
     let stray = "SELECT count(*) FROM session_activities_default";

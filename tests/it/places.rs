@@ -159,7 +159,7 @@ async fn a_session_that_goes_on_far_away_in_the_same_family_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_may_be_off_by_as_much_is_no_travel() {
+async fn a_distance_within_the_accuracy_is_no_travel() {
     let server = strict(Locator::default()).await;
     let within = |km, place| {
         let place: Option<pb::Location> = place;

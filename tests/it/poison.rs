@@ -129,7 +129,7 @@ async fn any_number_of_locked_sessions_hold_up_no_last_activity() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_number_of_locked_sessions_hold_up_no_notice() {
+async fn any_number_of_locked_sessions_delay_no_observation() {
     let server = start_with(with_port).await;
     let (tokens, stuck) = locked(&server, 60).await;
     let zoe = session_of(&server, "zoe").await.1;
@@ -169,7 +169,7 @@ async fn any_number_of_locked_sessions_keep_no_other_from_being_held_to_a_policy
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_noticed_of_others_is_entered() {
+async fn observations_of_other_sessions_are_written() {
     let server = start_with(remembering).await;
     let tokens = sessions(&server).await;
     let refuse = "BEFORE INSERT ON session_activities FOR EACH ROW

@@ -97,20 +97,22 @@ async fn race(first: std::ops::Range<usize>) {
         let racing =
             join(one.make(&here_channel, subject, ""), other.make(&there_channel, subject, ""));
         let answers: [Result<Answer, Status>; 2] = racing.await.into();
-        let told = [outcome(&answers[0]), outcome(&answers[1])];
-        let shown = format!("{one:?} {} and {other:?} {}: {answers:?}", told[0], told[1]);
-        assert!(documented(*one, *other).contains(&told[0].as_str()), "{shown}");
-        assert!(documented(*other, *one).contains(&told[1].as_str()), "{shown}");
+        let outcomes = [outcome(&answers[0]), outcome(&answers[1])];
+        let shown = format!("{one:?} {} and {other:?} {}: {answers:?}", outcomes[0], outcomes[1]);
+        assert!(documented(*one, *other).contains(&outcomes[0].as_str()), "{shown}");
+        assert!(documented(*other, *one).contains(&outcomes[1].as_str()), "{shown}");
         if [one, other] == [&Mutation::Refresh; 2] {
             let [first, second] = answers.each_ref().map(|answer| answer.as_ref().ok());
             assert_eq!(first, second, "one successor");
         }
 
         let ended = answers.each_ref().map(|answer| answer.as_ref().is_ok_and(|a| a.ended > 0));
-        let ends =
-            [(one, other, here, &told[0], ended[0]), (other, one, there, &told[1], ended[1])];
-        for (one, other, by, told, ended_it) in ends {
-            if acknowledged_end(*one, told, *other) {
+        let ends = [
+            (one, other, here, &outcomes[0], ended[0]),
+            (other, one, there, &outcomes[1], ended[1]),
+        ];
+        for (one, other, by, code, ended_it) in ends {
+            if acknowledged_end(*one, code, *other) {
                 // At once if this call ended the session; within the bound if the other one did.
                 let judged = async || by.validate(&subject.access).await.outcome();
                 match ended_it {
@@ -130,13 +132,13 @@ async fn race(first: std::ops::Range<usize>) {
         let active = server.list(&subject.user).await;
         let active = active.iter().filter(|session| session.state() == pb::SessionState::Active);
         assert!(active.count() <= 1, "{shown}");
-        [(*one, told[0].clone()), (*other, told[1].clone())]
+        [(*one, outcomes[0].clone()), (*other, outcomes[1].clone())]
     });
-    let told = stream::iter(races).buffer_unordered(ABREAST).collect::<Vec<_>>().await;
-    let told: HashSet<_> = told.into_iter().flatten().collect();
-    for (change, _) in &told {
+    let outcomes = stream::iter(races).buffer_unordered(ABREAST).collect::<Vec<_>>().await;
+    let outcomes: HashSet<_> = outcomes.into_iter().flatten().collect();
+    for (change, _) in &outcomes {
         let main = documented(*change, *change)[0];
-        assert!(told.contains(&(*change, main.to_owned())), "{change:?} was never {main}");
+        assert!(outcomes.contains(&(*change, main.to_owned())), "{change:?} was never {main}");
     }
     audit::check(&server.db).await;
 }

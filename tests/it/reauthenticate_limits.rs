@@ -102,8 +102,8 @@ async fn a_repeated_request_is_one_step_up_with_the_same_answer() {
     let (second, ..) = parts(&server.create("ada").await);
     for request in [other, named, as_request(&second, ID)] {
         let refusal = server.reauthenticate(request).await.expect_err("another body");
-        let told = (refusal.code(), reason(&refusal));
-        assert_eq!(told, (Code::AlreadyExists, "REQUEST_ID_REUSED".to_owned()));
+        let answer = (refusal.code(), reason(&refusal));
+        assert_eq!(answer, (Code::AlreadyExists, "REQUEST_ID_REUSED".to_owned()));
     }
     let unknown = server.reauthenticate(as_request(NOBODY, OTHER)).await.expect_err("unknown");
     assert_eq!(unknown.code(), Code::NotFound);

@@ -138,7 +138,7 @@ async fn what_a_refresh_says_of_the_client_replaces_only_that() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_is_refreshed_only_so_often_and_theft_is_noticed_all_the_same() {
+async fn a_session_is_refreshed_only_so_often_and_theft_is_detected_all_the_same() {
     let server = start_with(|settings| settings.refresh_limit = 5).await;
     let (id, _, first) = parts(&server.create("ada").await);
     let mut token = first.clone();

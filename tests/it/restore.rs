@@ -170,7 +170,7 @@ async fn restored_under_replicas(on_restore: OnRestore) -> Restored {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_older_dump_revives_is_told_by_one_alert_of_all_replicas() {
+async fn one_alert_of_all_replicas_reports_what_an_older_dump_revives() {
     let restored = restored_under_replicas(OnRestore::Alert).await;
     let server = &restored.server;
     assert_eq!(
@@ -233,7 +233,7 @@ async fn what_is_to_end_is_neither_refreshed_nor_renewed_before_its_row_says_so(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_of_the_cluster_is_told_of_after_a_start_too() {
+async fn a_restored_backup_of_the_cluster_is_reported_after_a_start_too() {
     let place = Place::new();
     let (process, mut client) = place.serve().await;
     let created = client.create_session(new_session("ada")).await.expect("a session").into_inner();

@@ -71,7 +71,7 @@ fn typed(alert: &pb::SecurityAlert) -> Typed {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_device_is_told_of_after_the_first_week() {
+async fn a_second_device_raises_an_alert_after_the_first_week() {
     let server = watching().await;
     create(&server, FIREFOX, "192.0.2.1", "").await;
     create(&server, CURL, "192.0.2.1", "").await;
@@ -91,7 +91,7 @@ async fn a_second_device_is_told_of_after_the_first_week() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_in_other_hands_is_told_of_once_and_a_move_or_an_update_is_not() {
+async fn a_session_in_other_hands_raises_one_alert_and_a_move_or_an_update_none() {
     let server = watching().await;
     let (id, _, token) = parts(&create(&server, FIREFOX, "192.0.2.1", "").await);
     let refresh = async |token: String, client| {
@@ -123,7 +123,7 @@ async fn a_session_in_other_hands_is_told_of_once_and_a_move_or_an_update_is_not
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_third_country_at_the_same_time_is_told_of_unless_a_session_ended() {
+async fn a_third_country_at_the_same_time_raises_an_alert_unless_a_session_ended() {
     let server = watching().await;
     create(&server, FIREFOX, "", "DE").await;
     let (second, ..) = parts(&create(&server, FIREFOX, "", "FR").await);
@@ -142,7 +142,7 @@ async fn a_third_country_at_the_same_time_is_told_of_unless_a_session_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_that_wakes_after_ninety_days_is_told_of() {
+async fn an_account_that_wakes_after_ninety_days_raises_an_alert() {
     let server = watching().await;
     create(&server, FIREFOX, "192.0.2.1", "").await;
     let seen = server.clock.now();
@@ -160,7 +160,7 @@ async fn an_account_that_wakes_after_ninety_days_is_told_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refused_tokens_are_told_of_by_user_and_those_of_nobody_by_network() {
+async fn refused_tokens_raise_alerts_by_user_and_those_of_no_user_by_network() {
     let server = watching().await;
     report(&server, &Line { user: "ada", ..REFUSED }, 19).await;
     report(&server, &REFUSED, 19).await;
@@ -186,7 +186,7 @@ async fn refused_tokens_are_told_of_by_user_and_those_of_nobody_by_network() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn meeting_a_limit_again_and_again_is_told_of_once() {
+async fn meeting_a_limit_again_and_again_raises_one_alert() {
     let server = watching().await;
     let line = Line { kind: 27, user: "ada", ..REFUSED };
     report(&server, &line, 9).await;
@@ -198,7 +198,7 @@ async fn meeting_a_limit_again_and_again_is_told_of_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forged_tokens_and_refused_creates_are_told_of_as_the_service_sees_them() {
+async fn forged_tokens_and_refused_creates_raise_alerts_from_observations() {
     let server = start_with(|settings| {
         settings.detection = DetectionSettings::default();
         settings.policy.limits.user.max = 1;

@@ -185,7 +185,7 @@ async fn the_tenth_session_the_third_country_and_an_account_that_wakes_end_their
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_about_no_session_ends_none() {
+async fn a_finding_without_a_session_ends_none() {
     let one = |settings: &mut sessiond::server::Settings| {
         settings.detection = DetectionSettings::default();
         settings.policy.limits.user.max = 1;
@@ -256,8 +256,8 @@ async fn a_device_that_its_user_trusts_is_spared_until_it_is_not() {
     let (ended, _) = create("IT").await;
     settled(&server).await;
     let rules = ["new_country", "simultaneous_countries"];
-    let told = alerts(&server, "ada").await;
-    assert!(!told.is_empty() && told.iter().all(|it| rules.contains(&it.rule_id.as_str())));
+    let raised = alerts(&server, "ada").await;
+    assert!(!raised.is_empty() && raised.iter().all(|it| rules.contains(&it.rule_id.as_str())));
     let session = server.get(&ended).await.expect("a session");
     assert_eq!(session.end_reason(), pb::EndReason::SuspiciousActivity);
     audit::check(&server.db).await;

@@ -69,7 +69,7 @@ async fn the_service_finds_in_the_month_what_is_labelled_and_nothing_else() {
 }
 
 #[test]
-fn what_people_do_by_habit_stays_silent_whatever_the_seed() {
+fn habits_raise_no_alert_for_any_seed() {
     let (mut script, _) = read("month.txt");
     (script.scenes, script.trips, script.labels) = Default::default();
     for seed in 1..=10 {

@@ -255,7 +255,7 @@ async fn a_session_that_is_busy_on_one_replica_does_not_idle_out_on_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_known_of_another_user_or_tenant_is_not_told() {
+async fn a_cached_session_is_shown_only_for_its_own_user_and_tenant() {
     let server = start().await;
     let (_, ada, _) = parts(&server.create("ada").await);
     let elsewhere = pb::CreateSessionRequest { tenant_id: "acme".to_owned(), ..new_session("ada") };

@@ -41,7 +41,7 @@ async fn the_bound_holds_while_the_feed_is_cut_off_again_and_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_read_before_the_news_and_arrives_after_it_is_not_kept() {
+async fn a_read_from_before_a_revocation_that_arrives_after_it_is_not_cached() {
     let server = start().await;
     let proxy = Proxy::before(&server.db.url);
     let slow = server.replica_with(|settings| settings.database_url = proxy.url.clone()).await;
@@ -54,20 +54,20 @@ async fn what_was_read_before_the_news_and_arrives_after_it_is_not_kept() {
             // This call began before the end, so either outcome is right.
             slow.validate_now(&token).await;
         };
-        let news = async {
+        let ending = async {
             proxy.until_held(round).await;
             server.terminate(&id).await.expect("ok");
             gateway.until_ended(&id).await;
             proxy.set(Mode::Pass);
         };
-        join(overtaken, news).await;
+        join(overtaken, ending).await;
         assert_eq!(slow.validate(&token).await.outcome(), pb::Outcome::Inactive, "it was kept");
     }
     audit::check(&server.db).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_bound_holds_where_news_overtake_reads() {
+async fn the_bound_holds_where_revocations_overtake_reads() {
     let server = start().await;
     let proxy = Proxy::before(&server.db.url);
     let slow = server.replica_with(|settings| settings.database_url = proxy.url.clone()).await;
@@ -134,7 +134,7 @@ async fn the_bound_holds_between_replicas_whose_clocks_are_hours_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_has_no_connection_left_still_knows_and_hears_in_time() {
+async fn a_replica_with_an_exhausted_pool_keeps_the_bound() {
     let server = start().await;
     let busy = server.replica_with(|settings| {
         impatient(settings);

@@ -95,10 +95,10 @@ async fn a_replica_that_was_stopped_and_goes_on_trusts_nothing_it_knew() {
         {
             ended.expect("ok");
         }
-        let told = Instant::now();
-        wait::until(async || told.elapsed() >= BOUND).await;
+        let ended_at = Instant::now();
+        wait::until(async || ended_at.elapsed() >= BOUND).await;
         let while_stopped = ask();
-        wait::until(async || told.elapsed() >= BOUND * 2).await;
+        wait::until(async || ended_at.elapsed() >= BOUND * 2).await;
         process.signal(Signal::CONT);
         let as_it_goes_on = ask();
         for outcome in &at_the_stop.await.expect("no panic")[living..] {

@@ -47,15 +47,15 @@ async fn reconcile(server: &TestServer, user: &str) {
         "SELECT kind::text, count(*) FROM session_activities
         WHERE {whose} AND kind IN (1, 2, 3, 4, 7) GROUP BY 1 ORDER BY 1"
     );
-    let told = [
+    let listed = [
         ("1", total.created_count),
         ("2", total.refreshed_count),
         ("3", total.terminated_count),
         ("4", total.expired_count),
         ("7", total.reauthenticated_count),
     ];
-    let told = told.into_iter().filter(|(_, n)| *n > 0).map(|(kind, n)| (kind.to_owned(), n));
-    assert_eq!(told.collect::<Vec<_>>(), pairs(server, &kinds).await, "{user}");
+    let listed = listed.into_iter().filter(|(_, n)| *n > 0).map(|(kind, n)| (kind.to_owned(), n));
+    assert_eq!(listed.collect::<Vec<_>>(), pairs(server, &kinds).await, "{user}");
     let of_sessions = async |column: &str, condition: &str| {
         let sql = format!(
             "SELECT coalesce({column}, '') AS k, count(*) FROM user_sessions

@@ -45,12 +45,12 @@ async fn reconcile(server: &TestServer, user: &str) {
         pairs.sort();
         pairs
     };
-    let told = total.categories.iter().map(|c| (c.category.to_string(), c.count)).collect();
-    assert_eq!(sorted(told), by("category").await, "{user}");
-    let told = total.severities.iter().map(|s| (s.severity.to_string(), s.count)).collect();
-    assert_eq!(sorted(told), by("severity").await, "{user}");
-    let told = total.rules.iter().map(|r| (r.rule_id.clone(), r.count)).collect();
-    assert_eq!(sorted(told), by("rule_id").await, "{user}");
+    let listed = total.categories.iter().map(|c| (c.category.to_string(), c.count)).collect();
+    assert_eq!(sorted(listed), by("category").await, "{user}");
+    let listed = total.severities.iter().map(|s| (s.severity.to_string(), s.count)).collect();
+    assert_eq!(sorted(listed), by("severity").await, "{user}");
+    let listed = total.rules.iter().map(|r| (r.rule_id.clone(), r.count)).collect();
+    assert_eq!(sorted(listed), by("rule_id").await, "{user}");
     let states = by("state").await;
     let there = |state: &str| states.iter().find(|(s, _)| s == state).map_or(0, |(_, n)| *n);
     assert_eq!((answer.open_count, answer.acknowledged_count), (there("1"), there("2")), "{user}");

@@ -186,8 +186,8 @@ async fn a_client_that_refreshes_on_and_on_is_told_of_the_step_up_and_not_logged
     join_all((0..20).map(async |round: usize| {
         let (id, _, token) = parts(&server.create(&format!("user-{round}")).await);
         let refreshing = refresh_until_refused(&server, token);
-        let (told, (_, tokens)) = join(refreshing, replica.step_up(&id)).await;
-        assert_eq!(told, SUPERSEDED);
+        let (answer, (_, tokens)) = join(refreshing, replica.step_up(&id)).await;
+        assert_eq!(answer, SUPERSEDED);
         successor(server.refresh(&tokens.refresh_token).await);
     }))
     .await;

@@ -75,8 +75,8 @@ async fn another_body_method_or_a_damaged_id_is_refused() {
     let with_guard = pb::TerminateSessionsRequest { expected_max: 5, ..of_ada() };
     for request in [other_user, with_note, with_guard] {
         let refusal = server.terminate_many(request).await.expect_err("another body");
-        let told = (refusal.code(), reason(&refusal));
-        assert_eq!(told, (Code::AlreadyExists, "REQUEST_ID_REUSED".to_owned()));
+        let answer = (refusal.code(), reason(&refusal));
+        assert_eq!(answer, (Code::AlreadyExists, "REQUEST_ID_REUSED".to_owned()));
     }
     let create = pb::CreateSessionRequest { request_id: ID.to_owned(), ..new_session("ada") };
     let refusal = server.try_create(create).await.expect_err("another method");

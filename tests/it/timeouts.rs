@@ -233,12 +233,12 @@ async fn an_expiry_that_a_terminate_told_is_final_whatever_a_replica_saw() {
     server.advance(Duration::minutes(50));
     assert_eq!(replica.validate(&access).await.outcome(), pb::Outcome::Active);
     server.advance(Duration::minutes(10));
-    let told = server.terminate(&id).await.expect("ok").expect("the session");
-    assert_eq!(told.state(), pb::SessionState::Expired);
+    let ended = server.terminate(&id).await.expect("ok").expect("the session");
+    assert_eq!(ended.state(), pb::SessionState::Expired);
     assert_eq!(replica.validate_now(&access).await.inactive_reason(), Why::SessionExpiredIdle);
     // A replica that stops writes its buffered activity.
     replica.stop().await;
-    assert_eq!(server.get(&id).await.expect("a session"), told);
+    assert_eq!(server.get(&id).await.expect("a session"), ended);
     assert_eq!((server.activities(3).await, server.activities(4).await), (0, 1));
 }
 

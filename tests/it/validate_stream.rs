@@ -102,7 +102,7 @@ async fn a_stream_judges_as_single_calls_do_and_ends_with_the_last_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_a_question_is_its_answer_and_the_stream_goes_on() {
+async fn an_invalid_request_gets_an_error_answer_and_the_stream_goes_on() {
     let server = start().await;
     let (_, token, _) = parts(&server.create("ada").await);
     let mut wrong = question("wrong", &token);
@@ -137,7 +137,7 @@ async fn what_is_wrong_with_a_question_is_its_answer_and_the_stream_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_question_that_waits_for_the_database_holds_up_no_other() {
+async fn a_request_that_waits_for_the_database_delays_no_other() {
     let server = start_with(long).await;
     let token = cached_session(&server).await;
     let lock = server.db.hold("LOCK TABLE user_sessions IN ACCESS EXCLUSIVE MODE").await;
@@ -159,7 +159,7 @@ async fn a_question_that_waits_for_the_database_holds_up_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_does_not_read_the_answers_is_asked_for_no_more() {
+async fn a_stream_whose_answers_are_not_read_takes_no_more_requests() {
     let server = start().await;
     let (_, token, _) = parts(&server.create("ada").await);
     let sent = Arc::new(AtomicUsize::new(0));

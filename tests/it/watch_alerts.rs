@@ -81,12 +81,12 @@ async fn the_life_of_an_alert_is_told_as_it_happens() {
             alert_id, kind, 'test'
         FROM security_alerts, unnest(ARRAY[13, 14]) kind";
     server.db.connect().await.batch_execute(again).await.expect("rows");
-    let mut told = watcher.events(2).await;
+    let mut events = watcher.events(2).await;
     assert_eq!(
-        told.iter().map(pb::AlertEvent::kind).collect::<Vec<_>>(),
+        events.iter().map(pb::AlertEvent::kind).collect::<Vec<_>>(),
         [Kind::Repeated, Kind::Reopened]
     );
-    assert_eq!(told.remove(0).alert.expect("an alert").occurrence_count, 2);
+    assert_eq!(events.remove(0).alert.expect("an alert").occurrence_count, 2);
     // A resumed watch returns the alert in its current state.
     let request = pb::WatchAlertsRequest {
         filter: Some(pb::AlertFilter::default()),
@@ -129,14 +129,14 @@ async fn a_watch_tells_of_the_alerts_that_a_list_with_its_filter_shows() {
     let all = watchers.last_mut().expect("one").events(2).await;
     assert_eq!(all.iter().filter(|e| e.kind() == Kind::Raised).count(), 2);
     acknowledge(&server, &alert.alert_id).await;
-    let mut told = Vec::new();
+    let mut events = Vec::new();
     for (watcher, count) in watchers.iter_mut().zip([2, 0, 3, 1, 0, 1]) {
-        told.push(watcher.events(count).await);
+        events.push(watcher.events(count).await);
         watcher.assert_quiet().await;
     }
     let is_bobs = |e: &pb::AlertEvent| e.alert.as_ref().is_some_and(|a| a.session_id == session);
-    assert!(told[0].iter().chain(&told[3]).all(is_bobs));
-    assert_eq!(told[3][0].kind(), Kind::Acknowledged);
+    assert!(events[0].iter().chain(&events[3]).all(is_bobs));
+    assert_eq!(events[3][0].kind(), Kind::Acknowledged);
     // A suppressed alert makes no event.
     let suppressed = "UPDATE security_alerts SET suppression = 2;
         UPDATE session_activities SET xid = pg_current_xact_id() WHERE alert_id IS NOT NULL";
@@ -217,8 +217,8 @@ async fn a_watch_of_all_tenants_tells_of_each_and_its_cursor_is_of_no_single_one
     for tenant in ["acme", "default"] {
         let raised = pb::RaiseAlertRequest { tenant_id: tenant.to_owned(), ..report("ada") };
         server.raise(raised).await.expect("an alert");
-        let told = all.event().await.expect("an event").alert.expect("an alert");
-        assert_eq!(told.tenant_id, tenant);
+        let alert = all.event().await.expect("an event").alert.expect("an alert");
+        assert_eq!(alert.tenant_id, tenant);
     }
     let cursor = all.cursor.clone();
     server.watch_alerts(of("*", &cursor)).await.expect("a watch");

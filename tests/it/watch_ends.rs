@@ -61,7 +61,7 @@ async fn a_database_that_stays_away_ends_the_stream_and_no_event_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_away_for_a_moment_is_not_noticed() {
+async fn a_short_outage_of_the_database_ends_no_stream() {
     let (postgres, _dir) = own_cluster().await;
     let db = Db::of(&postgres);
     let late = Duration::from_secs(600);

@@ -44,8 +44,8 @@ async fn a_thousand_watchers_cost_one_reader() {
     let before = hub.reads();
     for _ in 0..10 {
         server.create("ada").await;
-        let told = join_all(watches.iter_mut().map(next)).await;
-        assert!(told.iter().all(|id| *id == told[0]), "the same for all");
+        let ids = join_all(watches.iter_mut().map(next)).await;
+        assert!(ids.iter().all(|id| *id == ids[0]), "the same for all");
     }
     assert_eq!(hub.reads() - before, 10, "each event was read once for all");
 }

@@ -73,7 +73,7 @@ async fn read(servers: [&TestServer; 2], mut cursor: String, seed: u64) -> Vec<p
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_leaves_and_resumes_at_random_misses_none_of_ten_thousand_and_repeats_none() {
+async fn random_resumes_lose_and_repeat_none_of_ten_thousand_events() {
     let server = start().await;
     let replica = server.replica().await;
     let cursor = server.watch("").await.cursor;
@@ -91,8 +91,8 @@ async fn who_leaves_and_resumes_at_random_misses_none_of_ten_thousand_and_repeat
     let there: HashSet<String> = rows.iter().map(|row| row.get(0)).collect();
     assert_eq!(there.len(), EVENTS);
     for seen in readers {
-        let told: HashSet<String> = seen.iter().map(|event| event.event_id.clone()).collect();
-        assert_eq!((seen.len(), told == there), (EVENTS, true), "unique, and none left out");
+        let ids: HashSet<String> = seen.iter().map(|event| event.event_id.clone()).collect();
+        assert_eq!((seen.len(), ids == there), (EVENTS, true), "unique, and none left out");
         let mut last = BTreeMap::new();
         for event in seen.iter().filter(|event| !event.user_id.starts_with("created")) {
             let before = last.insert(event.user_id.clone(), event.refresh_generation);
@@ -152,7 +152,7 @@ async fn collect(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_does_not_read_at_all_gives_up_its_place() {
+async fn a_gateway_that_reads_nothing_loses_its_slot() {
     let server = start_with(|settings| {
         settings.watch.watchers = 1;
         settings.watch.patience = Duration::from_millis(200);
@@ -189,8 +189,8 @@ async fn a_thousand_streams_are_told_and_leave_their_places() {
     let full = server.watch_sessions(all()).await.err().expect("no place");
     assert_eq!(reason(&full), "OVERLOADED");
     server.create("ada").await;
-    let told = join_all(streams.iter_mut().map(|stream| stream.events(1))).await;
-    assert!(told.iter().all(|events| events[0].event_id == told[0][0].event_id));
+    let received = join_all(streams.iter_mut().map(|stream| stream.events(1))).await;
+    assert!(received.iter().all(|events| events[0].event_id == received[0][0].event_id));
     drop(streams);
     wait::until(async || server.watch_sessions(all()).await.is_ok()).await;
 }

@@ -15,7 +15,7 @@ use crate::harness::{TestServer, audit, start, start_with, wait};
 /// A stream of revocations, and everything received from it.
 pub struct Gateway {
     stream: Streaming<pb::WatchRevocationsResponse>,
-    told: Vec<pb::Revocation>,
+    received: Vec<pb::Revocation>,
     pub cursor: String,
     pub resyncs: usize,
 }
@@ -28,7 +28,7 @@ impl Gateway {
         let stream = server.sessions().watch_revocations(request).await.expect("a stream");
         let mut gateway = Gateway {
             stream: stream.into_inner(),
-            told: Vec::new(),
+            received: Vec::new(),
             cursor: String::new(),
             resyncs: 0,
         };
@@ -46,9 +46,9 @@ impl Gateway {
         assert_eq!(message.checked_time.is_some(), !message.watermark.is_empty());
         if message.resync {
             self.resyncs += 1;
-            self.told.clear();
+            self.received.clear();
         }
-        self.told.extend(message.revocations);
+        self.received.extend(message.revocations);
         if !message.cursor.is_empty() {
             self.cursor = message.cursor;
         }
@@ -62,7 +62,7 @@ impl Gateway {
         subject: &str,
     ) -> pb::Revocation {
         loop {
-            let found = self.told.iter().rfind(|r| r.level() == level && r.subject == subject);
+            let found = self.received.iter().rfind(|r| r.level() == level && r.subject == subject);
             if let Some(found) = found {
                 return found.clone();
             }
@@ -72,12 +72,12 @@ impl Gateway {
 
     /// Waits for the revocation of the session.
     pub async fn until_ended(&mut self, id: &str) {
-        let told = self.until_told(pb::RevocationLevel::Session, id).await;
-        assert_eq!(told.below_generation, 0, "all tokens");
+        let revocation = self.until_told(pb::RevocationLevel::Session, id).await;
+        assert_eq!(revocation.below_generation, 0, "all tokens");
     }
 
     fn subjects(&self) -> BTreeSet<&str> {
-        self.told.iter().map(|revocation| revocation.subject.as_str()).collect()
+        self.received.iter().map(|revocation| revocation.subject.as_str()).collect()
     }
 }
 
@@ -154,7 +154,7 @@ async fn every_change_withdraws_the_tokens_that_it_is_about() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_back_hears_what_was_missed_also_what_committed_late() {
+async fn a_resumed_gateway_receives_missed_and_late_revocations() {
     let server = start().await;
     let mut cursor = String::new();
     // On a busy machine the server may lose its database connection, and then sends a resync.
@@ -186,7 +186,7 @@ async fn who_comes_back_hears_what_was_missed_also_what_committed_late() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_hears_nothing_does_not_pretend_to() {
+async fn a_replica_without_the_feed_ends_the_stream() {
     let server = start().await;
     let proxy = Proxy::before(&server.db.url);
     let deaf = server

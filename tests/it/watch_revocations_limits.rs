@@ -45,7 +45,7 @@ async fn message(stream: &mut Stream) -> Result<pb::WatchRevocationsResponse, St
 }
 
 /// Whether the stream begins with a resync, the subjects, and the first cursor.
-async fn told(server: &TestServer, cursor: &str) -> (bool, HashSet<String>, String) {
+async fn read_to_cursor(server: &TestServer, cursor: &str) -> (bool, HashSet<String>, String) {
     let mut stream = open(server.channel(), "", cursor).await.expect("a stream");
     let (mut resync, mut subjects, mut messages) = (false, HashSet::new(), 0);
     loop {
@@ -66,15 +66,15 @@ async fn told(server: &TestServer, cursor: &str) -> (bool, HashSet<String>, Stri
 async fn more_than_a_page_is_told_whole_and_more_than_twenty_thousand_anew() {
     let server = start().await;
     revoke(&server, 2_500).await;
-    let (resync, subjects, cursor) = told(&server, "").await;
+    let (resync, subjects, cursor) = read_to_cursor(&server, "").await;
     assert_eq!((resync, subjects.len()), (true, 2_500));
 
     revoke(&server, MAX_SINCE).await;
-    let (resync, subjects, _) = told(&server, &cursor).await;
+    let (resync, subjects, _) = read_to_cursor(&server, &cursor).await;
     assert_eq!((resync, subjects.len()), (false, 20_000), "what came since");
     let (id, ..) = parts(&server.create("ada").await);
     server.terminate(&id).await.expect("ok");
-    let (resync, subjects, _) = told(&server, &cursor).await;
+    let (resync, subjects, _) = read_to_cursor(&server, &cursor).await;
     assert_eq!((resync, subjects.len()), (true, 22_501), "all that is in force");
     assert!(subjects.contains(&id));
 }

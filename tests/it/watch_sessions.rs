@@ -107,13 +107,16 @@ async fn a_watch_tells_what_its_filter_and_tenant_allow() {
     server.terminate(&id).await.expect("ok");
     let acme = pb::CreateSessionRequest { tenant_id: "acme".to_owned(), ..new_session("ada") };
     server.try_create(acme).await.expect("a session");
-    let told = |events: Vec<pb::SessionEvent>| {
+    let ids_and_kinds = |events: Vec<pb::SessionEvent>| {
         events.into_iter().map(|e| (e.session_id.clone(), e.kind())).collect::<Vec<_>>()
     };
     let bob = [(bobs.clone(), Kind::Created), (bobs.clone(), Kind::Terminated)];
-    assert_eq!(told(of_bob.events(2).await), bob);
-    assert_eq!(told(of_session.events(1).await), [(id.clone(), Kind::Terminated)]);
-    assert_eq!(told(of_ends.events(2).await), [(bobs, Kind::Terminated), (id, Kind::Terminated)]);
+    assert_eq!(ids_and_kinds(of_bob.events(2).await), bob);
+    assert_eq!(ids_and_kinds(of_session.events(1).await), [(id.clone(), Kind::Terminated)]);
+    assert_eq!(
+        ids_and_kinds(of_ends.events(2).await),
+        [(bobs, Kind::Terminated), (id, Kind::Terminated)]
+    );
     assert_eq!(of_acme.events(1).await[0].tenant_id, "acme");
     let mut tenants: Vec<String> =
         of_all.events(5).await.into_iter().map(|event| event.tenant_id).collect();
@@ -171,10 +174,11 @@ async fn a_cursor_of_any_message_goes_on_with_what_follows_it_on_any_replica() {
     insert(&writer, "ada", 8, 1).await;
     for (seen, cursor) in cursors.iter().enumerate() {
         for server in [&server, &replica] {
-            let told = server.watch(cursor).await.events(8 - seen).await;
-            let told: Vec<u32> = told.iter().map(|event| event.refresh_generation).collect();
+            let generations = server.watch(cursor).await.events(8 - seen).await;
+            let generations: Vec<u32> =
+                generations.iter().map(|event| event.refresh_generation).collect();
             let expected: Vec<u32> = (seen as u32 + 1..=8).collect();
-            assert_eq!(told, expected);
+            assert_eq!(generations, expected);
         }
     }
 }
@@ -195,9 +199,10 @@ async fn a_replica_that_is_behind_goes_on_from_the_cursor_of_another() {
         watcher.events(3).await;
         let mut other = behind.watch(&watcher.cursor).await;
         seen += 5;
-        let told = other.events(2).await;
-        let told: Vec<i32> = told.iter().map(|e| e.refresh_generation as i32).collect();
-        assert_eq!(told, [seen - 1, seen]);
+        let generations = other.events(2).await;
+        let generations: Vec<i32> =
+            generations.iter().map(|e| e.refresh_generation as i32).collect();
+        assert_eq!(generations, [seen - 1, seen]);
         watcher.events(2).await;
     }
 }

@@ -8,8 +8,8 @@ use crate::paths::{Used, module_of, used};
 const FLOOR: &str = "broken clock error config telemetry metrics supervise";
 
 /// Module, and after the arrow the modules it may use besides itself and the floor.
-/// Arrows run only downward; `grpc` and `jobs` see neither each other nor `store`; `alert` stands
-/// above `session`, whose ends and incidents it uses; `alert`, `activity`, `token`, `caller` and `detection` are strangers.
+/// Arrows run only downward. `grpc` and `jobs` use neither each other nor `store`. `alert` is above `session`, whose
+/// ends and incidents it uses. `alert`, `activity`, `token`, `caller` and `detection` do not use each other.
 const ARROWS: &str = "
 cli          -> server edge http grpc jobs session alert activity token caller detection cache store model dev_postgres
 server       -> edge http grpc jobs session alert activity token caller detection cache store model dev_postgres

@@ -59,7 +59,7 @@ fn erased(history: &History, judge: &mut Judge) {
             continue;
         }
         let asked = history.asked(op);
-        for (id, _) in history.births_of(op.who).filter(|(_, birth)| birth.told < asked) {
+        for (id, _) in history.births_of(op.who).filter(|(_, birth)| birth.answered < asked) {
             gone.entry(id).or_insert((op.end, at));
         }
     }

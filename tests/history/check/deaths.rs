@@ -72,7 +72,7 @@ pub fn deaths(history: &History) -> HashMap<Uuid, Death> {
             | What::Step { step: Step::Resolve(true), .. } => {
                 let asked = history.asked(op);
                 for (id, birth) in history.births_of(op.who) {
-                    if birth.told < asked && ends_all_of(history, op, birth) {
+                    if birth.answered < asked && ends_all_of(history, op, birth) {
                         // It did not end a session that had ended elsewhere, which this replica may still cache.
                         let end = history.end(id);
                         ended(id, end.is_some_and(|end| end.committed >= op.start));
@@ -102,7 +102,7 @@ pub fn ends_all_of(history: &History, op: &Op, birth: &Birth) -> bool {
         What::RevokeDevice { device } => birth.device == *device,
         // A repeated resolve ends only the sessions that existed at the first one.
         What::Step { alert, step: Step::Resolve(true) } => {
-            history.first_resolved(*alert).is_some_and(|first| first > birth.told)
+            history.first_resolved(*alert).is_some_and(|first| first > birth.answered)
         }
         _ => false,
     }

@@ -42,7 +42,7 @@ pub fn check(history: &History, judge: &mut Judge) {
                     );
                     (what, creates_of(history, &step.created))
                 });
-                // Each user here has one limit, so a create that ended sessions leaves it reached. Not so with ASK, where
+                // Each user here has one limit, so a create that ended sessions leaves it reached. With ASK
                 // the user may have chosen when there were more sessions.
                 let asks = limit.strategy == LimitStrategy::Ask;
                 if !step.evicted.is_empty() && !step.created.is_empty() && !asks {

@@ -48,7 +48,7 @@ fn all_of_a_user(history: &History, judge: &mut Judge) {
         }
         let asked = history.asked(op);
         for (id, birth) in history.births_of(op.who) {
-            if birth.told >= asked || !ends_all_of(history, op, birth) {
+            if birth.answered >= asked || !ends_all_of(history, op, birth) {
                 continue;
             }
             let ended = history.end(id).is_some_and(|end| end.committed <= op.end + SLACK);
@@ -66,8 +66,8 @@ fn all_of_a_user(history: &History, judge: &mut Judge) {
 fn repeated(history: &History, judge: &mut Judge) {
     let mut requests: HashMap<((usize, &str), Uuid), Vec<usize>> = HashMap::new();
     // An erasure deletes the stored requests too.
-    let told = history.ops.iter().enumerate().filter(|(_, op)| History::is_told(op.who));
-    for (at, op) in told {
+    let kept = history.ops.iter().enumerate().filter(|(_, op)| History::is_told(op.who));
+    for (at, op) in kept {
         if let Some((id, _)) = op.request {
             requests.entry((tenant_of(op), id)).or_default().push(at);
         }

@@ -126,15 +126,15 @@ fn one_alert(history: &History, judge: &mut Judge) {
         }
     }
     for row in &history.tables.sessions {
-        let told = alerts.get(&row.id).map_or(&[][..], |alerts| alerts);
+        let counts = alerts.get(&row.id).map_or(&[][..], |alerts| alerts);
         let is_reuse = row.end_reason == Some(reason::REFRESH_REUSE);
-        if !is_reuse && told.is_empty() {
+        if !is_reuse && counts.is_empty() {
             continue;
         }
-        let right = if is_reuse { told == [1] } else { told.is_empty() };
+        let right = if is_reuse { counts == [1] } else { counts.is_empty() };
         judge.holds("I7 one alert", right, || {
             let what =
-                format!("session {} ended as {:?} has alerts {told:?}", row.id, row.end_reason);
+                format!("session {} ended as {:?} has alerts {counts:?}", row.id, row.end_reason);
             (what, history.of_session(row.id).map(|(at, _)| at).collect())
         });
     }

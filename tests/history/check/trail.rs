@@ -118,19 +118,25 @@ fn revisions(history: &History, judge: &mut Judge) {
     };
     let devices = changes(&[kind::DEVICE_UPDATED, kind::DEVICE_REVOKED], &|change| change.device);
     for device in history.tables.devices.iter().filter(|it| it.who.is_some_and(History::is_told)) {
-        let told = devices.get(&device.id).copied().unwrap_or_default();
-        judge.holds("I10 devices", device.revision == 1 + told, || {
+        let expected = devices.get(&device.id).copied().unwrap_or_default();
+        judge.holds("I10 devices", device.revision == 1 + expected, || {
             (
-                format!("device {} has revision {}, {told} changes", device.id, device.revision),
+                format!(
+                    "device {} has revision {}, {expected} changes",
+                    device.id, device.revision
+                ),
                 vec![],
             )
         });
     }
     let alerts = changes(&kind::OF_ALERTS, &|change| change.alert);
     for alert in history.tables.alerts.iter().filter(|it| it.who.is_some_and(History::is_told)) {
-        let told = alerts.get(&alert.id).copied().unwrap_or_default();
-        judge.holds("I10 alerts", alert.revision == told, || {
-            (format!("alert {} has revision {}, {told} changes", alert.id, alert.revision), vec![])
+        let expected = alerts.get(&alert.id).copied().unwrap_or_default();
+        judge.holds("I10 alerts", alert.revision == expected, || {
+            (
+                format!("alert {} has revision {}, {expected} changes", alert.id, alert.revision),
+                vec![],
+            )
         });
     }
     for policy in history.tables.policies.iter().filter(|policy| policy.revision > 0) {
@@ -138,9 +144,9 @@ fn revisions(history: &History, judge: &mut Judge) {
             change.kind == kind::POLICY_UPDATED
                 && (&change.tenant, &change.client) == (&policy.tenant, &policy.client)
         };
-        let told = history.tables.trail.iter().filter(of_it).count() as u64;
-        judge.holds("I10 policies", policy.revision == told, || {
-            (format!("{policy:?}, {told} changes"), vec![])
+        let expected = history.tables.trail.iter().filter(of_it).count() as u64;
+        judge.holds("I10 policies", policy.revision == expected, || {
+            (format!("{policy:?}, {expected} changes"), vec![])
         });
     }
 }

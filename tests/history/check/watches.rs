@@ -73,8 +73,8 @@ fn unique(judge: &mut Judge, watched: &Watched) {
 fn nothing_else(history: &History, judge: &mut Judge, watched: &Watched) {
     let trail: HashSet<Uuid> = history.tables.trail.iter().map(|change| change.id).collect();
     for event in watched.events.iter().filter(|event| event.at < history.read_at) {
-        let told = event.session.is_some_and(|id| history.row(id).is_some());
-        if told || trail.contains(&event.id) {
+        let in_tables = event.session.is_some_and(|id| history.row(id).is_some());
+        if in_tables || trail.contains(&event.id) {
             judge.holds("I11 nothing else", trail.contains(&event.id), || {
                 (
                     format!("{:?} told {}, of which nothing is known", watched.stream, event.id),

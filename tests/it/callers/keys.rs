@@ -210,9 +210,9 @@ async fn the_bound_holds_while_the_feed_is_cut_off_or_silent() {
         };
         let held =
             join(hold(&server, &key.text, since, false), hold(&replica, &key.text, since, false));
-        let (_, (told, told_behind_it)) = join(killing, held).await;
+        let (_, (answers, answers_behind_proxy)) = join(killing, held).await;
         // Cut off from the database, the server must be unavailable, and not use an outdated directory.
-        assert!(told > 0 && (told_behind_it > 0) == (mode == Mode::Pass), "{mode:?}");
+        assert!(answers > 0 && (answers_behind_proxy > 0) == (mode == Mode::Pass), "{mode:?}");
         proxy.set(Mode::Pass);
     }
 }

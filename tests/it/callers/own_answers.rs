@@ -81,7 +81,7 @@ async fn what_another_principals_request_did_in_steps_is_no_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_sets_detection_alone_sees_detection_alone() {
+async fn a_caller_that_may_set_only_detection_sees_only_detection() {
     let server = start_with(authenticated).await;
     let admin = server.key("admin", &grant(Role::Admin, &["default"])).await.text;
     let tuner = scoped(&server, "tuner", &[Scope::DetectionWrite]).await;

@@ -183,7 +183,7 @@ async fn a_change_of_the_principal_ends_what_it_may_not_do_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn streams_end_within_the_bound_also_where_nothing_is_heard_of_changes() {
+async fn streams_end_within_the_bound_without_the_feed_of_changes_too() {
     let server = start_with(bounded).await;
     let proxy = Proxy::before(&server.db.url);
     let replica = server.replica_with(|settings| {

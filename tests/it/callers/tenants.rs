@@ -58,7 +58,7 @@ async fn another_tenant_is_refused_by_every_method_whether_it_exists_or_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_names_no_tenant_means_its_own_and_must_say_which_if_there_are_several() {
+async fn a_request_without_a_tenant_is_for_the_callers_own_or_refused_if_it_has_several() {
     let server = start_with(authenticated).await;
     let one = server.key("one", &grant(Role::Admin, &["a"])).await.text;
     let two = server.key("two", &grant(Role::Admin, &["a", "b"])).await.text;

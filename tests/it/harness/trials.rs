@@ -28,7 +28,7 @@ pub struct Trials {
 #[derive(Default)]
 struct Ending {
     asked: OnceLock<Instant>,
-    told: OnceLock<Instant>,
+    acknowledged: OnceLock<Instant>,
 }
 
 impl Trials {
@@ -74,7 +74,7 @@ impl Trials {
             join_all(known).await;
             ending.asked.get_or_init(Instant::now);
             self.answered(async || servers[0].terminate(&id).await).await;
-            ending.told.get_or_init(Instant::now);
+            ending.acknowledged.get_or_init(Instant::now);
             if let Some(outcome) = self.validate(servers[0], &token, None).await {
                 assert_eq!(outcome, pb::Outcome::Inactive, "at once where it was ended");
             }
@@ -88,14 +88,14 @@ impl Trials {
         while refused < 3 {
             round += 1;
             // After the acknowledgement a read would correct a wrong cache entry.
-            let reads = ending.told.get().is_none() && round.is_multiple_of(2);
+            let reads = ending.acknowledged.get().is_none() && round.is_multiple_of(2);
             let freshness = reads.then_some(Freshness::Strong(true));
             let asked = Instant::now();
             match self.validate(server, token, freshness).await {
                 Some(pb::Outcome::Active) => {
                     assert_eq!(refused, 0, "what was refused came back");
-                    if let Some(told) = ending.told.get() {
-                        let since = asked.saturating_duration_since(*told);
+                    if let Some(acknowledged) = ending.acknowledged.get() {
+                        let since = asked.saturating_duration_since(*acknowledged);
                         assert!(since < BOUND, "active {since:?} after it was ended");
                     }
                 }
@@ -133,13 +133,13 @@ impl Trials {
 
     /// Repeats a call until it is acknowledged.
     async fn answered<T>(&self, mut call: impl AsyncFnMut() -> Result<T, Status>) -> T {
-        let mut told = None;
+        let mut answer = None;
         wait::until(async || {
-            told = self.judged(call().await);
-            told.is_some()
+            answer = self.judged(call().await);
+            answer.is_some()
         })
         .await;
-        told.expect("an answer")
+        answer.expect("an answer")
     }
 
     fn judged<T>(&self, answer: Result<T, Status>) -> Option<T> {

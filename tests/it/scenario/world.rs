@@ -85,8 +85,8 @@ impl World {
             Some(ip) => self.networks.entry(network(ip, 32, 64)).or_default(),
             None => &mut nowhere,
         };
-        let told = activity.user_agent.as_deref().filter(|_| activity.session.is_some());
-        let (browser, system) = told.map_or((None, None), |agent| {
+        let user_agent = activity.user_agent.as_deref().filter(|_| activity.session.is_some());
+        let (browser, system) = user_agent.map_or((None, None), |agent| {
             let read = || {
                 let of = derive(agent);
                 (of.browser_family, of.os_family)
