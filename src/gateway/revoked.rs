@@ -51,7 +51,7 @@ impl RevocationSet {
         self.full
     }
 
-    /// Adds a revocation. One that this release cannot read, perhaps of a later one, makes the set full.
+    /// Adds a revocation. One that this release cannot read makes the set full, so that it withdraws every token.
     pub fn add(&mut self, revocation: &pb::Revocation) {
         if self.len() >= self.most || self.try_add(revocation).is_none() {
             self.full = true;

@@ -264,7 +264,7 @@ mod tests {
         let mut lives = vec![life(Purpose::Access)];
         add(&mut lives, from(1_050), at(1_000));
         assert!(remove(&mut lives, 0, at(1_000)));
-        // What was removed is in nobody's hands any more.
+        // A keyring does not contain the removed key.
         let left = &lives[1..];
         assert_eq!(signing(left, at(100)), None);
         assert_eq!([100, 1_000].map(|s| signer(left, at(s))), [Some(0); 2]);

@@ -66,7 +66,7 @@ impl KeyWork {
         KeyWork { db, master, clock, ahead, by }
     }
 
-    /// Makes the first keys, which sign at once; `algorithm` is that of access tokens. Does nothing if keys exist.
+    /// Makes a key for each purpose without a signing key; it signs at once. `algorithm` is that of access tokens.
     ///
     /// # Errors
     /// If the database cannot be reached, or the master key does not open a key.

@@ -91,7 +91,7 @@ impl Keyring {
         Ok(keyring)
     }
 
-    /// The key that signs access tokens at `now`; none only if somebody meddled with the table.
+    /// The key that signs access tokens at `now`. There is one unless the table was changed from outside.
     pub(super) fn signing(&self, now: Time) -> anyhow::Result<&AccessKey> {
         let which = signer(self.access.iter().map(|key| &key.life), now);
         let which = which.context("no key signs access tokens: run `sessiond keys rotate`")?;

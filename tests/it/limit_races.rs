@@ -19,7 +19,7 @@ use crate::harness::{TestServer, audit, start_with};
 const CREATES: usize = 64;
 const LIMIT: usize = 5;
 
-/// Counts live sessions, one snapshot after the other, until told to stop; returns the most.
+/// Counts active sessions in one snapshot after another until stopped; returns the highest count.
 async fn most_at_once(db: Db, live: String, stop: Arc<AtomicBool>) -> i64 {
     let client = db.connect().await;
     let count = client.prepare(&live).await.expect("a statement");
@@ -30,8 +30,8 @@ async fn most_at_once(db: Db, live: String, stop: Arc<AtomicBool>) -> i64 {
     most
 }
 
-/// A create of ada that the limit counts, on the device with this fingerprint: client and type are
-/// the same where they have to be, else they differ from one create to the next.
+/// A create of ada that the limit counts, on the device with this fingerprint. Client and type are equal if the limit
+/// requires it, and otherwise differ from one create to the next.
 fn counted(scope: LimitScope, i: usize, fingerprint: &str) -> pb::CreateSessionRequest {
     let client = if scope == LimitScope::Client { 0 } else { i % 3 };
     let kinds = [pb::DeviceType::Mobile, pb::DeviceType::Tv, pb::DeviceType::Web];
@@ -39,7 +39,7 @@ fn counted(scope: LimitScope, i: usize, fingerprint: &str) -> pb::CreateSessionR
     at(["app", "shop", "mail"][client], kind, fingerprint)
 }
 
-/// One that it does not count; every session of the user counts for theirs.
+/// A create that the limit does not count; the limit of the user counts every session.
 fn uncounted(scope: LimitScope) -> Option<pb::CreateSessionRequest> {
     match scope {
         LimitScope::User => None,
@@ -69,8 +69,8 @@ fn live(scope: LimitScope) -> String {
     format!("SELECT count(*) FROM user_sessions WHERE user_id = 'ada' AND state = 1 {counted}")
 }
 
-/// All creates at once, on one device, while a sampler holds the limit to every snapshot it gets.
-/// `before` sessions of the user are on another device.
+/// Makes all creates at once, on one device, while a sampler checks the limit in every snapshot. `before` sessions of
+/// the user are on another device.
 async fn rush(
     scope: LimitScope,
     on_limit: OnLimit,
@@ -106,7 +106,7 @@ async fn rush(
     (server, answers)
 }
 
-/// Exactly the limit is admitted; returns the refusals, each for that reason.
+/// Asserts that exactly as many creates succeed as the limit allows; returns the refusals, each with that reason.
 async fn refusals(scope: LimitScope, on_limit: OnLimit, name: &str) -> Vec<Status> {
     let (server, answers) = rush(scope, on_limit, 0).await;
     let refused: Vec<Status> = answers.into_iter().filter_map(Result::err).collect();
@@ -143,11 +143,11 @@ async fn parallel_creates_beyond_the_limit_each_get_their_own_conflict() {
     }
 }
 
-/// Each create ends exactly the right session, and each victim is named once.
+/// Asserts that each create ends exactly the right session, and that each ended session is in one answer.
 async fn ends_in_order(scope: LimitScope, on_limit: OnLimit, before: usize) {
     let (server, answers) = rush(scope, on_limit, before).await;
     let room = LIMIT - before;
-    // Time stands still, so in all modes the ids, which sort by creation, decide.
+    // The clock stands still, so with every strategy the order of the ids, which is that of creation, decides.
     let mut made: Vec<(String, Vec<String>)> = answers
         .into_iter()
         .map(|answer| {

@@ -1,4 +1,4 @@
-//! ListRules: every rule as it is set, and what became of what it found.
+//! ListRules: the settings of every rule, and the verdicts on its findings.
 
 use chrono::Duration;
 use sessiond::grpc::pb;
@@ -20,7 +20,7 @@ async fn rule(server: &TestServer, tenant: &str, id: &str) -> pb::Rule {
     rules.into_iter().find(|rule| rule.rule_id == id).expect("a rule")
 }
 
-/// So many alerts of `new_device`, a minute apart, the last of them now.
+/// Inserts alerts of `new_device`, a minute apart, the last of them now.
 async fn insert(
     server: &TestServer,
     many: i32,
@@ -39,7 +39,7 @@ async fn insert(
             LATERAL (SELECT $5::text::timestamptz - n * interval '1 minute' AS t) at";
     let now = server.clock.now().to_rfc3339();
     let client = server.db.connect().await;
-    // The ids of one call; there is only one series of them.
+    // Each call inserts the same ids, so the rows of earlier calls get others.
     client
         .batch_execute("UPDATE security_alerts SET alert_id = gen_random_uuid()")
         .await

@@ -1,4 +1,4 @@
-//! ListTenants, ListUsers, ListPolicies and ListRules: what there is, page by page.
+//! ListTenants, ListUsers, ListPolicies and ListRules: their contents and paging.
 
 use chrono::Duration;
 use sessiond::caller::permissions::Role;

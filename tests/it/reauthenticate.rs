@@ -38,7 +38,7 @@ async fn the_new_authentication_is_in_the_session_its_tokens_and_the_trail() {
     assert_eq!(claims["amr"], serde_json::json!(["pwd", "otp"]));
     assert_eq!(claims["auth_time"], proven.timestamp());
     assert_eq!(server.validate(&tokens.access_token).await.outcome(), pb::Outcome::Active);
-    // The chain goes on from there.
+    // The chain continues with the new token.
     let next = successor(server.refresh(&tokens.refresh_token).await);
     assert_eq!(self::claims(&next.access_token)["acr"], "aal2");
     assert_eq!(server.activities(7).await, 1);
