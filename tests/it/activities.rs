@@ -247,7 +247,7 @@ async fn a_report_that_waited_for_an_erasure_leaves_nothing_in_its_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_reports_at_once_than_there_is_room_for_are_told_to_come_later() {
+async fn reports_beyond_the_queue_are_refused_as_overload() {
     let server = start_with(impatient).await;
     server.create("ada").await;
     let mut meddler = server.db.connect().await;

@@ -169,7 +169,7 @@ async fn the_like_of_a_false_positive_is_kept_silently_for_the_stated_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_false_positive_suppresses_for_thirty_days_if_nobody_says_and_never_if_told_so() {
+async fn a_false_positive_suppresses_for_thirty_days_by_default_and_never_if_disabled() {
     let server = start().await;
     let first = server.raise(report("ada")).await.expect("an alert");
     let request = resolve(&first.alert_id, pb::Resolution::FalsePositive);

@@ -189,7 +189,7 @@ async fn the_tenth_session_within_an_hour_raises_an_alert() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn failed_logins_of_fifteen_users_from_one_network_are_an_alert_about_nobody() {
+async fn failed_logins_of_fifteen_users_from_one_network_are_one_alert_without_a_user() {
     let server = watching().await;
     fail_logins(&server, 15, 1).await;
     settled(&server).await;

@@ -23,7 +23,7 @@ use crate::harness::{start_with, wait};
 const SHORT: Duration = Duration::from_millis(300);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_old_connection_is_told_to_go_and_has_its_grace() {
+async fn an_old_connection_gets_goaway_and_has_its_grace() {
     let server = start_with(|settings| {
         with_port(settings);
         settings.edge.connection_age = SHORT;

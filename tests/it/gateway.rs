@@ -88,7 +88,7 @@ async fn whatever_is_revoked_is_refused_within_the_bound() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_service_it_goes_on_for_the_bound_or_as_it_is_told() {
+async fn without_the_service_a_gateway_validates_for_the_bound_or_as_its_mode_says() {
     let server = server(|_| {}).await;
     let strict = gateway(&server, Mode::Strict).await;
     let lenient = gateway(&server, Mode::BestEffort).await;
@@ -133,7 +133,7 @@ async fn a_gateway_reconnects_to_a_restarted_service() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_no_good_is_told_as_the_service_tells_it() {
+async fn a_gateway_gives_the_inactive_reason_of_the_service() {
     let server = server(|_| {}).await;
     let options =
         GatewayOptions { audience: Some("api".to_owned()), ..GatewayOptions::new("sessiond") };

@@ -113,7 +113,7 @@ async fn a_body_that_takes_too_long_is_given_up_and_the_connection_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn half_hellos_hold_few_places_and_keep_nobody_out() {
+async fn half_hellos_hold_few_slots_and_keep_no_client_out() {
     let authority = Authority::new("server");
     let files = Files::new(&authority.server(), None);
     let mut server = start_with(|settings| {

@@ -47,7 +47,7 @@ async fn calls_are_counted_by_method_and_code_and_made_up_names_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hits_misses_and_the_age_of_the_feed_are_told() {
+async fn metrics_have_hits_misses_and_the_age_of_the_feed() {
     let server = start_with(|settings| {
         with_port(settings);
         // Long enough for a busy machine.
@@ -122,7 +122,7 @@ async fn the_keys_are_those_of_the_rpc_and_may_be_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_keys_change_their_tag_with_them_and_are_not_told_when_they_are_not_known() {
+async fn the_key_set_changes_its_etag_with_the_keys_and_is_unavailable_when_they_are_not_cached() {
     let (postgres, _dir) = own_cluster().await;
     let server = start_on(Db::of(&postgres), clock(), with_port).await;
     let etag = |head: &str| {

@@ -100,7 +100,7 @@ async fn a_refresh_works_and_leaves_the_demand() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_asked_and_what_is_demanded_are_told_together() {
+async fn the_requirements_of_the_caller_and_of_a_rule_are_reported_together() {
     let server = start().await;
     let (_, access, _) = parts(&server.create("ada").await);
     demand(&server).await;

@@ -180,7 +180,7 @@ async fn refresh_until_refused(server: &TestServer, mut token: String) -> String
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_refreshes_on_and_on_is_told_of_the_step_up_and_not_logged_out() {
+async fn a_client_that_keeps_refreshing_gets_superseded_after_a_step_up_and_is_not_logged_out() {
     let server = start().await;
     let replica = server.replica().await;
     join_all((0..20).map(async |round: usize| {

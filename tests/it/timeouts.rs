@@ -221,7 +221,7 @@ async fn use_twice_a_second_outlives_an_idle_timeout_of_one_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_expiry_that_a_terminate_told_is_final_whatever_a_replica_saw() {
+async fn an_expiry_that_a_terminate_returned_is_final_whatever_a_replica_saw() {
     let server = start_for_deadlines(|settings| settings.intervals.sweep = NEVER).await;
     let replica = start_on(server.db.clone(), server.clock.clone(), |settings| {
         settings.policy.access_token_ttl = Duration::days(2);

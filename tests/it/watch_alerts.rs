@@ -41,7 +41,7 @@ async fn resolve(server: &TestServer, alert_id: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_life_of_an_alert_is_told_as_it_happens() {
+async fn the_life_of_an_alert_is_streamed_as_it_happens() {
     let server = start().await;
     let mut watcher = watch(&server, pb::AlertFilter::default()).await;
     let session = steal(&server, "ada").await;
@@ -147,7 +147,7 @@ async fn a_watch_tells_of_the_alerts_that_a_list_with_its_filter_shows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_erased_users_alerts_are_not_told_to_who_resumes() {
+async fn a_resumed_watch_has_no_alerts_of_an_erased_user() {
     let server = start().await;
     let cursor = watch(&server, pb::AlertFilter::default()).await.cursor;
     steal(&server, "ada").await;

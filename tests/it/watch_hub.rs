@@ -75,7 +75,7 @@ async fn the_reader_ends_with_its_last_watcher_and_another_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn watchers_are_told_while_hundreds_of_transactions_are_open_in_another_database() {
+async fn watchers_receive_events_while_hundreds_of_transactions_are_open_in_another_database() {
     let (cluster, _dir) = own_cluster_of(400).await;
     let server = start_on(Db::of(&cluster), clock(), |_| {}).await;
     let hub = hub(&server);

@@ -169,7 +169,7 @@ async fn a_gateway_that_reads_nothing_loses_its_slot() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_streams_are_told_and_leave_their_places() {
+async fn a_thousand_streams_receive_events_and_free_their_slots() {
     let server = start_with(|settings| settings.watch.watchers = 1_000).await;
     let all = || pb::WatchSessionsRequest::default();
     let mut streams = Vec::new();

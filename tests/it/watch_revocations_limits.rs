@@ -63,7 +63,7 @@ async fn read_to_cursor(server: &TestServer, cursor: &str) -> (bool, HashSet<Str
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_than_a_page_is_told_whole_and_more_than_twenty_thousand_anew() {
+async fn more_than_a_message_is_sent_in_several_and_more_than_twenty_thousand_with_a_resync() {
     let server = start().await;
     revoke(&server, 2_500).await;
     let (resync, subjects, cursor) = read_to_cursor(&server, "").await;

@@ -36,7 +36,7 @@ async fn rename(server: &TestServer, session_id: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_life_of_a_session_is_told_as_it_happens() {
+async fn the_life_of_a_session_is_streamed_as_it_happens() {
     let server = start().await;
     server.create("bob").await;
     let mut watcher = server.watch("").await;
@@ -128,7 +128,7 @@ async fn a_watch_tells_what_its_filter_and_tenant_allow() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_that_commits_late_is_told_to_watchers_old_and_new() {
+async fn watchers_old_and_new_receive_a_transaction_that_commits_late() {
     let server = start().await;
     let mut watcher = server.watch("").await;
     let mut slow = server.db.connect().await;

@@ -120,7 +120,7 @@ fn locks(dir: &Path) -> Vec<(PathBuf, String)> {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn locks_that_a_crash_left_hold_nobody_up_whatever_is_in_them() {
+fn lock_files_left_by_a_crash_never_prevent_a_start() {
     let dir = temp_dir();
     let postgres = start(dir.path());
     write_a_row(&postgres);

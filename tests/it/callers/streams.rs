@@ -214,7 +214,7 @@ async fn streams_end_within_the_bound_without_the_feed_of_changes_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_whose_caller_cannot_be_told_any_more_ends_after_a_while() {
+async fn a_stream_whose_caller_cannot_be_checked_any_more_ends_after_a_while() {
     let server = start_with(bounded).await;
     let proxy = Proxy::before(&server.db.url);
     let alone = server.replica_with(|settings| {
