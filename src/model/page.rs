@@ -30,6 +30,9 @@ pub struct Page<T, P = Uuid> {
 
 /// The position of a row in its list: its id, or its time and id if ids do not give the order.
 pub trait PageKey: Clone {
+    /// The most bytes of its form in a page token.
+    const MAX_BYTES: usize;
+
     /// Its form in a page token.
     fn to_bytes(self) -> Vec<u8>;
     /// `None` if it is not valid.
@@ -37,6 +40,8 @@ pub trait PageKey: Clone {
 }
 
 impl PageKey for Uuid {
+    const MAX_BYTES: usize = 16;
+
     fn to_bytes(self) -> Vec<u8> {
         self.as_bytes().to_vec()
     }
@@ -46,8 +51,10 @@ impl PageKey for Uuid {
     }
 }
 
-/// The text by which a list is sorted.
+/// The name by which a list is sorted: at most 128 characters, each of up to four bytes (UTF-8).
 impl PageKey for String {
+    const MAX_BYTES: usize = 4 * 128;
+
     fn to_bytes(self) -> Vec<u8> {
         self.into_bytes()
     }
@@ -59,6 +66,8 @@ impl PageKey for String {
 
 /// To the microsecond.
 impl PageKey for (Time, Uuid) {
+    const MAX_BYTES: usize = 8 + Uuid::MAX_BYTES;
+
     fn to_bytes(self) -> Vec<u8> {
         [self.0.timestamp_micros().to_be_bytes().as_slice(), self.1.as_bytes()].concat()
     }

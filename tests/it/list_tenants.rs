@@ -205,3 +205,32 @@ async fn rules_come_in_pages_in_their_order() {
     assert_eq!(violations(&list(-1, "").await.expect_err("a refusal")), ["page_size"]);
     assert_eq!(reason(&list(0, "x").await.expect_err("a refusal")), "PAGE_TOKEN_INVALID");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_longest_names_are_walked_page_by_page() {
+    let server = start().await;
+    let ids = ["1".repeat(36), "a".repeat(128), "\u{1F600}".repeat(128)];
+    let long = ["t".repeat(64), "u".repeat(64)];
+    for tenant in &long {
+        for id in &ids {
+            let (tenant_id, client_id) = (tenant.clone(), id.clone());
+            let request =
+                pb::CreateSessionRequest { tenant_id, client_id, ..new_session(id.as_str()) };
+            server.try_create(request).await.expect("a session");
+            let scope = pb::Policy { client_id: id.clone(), ..idle(tenant, Duration::minutes(5)) };
+            server.update(scope).await;
+        }
+    }
+    wait::until(async || names(&tenants(&server, 1).await) == long.each_ref()).await;
+    let listed = users(&server, &long[0], 1).await;
+    assert_eq!(listed.iter().map(|user| &user.user_id).collect::<Vec<_>>(), Vec::from_iter(&ids));
+    let mut request =
+        pb::ListPoliciesRequest { tenant_id: long[0].clone(), page_size: 1, ..Default::default() };
+    for id in &ids {
+        let page = server.sessions().list_policies(request.clone()).await.expect("a page");
+        let page = page.into_inner();
+        assert_eq!(page.policies.iter().map(|policy| &policy.client_id).collect::<Vec<_>>(), [id]);
+        request.page_token = page.next_page_token;
+    }
+    assert_eq!(request.page_token, "");
+}

@@ -159,7 +159,7 @@ async fn a_changed_page_token_is_refused() {
     }
     let ends = ["A", "=", " ", "\0"].map(|end| format!("{token}{end}"));
     forged.extend(ends);
-    forged.extend([NOBODY.to_owned(), "x".repeat(100_000), "\u{202e}ñ".to_owned()]);
+    forged.extend([NOBODY.to_owned(), "x".repeat(10_000), "\u{202e}ñ".to_owned()]);
     for token in forged {
         refused(&server, page(1, &token)).await;
     }
