@@ -59,7 +59,11 @@ pub(super) fn share_of(count: usize) -> u32 {
 }
 
 impl DatabaseHost {
+    /// True if neither the name nor the address leads away from this machine.
     pub(super) fn is_local(&self) -> bool {
+        if self.address.is_some_and(|address| !address.is_loopback()) {
+            return false;
+        }
         match &self.host {
             Host::Unix(_) => true,
             Host::Tcp(name) => {
@@ -114,6 +118,32 @@ impl std::fmt::Display for DatabaseHost {
         match &self.host {
             Host::Unix(dir) => write!(f, "{} port {}", dir.display(), self.port),
             Host::Tcp(name) => write!(f, "{name} port {}", self.port),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_local_if_its_name_and_its_address_are() {
+        for (url, local) in [
+            ("host=localhost", true),
+            ("host=127.0.0.1", true),
+            ("host=::1", true),
+            ("host=/run/postgresql", true),
+            ("hostaddr=127.0.0.1", true),
+            ("host=localhost hostaddr=127.0.0.1", true),
+            ("host=db.example", false),
+            ("hostaddr=192.0.2.2", false),
+            ("host=localhost hostaddr=192.0.2.2", false),
+            ("host=/run/postgresql hostaddr=192.0.2.2", false),
+            // Such as a tunnel: the server is still the one of that name.
+            ("host=db.example hostaddr=127.0.0.1", false),
+        ] {
+            let config: Config = url.parse().unwrap();
+            assert_eq!(hosts(&config).unwrap()[0].is_local(), local, "{url}");
         }
     }
 }
