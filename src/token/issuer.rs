@@ -179,6 +179,11 @@ impl Ready {
         Ok(nonce)
     }
 
+    /// True if the key that `presented` names verifies at `now`; whether that key made it is another question.
+    pub fn knows(&self, presented: &Presented, now: Time) -> bool {
+        self.0.mac(presented.claims.key_id, now).is_some()
+    }
+
     /// True if `presented` was issued for `session`, with a key that still verifies at `now`.
     pub fn is_genuine(&self, presented: &Presented, session: &Session, now: Time) -> bool {
         self.0

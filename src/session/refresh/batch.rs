@@ -67,8 +67,7 @@ impl LaneWork for RefreshBatch {
             jobs.iter().map(|job| &job.presented.claims.key).collect();
         let keys: Vec<&SessionKey> = keys.into_iter().collect();
         let stamp = self.reader.stamp();
-        let presented = jobs.iter().map(|job| &job.presented);
-        let ready = self.issuer.ready_for(presented, self.clock.now()).await?;
+        let ready = self.issuer.ready().await?;
         let done =
             self.db.transaction(async |tx| self.judge(tx, jobs, &keys, &ready).await).await?;
         let (answers, written) = done.answer;
