@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use crate::grpc::auth::principal;
 use crate::grpc::auth::tenants::tenanted;
+use crate::grpc::auth::{self, principal};
 use crate::grpc::convert::device as convert;
 use crate::grpc::convert::lists::Listing;
-use crate::grpc::convert::session::to_pb_watermark;
+use crate::grpc::convert::session::{to_device_caller, to_pb_watermark};
 use crate::grpc::deadline;
 use crate::grpc::pb;
 use crate::grpc::session::SessionApi;
@@ -66,10 +66,11 @@ pub(super) async fn update(
     api: &SessionApi,
     request: Request<pb::UpdateDeviceRequest>,
 ) -> Result<Response<pb::UpdateDeviceResponse>, Status> {
-    let caller = principal(&request);
-    let input = convert::update(tenanted(request)?, caller)?;
+    let caller = auth::caller(&request);
+    let input = convert::update(tenanted(request)?, caller.name.clone())?;
     api.devices.update.update(&input).await?;
-    let device = Some(convert::to_pb_device(api.devices.read.get(&input.key).await?));
+    let device = convert::to_pb_device(api.devices.read.get(&input.key).await?);
+    let device = Some(to_device_caller(device, &caller));
     Ok(Response::new(pb::UpdateDeviceResponse { device }))
 }
 

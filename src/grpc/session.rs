@@ -25,21 +25,21 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         request: Request<pb::CreateSessionRequest>,
     ) -> Result<Response<pb::CreateSessionResponse>, Status> {
-        let caller = principal(&request);
+        let caller = auth::caller(&request);
         let request = tenanted(request)?;
         let policy = match convert::scope(&request) {
             Some((tenant, client)) => self.create.policies.of(&tenant, &client).await?,
             None => self.create.policies.builtin(),
         };
-        let new = convert::new_session(request, policy, self.clock.now(), caller)?;
+        let new = convert::new_session(request, policy, self.clock.now(), caller.name.clone())?;
         let created = self.create.create(new).await?;
         Ok(Response::new(pb::CreateSessionResponse {
-            session: Some(convert::to_pb_session(created.session)),
+            session: Some(convert::to_creator(created.session)),
             tokens: created.tokens.map(convert::to_pb_tokens),
             terminated_sessions: created
                 .terminated
                 .into_iter()
-                .map(convert::to_pb_session)
+                .map(|session| convert::to_caller(session, &caller))
                 .collect(),
             watermark: convert::to_pb_watermark(created.watermark),
         }))
@@ -54,7 +54,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         let client = convert::optional_context(request.client)?;
         let refreshed = self.refresh.refresh(&request.refresh_token, client, &caller).await?;
         Ok(Response::new(pb::RefreshSessionResponse {
-            session: Some(convert::to_caller(convert::to_pb_session(refreshed.session), &caller)),
+            session: Some(convert::to_caller(refreshed.session, &caller)),
             tokens: Some(convert::to_pb_tokens(refreshed.tokens)),
         }))
     }
@@ -70,10 +70,10 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         request: Request<pb::ReauthenticateSessionRequest>,
     ) -> Result<Response<pb::ReauthenticateSessionResponse>, Status> {
-        let caller = principal(&request);
-        let input = convert::reauthentication(tenanted(request)?, self.clock.now(), caller)?;
+        let (caller, now) = (auth::caller(&request), self.clock.now());
+        let input = convert::reauthentication(tenanted(request)?, now, caller.name.clone())?;
         let done = self.reauthenticate.reauthenticate(&input).await?;
-        Ok(Response::new(convert::to_pb_reauthenticated(done)))
+        Ok(Response::new(convert::to_pb_reauthenticated(done, &caller)))
     }
 
     async fn terminate_session(
@@ -90,12 +90,16 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         request: Request<pb::TerminateSessionsRequest>,
     ) -> Result<Response<pb::TerminateSessionsResponse>, Status> {
-        let (caller, budget) = (principal(&request), deadline::budget(request.metadata()));
-        let input = convert::mass_termination(tenanted(request)?, caller)?;
+        let (caller, budget) = (auth::caller(&request), deadline::budget(request.metadata()));
+        let input = convert::mass_termination(tenanted(request)?, caller.name.clone())?;
         let done = self.terminate_many.terminate(&input, budget).await?;
         Ok(Response::new(pb::TerminateSessionsResponse {
             terminated_count: done.count,
-            sample: done.sample.into_iter().map(convert::to_pb_session).collect(),
+            sample: done
+                .sample
+                .into_iter()
+                .map(|session| convert::to_caller(session, &caller))
+                .collect(),
             complete: done.complete,
             watermark: convert::to_pb_watermark(done.watermark),
         }))
@@ -115,15 +119,17 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         request: Request<pb::GetSessionRequest>,
     ) -> Result<Response<pb::GetSessionResponse>, Status> {
+        let caller = auth::caller(&request);
         let (tenant, user, id) = convert::name(tenanted(request)?)?;
-        let session = self.get.get(tenant, user, id).await?;
-        Ok(Response::new(pb::GetSessionResponse { session: Some(convert::to_pb_session(session)) }))
+        let session = convert::to_caller(self.get.get(tenant, user, id).await?, &caller);
+        Ok(Response::new(pb::GetSessionResponse { session: Some(session) }))
     }
 
     async fn list_sessions(
         &self,
         request: Request<pb::ListSessionsRequest>,
     ) -> Result<Response<pb::ListSessionsResponse>, Status> {
+        let caller = auth::caller(&request);
         let request = tenanted(request)?;
         let (tenant, filter, size) = convert::filter(&request)?;
         let scope = request.filter.unwrap_or_default();
@@ -131,8 +137,11 @@ impl pb::session_service_server::SessionService for SessionApi {
         let listing = Listing::new(pages, "ListSessions", &tenant, &scope);
         let page = listing.page(size, &request.page_token)?;
         let page = self.list.list(&tenant, &filter, page).await?;
-        let (sessions, next_page_token) =
-            listing.answer(page, |session| session.key.session, convert::to_pb_session);
+        let (sessions, next_page_token) = listing.answer(
+            page,
+            |session| session.key.session,
+            |session| convert::to_caller(session, &caller),
+        );
         Ok(Response::new(pb::ListSessionsResponse { sessions, next_page_token }))
     }
 
@@ -184,9 +193,9 @@ impl pb::session_service_server::SessionService for SessionApi {
         &self,
         request: Request<pb::UpdateSessionRequest>,
     ) -> Result<Response<pb::UpdateSessionResponse>, Status> {
-        let caller = principal(&request);
-        let input = convert::session_update(tenanted(request)?, caller)?;
-        let session = Some(convert::to_pb_session(self.update.update(&input).await?));
+        let caller = auth::caller(&request);
+        let input = convert::session_update(tenanted(request)?, caller.name.clone())?;
+        let session = Some(convert::to_caller(self.update.update(&input).await?, &caller));
         Ok(Response::new(pb::UpdateSessionResponse { session }))
     }
 

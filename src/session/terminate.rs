@@ -61,9 +61,11 @@ pub enum TerminationTarget {
 impl Termination {
     /// Replaces a session of a tenant that the caller may not access by a missing one of the caller's own tenant.
     fn foreign(&self, key: &SessionKey) -> Option<NamedSession> {
-        let nowhere =
-            || NamedSession::Key(SessionKey { tenant: self.tenant.clone(), ..key.nowhere() });
-        (!self.caller.may_see(&key.tenant)).then(nowhere)
+        (!self.caller.may_see(&key.tenant)).then(|| self.nowhere(key))
+    }
+
+    fn nowhere(&self, key: &SessionKey) -> NamedSession {
+        NamedSession::Key(SessionKey { tenant: self.tenant.clone(), ..key.nowhere() })
     }
 }
 
@@ -135,9 +137,12 @@ impl Terminate {
             TerminationTarget::AccessToken(token) => {
                 let claims = self.issuer.verify(token, now).await?.ok();
                 claims.map(|claims| {
-                    input
-                        .foreign(&claims.key)
-                        .unwrap_or_else(|| NamedSession::Key(claims.key.clone()))
+                    // A token for another audience is not the caller's to act upon, as if it were of another tenant.
+                    let foreign = match input.caller.accepts(&claims.audiences) {
+                        true => input.foreign(&claims.key),
+                        false => Some(input.nowhere(&claims.key)),
+                    };
+                    foreign.unwrap_or_else(|| NamedSession::Key(claims.key.clone()))
                 })
             }
             TerminationTarget::RefreshToken(token) => refresh::decode(token).map(|presented| {

@@ -7,7 +7,7 @@ use chrono::Duration;
 
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
-use crate::grpc::convert::session::{to_pb_session, to_pb_watermark};
+use crate::grpc::convert::session::{to_caller, to_pb_watermark};
 use crate::grpc::convert::time::{duration_to_pb, to_pb};
 use crate::grpc::pb;
 use crate::model::caller::principal::Caller;
@@ -137,7 +137,7 @@ pub fn to_pb_updated(updated: Updated, caller: &Caller) -> pb::UpdatePolicyRespo
     pb::UpdatePolicyResponse {
         policy: Some(to_pb_policy(level)),
         terminated_count: ended.count,
-        sample: ended.sample.into_iter().map(to_pb_session).collect(),
+        sample: ended.sample.into_iter().map(|session| to_caller(session, caller)).collect(),
         complete: ended.complete,
         watermark: to_pb_watermark(ended.watermark),
         advice: advice(exceeded),

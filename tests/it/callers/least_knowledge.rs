@@ -132,7 +132,7 @@ async fn a_gateway_sees_what_it_needs_and_who_may_read_sessions_all() {
     };
     let ended = server.sessions_as(&gateway).terminate_session(end).await.expect("an end");
     let ended = ended.into_inner().session.expect("a session");
-    assert_eq!(fields(&ended), with(&NEEDED, &["end_time", "end_reason"]));
+    assert_eq!(fields(&ended), with(&["session_id", "state", "end_reason"], &[]));
     let (why, seen) = judge(&gateway, &next, "api").await;
     assert_eq!(why, pb::InactiveReason::SessionTerminated);
     assert_eq!(fields(&seen), with(&["session_id", "state", "end_reason"], &[]));

@@ -7,8 +7,9 @@ use crate::grpc::convert::client;
 use crate::grpc::convert::request::request_id;
 use crate::grpc::convert::session::authentication::authentication;
 use crate::grpc::convert::session::claims;
-use crate::grpc::convert::session::{optional_user, to_pb_session, to_pb_tokens};
+use crate::grpc::convert::session::{optional_user, to_caller, to_pb_tokens};
 use crate::grpc::pb;
+use crate::model::caller::principal::Caller;
 use crate::model::ids::TenantId;
 use crate::session::reauthenticate::{Reauthenticated, Reauthentication};
 
@@ -53,9 +54,12 @@ pub fn reauthentication(
 }
 
 /// The response as a protobuf message.
-pub fn to_pb_reauthenticated(done: Reauthenticated) -> pb::ReauthenticateSessionResponse {
+pub fn to_pb_reauthenticated(
+    done: Reauthenticated,
+    caller: &Caller,
+) -> pb::ReauthenticateSessionResponse {
     pb::ReauthenticateSessionResponse {
-        session: Some(to_pb_session(done.session)),
+        session: Some(to_caller(done.session, caller)),
         tokens: done.tokens.map(to_pb_tokens),
         watermark: done.watermark.to_string(),
     }

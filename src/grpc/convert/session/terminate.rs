@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::request::request_id;
-use crate::grpc::convert::session::{optional_user, to_caller, to_pb_session};
+use crate::grpc::convert::session::{optional_user, to_ender};
 use crate::grpc::pb;
 use crate::grpc::pb::terminate_session_request::Target as PbTarget;
 use crate::model::caller::principal::Caller;
@@ -45,7 +45,7 @@ pub fn termination(
 /// The result of a termination as a protobuf message, with the fields of the session that `caller` may see.
 pub fn to_pb_terminated(done: TerminationResult, caller: &Caller) -> pb::TerminateSessionResponse {
     pb::TerminateSessionResponse {
-        session: done.session.map(|session| to_caller(to_pb_session(session), caller)),
+        session: done.session.map(|session| to_ender(session, caller)),
         watermark: done.watermark.to_string(),
     }
 }

@@ -5,8 +5,8 @@ use chrono::Duration;
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::client;
+use crate::grpc::convert::session::to_pb_watermark;
 use crate::grpc::convert::session::visible::to_judge;
-use crate::grpc::convert::session::{to_pb_session, to_pb_watermark};
 use crate::grpc::convert::time::{duration, to_pb};
 use crate::grpc::pb;
 use crate::grpc::pb::validate_session_request::Freshness as Wish;
@@ -74,8 +74,8 @@ fn freshness(check: &mut Check, input: Option<Wish>) -> Freshness {
 
 /// The result of a validation as a protobuf message, with the fields of the session that `caller` may see.
 pub fn to_pb_validated(validated: Validated, caller: &Caller) -> pb::ValidateSessionResponse {
-    let session = validated.session.map(to_pb_session);
-    let session = session.map(|session| to_judge(session, &validated.outcome, caller));
+    let (session, outcome) = (validated.session, &validated.outcome);
+    let session = session.map(|session| to_judge(session, outcome, caller));
     let (outcome, inactive, step_up) = match validated.outcome {
         ValidationOutcome::Active => (pb::Outcome::Active, pb::InactiveReason::Unspecified, vec![]),
         ValidationOutcome::Inactive(reason) => {

@@ -1,31 +1,67 @@
-//! The fields of a session that a caller sees in the response to a call about one token or one session.
+//! The fields of a session or a device that a caller sees. Every session in an answer comes from here.
 
+use super::to_pb_session;
 use crate::grpc::pb;
 use crate::model::caller::principal::Caller;
 use crate::model::caller::scope::Scope;
+use crate::model::session::Session;
 use crate::model::token::InactiveReason;
 use crate::session::validate::ValidationOutcome;
 
-/// The fields for the caller of a refresh or termination: all if it may read sessions, else those a gateway needs.
-pub fn to_caller(session: pb::Session, caller: &Caller) -> pb::Session {
-    let reads = [Scope::SessionRead, Scope::AccountRead];
-    match reads.iter().any(|scope| caller.scopes.has(*scope)) {
+/// A session as `caller` sees it: all fields if it may read sessions, else those that a gateway needs.
+pub fn to_caller(session: Session, caller: &Caller) -> pb::Session {
+    let session = to_pb_session(session);
+    match reads(caller, Scope::SessionRead) {
         true => session,
         false => to_gateway(session),
     }
 }
 
+/// A session that ended, for a caller that may hold but a token of it: all fields if it may read sessions, else the id,
+/// the state and the end reason.
+pub fn to_ender(session: Session, caller: &Caller) -> pb::Session {
+    let session = to_pb_session(session);
+    match reads(caller, Scope::SessionRead) {
+        true => session,
+        false => least(&session),
+    }
+}
+
+/// A session that the caller has just created, with everything that it stated itself.
+pub fn to_creator(session: Session) -> pb::Session {
+    to_pb_session(session)
+}
+
+/// A device as `caller` sees it: addresses and locations only if it may read devices.
+pub fn to_device_caller(device: pb::UserDevice, caller: &Caller) -> pb::UserDevice {
+    match reads(caller, Scope::DeviceRead) {
+        true => device,
+        false => pb::UserDevice {
+            first_seen_ip_address: String::new(),
+            first_seen_location: None,
+            last_seen_ip_address: String::new(),
+            last_seen_location: None,
+            ..device
+        },
+    }
+}
+
+/// True if the caller may read what `scope` permits, of all users or of one at a time.
+fn reads(caller: &Caller, scope: Scope) -> bool {
+    [scope, Scope::AccountRead].iter().any(|scope| caller.scopes.has(*scope))
+}
+
 /// The fields in the result of a validation. For a token that is expired, superseded or for another audience every
 /// caller gets only the id, state and end reason of the session, since the holder of the token may be a thief.
 pub(super) fn to_judge(
-    session: pb::Session,
+    session: Session,
     outcome: &ValidationOutcome,
     caller: &Caller,
 ) -> pb::Session {
     use InactiveReason::{Superseded, TokenExpired, WrongAudience};
     let is_foreign =
         matches!(outcome, ValidationOutcome::Inactive(WrongAudience | TokenExpired | Superseded));
-    let may_read = caller.scopes.has(Scope::SessionRead);
+    let (session, may_read) = (to_pb_session(session), caller.scopes.has(Scope::SessionRead));
     match outcome {
         ValidationOutcome::Inactive(_) if is_foreign || !may_read => least(&session),
         _ if may_read => session,
