@@ -262,10 +262,10 @@ async fn oversize(way: Way, until: Instant) -> anyhow::Result<u64> {
     let mut done = 0;
     while Instant::now() < until {
         // With the field's own bytes.
-        let access_token = "a".repeat((4 << 20) - 4);
-        let request = pb::ValidateSessionRequest { access_token, ..Default::default() };
+        let request_id = "a".repeat((4 << 20) - 4);
+        let request = pb::RecordActivitiesRequest { request_id, ..Default::default() };
         // Whatever a client makes of a refusal that comes while it still sends.
-        ensure!(client.validate_session(request).await.is_err(), "it was taken");
+        ensure!(client.record_activities(request).await.is_err(), "it was taken");
         done += 1;
     }
     Ok(done)

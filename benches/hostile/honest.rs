@@ -8,6 +8,8 @@ use anyhow::{Context, bail, ensure};
 use rustls::ClientConfig;
 use sessiond::grpc::pb;
 use sessiond::grpc::pb::session_service_client::SessionServiceClient;
+use tonic::Request;
+use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
 
 use crate::pki;
@@ -26,12 +28,12 @@ impl Honest {
     pub fn start(server: &Server) -> anyhow::Result<Honest> {
         let times = Arc::new(Mutex::new(Vec::new()));
         let kept = times.clone();
-        let (addr, tls) = (server.addr, server.tls.clone());
+        let (addr, tls, key) = (server.addr, server.tls.clone(), server.honest.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::spawn(move || {
             // Its silence fails the measurement; an attack that fails by itself says more than this. At the end
             // nobody waits for it any more.
-            let asked = runtime.block_on(ask(addr, tls, &kept));
+            let asked = runtime.block_on(ask(addr, tls, key, &kept));
             if let Err(error) = asked
                 && Arc::strong_count(&kept) > 1
             {
@@ -62,6 +64,7 @@ impl Honest {
 async fn ask(
     addr: SocketAddr,
     tls: Option<ClientConfig>,
+    key: Option<String>,
     times: &Mutex<Vec<f64>>,
 ) -> anyhow::Result<()> {
     let endpoint = Channel::from_shared(format!("http://{addr}"))?.tcp_nodelay(true);
@@ -69,7 +72,15 @@ async fn ask(
         None => endpoint.connect().await?,
         Some(config) => pki::channel(addr, config),
     };
-    let mut client = SessionServiceClient::new(channel);
+    let key: Option<AsciiMetadataValue> =
+        key.map(|key| format!("Bearer {key}").parse()).transpose()?;
+    let mut client =
+        SessionServiceClient::with_interceptor(channel, move |mut request: Request<()>| {
+            if let Some(key) = &key {
+                request.metadata_mut().insert("authorization", key.clone());
+            }
+            Ok(request)
+        });
     let request = pb::CreateSessionRequest {
         user_id: "honest".to_owned(),
         client_id: "web".to_owned(),

@@ -13,6 +13,7 @@
 //! would have machines of their own; `--nice 0` lets them compete with the server for its processors.
 
 mod attacks;
+mod greedy;
 mod honest;
 #[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../../tests/it/harness/pki.rs"]
@@ -29,8 +30,9 @@ use clap::Parser;
 use rustix::process::{Resource, Rlimit};
 
 use crate::attacks::Attack;
+use crate::greedy::Greed;
 use crate::honest::Honest;
-use crate::server::Server;
+use crate::server::{Kind, Server};
 
 /// The longest that the whole may take.
 const PATIENCE: Duration = Duration::from_secs(1200);
@@ -79,15 +81,24 @@ fn main() -> anyhow::Result<()> {
     let limits = rustix::process::getrlimit(Resource::Nofile);
     let most = Rlimit { current: limits.maximum, ..limits };
     rustix::process::setrlimit(Resource::Nofile, most)?;
-    for (encrypted, attacks) in [(false, &Attack::PLAIN[..]), (true, &Attack::TLS)] {
-        let server = Server::start(args.crowd, encrypted)?;
+    let kinds = [
+        (Kind::Callers, Trouble::all(&Greed::ALL, Trouble::Greed)),
+        (Kind::Plain, Trouble::all(&Attack::PLAIN, Trouble::Attack)),
+        (Kind::Tls, Trouble::all(&Attack::TLS, Trouble::Attack)),
+    ];
+    for (kind, mut attacks) in kinds {
+        attacks.retain(|attack| attack.name().contains(&args.only));
+        if attacks.is_empty() {
+            continue;
+        }
+        let server = Server::start(args.crowd, kind)?;
         let honest = Honest::start(&server)?;
         let attackers = || {
             // On Linux that of this thread; those that it came after keep theirs.
             rustix::process::nice(args.nice)?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
-                let attacked = attacked(&args, server, honest, attacks);
+                let attacked = attacked(&args, server, honest, &attacks);
                 tokio::time::timeout(PATIENCE, attacked).await.context("it took too long")?
             })
         };
@@ -97,16 +108,42 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Something that the server has to bear.
+#[derive(Clone, Copy)]
+enum Trouble {
+    Attack(Attack),
+    Greed(Greed),
+}
+
+impl Trouble {
+    fn all<T: Copy>(of: &[T], make: fn(T) -> Trouble) -> Vec<Trouble> {
+        of.iter().copied().map(make).collect()
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Trouble::Attack(attack) => attack.name(),
+            Trouble::Greed(greed) => greed.name(),
+        }
+    }
+
+    async fn run(self, server: &Server, args: &Args, lasting: Duration) -> anyhow::Result<u64> {
+        match self {
+            Trouble::Attack(attack) => attack.run(server, args, lasting).await,
+            Trouble::Greed(greed) => greed.run(server, lasting).await,
+        }
+    }
+}
+
 async fn attacked(
     args: &Args,
     mut server: Server,
     honest: Honest,
-    attacks: &[Attack],
+    attacks: &[Trouble],
 ) -> anyhow::Result<()> {
-    let attacks = attacks.iter().filter(|attack| attack.name().contains(&args.only));
     let lasting = Duration::from_secs(args.seconds);
     // Once, so that whatever is made at first use is there.
-    for attack in attacks.clone() {
+    for attack in attacks {
         attack.run(&server, args, Duration::from_secs(1)).await?;
     }
     server.calm().await?;
@@ -115,7 +152,7 @@ async fn attacked(
     let mut quiet = honest.over(async { sleep(lasting).await }).await?;
     let (mut worst, mut filled): (f64, Option<u64>) = (0.0, None);
     for round in 1..=args.rounds {
-        for attack in attacks.clone() {
+        for attack in attacks {
             let mut done = 0;
             let kept_out = server.metric(KEPT_OUT)?;
             let during = honest

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -13,11 +14,35 @@ use tempfile::TempDir;
 
 use crate::pki::{Authority, Files, client_config};
 
+/// What the server is like.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Plain,
+    Tls,
+    /// Callers are authenticated.
+    Callers,
+}
+
+/// A new key of a new principal with these roles.
+fn api_key(url: &str, dir: &Path, name: &str, roles: &[&str]) -> anyhow::Result<String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sessiond"));
+    command.args(["api-key", "create", name, "--expires-in", "1d", "--tenant", "default"]);
+    for role in roles {
+        command.args(["--role", role]);
+    }
+    let output = command.arg("--data-dir").arg(dir).env("DATABASE_URL", url).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
 /// A running server. Dropping it ends it, and its Postgres.
 pub struct Server {
     pub addr: SocketAddr,
     /// How to speak to it, if it speaks TLS.
     pub tls: Option<ClientConfig>,
+    /// The API keys of an honest caller and of a greedy one, if callers are authenticated.
+    pub honest: Option<String>,
+    pub greedy: Option<String>,
     http: SocketAddr,
     child: Child,
     /// Kept open: the server may still print.
@@ -29,8 +54,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// With room for a crowd of so many, with or without TLS.
-    pub fn start(crowd: u32, encrypted: bool) -> anyhow::Result<Server> {
+    /// With room for a crowd of so many.
+    pub fn start(crowd: u32, kind: Kind) -> anyhow::Result<Server> {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::Builder::new().prefix("sessiond-bench-").tempdir()?;
         // Postgres run by root drops to another user, who must be able to enter.
@@ -45,7 +70,22 @@ impl Server {
         let http = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let room = (crowd + 1000).to_string();
         let mut command = Command::new(env!("CARGO_BIN_EXE_sessiond"));
-        let tls = encrypted.then(|| {
+        let url = postgres.url("sessiond");
+        let key = |name, roles| api_key(&url, &dir.path().join("server"), name, roles);
+        let (honest, greedy) = match kind {
+            Kind::Callers => {
+                command.args(["--callers", "authenticated", "--reflection", "on"]);
+                let honest = key("honest", &["login", "gateway"])?;
+                (Some(honest), Some(key("greedy", &["gateway"])?))
+            }
+            Kind::Plain | Kind::Tls => (None, None),
+        };
+        let log = match kind {
+            // A pipe that nobody reads.
+            Kind::Callers => Stdio::piped(),
+            Kind::Plain | Kind::Tls => std::fs::File::create(dir.path().join("server.log"))?.into(),
+        };
+        let tls = (kind == Kind::Tls).then(|| {
             let authority = Authority::new("bench");
             let files = Files::new(&authority.server(), None);
             command.arg("--tls-cert").arg(files.path("cert.pem"));
@@ -65,9 +105,9 @@ impl Server {
             ])
             .args(["--max-connections", &room, "--data-dir"])
             .arg(dir.path().join("server"))
-            .env("DATABASE_URL", postgres.url("sessiond"))
+            .env("DATABASE_URL", &url)
             .stdout(Stdio::piped())
-            .stderr(std::fs::File::create(dir.path().join("server.log"))?)
+            .stderr(log)
             .spawn()
             .context("cannot start the server")?;
         let mut stdout = BufReader::new(child.stdout.take().context("stdout is piped")?);
@@ -79,6 +119,8 @@ impl Server {
         Ok(Server {
             addr,
             tls,
+            honest,
+            greedy,
             http,
             child,
             _stdout: stdout,
