@@ -6,6 +6,7 @@ pub mod file;
 mod flags;
 mod parse;
 pub mod restore;
+pub mod shares;
 pub mod tls;
 
 use std::net::SocketAddr;

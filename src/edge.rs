@@ -2,6 +2,7 @@
 //! it serves handles the requests.
 
 mod accept;
+mod answer;
 mod connection;
 pub mod handshakes;
 pub mod identity;
@@ -12,6 +13,7 @@ mod prefaced;
 pub mod slots;
 pub mod tls;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,10 +26,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::Service;
 
 use crate::config::edge::EdgeLimits;
 use crate::metrics::Metrics;
+use crate::model::caller::connection::CallerConnection;
 use crate::supervise::Tasks;
 use handshakes::Handshakes;
 use meters::EdgeMeters;
@@ -37,8 +39,22 @@ use tls::Certificates;
 
 pub use accept::accept;
 
+/// The body of a request, as it arrives.
+pub type RequestBody = Incoming;
+
 /// An error of a foreign crate.
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What answers the calls of all connections. Cheap to clone.
+pub trait ServeCalls: Clone + Send + Sync + 'static {
+    /// The body of an answer.
+    type Body: Body<Data = Bytes, Error: Into<AnyError> + Send + Sync> + Send + Unpin + 'static;
+    /// A call in progress.
+    type Call: Future<Output = Result<Response<Self::Body>, Infallible>> + Send + 'static;
+
+    /// Begins a call that came over `connection`.
+    fn call(&self, connection: &Arc<CallerConnection>, request: Request<Incoming>) -> Self::Call;
+}
 
 /// The gRPC port.
 pub struct Edge {
@@ -84,20 +100,14 @@ impl Edge {
     }
 
     /// Serves until `drain`, then closes the port, shuts down every connection gracefully, and waits up to `within` for
-    /// the calls in progress. Each request carries its [`crate::model::caller::Peer`].
-    pub async fn run<S, B>(
+    /// the calls in progress.
+    pub async fn run<S: ServeCalls>(
         self,
         metrics: &Metrics,
         supervised: &Tasks,
         service: S,
         within: Duration,
-    ) where
-        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
-        S::Future: Send + 'static,
-        S::Error: Into<AnyError> + Send,
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<AnyError> + Send + Sync,
-    {
+    ) {
         let Edge { listener, parts } = self;
         let slots = ConnectionSlots::new(
             parts.limits.max_connections,
@@ -111,7 +121,7 @@ impl Edge {
         metrics.sampled("connections", help, move || counted.taken() as f64);
         let mut tasks = JoinSet::new();
         let serve = |stream: TcpStream, from: SocketAddr| {
-            let slot = match slots.take(from.ip()) {
+            let slot = match slots.take(from) {
                 Ok(slot) => slot,
                 Err(full) => {
                     parts.meters.refused(full);
@@ -124,7 +134,7 @@ impl Edge {
             }
             let (parts, paces, service) = (parts.clone(), paces.clone(), service.clone());
             Some(async move {
-                if connection::serve(stream, from, &parts, service).await.is_err() {
+                if connection::serve(stream, &slot.connection, &parts, service).await.is_err() {
                     paces.breach(slot.peer, Instant::now());
                     parts.meters.breached();
                 }

@@ -1,5 +1,6 @@
 //! The crate's one error type. Each variant becomes one gRPC code in `grpc/error.rs`.
 
+use crate::model::caller::usage::{CallKind, Share};
 use crate::model::conflict::Conflict;
 use crate::model::session::EndReason;
 
@@ -55,6 +56,9 @@ pub enum Error {
     /// A bounded queue is full; nothing was done.
     #[error("overloaded")]
     Overloaded,
+    /// As many calls of this kind are in progress as the share allows; nothing was done.
+    #[error("{} of {} share: {limit} are in progress", kind.name(), share.name())]
+    ShareUsedUp { kind: CallKind, share: Share, limit: u32 },
     /// The caller exceeds its rate limit; nothing was done. Holds the time until the next call is allowed.
     #[error("rate limited for {0:?}")]
     RateLimited(std::time::Duration),

@@ -4,11 +4,9 @@
 pub mod activity;
 pub mod alert;
 pub mod auth;
-pub mod concurrency;
 pub mod device;
+pub mod door;
 pub mod health;
-pub mod meters;
-pub mod observe;
 pub mod pb;
 pub mod reflection;
 pub mod session;

@@ -101,7 +101,9 @@ impl Http {
         let slots = ConnectionSlots::new(MOST, MOST);
         let mut connections = JoinSet::new();
         let serve = |stream: TcpStream, from: SocketAddr| {
-            let slot = slots.take(from.ip()).ok()?;
+            let slot = slots.take(from).ok()?;
+            // Operators have no credentials here, so none gives way to another.
+            slot.connection.begin_call();
             let (routes, stop) = (routes.clone(), stop.clone());
             Some(async move {
                 connection(stream, routes, stop).await;

@@ -10,6 +10,7 @@ mod synchronise;
 mod wiring;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::edge::Edge;
 use crate::edge::tls::Certificates;
+use crate::grpc::door::Door;
 use crate::grpc::health::Health;
 use crate::http::Http;
 use crate::metrics::Metrics;
@@ -27,7 +29,6 @@ use crate::session::device;
 use crate::store::migrations;
 use crate::store::pool::Database;
 use crate::supervise::{TaskNeed, Tasks};
-use routes::Service;
 use wiring::Wired;
 
 pub use settings::{Intervals, Settings};
@@ -42,7 +43,7 @@ const JOBS_END: Duration = Duration::from_secs(3);
 pub struct Server {
     edge: Edge,
     http: Option<Http>,
-    service: Service,
+    door: Arc<Door>,
     health: Health,
     jobs: jobs::Jobs,
     metrics: Metrics,
@@ -98,21 +99,10 @@ impl Server {
         };
         let (reporter, health) = tonic_health::server::health_reporter();
         let routes = routes::Routes { sessions: wired.sessions, alerts: wired.alerts, health };
-        let service = routes.service(&settings, wired.authenticator, clock, &metrics)?;
+        let door = routes.door(&settings, wired.authenticator, clock, &metrics)?;
         let (health, drain_timeout) = (Health(reporter), settings.drain_timeout);
         let (jobs, reload) = (wired.jobs, watch::Sender::new(()));
-        Ok(Server {
-            edge,
-            http,
-            service,
-            health,
-            jobs,
-            metrics,
-            tasks,
-            reload,
-            drain,
-            drain_timeout,
-        })
+        Ok(Server { edge, http, door, health, jobs, metrics, tasks, reload, drain, drain_timeout })
     }
 
     /// The local address, with the actual port if port 0 was requested.
@@ -152,7 +142,7 @@ impl Server {
         }
 
         let drain = self.drain;
-        let serving = self.edge.run(&self.metrics, &tasks, self.service, self.drain_timeout);
+        let serving = self.edge.run(&self.metrics, &tasks, self.door, self.drain_timeout);
         tokio::pin!(serving);
         tokio::select! {
             () = &mut serving => {}

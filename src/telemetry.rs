@@ -4,6 +4,7 @@
 pub mod lines;
 #[cfg(feature = "otlp")]
 pub mod otlp;
+pub mod quota;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{IsTerminal, Write};

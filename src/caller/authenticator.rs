@@ -1,11 +1,13 @@
 //! Authenticates callers, and reports when a caller has lost its permission.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::cache::table::TableCache;
-use crate::caller::directory::{Credentials, Directory};
+use crate::caller::account::Account;
+use crate::caller::directory::{Credentials, Directory, KnownCaller};
 use crate::clock::Clock;
 use crate::error::{Error, Reason, Result};
 use crate::model::caller::principal::Caller;
@@ -31,22 +33,28 @@ pub struct Authenticator {
     callers: Callers,
     directory: TableCache<Directory>,
     clock: Clock,
+    anonymous: Arc<KnownCaller>,
 }
 
 impl Authenticator {
     /// Authenticates against `directory`.
     pub fn new(callers: Callers, directory: TableCache<Directory>, clock: Clock) -> Authenticator {
-        Authenticator { callers, directory, clock }
+        let account = Arc::new(Account::new(0));
+        let anonymous = Arc::new(KnownCaller { caller: Caller::anonymous(), account });
+        Authenticator { callers, directory, clock, anonymous }
     }
 
     /// The caller, if it can be authenticated from the cached directory.
     ///
     /// # Errors
     /// [`Error::UnknownCaller`].
-    pub fn authenticate_cached(&self, credentials: &Credentials) -> Option<Result<Caller>> {
+    pub fn authenticate_cached(
+        &self,
+        credentials: &Credentials,
+    ) -> Option<Result<Arc<KnownCaller>>> {
         if credentials.is_empty() {
             return Some(match self.callers {
-                Callers::Open => Ok(Caller::anonymous()),
+                Callers::Open => Ok(self.anonymous.clone()),
                 Callers::Authenticated => Err(Error::UnknownCaller),
             });
         }
@@ -58,7 +66,7 @@ impl Authenticator {
     ///
     /// # Errors
     /// [`Error::UnknownCaller`], [`Error::Unavailable`].
-    pub async fn authenticate(&self, credentials: &Credentials) -> Result<Caller> {
+    pub async fn authenticate(&self, credentials: &Credentials) -> Result<Arc<KnownCaller>> {
         if let Some(caller) = self.authenticate_cached(credentials) {
             return caller;
         }
@@ -66,18 +74,31 @@ impl Authenticator {
     }
 
     /// Waits until the credentials no longer prove `caller` or its permission for `scope`, and returns the reason. Does
-    /// so within the staleness bound, even if the feed stalls. Also returns if the caller cannot be checked for 5 s.
+    /// so within the staleness bound, even if the feed stalls, and at once if the certificate of the connection expires or
+    /// is not trusted any more. Also returns if the caller cannot be checked for 5 s.
     pub async fn lost(&self, caller: Caller, credentials: Credentials, scope: Scope) -> Error {
         if credentials.is_empty() {
             return std::future::pending().await;
         }
+        tokio::select! {
+            () = credentials.connection.distrusted.cancelled() => Error::UnknownCaller,
+            error = self.lost_in_directory(caller, &credentials, scope) => error,
+        }
+    }
+
+    async fn lost_in_directory(
+        &self,
+        caller: Caller,
+        credentials: &Credentials,
+        scope: Scope,
+    ) -> Error {
         let bound = self.directory.bound();
         let mut sent_at = Instant::now();
         loop {
             tokio::time::sleep((bound / 5).min(LOOK)).await;
             // Half of the bound is left for the sleep and the read.
             let judged = match self.directory.get_within(bound / 2).await {
-                Ok(directory) => self.judge(&directory, &credentials, scope),
+                Ok(directory) => self.judge(&directory, credentials, scope),
                 Err(error) => Err(error),
             };
             match judged {
@@ -98,9 +119,9 @@ impl Authenticator {
         credentials: &Credentials,
         scope: Scope,
     ) -> Result<Caller> {
-        let caller = directory.caller(credentials, self.clock.now())?;
-        caller.check_scope(scope)?;
-        Ok(caller)
+        let known = directory.caller(credentials, self.clock.now())?;
+        known.caller.check_scope(scope)?;
+        Ok(known.caller.clone())
     }
 }
 

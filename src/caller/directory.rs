@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::caller::account::{Account, Accounts};
 use crate::caller::key::{KeyId, PresentedKey, SecretHash};
 use crate::caller::permissions::Role;
 use crate::clock::Time;
 use crate::error::{Error, Result};
 use crate::model::caller::Identity;
+use crate::model::caller::connection::CallerConnection;
 use crate::model::caller::principal::{Caller, Principal, Tenants};
 use crate::model::caller::scope::{Scope, Scopes};
 use crate::model::ids::{ALL_TENANTS, TenantId};
@@ -20,7 +22,8 @@ pub const MOST: usize = 10_000;
 /// The credentials of a call. Has no `Debug`.
 #[derive(Clone)]
 pub struct Credentials {
-    pub identity: Identity,
+    /// Proves an identity by its certificate, if it has one.
+    pub connection: Arc<CallerConnection>,
     pub key: Option<PresentedKey>,
 }
 
@@ -28,12 +31,18 @@ pub struct Credentials {
 #[derive(Default)]
 pub struct Directory {
     /// Those that certificates prove, by name.
-    by_certificate: HashMap<String, Arc<Principal>>,
+    by_certificate: HashMap<String, Arc<KnownCaller>>,
     keys: HashMap<KeyId, LiveKey>,
 }
 
+/// A principal with its account on this replica.
+pub struct KnownCaller {
+    pub caller: Caller,
+    pub account: Arc<Account>,
+}
+
 struct LiveKey {
-    principal: Arc<Principal>,
+    caller: Arc<KnownCaller>,
     hash: SecretHash,
     expires_at: Time,
 }
@@ -41,7 +50,7 @@ struct LiveKey {
 impl Credentials {
     /// True if the call has no credentials.
     pub fn is_empty(&self) -> bool {
-        self.identity == Identity::Unknown && self.key.is_none()
+        *self.connection.identity() == Identity::Unknown && self.key.is_none()
     }
 }
 
@@ -50,7 +59,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn read(db: &Database, now: Time) -> Result<Directory> {
+    pub async fn read(db: &Database, now: Time, accounts: &Accounts) -> Result<Directory> {
         let mut conn = db.acquire().await?;
         // At most `MOST` principals and `MOST` keys; more can only come from outside sessiond.
         let most = i64::try_from(2 * MOST).unwrap_or(i64::MAX);
@@ -58,24 +67,26 @@ impl Directory {
         if known.len() > 2 * MOST {
             tracing::error!(most, "more principals and keys than there may be; some are not known");
         }
-        Ok(Directory::of(known))
+        Ok(Directory::of(known, accounts))
     }
 
-    fn of(known: Vec<PrincipalWithKey>) -> Directory {
-        let (mut directory, mut principals) = (Directory::default(), HashMap::new());
-        for PrincipalWithKey { principal, key } in known {
+    fn of(known: Vec<PrincipalWithKey>, accounts: &Accounts) -> Directory {
+        let (mut directory, mut callers) = (Directory::default(), HashMap::new());
+        let accounts = accounts.of(known.iter().map(|known| known.principal.name.as_str()));
+        for (PrincipalWithKey { principal, key }, account) in known.into_iter().zip(accounts) {
             let (name, accepts_certificates) =
                 (principal.name.clone(), principal.accepts_certificates);
-            let principal = principals
-                .entry(name.clone())
-                .or_insert_with(|| Arc::new(understood(principal)))
-                .clone();
+            let known = || {
+                let caller = Caller::new(Arc::new(understood(principal)));
+                Arc::new(KnownCaller { caller, account })
+            };
+            let caller = callers.entry(name.clone()).or_insert_with(known).clone();
             if accepts_certificates {
-                directory.by_certificate.insert(name, principal.clone());
+                directory.by_certificate.insert(name, caller.clone());
             }
             let Some((id, hash, expires_at)) = key else { continue };
             if let (Some(id), Some(hash)) = (KeyId::parse(&id), SecretHash::from_bytes(&hash)) {
-                directory.keys.insert(id, LiveKey { principal, hash, expires_at });
+                directory.keys.insert(id, LiveKey { caller, hash, expires_at });
             }
         }
         directory
@@ -86,27 +97,25 @@ impl Directory {
     ///
     /// # Errors
     /// [`Error::UnknownCaller`] if a credential is invalid, the two disagree, or there is none.
-    pub fn caller(&self, credentials: &Credentials, now: Time) -> Result<Caller> {
+    pub fn caller(&self, credentials: &Credentials, now: Time) -> Result<Arc<KnownCaller>> {
         let by_key = match &credentials.key {
             None => None,
             Some(key) => Some(self.holder(key, now).ok_or(Error::UnknownCaller)?),
         };
-        let proven = match (by_key, &credentials.identity) {
-            (Some(principal), Identity::Unknown) => Some(principal),
-            (Some(principal), Identity::Certificate(name)) if principal.name == *name => {
-                Some(principal)
-            }
+        let proven = match (by_key, credentials.connection.identity()) {
+            (Some(known), Identity::Unknown) => Some(known),
+            (Some(known), Identity::Certificate(name)) if known.caller.name == *name => Some(known),
             (None, Identity::Certificate(name)) => self.by_certificate.get(name),
             (None, Identity::Unknown) | (_, Identity::Nameless(_) | Identity::Certificate(_)) => {
                 None
             }
         };
-        proven.map(|principal| Caller::new(principal.clone())).ok_or(Error::UnknownCaller)
+        proven.cloned().ok_or(Error::UnknownCaller)
     }
 
-    fn holder(&self, key: &PresentedKey, now: Time) -> Option<&Arc<Principal>> {
+    fn holder(&self, key: &PresentedKey, now: Time) -> Option<&Arc<KnownCaller>> {
         let live = self.keys.get(&key.id)?;
-        (live.hash.matches(&key.hash) && now < live.expires_at).then_some(&live.principal)
+        (live.hash.matches(&key.hash) && now < live.expires_at).then_some(&live.caller)
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::parse::within;
+use super::shares::ShareFlags;
 use crate::model::policy::ranges::Range;
 
 const HANDSHAKE: Range = Range::new("1s to 60s", 1, 60, false);
@@ -16,7 +17,8 @@ const REQUEST: Range = Range::new("1s to 10m", 1, 600, false);
 /// The limits of one server. Sizes are in KiB.
 #[derive(Args, Debug, Clone, PartialEq, Eq)]
 pub struct EdgeLimits {
-    /// Concurrent connections, 1 to 1000000; one more is closed immediately
+    /// Concurrent connections, 1 to 1000000; one more displaces the oldest idle connection without an authenticated
+    /// caller, or is closed immediately
     #[arg(long, env = "SESSIOND_MAX_CONNECTIONS", global = true, default_value_t = 10_000)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "COUNT")]
     pub max_connections: u32,
@@ -91,15 +93,19 @@ pub struct EdgeLimits {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_024), value_name = "KIB")]
     pub max_header_list_size: u32,
 
-    /// Largest request message, in KiB, 64 to 65536
+    /// Largest request of RecordActivities, in KiB, 64 to 65536; those of other methods have 32 at most
     #[arg(long, env = "SESSIOND_MAX_MESSAGE_SIZE", global = true, default_value_t = 4_096)]
     #[arg(value_parser = clap::value_parser!(u32).range(64..=65_536), value_name = "KIB")]
     pub max_message_size: u32,
 
-    /// Concurrent calls and streams in all, 1 to 1000000; one more is refused with RESOURCE_EXHAUSTED
-    #[arg(long, env = "SESSIOND_MAX_REQUESTS", global = true, default_value_t = 4_096)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "COUNT")]
-    pub max_requests: u32,
+    #[command(flatten)]
+    pub shares: ShareFlags,
+
+    /// How long a response, or a part of one, may lie ready without being read, 1s to 10m; then its stream is reset. A
+    /// connection on which that does not help is closed after one and a half to three times as long
+    #[arg(long, env = "SESSIOND_ANSWER_TIMEOUT", global = true, default_value = "45s")]
+    #[arg(value_parser = within(&REQUEST), value_name = "DURATION")]
+    pub answer_timeout: Duration,
 
     /// How long a call may take from its headers to its response, 1s to 10m; an open stream is not limited
     #[arg(long, env = "SESSIOND_REQUEST_TIMEOUT", global = true, default_value = "35s")]
@@ -163,6 +169,14 @@ mod tests {
             ("--max-header-list-size", "1", "1024", "0", "1025"),
             ("--max-message-size", "64", "65536", "63", "65537"),
             ("--max-requests", "1", "1000000", "0", "1000001"),
+            ("--max-requests-per-principal", "1", "1000000", "0", "1000001"),
+            ("--max-requests-per-peer", "1", "1000000", "0", "1000001"),
+            ("--max-open-streams", "1", "1000000", "0", "1000001"),
+            ("--max-open-streams-per-principal", "1", "1000000", "0", "1000001"),
+            ("--max-open-streams-per-peer", "1", "1000000", "0", "1000001"),
+            ("--max-public-requests", "1", "1000000", "0", "1000001"),
+            ("--max-public-requests-per-peer", "1", "1000000", "0", "1000001"),
+            ("--answer-timeout", "1s", "10m", "999ms", "601s"),
             ("--request-timeout", "1s", "10m", "999ms", "601s"),
         ] {
             assert!(parse(flag, least).is_ok(), "{flag} {least}");

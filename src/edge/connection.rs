@@ -1,33 +1,34 @@
 //! One connection, from its first byte to its end.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use futures_util::TryFutureExt;
+use futures_util::future::MapOk;
 use http::{Request, Response};
-use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::{Service, ServiceExt};
 
+use super::answer::{self, AnswerBody, Answering, Patience};
 use super::identity::{identify, valid_until};
 use super::lingering::Lingering;
 use super::meters::HandshakeFailure;
 use super::prefaced::Prefaced;
 use super::tls::Certificates;
-use super::{AnyError, EdgeParts};
+use super::{EdgeParts, ServeCalls};
 use crate::config::edge::EdgeLimits;
-use crate::model::caller::{Identity, Peer};
+use crate::model::caller::Identity;
+use crate::model::caller::connection::CallerConnection;
 
 /// A connection whose handshake succeeded.
 struct Begun {
@@ -54,24 +55,19 @@ pub(super) struct ConnectionBreach;
 ///
 /// # Errors
 /// [`ConnectionBreach`] if the peer is at fault for the end.
-pub(super) async fn serve<S, B>(
+pub(super) async fn serve<S: ServeCalls>(
     stream: TcpStream,
-    from: SocketAddr,
+    connection: &Arc<CallerConnection>,
     parts: &EdgeParts,
     service: S,
-) -> Result<(), ConnectionBreach>
-where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Into<AnyError> + Send,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<AnyError> + Send + Sync,
-{
+) -> Result<(), ConnectionBreach> {
+    let from = connection.address;
     let handshake = parts.handshakes.begin();
     let begun = tokio::select! {
         begun = begin(stream, parts) => begun,
         () = tokio::time::sleep(parts.limits.handshake_timeout) => Err(HandshakeFailure::Timeout),
         () = handshake.given_up() => Err(HandshakeFailure::GivenUp),
+        () = connection.displaced.cancelled() => Err(HandshakeFailure::GivenUp),
         () = parts.drain.cancelled() => return Ok(()),
     };
     drop(handshake);
@@ -84,30 +80,37 @@ where
         }
     };
 
-    let peer = Peer { address: from, identity: begun.caller.identity };
-    let service = service.map_request(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
-        request
-    });
+    connection.identify(begun.caller.identity);
+    let calls = CallsOf { service, connection: connection.clone() };
     let io = TokioIo::new(Lingering::new(begun.stream));
-    let connection = builder(&parts.limits, &parts.calls)
-        .serve_connection(io, TowerToHyperService::new(service));
-    tokio::pin!(connection);
-    let age = age(&parts.limits, begun.caller.left);
+    let serving = builder(parts).serve_connection(io, calls);
+    tokio::pin!(serving);
+    let distrusted = distrusted(connection, begun.caller.left, &begun.caller.withdrawn);
+    tokio::pin!(distrusted);
     let served = tokio::select! {
-        served = &mut connection => Some(served),
-        () = age => None,
-        () = begun.caller.withdrawn.cancelled() => None,
+        served = &mut serving => Some(served),
+        () = age(&parts.limits) => None,
+        () = &mut distrusted => None,
         () = parts.drain.cancelled() => None,
+        () = connection.displaced.cancelled() => return Ok(()),
+        () = stuck(connection, parts) => return Ok(()),
     };
     let served = match served {
         Some(served) => served,
         None => {
             // No new calls. Calls in progress continue for the grace period, or until the drain ends.
-            connection.as_mut().graceful_shutdown();
+            serving.as_mut().graceful_shutdown();
+            let ends_streams = async {
+                if !connection.distrusted.is_cancelled() {
+                    distrusted.await;
+                }
+                std::future::pending().await
+            };
             tokio::select! {
-                served = &mut connection => served,
+                served = &mut serving => served,
                 () = grace(parts) => return Ok(()),
+                () = stuck(connection, parts) => return Ok(()),
+                () = ends_streams => return Ok(()),
             }
         }
     };
@@ -172,8 +175,11 @@ async fn secure(
     Ok((Box::pin(stream), Vouched { identity, left, withdrawn }))
 }
 
-fn builder(limits: &EdgeLimits, calls: &TaskTracker) -> http2::Builder<CallGauge> {
-    let mut builder = http2::Builder::new(CallGauge(calls.clone()));
+fn builder(parts: &EdgeParts) -> http2::Builder<CallTasks> {
+    let limits = &parts.limits;
+    let patience = Patience { most: limits.answer_timeout, unread: parts.meters.unread.clone() };
+    let (tracker, patience) = (parts.calls.clone(), Arc::new(patience));
+    let mut builder = http2::Builder::new(CallTasks { tracker, patience });
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.max_streams)
@@ -187,12 +193,43 @@ fn builder(limits: &EdgeLimits, calls: &TaskTracker) -> http2::Builder<CallGauge
     builder
 }
 
-/// Completes when the connection has reached its maximum age, or when the client certificate expires.
-async fn age(limits: &EdgeLimits, certificate: Option<Duration>) {
-    let age = Some(limits.connection_age).filter(|age| !age.is_zero()).map(jittered);
-    match age.into_iter().chain(certificate).min() {
-        Some(age) => tokio::time::sleep(age).await,
-        None => std::future::pending().await,
+/// Completes when the connection has reached its maximum age.
+async fn age(limits: &EdgeLimits) {
+    match limits.connection_age {
+        Duration::ZERO => std::future::pending().await,
+        age => tokio::time::sleep(jittered(age)).await,
+    }
+}
+
+/// Completes when the client certificate expires after `left`, or its authority is not trusted any more. The streams of
+/// the connection end then.
+async fn distrusted(
+    connection: &CallerConnection,
+    left: Option<Duration>,
+    withdrawn: &CancellationToken,
+) {
+    let expired = async {
+        match left {
+            Some(left) => tokio::time::sleep(left).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = expired => {}
+        () = withdrawn.cancelled() => {}
+    }
+    connection.distrusted.cancel();
+}
+
+/// Completes when an answer that was handed to the connection stays unread. Longer than the patience with a stream,
+/// which is reset alone where that can be done.
+async fn stuck(connection: &CallerConnection, parts: &EdgeParts) {
+    loop {
+        tokio::time::sleep(parts.limits.answer_timeout.mul_f64(1.5)).await;
+        if connection.is_stuck() {
+            parts.meters.unread.inc();
+            return;
+        }
     }
 }
 
@@ -214,10 +251,29 @@ async fn grace(parts: &EdgeParts) {
 
 /// Runs calls as tasks of the tracker, so that the drain can wait for them.
 #[derive(Clone)]
-struct CallGauge(TaskTracker);
+struct CallTasks {
+    tracker: TaskTracker,
+    patience: Arc<Patience>,
+}
 
-impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for CallGauge {
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for CallTasks {
     fn execute(&self, call: F) {
-        self.0.spawn(call);
+        self.tracker.spawn(Answering::new(call, self.patience.clone()));
+    }
+}
+
+/// The calls of one connection.
+struct CallsOf<S> {
+    service: S,
+    connection: Arc<CallerConnection>,
+}
+
+impl<S: ServeCalls> hyper::service::Service<Request<Incoming>> for CallsOf<S> {
+    type Response = Response<AnswerBody<S::Body>>;
+    type Error = Infallible;
+    type Future = MapOk<S::Call, fn(Response<S::Body>) -> Self::Response>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.service.call(&self.connection, request).map_ok(answer::begin)
     }
 }

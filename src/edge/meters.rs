@@ -27,6 +27,7 @@ pub(super) struct EdgeMeters {
     paced: IntCounter,
     breaches: IntCounter,
     failed: IntCounterVec,
+    pub unread: IntCounter,
 }
 
 impl EdgeMeters {
@@ -54,6 +55,10 @@ impl EdgeMeters {
                 "Connections closed because the peer broke the rules of TLS or HTTP/2, or took too long to begin.",
             ),
             failed,
+            unread: metrics.counter(
+                "answers_unread_total",
+                "Streams reset and connections closed because an answer lay unread for too long.",
+            ),
         }
     }
 

@@ -1,8 +1,14 @@
 //! Limits for the number of connections: in all, and from one address.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::model::caller::connection::CallerConnection;
+use crate::model::caller::usage::Usage;
+
+/// The most connections that are looked at to find one that gives way.
+const LOOKED_AT: usize = 256;
 
 /// The connection slots of a port. Cheap to clone; clones share the slots.
 #[derive(Clone)]
@@ -18,14 +24,26 @@ struct Inner {
 struct TakenSlots {
     all: u32,
     /// Only addresses that hold a slot, so there are no more entries than slots.
-    by_peer: HashMap<IpAddr, u32>,
+    by_peer: HashMap<IpAddr, PeerSlots>,
+    /// The number of the next connection.
+    next: u64,
+    /// Connections on which no caller was authenticated when they were last looked at, oldest first.
+    unproven: BTreeMap<u64, (IpAddr, Arc<CallerConnection>)>,
+}
+
+#[derive(Default)]
+struct PeerSlots {
+    taken: u32,
+    usage: Arc<Usage>,
 }
 
 /// A taken slot; dropping it frees the slot.
 pub struct ConnectionSlot {
     slots: ConnectionSlots,
+    number: u64,
     /// The address that the connection counts for: a /64 of IPv6 counts as one.
     pub peer: IpAddr,
+    pub connection: Arc<CallerConnection>,
 }
 
 /// Which limit is reached.
@@ -41,24 +59,30 @@ impl ConnectionSlots {
         ConnectionSlots(Arc::new(Inner { most, most_per_peer, taken: Mutex::default() }))
     }
 
-    /// Takes a slot for a connection from `from`.
+    /// Takes a slot for a connection from `from`. Where none is free, the oldest idle connection on which no caller was
+    /// ever authenticated is closed for it.
     ///
     /// # Errors
-    /// [`Full`] if no slot is free, in all or for this address.
-    pub fn take(&self, from: IpAddr) -> Result<ConnectionSlot, Full> {
-        let peer = peer(from);
+    /// [`Full`] if no slot is free, in all or for this address, and no connection gives way.
+    pub fn take(&self, from: SocketAddr) -> Result<ConnectionSlot, Full> {
+        let peer = peer(from.ip());
         let mut taken = self.lock();
-        if taken.all >= self.0.most {
-            return Err(Full::All);
-        }
-        let of_peer = taken.by_peer.get(&peer).copied().unwrap_or_default();
-        if of_peer >= self.0.most_per_peer {
+        let of_peer = taken.by_peer.get(&peer).map_or(0, |slots| slots.taken);
+        if of_peer >= self.0.most_per_peer && !taken.displace(|other| other == peer) {
             return Err(Full::Peer);
         }
+        if taken.all >= self.0.most && !taken.displace(|_| true) {
+            return Err(Full::All);
+        }
         taken.all += 1;
-        taken.by_peer.insert(peer, of_peer + 1);
+        let slots = taken.by_peer.entry(peer).or_default();
+        slots.taken += 1;
+        let connection = Arc::new(CallerConnection::new(from, slots.usage.clone()));
+        let number = taken.next;
+        taken.next += 1;
+        taken.unproven.insert(number, (peer, connection.clone()));
         drop(taken);
-        Ok(ConnectionSlot { slots: self.clone(), peer })
+        Ok(ConnectionSlot { slots: self.clone(), number, peer, connection })
     }
 
     /// The number of slots taken.
@@ -71,15 +95,47 @@ impl ConnectionSlots {
     }
 }
 
+impl TakenSlots {
+    /// Closes a connection that gives way; `false` if none does.
+    fn displace(&mut self, concerns: impl Fn(IpAddr) -> bool) -> bool {
+        let mut proven = Vec::new();
+        let mut found = None;
+        for (number, (peer, connection)) in self.unproven.iter().take(LOOKED_AT) {
+            if connection.is_authenticated() {
+                proven.push(*number);
+            } else if concerns(*peer) && connection.is_idle() {
+                found = Some((*number, *peer, connection.clone()));
+                break;
+            }
+        }
+        for number in proven {
+            self.unproven.remove(&number);
+        }
+        let Some((number, peer, connection)) = found else { return false };
+        self.unproven.remove(&number);
+        connection.displaced.cancel();
+        self.free(peer);
+        true
+    }
+
+    fn free(&mut self, peer: IpAddr) {
+        self.all -= 1;
+        if let Some(slots) = self.by_peer.get_mut(&peer) {
+            slots.taken -= 1;
+            if slots.taken == 0 {
+                self.by_peer.remove(&peer);
+            }
+        }
+    }
+}
+
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut taken = self.slots.lock();
-        taken.all -= 1;
-        if let Some(of_peer) = taken.by_peer.get_mut(&self.peer) {
-            *of_peer -= 1;
-            if *of_peer == 0 {
-                taken.by_peer.remove(&self.peer);
-            }
+        taken.unproven.remove(&self.number);
+        // Only `displace` cancels this, and it has freed the slot.
+        if !self.connection.displaced.is_cancelled() {
+            taken.free(self.peer);
         }
     }
 }
@@ -96,22 +152,29 @@ fn peer(from: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
+    fn ip(text: &str) -> SocketAddr {
+        (text.parse::<IpAddr>().unwrap(), 1).into()
+    }
+
+    /// A slot of a connection on which a caller was authenticated.
+    fn proven(slots: &ConnectionSlots, text: &str) -> Result<ConnectionSlot, Full> {
+        let slot = slots.take(ip(text))?;
+        slot.connection.authenticate();
+        Ok(slot)
     }
 
     #[test]
     fn a_dropped_slot_is_free_again() {
         let slots = ConnectionSlots::new(3, 2);
-        let first = slots.take(ip("192.0.2.1")).unwrap();
-        let second = slots.take(ip("::ffff:192.0.2.1")).unwrap();
-        assert_eq!(slots.take(ip("192.0.2.1")).err(), Some(Full::Peer));
-        let third = slots.take(ip("192.0.2.2")).unwrap();
-        assert_eq!(slots.take(ip("192.0.2.3")).err(), Some(Full::All));
+        let first = proven(&slots, "192.0.2.1").unwrap();
+        let second = proven(&slots, "::ffff:192.0.2.1").unwrap();
+        assert_eq!(proven(&slots, "192.0.2.1").err(), Some(Full::Peer));
+        let third = proven(&slots, "192.0.2.2").unwrap();
+        assert_eq!(proven(&slots, "192.0.2.3").err(), Some(Full::All));
         assert_eq!(slots.taken(), 3);
         drop((first, third));
         assert_eq!(slots.lock().by_peer.len(), 1);
-        let _first = slots.take(ip("192.0.2.1")).unwrap();
+        let _first = proven(&slots, "192.0.2.1").unwrap();
         drop(second);
         assert_eq!(slots.taken(), 1);
     }
@@ -119,8 +182,32 @@ mod tests {
     #[test]
     fn a_64_of_ipv6_is_one_address() {
         let slots = ConnectionSlots::new(9, 1);
-        let _slot = slots.take(ip("2001:db8:1:2::1")).unwrap();
-        assert_eq!(slots.take(ip("2001:db8:1:2:ffff::9")).err(), Some(Full::Peer));
-        assert!(slots.take(ip("2001:db8:1:3::1")).is_ok());
+        let _slot = proven(&slots, "2001:db8:1:2::1").unwrap();
+        assert_eq!(proven(&slots, "2001:db8:1:2:ffff::9").err(), Some(Full::Peer));
+        assert!(proven(&slots, "2001:db8:1:3::1").is_ok());
+    }
+
+    #[test]
+    fn the_oldest_idle_connection_that_proved_nothing_gives_way() {
+        let slots = ConnectionSlots::new(3, 2);
+        let known = proven(&slots, "192.0.2.1").unwrap();
+        let busy = slots.take(ip("192.0.2.2")).unwrap();
+        busy.connection.begin_call();
+        let idle = slots.take(ip("192.0.2.2")).unwrap();
+        // Of the same address, where that is full.
+        let next = slots.take(ip("192.0.2.2")).unwrap();
+        assert!(idle.connection.displaced.is_cancelled());
+        assert!(![&known, &busy].iter().any(|slot| slot.connection.displaced.is_cancelled()));
+        assert_eq!(slots.taken(), 3);
+        drop(idle);
+        assert_eq!(slots.taken(), 3, "its slot was free already");
+        // Of any address, where all are full.
+        let last = slots.take(ip("192.0.2.3")).unwrap();
+        assert!(next.connection.displaced.is_cancelled());
+        last.connection.authenticate();
+        assert_eq!(slots.take(ip("192.0.2.4")).err(), Some(Full::All), "none gives way");
+        drop((known, busy, next, last));
+        assert_eq!(slots.taken(), 0);
+        assert!(slots.lock().unproven.is_empty() && slots.lock().by_peer.is_empty());
     }
 }

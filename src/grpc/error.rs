@@ -10,6 +10,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::error::{Error, Reason, Violation};
 use crate::grpc::convert::session::to_pb_conflict;
+use crate::model::caller::usage::Share;
 use crate::model::conflict::Conflict;
 
 /// `ErrorInfo.domain`.
@@ -98,6 +99,16 @@ impl From<Error> for Status {
                 details.set_retry_info(Some(RETRY_AFTER));
                 let text = "too much is waiting already; nothing was done";
                 status(Code::ResourceExhausted, text, details)
+            }
+            Error::ShareUsedUp { kind, share, limit } => {
+                let metadata = [
+                    ("kind", kind.name().to_owned()),
+                    ("share", share.name().to_owned()),
+                    ("limit", limit.to_string()),
+                ];
+                let mut details = self::info(Reason::Overloaded, metadata);
+                details.set_retry_info(Some(RETRY_AFTER));
+                status(Code::ResourceExhausted, share_text(share), details)
             }
             Error::RateLimited(wait) => {
                 let mut details = info(Reason::RateLimited);
@@ -209,6 +220,16 @@ fn info(
     let metadata: HashMap<String, String> =
         metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     ErrorDetails::with_error_info(reason_name(reason), DOMAIN, metadata)
+}
+
+fn share_text(share: Share) -> &'static str {
+    match share {
+        Share::All => "the server has as many calls in progress as it takes; nothing was done",
+        Share::Principal => {
+            "the principal has as many calls in progress as it may; nothing was done"
+        }
+        Share::Peer => "the address has as many calls in progress as it may; nothing was done",
+    }
 }
 
 fn session_text(reason: Reason) -> &'static str {

@@ -8,13 +8,12 @@ use futures_util::{FutureExt, Stream, StreamExt, stream};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::error::Result;
-use crate::grpc::auth::{self, standing};
+use crate::grpc::auth::{self, AuthenticatedCaller, standing};
 use crate::grpc::convert::session as convert;
 use crate::grpc::deadline;
 use crate::grpc::error::explain;
 use crate::grpc::pb;
 use crate::grpc::session::SessionApi;
-use crate::model::caller::principal::Caller;
 use crate::session::validate::Validate;
 
 /// The most requests of one stream that are processed at once.
@@ -29,7 +28,7 @@ type Answer = Pin<Box<dyn Future<Output = pb::ValidateSessionsResponse> + Send>>
 /// The state of a stream.
 struct Talk {
     validate: Arc<Validate>,
-    caller: Caller,
+    standing: AuthenticatedCaller,
     /// The requests; `None` once no more are read.
     asked: Option<Streaming<pb::ValidateSessionsRequest>>,
     working: FuturesUnordered<Answer>,
@@ -58,7 +57,7 @@ pub(super) fn answer_all(
     let standing = standing(&request);
     let talk = Talk {
         validate: api.validate.clone(),
-        caller: standing.caller.clone(),
+        standing: standing.clone(),
         stop: Box::pin(api.streams.end(deadline::stated(request.metadata()), standing)),
         asked: Some(request.into_inner()),
         working: FuturesUnordered::new(),
@@ -85,7 +84,7 @@ async fn next(mut talk: Talk) -> Option<(Result<pb::ValidateSessionsResponse, St
             }
             question = asked.next(), if has_room => match question {
                 Some(Ok(question)) => {
-                    let mut answer = Box::pin(answer(talk.validate.clone(), talk.caller.clone(), question));
+                    let mut answer = Box::pin(answer(talk.validate.clone(), talk.standing.clone(), question));
                     // Most requests are cache hits, which complete at the first poll.
                     match answer.as_mut().now_or_never() {
                         Some(answer) => return Some((Ok(answer), talk)),
@@ -101,12 +100,14 @@ async fn next(mut talk: Talk) -> Option<(Result<pb::ValidateSessionsResponse, St
 
 async fn answer(
     validate: Arc<Validate>,
-    caller: Caller,
+    standing: AuthenticatedCaller,
     question: pb::ValidateSessionsRequest,
 ) -> pb::ValidateSessionsResponse {
     use pb::validate_sessions_response::Result as PbResult;
     let pb::ValidateSessionsRequest { correlation_id, request } = question;
     let judging: Result<_> = async {
+        standing.count()?;
+        let caller = standing.caller().clone();
         let input = convert::correlated_validation(&correlation_id, request, caller)?;
         let judged = validate.validate(&input).await?;
         Ok(convert::to_pb_validated(judged, &input.caller))

@@ -1,18 +1,10 @@
 //! Callers.
 
+pub mod connection;
 pub mod operator;
 pub mod principal;
 pub mod scope;
-
-use std::net::SocketAddr;
-
-/// The other end of a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
-    /// Where it connects from.
-    pub address: SocketAddr,
-    pub identity: Identity,
-}
+pub mod usage;
 
 /// The identity that a connection proved of its peer.
 #[derive(Debug, Clone, PartialEq, Eq)]

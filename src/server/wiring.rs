@@ -13,6 +13,7 @@ use crate::cache::progress::RevocationProgress;
 use crate::cache::revocation_feed::RevocationFeed;
 use crate::cache::sessions::SessionReader;
 use crate::cache::table::{TableCache, TableVersions};
+use crate::caller::account::Accounts;
 use crate::caller::authenticator::Authenticator;
 use crate::caller::directory::Directory;
 use crate::clock::Clock;
@@ -285,10 +286,11 @@ fn authenticator(
     seen: &RevocationProgress,
     changes: &TableVersions,
 ) -> Authenticator {
-    let own = clock.clone();
+    let (own, accounts) = (clock.clone(), Accounts::new(settings.rate_limit));
     let read = move |db: Database| {
         let clock = own.clone();
-        async move { Directory::read(&db, clock.now()).await }
+        let accounts = accounts.clone();
+        async move { Directory::read(&db, clock.now(), &accounts).await }
     };
     let bound = settings.staleness_bound;
     let directory = TableCache::new(db.clone(), seen.clone(), bound, changes.callers.clone(), read);

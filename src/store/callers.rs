@@ -86,15 +86,10 @@ type Row = (
 /// [`crate::error::Error::Unavailable`].
 pub async fn known(conn: &mut Connection, now: Time, limit: i64) -> Result<Vec<PrincipalWithKey>> {
     let rows: Vec<Row> = All::new(now, limit).load(conn).await?;
-    let known = |row: Row| {
-        let (principal, (id, hash, until)) = parted(row);
-        let key = id.zip(hash).zip(until).map(|((id, hash), until)| (id, hash, until));
-        PrincipalWithKey { principal, key }
-    };
-    Ok(rows.into_iter().map(known).collect())
+    Ok(rows.into_iter().map(parted).collect())
 }
 
-fn parted(row: Row) -> (StoredPrincipal, (Option<String>, Option<Vec<u8>>, Option<Time>)) {
+fn parted(row: Row) -> PrincipalWithKey {
     let (name, roles, scopes, tenants, audiences, certificates, created, updated, id, hash, until) =
         row;
     let principal = StoredPrincipal {
@@ -107,7 +102,8 @@ fn parted(row: Row) -> (StoredPrincipal, (Option<String>, Option<Vec<u8>>, Optio
         created_at: created,
         updated_at: updated,
     };
-    (principal, (id, hash, until))
+    let key = id.zip(hash).zip(until).map(|((id, hash), until)| (id, hash, until));
+    PrincipalWithKey { principal, key }
 }
 
 /// Makes other transactions that change principals or keys wait until this one ends. Readers do not wait.

@@ -2,12 +2,14 @@
 
 use chrono::Duration;
 use futures_util::future::{join, join_all};
+use sessiond::caller::permissions::Role;
 use sessiond::grpc::pb;
 use sessiond::model::detection::DetectionSettings;
 use tonic::Status;
 use tonic_types::StatusExt;
 
-use crate::harness::calls::{parts, reason, violations};
+use crate::harness::callers::{authenticated, grant};
+use crate::harness::calls::{new_session, parts, reason, violations};
 use crate::harness::requests::NOBODY;
 use crate::harness::{TestServer, audit, impatient, start, start_with, wait};
 
@@ -248,13 +250,26 @@ async fn a_report_that_waited_for_an_erasure_leaves_nothing_in_its_session() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reports_beyond_the_queue_are_refused_as_overload() {
-    let server = start_with(impatient).await;
-    server.create("ada").await;
+    let server = start_with(|settings| {
+        impatient(settings);
+        authenticated(settings);
+    })
+    .await;
+    // Of one principal only some calls with reports are in progress at once.
+    let keys = [
+        server.key("one", &grant(Role::Admin, &["*"])).await.text,
+        server.key("two", &grant(Role::Admin, &["*"])).await.text,
+    ];
+    server.sessions_as(&keys[0]).create_session(new_session("ada")).await.expect("a session");
+    let report = async |key: &str, count| {
+        let activities = vec![failed_login("ada"); count];
+        let request = pb::RecordActivitiesRequest { activities, ..Default::default() };
+        server.sessions_as(key).record_activities(request).await
+    };
     let mut meddler = server.db.connect().await;
     let held = meddler.transaction().await.expect("a transaction");
     held.execute("SELECT 1 FROM session_users FOR UPDATE", &[]).await.expect("a lock");
-    let calls = (0..24).map(|_| record(&server, vec![failed_login("ada"); 1000], ""));
-    let answers = join_all(calls).await;
+    let answers = join_all((0..24).map(|n| report(&keys[n % 2], 1000))).await;
     let refusals = answers.iter().filter_map(|answer| answer.as_ref().err());
     let full: Vec<_> = refusals.filter(|it| reason(it) == "OVERLOADED").collect();
     assert!(!full.is_empty(), "{} answers", answers.len());
@@ -264,5 +279,5 @@ async fn reports_beyond_the_queue_are_refused_as_overload() {
     }
     held.commit().await.expect("the end of the lock");
     assert_eq!(server.activities(22).await, 0, "nothing of them was stored");
-    record(&server, vec![failed_login("ada")], "").await.expect("room again");
+    report(&keys[0], 1).await.expect("room again");
 }

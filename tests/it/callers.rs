@@ -18,7 +18,7 @@ use prost::Message;
 use prost_types::FileDescriptorSet;
 use sessiond::caller::manage::Grant;
 use sessiond::caller::permissions::{METHODS, Permission, Role};
-use sessiond::grpc::auth::table::DESCRIPTORS;
+use sessiond::grpc::door::methods::DESCRIPTORS;
 use sessiond::grpc::pb;
 use sessiond::model::caller::scope::{Scope, Scopes};
 use tonic::{Code, Status};

@@ -97,7 +97,7 @@ async fn no_changed_cut_or_extended_token_settles() {
         }
     }
     spoilt.extend(["A", "=", "==", " ", "\n", "\0", "AAAA"].map(|end| format!("{token}{end}")));
-    spoilt.extend([token.repeat(2), "a".repeat(100_000), "\u{202e}".to_owned()]);
+    spoilt.extend([token.repeat(2), "a".repeat(10_000), "\u{202e}".to_owned()]);
     for token in spoilt {
         let request = settling(new_session("ada"), &token, &[&id]);
         assert_token_invalid(server.try_create(request).await, &token);

@@ -56,23 +56,44 @@ async fn one_stream_more_than_may_be_is_refused_alone() {
     until_calm(&server).await;
 }
 
+/// Which share is used up: of what, whose, and how many there may be.
+fn share(refused: &tonic::Status) -> [String; 3] {
+    let info = refused.get_details_error_info().expect("a reason");
+    ["kind", "share", "limit"].map(|name| info.metadata[name].clone())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_too_many_is_refused_until_there_is_room_again() {
     let server = start_with(|settings| {
         with_port(settings);
-        settings.edge.max_requests = 2;
+        settings.edge.shares.max_requests = 2;
+        settings.edge.shares.max_open_streams = 2;
     })
     .await;
     let (_, token, _) = parts(&server.create("ada").await);
+    // Streams have room of their own.
     let (first, second) = (server.watch("").await, server.watch("").await);
-    let refused = server.try_validate(&token).await.expect_err("no room");
+    assert_eq!(server.validate(&token).await.outcome(), pb::Outcome::Active);
+    let refused =
+        server.watch_sessions(pb::WatchSessionsRequest::default()).await.err().expect("no room");
     assert_eq!((refused.code(), &*reason(&refused)), (Code::ResourceExhausted, "OVERLOADED"));
     assert!(refused.get_error_details().retry_info().is_some());
-    assert_eq!(scrape(&server).await["sessiond_requests_shed_total"], 1.0);
+    assert_eq!(share(&refused), ["stream", "all", "2"]);
     drop(first);
-    until(&server, "sessiond_requests_in_progress", 1.0).await;
+    until(&server, "sessiond_streams_open", 1.0).await;
+    let third = server.watch("").await;
+    // Two calls wait for the database.
+    let held = server.db.hold("SELECT 1 FROM session_users FOR UPDATE").await;
+    let creating = join_all((0..2).map(|_| server.create("ada")));
+    let refusing = async {
+        until(&server, "sessiond_requests_in_progress", 4.0).await;
+        let refused = server.try_validate(&token).await.expect_err("no room");
+        assert_eq!(share(&refused), ["call", "all", "2"]);
+        drop(held);
+    };
+    futures_util::future::join(creating, refusing).await;
     assert_eq!(server.validate(&token).await.outcome(), pb::Outcome::Active);
-    drop(second);
+    drop((second, third));
     until_calm(&server).await;
 }
 
@@ -128,9 +149,9 @@ fn of_size(bytes: usize) -> pb::ValidateSessionRequest {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_may_have_four_mebibytes_and_no_byte_more() {
+async fn a_message_may_have_32_kibibytes_and_no_byte_more() {
     let server = start().await;
-    let most = 4 << 20;
+    let most = 32 << 10;
     assert_eq!(prost::Message::encoded_len(&of_size(most)), most);
     let judged = server.sessions().validate_session(of_size(most)).await.expect("a judgement");
     assert_eq!(judged.into_inner().inactive_reason(), pb::InactiveReason::Malformed);
@@ -150,13 +171,24 @@ async fn a_message_may_have_four_mebibytes_and_no_byte_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_size_of_messages_is_a_setting() {
-    let server = start_with(|settings| settings.edge.max_message_size = 64).await;
-    let most = 64 << 10;
-    assert_eq!(prost::Message::encoded_len(&of_size(most)), most);
-    server.sessions().validate_session(of_size(most)).await.expect("a judgement");
-    let refused = server.sessions().validate_session(of_size(most + 1)).await;
-    assert_eq!(refused.expect_err("too large").code(), Code::OutOfRange);
+async fn a_batch_of_reports_may_have_four_mebibytes_or_as_the_setting_says() {
+    for (setting, most) in [(None, 4 << 20), (Some(64), 64 << 10)] {
+        let server = start_with(|settings| {
+            settings.edge.max_message_size = setting.unwrap_or(settings.edge.max_message_size);
+        })
+        .await;
+        let reports = async |bytes: usize| {
+            let with = |length| pb::RecordActivitiesRequest {
+                request_id: "x".repeat(length),
+                ..Default::default()
+            };
+            let request = with(bytes - (prost::Message::encoded_len(&with(bytes)) - bytes));
+            assert_eq!(prost::Message::encoded_len(&request), bytes);
+            reason(&server.sessions().record_activities(request).await.expect_err("no reports"))
+        };
+        assert_eq!(reports(most).await, "INVALID_FIELD");
+        assert_eq!(reports(most + 1).await, "MESSAGE_TOO_LARGE");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,10 +13,11 @@ use sessiond::caller::permissions::Role;
 use sessiond::grpc::pb;
 use sessiond::grpc::pb::session_service_client::SessionServiceClient;
 use tokio::io::AsyncReadExt;
+use tonic::Code;
 use tonic::transport::Channel;
 
 use crate::harness::callers::grant_with_certificates;
-use crate::harness::calls::{new_session, parts};
+use crate::harness::calls::{new_session, parts, reason};
 use crate::harness::pki::{Authority, Files, channel, client_config, connect, uri};
 use crate::harness::scrape::{scrape, with_port};
 use crate::harness::wire::{NO_ERROR, Wire};
@@ -152,7 +153,12 @@ async fn callers_whose_authority_is_taken_away_are_sent_away() {
     let (authority, before, after) =
         (Authority::new("server"), Authority::new("before"), Authority::new("after"));
     let files = Files::new(&authority.server(), Some(&before));
-    let mut server = start_with(|settings| settings.tls = Some(files.settings(true))).await;
+    let mut server = start_with(|settings| {
+        settings.tls = Some(files.settings(true));
+        // Calls may go on for long. Streams may not.
+        settings.edge.connection_grace = Duration::from_secs(600);
+    })
+    .await;
     let leaf = before.client(&[uri(NAME)]);
     let config = || client_config(&[&authority], Some(&leaf), &[&TLS13]);
     server.speak_over(channel(server.addr, config()));
@@ -163,7 +169,10 @@ async fn callers_whose_authority_is_taken_away_are_sent_away() {
     server.validate(&token).await;
     let stream = connect(server.addr, config()).await.expect("let in");
     let mut idle = Wire::over(stream).await;
+    let mut watcher = server.watch("").await;
     files.put("clients.pem", &after.pem);
+    let end = watcher.end().await;
+    assert_eq!((end.code(), &*reason(&end)), (Code::Unauthenticated, "CALLER_UNAUTHENTICATED"));
     // An idle connection is closed in good order, and cannot be opened again.
     assert_eq!(idle.until_goodbye().await, IN_GOOD_ORDER);
     wait::until(async || server.try_validate(&token).await.is_err()).await;

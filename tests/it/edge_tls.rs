@@ -1,7 +1,10 @@
 //! TLS on the gRPC port: accepted clients, and the identity in a certificate.
 
 use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use h2::client::handshake;
 use http::{Request, Response};
@@ -9,10 +12,11 @@ use hyper::body::Incoming;
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, date_time_ymd};
 use rustls::version::{TLS12, TLS13};
 use sessiond::config::edge::EdgeLimits;
-use sessiond::edge::Edge;
 use sessiond::edge::tls::Certificates;
+use sessiond::edge::{Edge, ServeCalls};
 use sessiond::metrics::Metrics;
-use sessiond::model::caller::{Identity, Peer};
+use sessiond::model::caller::Identity;
+use sessiond::model::caller::connection::CallerConnection;
 use sessiond::supervise::Tasks;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,15 +34,21 @@ async fn mirror(files: &Files, required: bool) -> (SocketAddr, DropGuard) {
     let (addr, drain) = (listener.local_addr().expect("a port"), CancellationToken::new());
     let certificates = Some(certificates.expect("sound files"));
     let edge = Edge::new(listener, EdgeLimits::default(), certificates, &metrics, drain.clone());
-    let service = tower::service_fn(|request: Request<Incoming>| async move {
-        let peer = request.extensions().get::<Peer>().expect("the peer of each request");
-        assert!(peer.address.ip().is_loopback());
-        Ok::<_, Infallible>(Response::new(format!("{:?}", peer.identity)))
-    });
-    tokio::spawn(
-        async move { edge.run(&metrics, &tasks, service, std::time::Duration::ZERO).await },
-    );
+    tokio::spawn(async move { edge.run(&metrics, &tasks, Mirror, Duration::ZERO).await });
     (addr, drain.drop_guard())
+}
+
+#[derive(Clone)]
+struct Mirror;
+
+impl ServeCalls for Mirror {
+    type Body = String;
+    type Call = Ready<Result<Response<String>, Infallible>>;
+
+    fn call(&self, connection: &Arc<CallerConnection>, _: Request<Incoming>) -> Self::Call {
+        assert!(connection.address.ip().is_loopback());
+        ready(Ok(Response::new(format!("{:?}", connection.identity()))))
+    }
 }
 
 /// The answer of the mirror over this connection.

@@ -10,7 +10,9 @@ use crate::harness::bystander::Bystander;
 use crate::harness::pki::{Authority, Files, client_config, connect, hello};
 use crate::harness::process::Place;
 use crate::harness::scrape::{scrape, until, with_port};
-use crate::harness::wire::{DATA, Frame, GOAWAY, PREFACE, SETTINGS, Wire};
+use crate::harness::wire::{
+    DATA, END_HEADERS, Frame, GOAWAY, HEADERS, PREFACE, SETTINGS, VALIDATE, Wire, call,
+};
 use crate::harness::{TestServer, start_with, wait};
 use crate::hostile_peers::{LONG, failed, is_closed};
 
@@ -22,10 +24,10 @@ async fn a_connection_too_many_is_closed_and_its_place_is_there_again() {
         settings.edge.max_connections = 3;
     })
     .await;
-    let mut first = Wire::open(server.addr).await;
-    first.until(SETTINGS).await;
-    let mut second = Wire::open(server.addr).await;
-    second.until(SETTINGS).await;
+    server.create("ada").await;
+    let mut first = busy(Wire::open(server.addr).await).await;
+    let second = busy(Wire::open(server.addr).await).await;
+    until(&server, "sessiond_requests_in_progress", 2.0).await;
     is_closed(TcpStream::connect(server.addr).await.expect("a connection")).await;
     let refused = "sessiond_connections_refused_total{limit=\"all\"}";
     assert_eq!(scrape(&server).await[refused], 1.0);
@@ -33,6 +35,37 @@ async fn a_connection_too_many_is_closed_and_its_place_is_there_again() {
     first.until_closed().await;
     until(&server, "sessiond_connections", 2.0).await;
     Wire::open(server.addr).await.until(SETTINGS).await;
+    drop(second);
+}
+
+/// With a call in progress, whose message does not come.
+async fn busy(mut wire: Wire) -> Wire {
+    wire.until(SETTINGS).await;
+    wire.send(HEADERS, END_HEADERS, 1, &call(VALIDATE, &[])).await;
+    wire
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_crowd_without_credentials_gives_way() {
+    let server = start_with(|settings| {
+        with_port(settings);
+        settings.edge.max_connections = 4;
+    })
+    .await;
+    // The client of the test is authenticated, the crowd is not.
+    server.create("ada").await;
+    let mut crowd = Vec::new();
+    for _ in 0..3 {
+        let mut wire = Wire::open(server.addr).await;
+        wire.until(SETTINGS).await;
+        crowd.push(wire);
+    }
+    let mut newcomer = Wire::open(server.addr).await;
+    newcomer.until(SETTINGS).await;
+    let mut oldest = crowd.remove(0);
+    oldest.until_goodbye().await;
+    server.create("bob").await;
+    assert_eq!(scrape(&server).await["sessiond_connections"], 4.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,8 +75,9 @@ async fn one_peer_cannot_take_all_connections() {
         settings.edge.max_connections_per_peer = 2;
     })
     .await;
-    let mut wire = Wire::open(server.addr).await;
-    wire.until(SETTINGS).await;
+    server.create("ada").await;
+    let _wire = busy(Wire::open(server.addr).await).await;
+    until(&server, "sessiond_requests_in_progress", 1.0).await;
     is_closed(TcpStream::connect(server.addr).await.expect("a connection")).await;
     let refused = "sessiond_connections_refused_total{limit=\"peer\"}";
     assert_eq!(scrape(&server).await[refused], 1.0);

@@ -6,7 +6,7 @@ use sessiond::token::seal::MasterKey;
 
 use crate::harness::MASTER_KEY;
 use crate::harness::calls::{new_session, parts};
-use crate::harness::cluster::{Db, own_cluster};
+use crate::harness::cluster::{Db, connect, own_cluster};
 use crate::harness::keys::header;
 use crate::harness::process::{Place, client, outcome};
 use crate::harness::wait;
@@ -110,6 +110,11 @@ async fn what_a_command_cannot_do_it_says() {
     let (postgres, _dir) = own_cluster().await;
     let url = postgres.url("sessiond");
     let empty = [("DATABASE_URL", url.as_str()), ("SESSIOND_MASTER_KEY", MASTER_KEY.as_str())];
-    let ended = place.spawn(&["keys", "list"], &empty).ended().await;
-    ended.assert_refused(&["not up to date", "sessiond migrate"]);
+    for flags in [["keys", "list"], ["principal", "list"], ["api-key", "list"]] {
+        let ended = place.spawn(&flags, &empty).ended().await;
+        ended.assert_refused(&["not up to date", "sessiond migrate"]);
+    }
+    let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
+    let row = connect(&url).await.query_one(tables, &[]).await.expect("a count");
+    assert_eq!(row.get::<_, i64>(0), 0, "nothing was migrated");
 }

@@ -232,7 +232,13 @@ async fn changes_of_one_level_at_once_each_count() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_wait_for_the_same_policy_share_one_read() {
-    let server = start_with(with_port).await;
+    let server = start_with(|settings| {
+        with_port(settings);
+        // Jobs read policies as well.
+        let intervals = &mut settings.intervals;
+        (intervals.apply, intervals.detect) = (NEVER, NEVER);
+    })
+    .await;
     let in_progress = async || {
         let text = scrape(&server).await;
         text["sessiond_requests_in_progress"] as usize

@@ -13,6 +13,7 @@ use crate::harness::MASTER_KEY;
 use crate::harness::calls::{new_session, parts};
 use crate::harness::cluster::Db;
 use crate::harness::process::{Ended, Place, client, outcome};
+use crate::harness::wire::{END_HEADERS, END_STREAM, HEADERS, Wire, call};
 use crate::harness::{scrape, wait};
 use sessiond::grpc::pb;
 
@@ -169,4 +170,26 @@ async fn a_log_whose_reader_is_gone_holds_up_nothing_either() {
     client.create_session(new_session("ada")).await.expect("a session");
     process.signal(Signal::TERM);
     assert!(process.ended().await.status.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_fill_neither_the_log_nor_its_lines() {
+    let (db, place) = (Db::fresh().await, Place::new());
+    let env = [("DATABASE_URL", db.url.as_str()), ("SESSIOND_MASTER_KEY", MASTER_KEY.as_str())];
+    let mut process = place.spawn(&[], &env);
+    let addr = process.addr().await;
+    let begun = std::time::Instant::now();
+    let (mut wire, head) = (Wire::open(addr).await, call(&format!("/{}", "p".repeat(8_000)), &[]));
+    for n in 0..1_000 {
+        wire.send(HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, &head).await;
+        while wire.until(HEADERS).await.flags & END_STREAM == 0 {}
+    }
+    let seconds = usize::try_from(begun.elapsed().as_secs()).expect("a while");
+    process.signal(Signal::TERM);
+    let ended = process.ended().await;
+    let refused: Vec<&str> = ended.err.lines().filter(|line| line.contains("refused")).collect();
+    assert!((100..=100 * (seconds + 2)).contains(&refused.len()), "{} lines", refused.len());
+    for line in refused {
+        assert!(line.len() < 500 && line.contains(r#""method":"other""#), "{line}");
+    }
 }

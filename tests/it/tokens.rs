@@ -98,7 +98,7 @@ async fn one_kind_of_token_does_not_pass_for_the_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_access_token_beyond_12288_bytes_is_malformed() {
     let server = start().await;
-    for length in [0, 12_288, 12_289, 1_000_000] {
+    for length in [0, 12_288, 12_289, 30_000] {
         let judgement = server.validate(&"a".repeat(length)).await;
         assert_eq!(judgement.inactive_reason(), Why::Malformed, "{length}");
     }

@@ -47,7 +47,7 @@ tonic* prost*                -> grpc server gateway
 diesel* bb8 tokio_postgres*  -> store
 jsonwebtoken                 -> token
 maxminddb                    -> session
-governor                     -> session grpc
+governor                     -> session caller
 opentelemetry* tracing_opentelemetry -> telemetry
 hyper* tokio_rustls          -> edge http
 x509*                        -> edge store

@@ -13,7 +13,7 @@ const SPAWNS: [(&str, &str); 12] = [
     ("src/supervise.rs", "the supervisor"),
     ("src/gateway.rs", "what follows the service, in a process of its own"),
     ("src/grpc/watch.rs", "a stream"),
-    ("src/cache/sessions/fill.rs", "a read"),
+    ("src/cache/flights.rs", "a read"),
     ("src/edge/accept.rs", "a connection"),
     ("src/edge/connection.rs", "a call"),
     ("src/server.rs", "what is built once, and a port that keeps its own loop"),

@@ -32,7 +32,13 @@ fn directory() -> (Directory, PresentedKey) {
         PrincipalWithKey { principal: principal("edge"), key: Some(stored) },
         PrincipalWithKey { principal: principal("other"), key: None },
     ];
-    (Directory::of(known), key)
+    (Directory::of(known, &Accounts::new(0)), key)
+}
+
+fn credentials(identity: Identity, key: Option<PresentedKey>) -> Credentials {
+    let connection = CallerConnection::new("192.0.2.1:1".parse().unwrap(), Arc::default());
+    connection.identify(identity);
+    Credentials { connection: Arc::new(connection), key }
 }
 
 fn named(name: &str) -> Identity {
@@ -42,9 +48,9 @@ fn named(name: &str) -> Identity {
 /// The name of the caller, or the error.
 fn of(identity: Identity, with_key: bool, now: Time) -> Result<String, String> {
     let (directory, key) = directory();
-    let credentials = Credentials { identity, key: with_key.then_some(key) };
+    let credentials = credentials(identity, with_key.then_some(key));
     let caller = directory.caller(&credentials, now);
-    caller.map(|caller| caller.name.clone()).map_err(|error| error.to_string())
+    caller.map(|known| known.caller.name.clone()).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -70,8 +76,11 @@ fn a_certificate_proves_nothing_where_it_was_not_granted() {
     let stored =
         (key.id.as_str().to_owned(), key.hash.bytes().to_vec(), now() + Duration::hours(1));
     let edge = StoredPrincipal { accepts_certificates: false, ..principal("edge") };
-    let directory = Directory::of(vec![PrincipalWithKey { principal: edge, key: Some(stored) }]);
-    let proves = |identity, key| directory.caller(&Credentials { identity, key }, now()).is_ok();
+    let directory = Directory::of(
+        vec![PrincipalWithKey { principal: edge, key: Some(stored) }],
+        &Accounts::new(0),
+    );
+    let proves = |identity, key| directory.caller(&credentials(identity, key), now()).is_ok();
     assert!(!proves(named("edge"), None));
     assert!(proves(named("edge"), Some(key)));
     assert!(proves(Identity::Unknown, Some(key)));
@@ -94,16 +103,17 @@ fn a_right_id_with_a_wrong_secret_and_a_wrong_id_are_both_unknown() {
     let (other, _) = generate().unwrap();
     for key in [PresentedKey { hash: other.hash, ..known }, PresentedKey { id: other.id, ..known }]
     {
-        let credentials = Credentials { identity: Identity::Unknown, key: Some(key) };
-        assert!(matches!(directory.caller(&credentials, now()), Err(Error::UnknownCaller)));
+        let shown = credentials(Identity::Unknown, Some(key));
+        assert!(matches!(directory.caller(&shown, now()), Err(Error::UnknownCaller)));
     }
 }
 
 #[test]
 fn names_of_another_release_grant_nothing_and_take_nothing() {
     let (directory, key) = directory();
-    let credentials = Credentials { identity: Identity::Unknown, key: Some(key) };
-    let caller = directory.caller(&credentials, now()).unwrap();
+    let shown = credentials(Identity::Unknown, Some(key));
+    let known = directory.caller(&shown, now()).unwrap();
+    let caller = &known.caller;
     let with = Scopes::of(&[Scope::SessionTerminate]);
     assert_eq!(caller.scopes, Role::Gateway.scopes().with(with));
     let refused = caller.check_scope(Scope::SessionCreate).unwrap_err();

@@ -1,12 +1,14 @@
 //! The credentials of a request: the client certificate of its connection, and its API key.
 
-use http::Request;
+use std::sync::Arc;
+
+use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use crate::caller::directory::Credentials;
 use crate::caller::key::PresentedKey;
 use crate::error::{Error, Result};
-use crate::model::caller::{Identity, Peer};
+use crate::model::caller::connection::CallerConnection;
 
 const SCHEME: &[u8] = b"bearer ";
 
@@ -14,15 +16,14 @@ const SCHEME: &[u8] = b"bearer ";
 ///
 /// # Errors
 /// [`Error::UnknownCaller`] for an `authorization` that is not exactly one API key.
-pub(super) fn of<A>(request: &Request<A>) -> Result<Credentials> {
-    let identity = request.extensions().get().map(|peer: &Peer| peer.identity.clone());
-    let mut stated = request.headers().get_all(AUTHORIZATION).iter();
+pub fn of(connection: &Arc<CallerConnection>, headers: &HeaderMap) -> Result<Credentials> {
+    let mut stated = headers.get_all(AUTHORIZATION).iter();
     let key = match (stated.next(), stated.next()) {
         (None, _) => None,
         (Some(one), None) => Some(key(one.as_bytes()).ok_or(Error::UnknownCaller)?),
         (Some(_), Some(_)) => return Err(Error::UnknownCaller),
     };
-    Ok(Credentials { identity: identity.unwrap_or(Identity::Unknown), key })
+    Ok(Credentials { connection: connection.clone(), key })
 }
 
 /// Parses `Bearer` in any case (RFC 9110, section 11.1), one space and the key.
@@ -37,11 +38,12 @@ mod tests {
     use crate::caller::key::generate;
 
     fn with(values: &[&str]) -> Result<Credentials> {
-        let mut request = Request::new(());
+        let mut headers = HeaderMap::new();
         for value in values {
-            request.headers_mut().append(AUTHORIZATION, value.parse().unwrap());
+            headers.append(AUTHORIZATION, value.parse().unwrap());
         }
-        of(&request)
+        let address = "127.0.0.1:1".parse().unwrap();
+        of(&Arc::new(CallerConnection::new(address, Arc::default())), &headers)
     }
 
     #[test]
@@ -67,14 +69,5 @@ mod tests {
             assert!(with(&[value]).is_err(), "{value}");
         }
         assert!(with(&[&whole, &whole]).is_err(), "two are none");
-    }
-
-    #[test]
-    fn the_certificate_is_that_of_the_connection() {
-        let mut request = Request::new(());
-        let address = "127.0.0.1:1".parse().unwrap();
-        let identity = Identity::Certificate("spiffe://example.org/edge".to_owned());
-        request.extensions_mut().insert(Peer { address, identity: identity.clone() });
-        assert_eq!(of(&request).ok().unwrap().identity, identity);
     }
 }

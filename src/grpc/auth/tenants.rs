@@ -3,7 +3,6 @@
 
 use tonic::{Request, Status};
 
-use super::audit::Tenant;
 use crate::error::{Error, Result, Violation};
 use crate::grpc::pb;
 use crate::grpc::pb::terminate_session_request::Target;
@@ -36,14 +35,14 @@ pub trait Tenanted {
 /// `PERMISSION_DENIED` if the caller may not work for the tenant, or its narrower scope does not permit the request.
 /// `INVALID_ARGUMENT` if no tenant is named, and the caller has neither a single tenant nor the default one.
 pub fn tenanted<T: Tenanted>(request: Request<T>) -> Result<T, Status> {
-    let (standing, entry) = (super::standing(&request), request.extensions().get().cloned());
+    let standing = super::standing(&request);
     let mut message = request.into_inner();
-    let settled = settle(&standing.caller, &mut message);
-    if let (Some(entry), Some(tenant)) = (entry, message.tenant()) {
+    let settled = settle(standing.caller(), &mut message);
+    if let (Some(entry), Some(tenant)) = (&standing.tenant, message.tenant()) {
         let tenant = if tenant.is_empty() { DEFAULT_TENANT } else { tenant };
-        Tenant::note(&entry, tenant);
+        entry.note(tenant);
     }
-    standing.need.check_request(&standing.caller, |scope| message.keeps_within(scope))?;
+    standing.need.check_request(standing.caller(), |scope| message.keeps_within(scope))?;
     settled.map(|()| message).map_err(Status::from)
 }
 

@@ -63,6 +63,11 @@ impl Caller {
 }
 
 impl Principal {
+    /// True for callers without credentials, all of which share one principal.
+    pub fn is_anonymous(&self) -> bool {
+        self.name == ANONYMOUS
+    }
+
     /// The tenant of a request that states `stated`; empty = none.
     ///
     /// # Errors
