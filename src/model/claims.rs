@@ -46,35 +46,36 @@ impl CustomClaims {
     /// Parses an object; an empty one counts as absent.
     ///
     /// # Errors
-    /// The rule that it breaks, reading on after the field's name.
-    pub fn new(object: Map<String, Value>) -> Result<Option<CustomClaims>, String> {
+    /// Every rule that it breaks, reading on after the field's name.
+    pub fn new(object: Map<String, Value>) -> Result<Option<CustomClaims>, Vec<String>> {
         if object.is_empty() {
             return Ok(None);
         }
-        if let Some(name) = RESERVED.iter().find(|name| object.contains_key(**name)) {
-            return Err(format!("must not have the reserved member `{name}`"));
-        }
+        let reserved = RESERVED.iter().filter(|name| object.contains_key(**name));
+        let mut broken: Vec<String> =
+            reserved.map(|name| format!("must not have the reserved member `{name}`")).collect();
         let object = Value::Object(object);
         if is_deeper(&object, MAX_DEPTH) {
-            return Err(format!("must be at most {MAX_DEPTH} levels deep"));
+            broken.push(format!("must be at most {MAX_DEPTH} levels deep"));
         }
         if has_nul(&object) {
-            return Err("must not contain U+0000, which the database cannot keep".to_owned());
+            broken.push("must not contain U+0000, which the database cannot keep".to_owned());
         }
         let text = object.to_string();
         if text.len() > MAX_BYTES {
-            return Err(format!("must be at most {MAX_BYTES} bytes as JSON"));
+            broken.push(format!("must be at most {MAX_BYTES} bytes as JSON"));
         }
-        Ok(Some(CustomClaims(text)))
+        if broken.is_empty() { Ok(Some(CustomClaims(text))) } else { Err(broken) }
     }
 
     /// Parses the output of [`CustomClaims::as_json`].
     ///
     /// # Errors
-    /// The rule of [`CustomClaims::new`] that it breaks.
+    /// The rules of [`CustomClaims::new`] that it breaks.
     pub fn parse(json: &str) -> Result<CustomClaims, String> {
         let object = serde_json::from_str(json).map_err(|_| "must be a JSON object".to_owned())?;
-        CustomClaims::new(object)?.ok_or_else(|| "must not be empty".to_owned())
+        let claims = CustomClaims::new(object).map_err(|rules| rules.join("; "))?;
+        claims.ok_or_else(|| "must not be empty".to_owned())
     }
 
     /// The object, without white space; the same claims give the same text.
@@ -128,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    fn new(value: Value) -> Result<Option<CustomClaims>, String> {
+    fn new(value: Value) -> Result<Option<CustomClaims>, Vec<String>> {
         CustomClaims::new(value.as_object().expect("an object").clone())
     }
 
@@ -136,20 +137,32 @@ mod tests {
     fn claims_keep_their_limits_at_the_edge() {
         let sized = |bytes: usize| json!({ "k": "x".repeat(bytes - r#"{"k":""}"#.len()) });
         assert_eq!(new(sized(2048)).unwrap().unwrap().as_json().len(), 2048);
-        assert_eq!(new(sized(2049)), Err("must be at most 2048 bytes as JSON".to_owned()));
+        assert_eq!(new(sized(2049)), Err(vec!["must be at most 2048 bytes as JSON".to_owned()]));
         let nested = |levels| (1..levels).fold(json!({}), |inner, _| json!({ "k": inner }));
         assert!(new(nested(8)).is_ok());
-        assert_eq!(new(nested(9)), Err("must be at most 8 levels deep".to_owned()));
+        assert_eq!(new(nested(9)), Err(vec!["must be at most 8 levels deep".to_owned()]));
         assert_eq!(new(json!({})), Ok(None));
         for name in RESERVED {
-            let rule = new(json!({ name: 1, "fine": 2 })).expect_err(name);
-            assert_eq!(rule, format!("must not have the reserved member `{name}`"));
+            let rules = new(json!({ name: 1, "fine": 2 })).expect_err(name);
+            assert_eq!(rules, [format!("must not have the reserved member `{name}`")]);
         }
         assert!(new(json!({ "fine": { "sub": 1 } })).is_ok(), "reserved at the top alone");
         for bad in [json!({ "a": "\0" }), json!({ "a\0": 1 }), json!({ "a": [{ "b\0": {} }] })] {
-            assert!(new(bad.clone()).is_err_and(|rule| rule.contains("U+0000")), "{bad}");
+            assert!(new(bad.clone()).is_err_and(|rules| rules[0].contains("U+0000")), "{bad}");
         }
         assert!(new(json!({ "a": "\\u0000\u{1}" })).is_ok());
+    }
+
+    #[test]
+    fn every_rule_that_is_broken_is_named() {
+        let bad = json!({ "sub": 1, "iss": 2, "a": "\0", "b": "x".repeat(2048) });
+        let rules = [
+            "must not have the reserved member `iss`",
+            "must not have the reserved member `sub`",
+            "must not contain U+0000, which the database cannot keep",
+            "must be at most 2048 bytes as JSON",
+        ];
+        assert_eq!(new(bad), Err(rules.map(str::to_owned).to_vec()));
     }
 
     #[test]

@@ -133,4 +133,7 @@ async fn what_breaks_a_limit_is_refused_by_name_at_create_and_step_up() {
         let refused = server.reauthenticate(step).await.expect_err("a limit");
         assert_eq!(violations(&refused), [field]);
     }
+    let all = [("sub", text("x")), ("iss", text("\0")), ("k", text(&"x".repeat(2048)))];
+    let refused = server.try_create(with("a  b", Some(object(all)))).await.expect_err("limits");
+    assert_eq!(violations(&refused), ["scope", "claims", "claims", "claims", "claims"]);
 }

@@ -178,6 +178,11 @@ async fn invalid_settings_are_named_and_a_client_level_has_no_detection() {
         (reason(&refusal).as_str(), violations(&refusal)),
         ("INVALID_FIELD", vec!["policy.detection".to_owned()])
     );
+    for path in ["detection", "detection.new_device"] {
+        let policy = pb::Policy { client_id: "app".to_owned(), ..Default::default() };
+        let refusal = server.try_update(masked(policy, &[path])).await.expect_err("a client's");
+        assert_eq!(violations(&refusal), ["update_mask"], "{path}");
+    }
     // A rule without any setting states nothing.
     let empty =
         pb::DetectionPolicy { new_device: Some(pb::PlainRule::default()), ..Default::default() };

@@ -162,6 +162,9 @@ async fn a_display_name_has_128_characters_at_most_and_all_violations_are_told()
         .map(|f| format!("device.{f}"));
     let fields = [&["request_id".to_owned()], &fields[..], &["update_mask".to_owned()]].concat();
     assert_eq!(violations(&refusal), fields);
+    let bare = pb::UpdateDeviceRequest { update_mask: mask(["x"]), ..Default::default() };
+    let refusal = server.update_device(bare).await.expect_err("a refusal");
+    assert_eq!(violations(&refusal), ["update_mask", "device"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -63,12 +63,16 @@ async fn every_broken_value_is_named_at_once() {
         "device_type_limits[1].strategy",
         "device_type_limits[2].strategy",
         "device_type_limits[2].device_type",
-        "acr_levels",
+        "acr_levels[1]",
     ];
     assert_eq!(fields, expected.map(|field| format!("policy.{field}")));
     let status =
         server.try_update(pb::UpdatePolicyRequest::default()).await.expect_err("no policy");
     assert_eq!(violations(&status), ["policy"]);
+    let mask = Some(prost_types::FieldMask { paths: vec!["x".to_owned()] });
+    let bare = pb::UpdatePolicyRequest { update_mask: mask, ..Default::default() };
+    let status = server.try_update(bare).await.expect_err("no policy");
+    assert_eq!(violations(&status), ["update_mask", "policy"]);
     let status = server.try_policy("a b", &"c".repeat(129), false).await.expect_err("a refusal");
     assert_eq!(violations(&status), ["tenant_id", "client_id"]);
 }

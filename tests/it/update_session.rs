@@ -134,6 +134,14 @@ async fn what_breaks_a_limit_is_told_at_once() {
         (request(over), vec!["session.metadata"]),
         (request(data(&[("no key", "")])), vec!["session.metadata"]),
         (request(data(&[("key", &text(513))])), vec!["session.metadata[key]"]),
+        (
+            request(data(&[("no key", &text(513)), ("key", &text(513))])),
+            vec!["session.metadata[key]", "session.metadata", "session.metadata"],
+        ),
+        (
+            pb::UpdateSessionRequest { update_mask: mask(["x"]), ..Default::default() },
+            vec!["update_mask", "session"],
+        ),
         (set_session(of(&session)), vec!["update_mask"]),
         (
             pb::UpdateSessionRequest {

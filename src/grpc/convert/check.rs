@@ -24,6 +24,11 @@ impl Check {
         checked.map_err(|violations| self.violations.extend(violations)).ok()
     }
 
+    /// The same for a check of one field that returns a list of rules.
+    pub fn take_all<T>(&mut self, field: &str, parsed: Result<T, Vec<String>>) -> Option<T> {
+        parsed.map_err(|rules| rules.into_iter().for_each(|rule| self.broken(field, rule))).ok()
+    }
+
     /// True if there is no violation so far.
     pub fn is_sound(&self) -> bool {
         self.violations.is_empty()
@@ -63,13 +68,18 @@ impl Check {
         if entries.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > 4096 {
             self.broken(field, "must be at most 4096 bytes of keys and values");
         }
-        for (key, value) in entries.iter().take(32) {
-            if key.len() > 64 || !is_label(key) {
-                // The key is not repeated in the response, since it may have any length; its value is not checked.
-                self.broken(field, "keys must be 1 to 64 characters of A-Z a-z 0-9 . _ -");
-            } else {
+        let is_key = |key: &str| key.len() <= 64 && is_label(key);
+        let is_bad =
+            |(key, value): &(&String, &String)| !is_key(key) || text_of(value, 0, 512).is_err();
+        // The first invalid ones, wherever the valid ones sort.
+        for (key, value) in entries.iter().filter(is_bad).take(32) {
+            if is_key(key) {
                 self.text(&format!("{field}[{key}]"), value, 512);
+                continue;
             }
+            // The key is not repeated in the response, since it may have any length.
+            self.broken(field, "keys must be 1 to 64 characters of A-Z a-z 0-9 . _ -");
+            self.take(field, text_of(value, 0, 512).map_err(|rule| format!("values {rule}")));
         }
     }
 
@@ -150,5 +160,33 @@ impl Check {
     pub fn failed(self) -> Error {
         debug_assert!(!self.violations.is_empty(), "a missing value was noted");
         Error::Invalid(self.violations)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn violations(entries: impl IntoIterator<Item = (String, String)>) -> Vec<(String, String)> {
+        let mut check = Check::default();
+        check.entries("metadata", &entries.into_iter().collect());
+        check.violations.into_iter().map(|v| (v.field, v.rule)).collect()
+    }
+
+    #[test]
+    fn every_violation_of_entries_is_named() {
+        let keys = "keys must be 1 to 64 characters of A-Z a-z 0-9 . _ -";
+        let value = "must be at most 512 characters without control characters";
+        let many = (0..32).map(|i| (format!("a{i}"), String::new()));
+        assert_eq!(violations(many.clone()), []);
+        let more = [("b".to_owned(), "\n".to_owned()), ("ü".to_owned(), "\n".to_owned())];
+        let expected = [
+            ("metadata", "must be at most 32 entries".to_owned()),
+            ("metadata[b]", value.to_owned()),
+            ("metadata", keys.to_owned()),
+            ("metadata", format!("values {value}")),
+        ]
+        .map(|(field, rule)| (field.to_owned(), rule));
+        assert_eq!(violations(many.chain(more)), expected);
     }
 }

@@ -87,7 +87,11 @@ pub fn update(mut request: pb::UpdateDeviceRequest, principal: String) -> Result
     let mut check = Check::default();
     let id = std::mem::take(&mut request.request_id);
     let remember = request_id(&mut check, &principal, "UpdateDevice", &id, &request);
-    let Some(device) = request.device else { return Err(check.missing("device")) };
+    let Some(device) = request.device else {
+        let names = ["display_name", "trusted", "type"];
+        mask::names_only(&mut check, request.update_mask.as_ref(), &names);
+        return Err(check.missing("device"));
+    };
     let mut given = Check::default();
     let key = key(&mut given, &device.tenant_id, &device.user_id, &device.device_id);
     let name = given.text("display_name", &device.display_name, 128);
@@ -163,4 +167,23 @@ fn key(check: &mut Check, tenant: &str, user: &str, device: &str) -> Option<Devi
     let user = check.take("user_id", UserId::parse(user));
     let device = check.required_uuid("device_id", device);
     Some(DeviceKey { tenant: tenant?, user: user?, device: device? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn a_bad_mask_is_named_beside_the_missing_device() {
+        let request = pb::UpdateDeviceRequest {
+            update_mask: Some(prost_types::FieldMask { paths: vec!["x".to_owned()] }),
+            ..Default::default()
+        };
+        let Err(Error::Invalid(violations)) = update(request, String::new()) else {
+            panic!("it was accepted")
+        };
+        let fields: Vec<&str> = violations.iter().map(|v| v.field.as_str()).collect();
+        assert_eq!(fields, ["update_mask", "device"]);
+    }
 }

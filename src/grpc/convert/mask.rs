@@ -11,12 +11,9 @@ pub fn chosen(
     mask: Option<FieldMask>,
     fields: &[(&'static str, bool)],
 ) -> Vec<&'static str> {
-    let paths = mask.unwrap_or_default().paths;
     let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
-    if paths.iter().any(|path| !names.contains(&path.as_str())) {
-        // The unknown path is not repeated in the response, since it may have any length.
-        check.broken("update_mask", format!("must name only {}", names.join(", ")));
-    }
+    names_only(check, mask.as_ref(), &names);
+    let paths = mask.unwrap_or_default().paths;
     let named = |name: &str| paths.iter().any(|path| path == name);
     let chosen: Vec<&str> = fields
         .iter()
@@ -28,6 +25,15 @@ pub fn chosen(
         check.broken("update_mask", rule);
     }
     chosen
+}
+
+/// Checks the paths of a mask, which may name only `names`.
+pub fn names_only(check: &mut Check, mask: Option<&FieldMask>, names: &[&str]) {
+    let mut paths = mask.iter().flat_map(|mask| &mask.paths);
+    if paths.any(|path| !names.contains(&path.as_str())) {
+        // The unknown path is not repeated in the response, since it may have any length.
+        check.broken("update_mask", format!("must name only {}", names.join(", ")));
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use prost_types::FieldMask;
+
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
 use crate::grpc::convert::mask;
@@ -29,15 +31,27 @@ pub fn update(mut request: pb::UpdatePolicyRequest, principal: String) -> Result
     let id = std::mem::take(&mut request.request_id);
     let remember = request_id(&mut check, &principal, "UpdatePolicy", &id, &request);
     let before = check.count();
-    let Some(mut policy) = request.policy else { return Err(check.missing("policy")) };
+    let Some(mut policy) = request.policy else {
+        let fields = Field::ALL.iter().map(|field| field.name());
+        let names: Vec<&str> = fields.chain([DETECTION]).collect();
+        mask::names_only(&mut check, request.update_mask.as_ref(), &names);
+        return Err(check.missing("policy"));
+    };
     let etag = std::mem::take(&mut policy.etag);
     let scope = level(&mut check, "policy.", &policy.tenant_id, &policy.client_id);
     let is_clients = !policy.client_id.is_empty();
     let overrides = overrides(&mut check, policy);
-    if is_clients && overrides.detection != DetectionOverrides::default() {
+    if is_clients {
         let rule =
             "must be stated by the tenant itself: rules look at users, whichever client they use";
-        check.broken("policy.detection", rule);
+        if overrides.detection != DetectionOverrides::default() {
+            check.broken("policy.detection", rule);
+        } else if names_detection(request.update_mask.as_ref()) {
+            check.broken(
+                "update_mask",
+                format!("must not name {DETECTION} for a client, it {rule}"),
+            );
+        }
     }
     let stated = overrides.stated();
     let mut populated: Vec<(&str, bool)> =
@@ -102,15 +116,30 @@ fn overrides(check: &mut Check, policy: pb::Policy) -> Overrides {
             .client_limit
             .map(|given| limit(check, "policy.client_limit", given.max, given.strategy)),
         device_type_limits: device_types(check, policy.device_type_limits),
-        acr_levels: Some(policy.acr_levels)
-            .filter(|levels| !levels.is_empty())
-            .and_then(|levels| check.take("policy.acr_levels", acr::check(levels))),
+        acr_levels: acr_levels(check, policy.acr_levels),
         detection: detection::overrides(
             check,
             "policy.detection",
             policy.detection.unwrap_or_default(),
         ),
     }
+}
+
+fn names_detection(mask: Option<&FieldMask>) -> bool {
+    let mut paths = mask.iter().flat_map(|mask| &mask.paths);
+    paths.any(|path| path.split('.').next() == Some(DETECTION))
+}
+
+/// Levels of authentication; none = absent.
+fn acr_levels(check: &mut Check, levels: Vec<String>) -> Option<Vec<String>> {
+    if levels.is_empty() {
+        return None;
+    }
+    for (index, rule) in acr::violations(&levels) {
+        let index = index.map(|index| format!("[{index}]")).unwrap_or_default();
+        check.broken(&format!("policy.acr_levels{index}"), rule);
+    }
+    Some(levels)
 }
 
 fn limit(check: &mut Check, field: &str, max: u32, strategy: i32) -> Limit {
@@ -143,4 +172,56 @@ fn device_types(
         check.broken(FIELD, "must be at most one entry a type");
     }
     Some(limits).filter(|limits| !limits.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    fn broken(policy: Option<pb::Policy>, paths: &[&str]) -> Vec<String> {
+        let paths = paths.iter().map(ToString::to_string).collect();
+        let update_mask = Some(FieldMask { paths }).filter(|mask| !mask.paths.is_empty());
+        let request = pb::UpdatePolicyRequest { policy, update_mask, ..Default::default() };
+        match update(request, String::new()) {
+            Err(Error::Invalid(violations)) => violations.into_iter().map(|v| v.field).collect(),
+            Err(error) => panic!("{error:?}"),
+            Ok(_) => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_bad_mask_is_named_beside_the_missing_policy() {
+        assert_eq!(broken(None, &["x"]), ["update_mask", "policy"]);
+        assert_eq!(broken(None, &["detection"]), ["policy"]);
+    }
+
+    #[test]
+    fn a_client_cannot_reset_detection() {
+        let of = |client: &str| {
+            let tenant_id = "default".to_owned();
+            Some(pb::Policy { tenant_id, client_id: client.to_owned(), ..Default::default() })
+        };
+        for path in ["detection", "detection.new_device"] {
+            assert_eq!(broken(of("web"), &[path]), ["update_mask"], "{path}");
+        }
+        assert!(broken(of("web"), &["idle_timeout"]).is_empty());
+        assert!(broken(of(""), &["detection"]).is_empty());
+    }
+
+    #[test]
+    fn an_invalid_level_is_named_by_its_index() {
+        let with = |levels: &[&str]| {
+            let acr_levels = levels.iter().map(ToString::to_string).collect();
+            let tenant_id = "default".to_owned();
+            broken(Some(pb::Policy { tenant_id, acr_levels, ..Default::default() }), &[])
+        };
+        assert!(with(&["1", "2"]).is_empty());
+        let named = ["policy.acr_levels[1]", "policy.acr_levels[2]", "policy.acr_levels[4]"];
+        assert_eq!(with(&["1", "a\"b", "a\\b", "2", "1"]), named);
+        assert_eq!(with(&["1", "", "3"]), ["policy.acr_levels[1]"]);
+        let many: Vec<String> = (0..17).map(|i| i.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(with(&many), ["policy.acr_levels"]);
+    }
 }

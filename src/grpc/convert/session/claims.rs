@@ -21,9 +21,12 @@ pub fn scope(check: &mut Check, text: String) -> Option<String> {
 
 /// Checks claims; `None` for an empty object.
 pub fn claims(check: &mut Check, object: Struct) -> Option<CustomClaims> {
-    let finite = "must have finite numbers only".to_owned();
-    let object = map(object).ok_or(finite);
-    check.take("claims", object.and_then(CustomClaims::new)).flatten()
+    let mut is_finite = true;
+    let claims = CustomClaims::new(map(object, &mut is_finite));
+    if !is_finite {
+        check.broken("claims", "must have finite numbers only");
+    }
+    check.take_all("claims", claims).flatten()
 }
 
 /// Claims as a protobuf message.
@@ -31,22 +34,29 @@ pub fn to_pb_claims(claims: &CustomClaims) -> Struct {
     to_struct(claims.members())
 }
 
-/// The members as JSON; `None` if a number is not finite.
-fn map(object: Struct) -> Option<Map<String, Value>> {
-    object.fields.into_iter().map(|(name, member)| Some((name, value(member)?))).collect()
+/// The members as JSON. A number that is not finite becomes null and clears `is_finite`.
+fn map(object: Struct, is_finite: &mut bool) -> Map<String, Value> {
+    let members = object.fields.into_iter();
+    members.map(|(name, member)| (name, value(member, is_finite))).collect()
 }
 
-fn value(value: PbValue) -> Option<Value> {
-    Some(match value.kind {
+fn value(value: PbValue, is_finite: &mut bool) -> Value {
+    match value.kind {
         None | Some(Kind::NullValue(_)) => Value::Null,
-        Some(Kind::NumberValue(number)) => Value::Number(self::number(number)?),
+        Some(Kind::NumberValue(number)) => match self::number(number) {
+            Some(number) => Value::Number(number),
+            None => {
+                *is_finite = false;
+                Value::Null
+            }
+        },
         Some(Kind::StringValue(text)) => Value::String(text),
         Some(Kind::BoolValue(truth)) => Value::Bool(truth),
-        Some(Kind::StructValue(object)) => Value::Object(map(object)?),
+        Some(Kind::StructValue(object)) => Value::Object(map(object, is_finite)),
         Some(Kind::ListValue(list)) => {
-            Value::Array(list.values.into_iter().map(self::value).collect::<Option<_>>()?)
+            Value::Array(list.values.into_iter().map(|v| self::value(v, is_finite)).collect())
         }
-    })
+    }
 }
 
 /// A JSON number; whole numbers become integers, since a protobuf `Struct` has only doubles.

@@ -28,7 +28,9 @@ pub fn mass_termination(
         (true, false) => {
             check.broken("filter", "must set a field other than state, unless whole_tenant is set");
         }
-        (false, true) => check.broken("filter", "must be empty if whole_tenant is set"),
+        (false, true) => {
+            check.broken("filter", "must set no field other than state if whole_tenant is set")
+        }
         _ => {}
     }
     let filter = session_filter(&mut check, given);

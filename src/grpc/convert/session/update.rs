@@ -24,7 +24,10 @@ pub fn session_update(
     let mut check = Check::default();
     let id = std::mem::take(&mut request.request_id);
     let remember = request_id(&mut check, &principal, "UpdateSession", &id, &request);
-    let Some(session) = request.session else { return Err(check.missing("session")) };
+    let Some(session) = request.session else {
+        mask::names_only(&mut check, request.update_mask.as_ref(), &[METADATA, DISPLAY_NAME]);
+        return Err(check.missing("session"));
+    };
     let device = session.device.unwrap_or_default();
     let mut given = Check::default();
     let tenant = given.take("tenant_id", TenantId::parse(&session.tenant_id));
@@ -49,4 +52,23 @@ pub fn session_update(
         request: remember,
         principal,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn a_bad_mask_is_named_beside_the_missing_session() {
+        let request = pb::UpdateSessionRequest {
+            update_mask: Some(prost_types::FieldMask { paths: vec!["x".to_owned()] }),
+            ..Default::default()
+        };
+        let Err(Error::Invalid(violations)) = session_update(request, String::new()) else {
+            panic!("it was accepted")
+        };
+        let fields: Vec<&str> = violations.iter().map(|v| v.field.as_str()).collect();
+        assert_eq!(fields, ["update_mask", "session"]);
+    }
 }

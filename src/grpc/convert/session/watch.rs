@@ -27,24 +27,14 @@ pub fn watch(request: pb::WatchSessionsRequest) -> Result<(Option<TenantId>, Eve
     let filter = EventFilter {
         user: user.and_then(|text| check.take("filter.user_id", UserId::parse(&text))),
         session: check.uuid("filter.session_id", &pb.session_id),
-        kinds: kinds(&mut check, &pb.kinds),
+        kinds: check.values("filter.kinds", &pb.kinds, MAX_KINDS, |number| {
+            pb::SessionEventKind::try_from(number).ok().and_then(kind_of)
+        }),
     };
     let input = input(&mut check, request.cursor, request.heartbeat_interval);
     let Some(tenant) = tenant else { return Err(check.failed()) };
     check.done()?;
     Ok((tenant, filter, input))
-}
-
-fn kinds(check: &mut Check, numbers: &[i32]) -> Vec<ActivityKind> {
-    if numbers.len() > MAX_KINDS {
-        check.broken("filter.kinds", format!("must be at most {MAX_KINDS}"));
-        return Vec::new();
-    }
-    let parsed = numbers.iter().map(|number| {
-        let named = pb::SessionEventKind::try_from(*number).ok().and_then(kind_of);
-        named.ok_or_else(|| format!("has no value {number}"))
-    });
-    check.take("filter.kinds", parsed.collect()).unwrap_or_default()
 }
 
 fn kind_of(kind: pb::SessionEventKind) -> Option<ActivityKind> {
@@ -97,5 +87,26 @@ fn to_pb_event(activity: Activity) -> pb::SessionEvent {
         principal: activity.principal,
         end_reason: activity.end_reason.map_or(0, |reason| i32::from(reason as i16)),
         refresh_generation: activity.generation.unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn every_violation_of_a_filter_is_named() {
+        let mut kinds = vec![1; 16];
+        kinds.extend([99; 1000]);
+        kinds[1] = 98;
+        kinds[3] = 0;
+        let filter =
+            pb::SessionEventFilter { kinds, session_id: "x".to_owned(), ..Default::default() };
+        let request = pb::WatchSessionsRequest { filter: Some(filter), ..Default::default() };
+        let Err(Error::Invalid(violations)) = watch(request) else { panic!("it was accepted") };
+        let fields: Vec<&str> = violations.iter().map(|v| v.field.as_str()).collect();
+        let named = ["filter.session_id", "filter.kinds", "filter.kinds[1]", "filter.kinds[3]"];
+        assert_eq!(fields, named);
     }
 }
