@@ -67,11 +67,11 @@ async fn windows_and_buckets_keep_their_limits_at_the_edges() {
     assert_eq!(violations(&refused), ["bucket", "tenant_id", "user_id"]);
     let longest = pb::GetSessionStatsRequest { user_id: "x".repeat(128), ..Default::default() };
     server.sessions().get_session_stats(longest).await.expect("as long as may be");
-    for (seconds, field) in [(-62_135_596_800, "start_time"), (253_402_300_799, "end_time")] {
+    for seconds in [-62_135_596_800, 253_402_300_799] {
         let end_time = Some(prost_types::Timestamp { seconds, nanos: 0 });
         let request = pb::GetSessionStatsRequest { end_time, ..Default::default() };
         let refused = server.sessions().get_session_stats(request).await;
-        assert_eq!(violations(&refused.expect_err("no such day")), [field]);
+        assert_eq!(violations(&refused.expect_err("no such day")), ["end_time"]);
     }
 }
 

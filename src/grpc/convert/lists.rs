@@ -8,8 +8,8 @@ use crate::model::ids::TenantId;
 use crate::model::page::{DEFAULT_SIZE, MAX_SIZE, Page, PageKey, PageRequest};
 use crate::token::page::PageTokens;
 
-/// The most bytes of items in a page. gRPC clients accept messages of 4 MiB by default.
-const MAX_BYTES: usize = 3 << 20;
+/// The most bytes of items in a page, and of statistics. gRPC clients accept messages of 4 MiB by default.
+pub const MAX_BYTES: usize = 3 << 20;
 /// The overhead of an item in a repeated field, at most: its tag, and a length of up to 28 bits.
 const FRAMING: usize = 5;
 

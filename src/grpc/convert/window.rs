@@ -24,24 +24,39 @@ pub struct RequestedWindow {
 pub fn window(check: &mut Check, asked: RequestedWindow, now: Time) -> Option<Window> {
     let hour = Duration::hours(1);
     let bucket = duration(check, "bucket", asked.bucket);
+    let is_whole = |b: Duration| b >= hour && Duration::hours(b.num_hours()) == b;
+    let has_whole_hours = bucket.is_none_or(is_whole);
+    const WHOLE: &str = "must be a multiple of one hour";
     let (start, end) = (time(check, "start_time", asked.start), time(check, "end_time", asked.end));
     if !check.is_sound() {
+        if !has_whole_hours {
+            check.broken("bucket", WHOLE);
+        }
         return None;
     }
     let end = end.unwrap_or(now);
+    // Without start_time the window is 24 hours long, so end_time alone decides where it starts.
+    let (start_field, start_rule) = match start {
+        Some(_) => ("start_time", "must lie in the years 1 to 9999, moved to the full hour"),
+        None => ("end_time", "must have 24 hours before it in the years 1 to 9999"),
+    };
     let Some(start) = start.or_else(|| end.checked_sub_signed(Duration::hours(24))) else {
-        check.broken("end_time", "must have 24 hours before it");
+        check.broken(start_field, start_rule);
         return None;
     };
     let bucket = bucket.unwrap_or(hour);
     let window = Window::new(start, end, bucket);
     let before = check.count();
-    for (field, at) in [("start_time", window.start), ("end_time", window.end)] {
-        if !(1..=9999).contains(&at.year()) {
-            check.broken(field, "must lie in the years 1 to 9999, moved to the full hour");
-        }
+    if !(1..=9999).contains(&window.start.year()) {
+        check.broken(start_field, start_rule);
+    }
+    if !(1..=9999).contains(&window.end.year()) {
+        check.broken("end_time", "must lie in the years 1 to 9999, moved to the full hour");
     }
     if check.count() > before {
+        if !has_whole_hours {
+            check.broken("bucket", WHOLE);
+        }
         return None;
     }
     let days = LONGEST.num_days();
@@ -57,8 +72,8 @@ pub fn window(check: &mut Check, asked: RequestedWindow, now: Time) -> Option<Wi
         }
         _ => {}
     }
-    if bucket < hour || Duration::hours(bucket.num_hours()) != bucket {
-        check.broken("bucket", "must be a multiple of one hour");
+    if !has_whole_hours {
+        check.broken("bucket", WHOLE);
     } else if window.buckets() > MAX_BUCKETS {
         check.broken("bucket", format!("must cut the time into at most {MAX_BUCKETS} buckets"));
     }
@@ -73,4 +88,37 @@ pub fn most_frequent(
     let mut sorted: Vec<(&String, u64)> = counts.iter().map(|(name, n)| (name, *n)).collect();
     sorted.sort_by_key(|(_, n)| Reverse(*n));
     sorted.into_iter().take(most).map(|(name, n)| (name.clone(), n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    fn broken(start: Option<i64>, end: Option<i64>, bucket: Option<i64>) -> Vec<String> {
+        let at = |seconds| prost_types::Timestamp { seconds, nanos: 0 };
+        let bucket = bucket.map(|seconds| prost_types::Duration { seconds, nanos: 0 });
+        let asked = RequestedWindow { start: start.map(at), end: end.map(at), bucket };
+        let mut check = Check::default();
+        window(&mut check, asked, chrono::DateTime::UNIX_EPOCH);
+        match check.done() {
+            Err(Error::Invalid(violations)) => violations.into_iter().map(|v| v.field).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_violation_names_a_field_that_is_stated() {
+        const FIRST: i64 = -62_135_596_800;
+        const LAST: i64 = 253_402_300_799;
+        assert!(broken(None, Some(FIRST + 86_400), None).is_empty());
+        assert_eq!(broken(None, Some(FIRST + 86_399), None), ["end_time"]);
+        assert_eq!(broken(None, Some(FIRST - 1), None), ["end_time"]);
+        assert_eq!(broken(None, Some(LAST), None), ["end_time"]);
+        assert_eq!(broken(Some(FIRST - 1), Some(FIRST), None), ["start_time"]);
+        assert_eq!(broken(Some(1), None, None), ["start_time"]);
+        assert_eq!(broken(None, Some(FIRST - 1), Some(5)), ["end_time", "bucket"]);
+        assert_eq!(broken(Some(1), Some(0), Some(5)), ["end_time", "bucket"]);
+        assert_eq!(broken(Some(FIRST - 1), Some(LAST + 1), None), ["start_time", "end_time"]);
+    }
 }

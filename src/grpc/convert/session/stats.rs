@@ -1,8 +1,11 @@
 //! GetSessionStats: request and response.
 
+use prost::Message;
+
 use crate::clock::Time;
 use crate::error::Result;
 use crate::grpc::convert::check::Check;
+use crate::grpc::convert::lists::MAX_BYTES;
 use crate::grpc::convert::session::optional_user;
 use crate::grpc::convert::time::to_pb;
 use crate::grpc::convert::window::{IN_A_BUCKET, RequestedWindow, most_frequent, window};
@@ -31,8 +34,22 @@ pub fn stats_request(request: &pb::GetSessionStatsRequest, now: Time) -> Result<
     Ok((Owner { tenant, user }, window))
 }
 
-/// Statistics as a protobuf message.
+/// Statistics as a protobuf message of at most [`MAX_BYTES`]: if client ids are too long for that, each bucket names
+/// fewer of its most frequent clients. The counts and the total stay complete.
 pub fn to_pb_stats(figures: Figures) -> pb::GetSessionStatsResponse {
+    let mut response = with_clients(&figures);
+    for most in (0..IN_A_BUCKET).rev() {
+        if response.encoded_len() <= MAX_BYTES {
+            break;
+        }
+        let of_buckets = response.buckets.iter_mut().filter_map(|bucket| bucket.stats.as_mut());
+        of_buckets.for_each(|stats| stats.clients.truncate(most));
+    }
+    response
+}
+
+/// The statistics, with the 10 most frequent clients of each bucket.
+fn with_clients(figures: &Figures) -> pb::GetSessionStatsResponse {
     let bucket = |bucket: &Bucket| pb::SessionStatsBucket {
         start_time: Some(to_pb(bucket.start)),
         end_time: Some(to_pb(bucket.end)),
@@ -83,5 +100,54 @@ fn stats(counts: &Counts, most: usize) -> pb::SessionStats {
         succeeded_activity_count: counts.succeeded,
         failed_activity_count: counts.failed,
         activity_success_rate: (reports > 0).then(|| counts.succeeded as f64 / reports as f64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, Duration};
+
+    use super::*;
+    use crate::model::statistics::OpenCounts;
+
+    fn figures(clients: &[String]) -> Figures {
+        let hour = Duration::hours(1);
+        let start = DateTime::UNIX_EPOCH;
+        let end = start + hour * 1000;
+        let counts = Counts {
+            created: 55,
+            clients: clients.iter().cloned().zip(1..).collect(),
+            ..Counts::default()
+        };
+        let buckets = (0..1000).map(|n| Bucket {
+            start: start + hour * n,
+            end: start + hour * (n + 1),
+            counts: counts.clone(),
+        });
+        Figures {
+            window: Window { start, end, bucket: hour },
+            standing: OpenCounts::default(),
+            total: counts.clone(),
+            buckets: buckets.collect(),
+            as_of: end,
+        }
+    }
+
+    #[test]
+    fn long_names_of_clients_do_not_make_the_answer_too_large() {
+        let long: Vec<String> =
+            (0..10).map(|n| format!("{n}{}", "\u{1F600}".repeat(127))).collect();
+        let answer = to_pb_stats(figures(&long));
+        assert!(answer.encoded_len() <= MAX_BYTES, "{}", answer.encoded_len());
+        assert_eq!(answer.buckets.len(), 1000);
+        assert_eq!(answer.total.map(|total| total.clients.len()), Some(10));
+        for stats in answer.buckets.into_iter().filter_map(|bucket| bucket.stats) {
+            assert_eq!(stats.created_count, 55);
+            assert!((1..10).contains(&stats.clients.len()), "{}", stats.clients.len());
+            assert_eq!(stats.clients[0].client_id, long[9], "the most frequent stay");
+        }
+        let short: Vec<String> = (0..10).map(|n| format!("client {n}")).collect();
+        let mut buckets = to_pb_stats(figures(&short)).buckets.into_iter();
+        assert!(buckets.all(|bucket| bucket.stats.is_some_and(|stats| stats.clients.len() == 10)));
     }
 }
