@@ -33,6 +33,11 @@ pub(super) fn parse(url: &str) -> anyhow::Result<(Config, tls::Parameters)> {
         match name.as_str() {
             "sslmode" => secure.mode = Some(value),
             "sslrootcert" => secure.root = Some(value),
+            // The driver has no such value. A primary is a server outside recovery, so it takes writes, as the service
+            // needs in any case.
+            "target_session_attrs" if value == "primary" => {
+                text.push_str("target_session_attrs='read-write' ");
+            }
             name if TAKEN.contains(&name) => {
                 let value = value.replace('\\', r"\\").replace('\'', r"\'");
                 text.push_str(&format!("{name}='{value}' "));
@@ -48,8 +53,9 @@ pub(super) fn parse(url: &str) -> anyhow::Result<(Config, tls::Parameters)> {
     Ok((config, secure))
 }
 
-/// Names and values, decoded. An empty value counts as absent.
+/// Names and values, decoded. An empty value counts as absent. White space around the URL is dropped.
 fn pairs(url: &str) -> anyhow::Result<Vec<(String, String)>> {
+    let url = url.trim();
     let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
     let rest = rest.context("the database URL must begin with postgres:// or postgresql://")?;
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -75,6 +81,11 @@ fn pairs(url: &str) -> anyhow::Result<Vec<(String, String)>> {
         let value = decoded(&value).with_context(|| format!("{name} cannot be read"))?;
         let twice = pairs.iter().any(|(other, _)| *other == name);
         ensure!(!twice, "the database URL says {} twice", name.escape_debug());
+        ensure!(
+            name != "host" || !value.split(',').any(|host| host.starts_with('@')),
+            "the database URL has a host that begins with @, an abstract socket, which sessiond does not support: \
+             name the directory of the server's socket"
+        );
         pairs.push((name, value));
     }
     Ok(pairs)
@@ -149,6 +160,7 @@ mod tests {
             ("postgres://h?sslrootcert=/tmp/a%20b%2Fca.pem", "host=h sslrootcert=/tmp/a b/ca.pem"),
             ("postgres://h/d?options=-c%20a=b", "host=h dbname=d options=-c a=b"),
             ("postgres://h/?user=&sslmode=", "host=h"),
+            (" \tpostgres://h/d\r\n", "host=h dbname=d"),
         ] {
             assert_eq!(read(url), said, "{url}");
         }
@@ -170,6 +182,9 @@ mod tests {
             ("postgres://h/d?sslrootcert=%ff", "sslrootcert cannot be read"),
             ("postgres://h/d?user=a%00", "user cannot be read"),
             ("postgres://u:p@ss@h/d", "%40"),
+            ("postgres:///d?host=@sessiond", "abstract socket"),
+            ("postgres://%40sessiond/d", "abstract socket"),
+            ("postgres:///d?host=a,@sessiond", "abstract socket"),
             ("postgres://a,,b/d", "an empty one"),
             ("postgres://[::1/d", "has no ]"),
             ("postgres://[::1]5/d", "a colon must follow"),
@@ -199,5 +214,10 @@ mod tests {
         assert_eq!(config.get_application_name(), Some("a'b"));
         assert_eq!(config.get_connect_timeout(), Some(&std::time::Duration::from_secs(3)));
         assert_eq!(secure, tls::Parameters::default());
+        for attrs in ["primary", "read-write"] {
+            let url = format!("postgres://h/d?target_session_attrs={attrs}");
+            let attrs = parse(&url).unwrap().0.get_target_session_attrs();
+            assert_eq!(attrs, tokio_postgres::config::TargetSessionAttrs::ReadWrite);
+        }
     }
 }
