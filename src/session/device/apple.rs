@@ -1,6 +1,9 @@
 //! Apple's network library, which apps send as their user agent: `Name/1 CFNetwork/3826.400.120
 //! Darwin/25.0.0`. It states the kernel, and sometimes the platform. Source for the release of each
 //! kernel: the history in Wikipedia's "Darwin (operating system)".
+//!
+//! And the services of Apple's systems: `iOS/18.6 (22G86) dataaccessd/1.0` and
+//! `server-bag [Mac OS X,15.5,24F74,Mac15,3]`.
 
 use crate::session::device::names::{Name, leading_number};
 
@@ -25,8 +28,42 @@ const PLATFORMS: &[(&str, &[&str])] = &[
     ("visionOS", &["visionos", "xros", "realitydevice"]),
 ];
 
+/// The systems as services state them in lower case, and their display names.
+const STATED: &[(&str, &str)] = &[
+    ("ios", "iOS"),
+    ("iphone os", "iOS"),
+    ("ipados", "iOS"),
+    ("mac os x", "macOS"),
+    ("macos", "macOS"),
+    ("watchos", "watchOS"),
+    ("watch os", "watchOS"),
+    ("tvos", "tvOS"),
+    ("apple tvos", "tvOS"),
+    ("visionos", "visionOS"),
+    ("xros", "visionOS"),
+];
+
 /// The operating system of such a program. `lower` is the user agent in lower case.
 pub fn system(lower: &str) -> Option<Name> {
+    stated(lower).or_else(|| library(lower))
+}
+
+/// Whether the name is that of a system.
+pub fn is_system(lower: &str) -> bool {
+    STATED.iter().any(|(name, _)| *name == lower)
+}
+
+/// The system before the first `/`, or in brackets.
+fn stated(lower: &str) -> Option<Name> {
+    let bracket = || lower.split_once('[').and_then(|(_, inside)| inside.split_once(','));
+    let (name, version) =
+        lower.split_once('/').filter(|(name, _)| is_system(name)).or_else(bracket)?;
+    let (_, family) = STATED.iter().find(|(stated, _)| *stated == name)?;
+    Name::new(family, leading_number(version).filter(|_| *family != "macOS"))
+}
+
+/// The system whose kernel the network library states.
+fn library(lower: &str) -> Option<Name> {
     let (_, library) = lower.split_once("cfnetwork/")?;
     let (_, kernel) = library.split_once("darwin/")?;
     let kernel = leading_number(kernel).and_then(|number| number.parse().ok()).unwrap_or(0);
@@ -66,6 +103,11 @@ mod tests {
             ("a/1 cfnetwork/visionos/1.2 darwin/23.1", Some("visionOS 1")),
             ("a/1 cfnetwork/1.2 darwin/99999999999", Some("iOS")),
             ("a/1 cfnetwork/1.2 darwin/", Some("iOS")),
+            ("ios/18.6 (22g86) dataaccessd/1.0", Some("iOS 18")),
+            ("macos/15.5 (24f74) dataaccessd/1.0", Some("macOS")),
+            ("server-bag [iphone os,18.5,22f76,iphone15,2]", Some("iOS 18")),
+            ("server-bag [watch os,11.5,22t572,watch7,5]", Some("watchOS 11")),
+            ("server-bag [other os,1,2,3]", None),
             ("a/1 darwin/25.0 cfnetwork/1.2", None),
             ("a/1 cfnetwork/1.2", None),
         ] {

@@ -106,6 +106,8 @@ const OTHERS: &[&str] = &[
     " tesla/",
     "; polestar",
     "android automotive",
+    " aaos",
+    "; sdk_gcar",
     "(car;",
 ];
 
@@ -144,8 +146,10 @@ const TELEVISIONS: &[&str] = &[
 /// Words and models of tablets. The models are for apps, which neither state nor omit "Mobile" as browsers do.
 const TABLETS: &[&str] = &[
     "tablet",
-    "; sm-t",
-    "; sm-x",
+    " sm-t",
+    "/sm-t",
+    " sm-x",
+    "/sm-x",
     "; kf",
     "nexus 7",
     "nexus 9",

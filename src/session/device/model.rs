@@ -38,13 +38,24 @@ fn comment(user_agent: &str) -> &str {
 
 /// False for the other entries after the system: the frozen model, a web view, a form, a version, a language.
 fn is_android_model(part: &str) -> bool {
-    const OTHERS: [&str; 8] = ["", "K", "wv", "U", "Mobile", "Tablet", "TV", "HarmonyOS"];
-    let language = |part: &str| {
-        let bytes = part.as_bytes();
-        bytes.len() == 5 && matches!(bytes[2], b'-' | b'_') && bytes[..2].is_ascii()
+    const OTHERS: [&str; 9] = ["", "K", "wv", "U", "Mobile", "Tablet", "TV", "HarmonyOS", "AAOS"];
+    let is_version = part.starts_with("rv:") || part.starts_with("Build/");
+    !OTHERS.contains(&part) && !is_version && !is_language(part)
+}
+
+/// A language in lower case, alone or with a script and a region: `en`, `en-us`, `zh_Hans_CN`, `es-419`.
+fn is_language(part: &str) -> bool {
+    let mut tags = part.split(['-', '_']);
+    let letters = |tag: &str| tag.bytes().all(|b| b.is_ascii_alphabetic());
+    let is_first =
+        |tag: &str| matches!(tag.len(), 2 | 3) && tag.bytes().all(|b| b.is_ascii_lowercase());
+    let is_next = |tag: &str| match tag.len() {
+        2 => letters(tag),
+        3 => tag.bytes().all(|b| b.is_ascii_digit()),
+        4 => letters(tag) && tag.starts_with(|c: char| c.is_ascii_uppercase()),
+        _ => false,
     };
-    let language = language(part) && part[..2].chars().all(|c| c.is_ascii_lowercase());
-    !OTHERS.contains(&part) && !part.starts_with("rv:") && !language
+    tags.next().is_some_and(is_first) && tags.all(is_next)
 }
 
 /// A name and two numbers, as Apple numbers its hardware.
@@ -69,6 +80,11 @@ mod tests {
             ("Android 14; SM-S918B", Some("SM-S918B")),
             ("Android 13; Pixel 7 Build/TQ3A.230805.001; wv", Some("Pixel 7")),
             ("U; Android 12; en-us; M2102J20SG Build/SKQ1", Some("M2102J20SG")),
+            ("U; Android 14; en; SM-A546B; Build/UP1A.231005.007", Some("SM-A546B")),
+            ("U; Android 14; fil", None),
+            ("U; Android 14; es-419; Build/UP1A", None),
+            ("Android 14; zh_Hans_CN; htc_jewel", Some("htc_jewel")),
+            ("Android 12; AAOS; Polestar 2", Some("Polestar 2")),
             ("Android 12; moto g(60)", Some("moto g(60)")),
             ("Android 11; Redmi Note 8 (2021) Build/RP1A", Some("Redmi Note 8 (2021)")),
             ("Android 10; K", None),

@@ -43,11 +43,12 @@ const MORE_BROWSERS: [(&str, &str); 3] = [
     ("oculusbrowser", "Oculus Browser"),
 ];
 /// Systems without a pattern: the text before the version, and the display name.
-const MORE_SYSTEMS: [(&str, &str); 5] = [
+const MORE_SYSTEMS: [(&str, &str); 6] = [
     ("playstation ", "PlayStation"),
     ("openharmony", "HarmonyOS"),
     ("harmonyos", "HarmonyOS"),
     ("tvos ", "tvOS"),
+    ("apple vision;", "visionOS"),
     ("nintendo switch", "Nintendo Switch"),
 ];
 
@@ -130,9 +131,13 @@ pub fn browser(user_agent: &str, lower: &str, system: Option<&Name>, is_bot: boo
     found.or_else(|| named.last().and_then(|(name, v)| Name::new(name, leading_number(v))))
 }
 
-/// The first product of the text, unless it is a compatibility claim: such a program identifies itself.
+/// The first product of the text, unless it is a compatibility claim: such a program identifies itself. Services of
+/// Apple's systems state the system before themselves.
 pub fn own_product(user_agent: &str) -> Option<(String, &str)> {
-    let (name, version) = user_agent.split_once('/')?;
+    let (mut name, mut version) = user_agent.split_once('/')?;
+    if apple::is_system(&name.to_lowercase()) {
+        (name, version) = products(version).next()?;
+    }
     let version = leading_number(version)?;
     let name = name.replace("%20", " ");
     let own = name.starts_with(|c: char| c.is_alphabetic())
