@@ -90,15 +90,19 @@ impl Policy {
         absolute: Option<Duration>,
     ) -> Result<SessionTimeouts, Vec<Violation>> {
         let mut broken = Vec::new();
-        let mut check = |field: &str, asked: Option<Duration>, max: Duration| {
+        let mut check = |field: &str, asked: Option<Duration>, max: Duration, source: &str| {
             if asked.is_some_and(|asked| asked < Duration::seconds(1) || asked > max) {
-                let rule = format!("must be from 1s to {}s, the policy's value", max.num_seconds());
+                let rule = format!("must be from 1s to {}s, {source}", max.num_seconds());
                 broken.push(Violation { field: field.to_owned(), rule });
             }
         };
-        check("absolute_timeout", absolute, self.absolute_timeout);
+        const POLICY: &str = "the policy's value";
+        check("absolute_timeout", absolute, self.absolute_timeout, POLICY);
         let absolute = absolute.unwrap_or(self.absolute_timeout);
-        check("idle_timeout", idle, self.idle_timeout.unwrap_or(absolute).min(absolute));
+        match self.idle_timeout.filter(|longest| *longest <= absolute) {
+            Some(longest) => check("idle_timeout", idle, longest, POLICY),
+            None => check("idle_timeout", idle, absolute, "the absolute timeout"),
+        }
         if !broken.is_empty() {
             return Err(broken);
         }
@@ -113,6 +117,20 @@ pub(crate) mod tests {
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
     use super::*;
+
+    #[test]
+    fn a_timeout_that_is_too_long_names_what_limits_it() {
+        let rule = |policy: &Policy, absolute: Option<Duration>| {
+            let broken = policy.timeouts(Some(Duration::hours(30)), absolute).unwrap_err();
+            broken.into_iter().map(|violation| violation.rule).collect::<Vec<_>>()
+        };
+        let mut policy = policy();
+        assert_eq!(rule(&policy, None), ["must be from 1s to 3600s, the policy's value"]);
+        let absolute = Some(Duration::minutes(30));
+        assert_eq!(rule(&policy, absolute), ["must be from 1s to 1800s, the absolute timeout"]);
+        policy.idle_timeout = None;
+        assert_eq!(rule(&policy, None), ["must be from 1s to 86400s, the absolute timeout"]);
+    }
 
     /// A policy as shipped, but limited to three sessions.
     pub(crate) fn policy() -> Policy {

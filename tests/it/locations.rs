@@ -52,7 +52,9 @@ async fn an_address_alone_gets_its_place() {
     };
     assert_eq!(place, linkoping);
     let mapped = created(&server, "::ffff:89.160.20.128", None).await;
-    assert_eq!((&*mapped.ip_address, mapped.location), (LINKOPING, Some(linkoping)));
+    assert_eq!((&*mapped.ip_address, mapped.location), (LINKOPING, Some(linkoping.clone())));
+    let empty = created(&server, LINKOPING, Some(pb::Location::default())).await;
+    assert_eq!(empty.location, Some(linkoping), "an empty one counts as unset");
     let v6 = created(&server, "2001:480:10::7", None).await;
     assert_eq!(city(&v6), Some("San Diego"));
     for unknown in ["10.0.0.1", "192.0.2.1", "fe80::1", ""] {

@@ -18,7 +18,10 @@ pub fn context(check: &mut Check, client: Option<pb::ClientContext>) -> ClientCo
             .filter(|text| !text.is_empty())
             .and_then(|text| check.take("client.ip_address", ip(&text))),
         user_agent: check.text("client.user_agent", &client.user_agent, 1024),
-        location: client.location.map(|place| location(check, place)),
+        location: client
+            .location
+            .map(|place| location(check, place))
+            .filter(|place| *place != Location::default()),
         identity: identity(check, device.identity),
         device_type: check
             .value("client.device.type", device.r#type, DeviceType::from_number)
@@ -126,6 +129,16 @@ pub fn device_to_pb(device: Device) -> pb::Device {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_empty_location_counts_as_unset() {
+        let of = |place: pb::Location| {
+            let client = pb::ClientContext { location: Some(place), ..Default::default() };
+            context(&mut Check::default(), Some(client)).location
+        };
+        assert_eq!(of(pb::Location::default()), None);
+        assert!(of(pb::Location { asn: Some(1), ..Default::default() }).is_some());
+    }
 
     #[test]
     fn addresses_have_one_form() {

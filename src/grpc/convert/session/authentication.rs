@@ -26,7 +26,7 @@ pub fn authentication(
     }
     let auth_time = time(check, "authentication.auth_time", given.auth_time);
     if auth_time.is_some_and(|time| time > now + LEEWAY) {
-        check.broken("authentication.auth_time", "must not be in the future");
+        check.broken("authentication.auth_time", "must be at most 5 s in the future");
     }
     (Some(given.acr).filter(|acr| !acr.is_empty()), given.amr, auth_time)
 }
