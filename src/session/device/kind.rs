@@ -107,6 +107,7 @@ const OTHERS: &[&str] = &[
     "; polestar",
     "android automotive",
     " aaos",
+    "(aaos",
     "; sdk_gcar",
     "(car;",
 ];
@@ -147,8 +148,10 @@ const TELEVISIONS: &[&str] = &[
 const TABLETS: &[&str] = &[
     "tablet",
     " sm-t",
+    "(sm-t",
     "/sm-t",
     " sm-x",
+    "(sm-x",
     "/sm-x",
     "; kf",
     "nexus 7",
