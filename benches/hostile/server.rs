@@ -96,6 +96,8 @@ impl Server {
         let mut child = command
             .args(["--listen", "127.0.0.1:0", "--http-listen", &http.to_string()])
             .args([
+                "--idle-timeout",
+                "24h",
                 "--access-token-ttl",
                 "24h",
                 "--handshake-timeout",

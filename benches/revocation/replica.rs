@@ -75,7 +75,7 @@ impl Replica {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sessiond"))
             // Longer than a phase: the tokens of sessions that live must not end.
             .args(["--listen", "127.0.0.1:0", "--http-listen", "off"])
-            .args(["--access-token-ttl", "24h", "--data-dir"])
+            .args(["--idle-timeout", "24h", "--access-token-ttl", "24h", "--data-dir"])
             .arg(dir.join(format!("server-{number}")))
             .env("DATABASE_URL", url)
             .env("SESSIOND_MASTER_KEY", MASTER_KEY.as_str())

@@ -48,7 +48,8 @@ impl Subject {
         let memory = memory.to_string();
         let mut child = Command::new(env!("CARGO_BIN_EXE_sessiond"))
             .args(["--listen", "127.0.0.1:0", "--http-listen", "off"])
-            .args(["--access-token-ttl", "24h", "--cache-memory", &memory, "--data-dir"])
+            .args(["--idle-timeout", "24h", "--access-token-ttl", "24h"])
+            .args(["--cache-memory", &memory, "--data-dir"])
             .arg(dir.path().join("server"))
             .env("DATABASE_URL", &url)
             .stdout(Stdio::piped())
