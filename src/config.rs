@@ -130,7 +130,7 @@ pub struct Config {
     pub on_limit: OnLimitFlag,
 
     /// Ranked authentication levels (`acr`), lowest first, separated by commas: 1 to 16 different values of 1 to
-    /// 128 visible ASCII characters
+    /// 128 visible ASCII characters except " and \
     #[arg(long, env = "SESSIOND_ACR_LEVELS", global = true, default_value = "aal1,aal2,aal3")]
     #[arg(value_parser = acr_levels, value_name = "LEVELS")]
     pub acr_levels: AcrLevels,
