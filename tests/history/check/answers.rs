@@ -86,16 +86,21 @@ fn erased(history: &History, judge: &mut Judge) {
 /// I22: the part of an answer that is not about the resource of the call.
 fn stray(op: &Op, answer: &Answer) -> Option<String> {
     let user = &USERS[op.who];
-    // For a token that is not valid for its use only the id is shown, and for any inactive token to a caller that may
-    // not read sessions.
+    // For a token that is not valid for its use only the id is shown, and for any inactive token or an end to a caller
+    // that may not read sessions.
     let bare = [
         "INACTIVE_REASON_SUPERSEDED",
         "INACTIVE_REASON_TOKEN_EXPIRED",
         "INACTIVE_REASON_WRONG_AUDIENCE",
     ];
     let reads = op.role.is_none_or(|role| role.scopes().has(Scope::SessionRead));
-    let is_bare =
-        matches!(answer.verdict, Some(Verdict::Inactive(why)) if bare.contains(&why) || !reads);
+    let reads_own = reads || op.role.is_some_and(|role| role.scopes().has(Scope::AccountRead));
+    let is_bare = match op.what {
+        What::Terminate { .. } => !reads_own,
+        _ => {
+            matches!(answer.verdict, Some(Verdict::Inactive(why)) if bare.contains(&why) || !reads)
+        }
+    };
     let (tenant, name) = if is_bare { ("", "") } else { (user.tenant, user.name) };
     let own = |seen: &Seen| seen.tenant == tenant && seen.user == name;
     let mut shown = answer.session.iter().chain(&answer.sessions);
