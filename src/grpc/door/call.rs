@@ -28,6 +28,7 @@ use crate::grpc::auth::audit::AuditEntry;
 use crate::grpc::auth::{AuthenticatedCaller, credentials};
 use crate::grpc::deadline;
 use crate::model::caller::connection::CallerConnection;
+use crate::model::caller::scope::Scope;
 
 /// A call. Resolves to its answer; fails never.
 pub struct DoorCall<B> {
@@ -150,11 +151,10 @@ where
             return State::Refused(error.into());
         }
         let permitted = method.need.check(&known.caller);
-        let is_narrow = matches!(&permitted, Ok(scope) if *scope != method.need.scope());
-        if let Some(scope) = method.need.scope().filter(|scope| scope.is_administrative()) {
+        if method.need.scope().is_some_and(Scope::is_administrative) {
+            let is_narrow = matches!(&permitted, Ok(Some(scope)) if !scope.is_administrative());
             let id = self.id.text(&self.door.clock);
             self.audit = Some(AuditEntry::new(&known.caller, &method.path, id, is_narrow));
-            tracing::trace!(?scope, "an administrative call");
         }
         let caller = Some(&known).filter(|known| !known.caller.is_anonymous());
         let admit = |_| self.door.shares.admit(method.kind(), &self.connection, caller);
