@@ -138,7 +138,8 @@ mod tests {
         let mut last = connection.hand_out();
         for _ in 0..10 {
             assert!(!connection.is_stuck());
-            last = std::mem::replace(&mut last, connection.hand_out());
+            let before = std::mem::replace(&mut last, connection.hand_out());
+            drop(before);
         }
     }
 }
