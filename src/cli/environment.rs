@@ -30,7 +30,7 @@ pub fn take(config: &mut Config, variables: &BTreeMap<String, String>) -> anyhow
 }
 
 /// # Errors
-/// If a variable is unknown or empty; the text names it.
+/// If a variable is unknown, empty or not UTF-8; the text names it.
 pub fn check(variables: &BTreeMap<String, String>) -> anyhow::Result<()> {
     let command = Cli::command();
     let of_flags = command.get_arguments().filter_map(|arg| arg.get_env()?.to_str());
@@ -39,6 +39,9 @@ pub fn check(variables: &BTreeMap<String, String>) -> anyhow::Result<()> {
         if known.contains(&name.as_str()) {
             if value.is_empty() {
                 bail!("{name} is set and empty: give it a value, or unset it");
+            }
+            if value.contains(char::REPLACEMENT_CHARACTER) {
+                bail!("{name} is not valid UTF-8");
             }
         } else if name.starts_with(OURS) && !is_fault(name) {
             bail!("{name} is no setting of sessiond: see `sessiond --help`");
@@ -56,4 +59,17 @@ fn is_fault(name: &str) -> bool {
 pub fn variables() -> BTreeMap<String, String> {
     let text = |value: std::ffi::OsString| value.to_string_lossy().into_owned();
     std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_utf_8_is_refused_by_name() {
+        let check = |name: &str| check(&[(name.to_owned(), "a\u{fffd}".to_owned())].into());
+        let error = check("SESSIOND_LISTEN").unwrap_err().to_string();
+        assert!(error.contains("SESSIOND_LISTEN") && error.contains("UTF-8"), "{error}");
+        assert!(check("LS_COLORS").is_ok(), "not ours");
+    }
 }
