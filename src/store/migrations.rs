@@ -16,17 +16,25 @@ statement! {
     TryLock { lock: i64 as BigInt } -> Bool, "SELECT pg_try_advisory_lock(?)"
 }
 statement! {
+    /// By its name in diesel, whose own look would create the table.
+    HasTable {} -> Bool, "SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL"
+}
+statement! {
     Unlock { lock: i64 as BigInt } -> Bool, "SELECT pg_advisory_unlock(?)"
 }
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
-/// True if all migrations have run.
+/// True if all migrations have run. Writes nothing.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`].
 pub async fn are_done(db: &Database) -> Result<bool> {
-    let mut harness = AsyncMigrationHarness::new(db.dedicated().await?);
+    let mut conn = db.dedicated().await?;
+    if !HasTable::new().get_result::<bool>(&mut conn).await? {
+        return Ok(false);
+    }
+    let mut harness = AsyncMigrationHarness::new(conn);
     let pending = harness.has_pending_migration(MIGRATIONS);
     Ok(!pending.map_err(|error| anyhow::anyhow!("migrations cannot be read: {error}"))?)
 }
