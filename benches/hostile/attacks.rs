@@ -252,13 +252,18 @@ async fn metadata(way: Way, until: Instant) -> anyhow::Result<u64> {
     Ok(done)
 }
 
+/// A client that comes from this address.
+pub fn client(from: Ipv4Addr, to: SocketAddr) -> anyhow::Result<SessionServiceClient<Channel>> {
+    let connector =
+        tower::service_fn(
+            move |_: http::Uri| async move { connect(from, to).await.map(TokioIo::new) },
+        );
+    let endpoint = Channel::from_shared(format!("http://{to}"))?;
+    Ok(SessionServiceClient::new(endpoint.connect_with_connector_lazy(connector)))
+}
+
 async fn oversize(way: Way, until: Instant) -> anyhow::Result<u64> {
-    let connector = tower::service_fn(move |_: http::Uri| async move {
-        connect(way.from, way.to).await.map(TokioIo::new)
-    });
-    let endpoint = Channel::from_shared(format!("http://{}", way.to))?;
-    let channel = endpoint.connect_with_connector_lazy(connector);
-    let mut client = SessionServiceClient::new(channel);
+    let mut client = client(way.from, way.to)?;
     let mut done = 0;
     while Instant::now() < until {
         // With the field's own bytes.

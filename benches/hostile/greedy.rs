@@ -8,10 +8,12 @@ use anyhow::{Context, ensure};
 use futures_util::future::try_join_all;
 use prost::Message;
 use sessiond::grpc::pb;
+use tonic::{Code, Request};
 
+use crate::attacks::client;
 use crate::server::Server;
 use crate::wire::{
-    DATA, END_HEADERS, END_STREAM, HEADERS, SETTINGS, VALIDATE, WINDOW_UPDATE, Wire, call, message,
+    DATA, END_HEADERS, END_STREAM, HEADERS, SETTINGS, VALIDATE, Wire, call, message,
 };
 
 /// Connections, and streams of each.
@@ -20,7 +22,6 @@ const STREAMS: u32 = 256;
 
 const STREAM: &str = "/sessiond.v1.SessionService/ValidateSessions";
 const REVOCATIONS: &str = "/sessiond.v1.SessionService/WatchRevocations";
-const RECORD: &str = "/sessiond.v1.SessionService/RecordActivities";
 
 /// What is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,13 +93,7 @@ impl Greed {
                     hold(from, to, until, REVOCATIONS, own, Some(&[])).await
                 }
                 Greed::Unread => unread(from, to, until, own).await,
-                Greed::Batches if number < 4 => {
-                    let reports = pb::RecordActivitiesRequest {
-                        request_id: "x".repeat((4 << 20) - 5),
-                        ..Default::default()
-                    };
-                    repeat(from, to, until, (RECORD, own), &reports.encode_to_vec(), None).await
-                }
+                Greed::Batches if number < 4 => batches(from, to, until, &bearer).await,
                 Greed::JunkTokens if number == 0 => {
                     let pace = Some(Duration::from_millis(20));
                     repeat(from, to, until, (VALIDATE, own), &junk(), pace).await
@@ -176,6 +171,28 @@ async fn drained(wire: &mut Wire, until: Instant) {
     tokio::time::sleep_until(until.into()).await;
 }
 
+/// Reports of almost 4 MiB that are refused only once they are read.
+async fn batches(
+    from: Ipv4Addr,
+    to: SocketAddr,
+    until: Instant,
+    bearer: &str,
+) -> anyhow::Result<u64> {
+    let mut client = client(from, to)?;
+    let mut done = 0;
+    while Instant::now() < until {
+        // With the field's own bytes.
+        let request_id = "x".repeat((4 << 20) - 5);
+        let mut request =
+            Request::new(pb::RecordActivitiesRequest { request_id, ..Default::default() });
+        request.metadata_mut().insert("authorization", bearer.parse()?);
+        let refused = client.record_activities(request).await.err().context("it was taken")?;
+        ensure!(refused.code() == Code::InvalidArgument, "{refused:?}");
+        done += 1;
+    }
+    Ok(done)
+}
+
 /// One call after the other, each of which must be answered.
 async fn repeat(
     from: Ipv4Addr,
@@ -193,14 +210,7 @@ async fn repeat(
             wire = Wire::open_from(from, to).await;
         }
         wire.send(HEADERS, END_HEADERS, 2 * n + 1, &head).await;
-        for (number, part) in body.chunks(16 << 10).enumerate() {
-            let last = (number + 1) * (16 << 10) >= body.len();
-            wire.send(DATA, if last { END_STREAM } else { 0 }, 2 * n + 1, part).await;
-            if number % 3 == 2 && !last {
-                // The window of the connection is smaller than the message.
-                while wire.next().await.context("closed")?.kind != WINDOW_UPDATE {}
-            }
-        }
+        wire.send(DATA, END_STREAM, 2 * n + 1, &body).await;
         loop {
             let frame = wire.next().await.context("the connection was closed")?;
             ensure!(frame.stream <= 2 * n + 1, "an answer to nothing");

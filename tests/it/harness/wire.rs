@@ -104,7 +104,9 @@ pub async fn connect(from: Ipv4Addr, addr: SocketAddr) -> io::Result<TcpStream> 
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.bind((from, 0).into())?;
-    socket.connect(addr).await
+    let stream = socket.connect(addr).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// A connection on which frames are written by hand.
