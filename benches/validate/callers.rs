@@ -9,7 +9,11 @@ use futures_util::{StreamExt, stream};
 use sessiond::grpc::pb;
 use sessiond::grpc::pb::session_service_client::SessionServiceClient;
 use sessiond::grpc::pb::validate_sessions_response::Result as PbResult;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
+use tonic::{Request, Status};
 
 use crate::Args;
 use crate::machine::Spent;
@@ -17,9 +21,26 @@ use crate::machine::Spent;
 /// HTTP/2 connections that the callers share.
 const CONNECTIONS: usize = 2;
 
+/// A client that shows an API key, if it has one.
+pub type Client = SessionServiceClient<InterceptedService<Channel, Key>>;
+
+/// The value of `authorization`; `None` = none is sent.
+#[derive(Clone)]
+pub struct Key(Option<AsciiMetadataValue>);
+
+impl Interceptor for Key {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(key) = &self.0 {
+            request.metadata_mut().insert("authorization", key.clone());
+        }
+        Ok(request)
+    }
+}
+
 /// A process that answers.
 pub struct Server {
     channels: Vec<Channel>,
+    key: Key,
     pub pid: u32,
     /// Its Postgres, if it has one.
     pub postgres: u32,
@@ -48,17 +69,26 @@ pub struct Figures {
 }
 
 impl Server {
-    pub async fn connect(addr: &str, pid: u32, postgres: u32) -> anyhow::Result<Server> {
+    pub async fn connect(
+        addr: &str,
+        key: Option<&str>,
+        pid: u32,
+        postgres: u32,
+    ) -> anyhow::Result<Server> {
+        let key = Key(key.map(|key| format!("Bearer {key}").parse()).transpose()?);
         let mut channels = Vec::new();
         for _ in 0..CONNECTIONS {
             let channel = Channel::from_shared(format!("http://{addr}"))?.tcp_nodelay(true);
             channels.push(channel.connect().await?);
         }
-        Ok(Server { channels, pid, postgres })
+        Ok(Server { channels, key, pid, postgres })
     }
 
-    pub fn client(&self, caller: usize) -> SessionServiceClient<Channel> {
-        SessionServiceClient::new(self.channels[caller % CONNECTIONS].clone())
+    pub fn client(&self, caller: usize) -> Client {
+        SessionServiceClient::with_interceptor(
+            self.channels[caller % CONNECTIONS].clone(),
+            self.key.clone(),
+        )
     }
 }
 
@@ -125,7 +155,7 @@ pub async fn run(
 }
 
 async fn one_by_one(
-    mut client: SessionServiceClient<Channel>,
+    mut client: Client,
     tokens: &[String],
     asked: &[u32],
     next: &AtomicUsize,
@@ -141,7 +171,7 @@ async fn one_by_one(
 }
 
 async fn all_at_once(
-    mut client: SessionServiceClient<Channel>,
+    mut client: Client,
     tokens: Arc<[String]>,
     asked: Arc<[u32]>,
     from: usize,

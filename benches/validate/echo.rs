@@ -22,7 +22,10 @@ pub struct Process {
 }
 
 impl Process {
-    pub async fn start(judgement: &pb::ValidateSessionResponse) -> anyhow::Result<Process> {
+    pub async fn start(
+        judgement: &pb::ValidateSessionResponse,
+        key: Option<&str>,
+    ) -> anyhow::Result<Process> {
         let hex: String =
             judgement.encode_to_vec().iter().map(|byte| format!("{byte:02x}")).collect();
         let mut child = Command::new(std::env::current_exe()?)
@@ -32,7 +35,7 @@ impl Process {
             .context("cannot start the echo")?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().context("stdout is piped")?).read_line(&mut line)?;
-        let server = Server::connect(line.trim(), child.id(), 0).await?;
+        let server = Server::connect(line.trim(), key, child.id(), 0).await?;
         Ok(Process { server, child })
     }
 }

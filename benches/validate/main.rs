@@ -68,6 +68,9 @@ pub struct Args {
     /// Memory of the server for sessions and tokens, in MiB; room for all of them unless said
     #[arg(long, value_parser = clap::value_parser!(u32).range(8..=1_048_576))]
     cache_memory: Option<u32>,
+    /// With authenticated callers, who show an API key; the echo is sent it too
+    #[arg(long)]
+    authenticated: bool,
     /// Print one line of JSON per ratio
     #[arg(long)]
     json: bool,
@@ -104,7 +107,7 @@ fn main() -> anyhow::Result<()> {
 
 async fn run(args: &Args) -> anyhow::Result<()> {
     let memory = args.cache_memory.unwrap_or_else(|| (args.sessions / 500).max(64));
-    let subject = Subject::start(memory).await?;
+    let subject = Subject::start(memory, args.authenticated).await?;
     let empty = subject.resident()?;
     println!("resident: {:.0} MiB without sessions", mebibytes(empty));
     let mut tokens = Vec::new();
@@ -116,7 +119,8 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     }
     let tokens: Arc<[String]> = tokens.into();
     let filled = subject.resident()?;
-    let echo = echo::Process::start(&subject.judgement(&tokens[0]).await?).await?;
+    let echo =
+        echo::Process::start(&subject.judgement(&tokens[0]).await?, subject.key.as_deref()).await?;
     let asked = callers::indices(args.sessions, args.calls, args.zipf);
     let idle = subject.transactions_while(async || {
         tokio::time::sleep(Duration::from_secs(5)).await;

@@ -2,13 +2,14 @@
 
 use std::io::{BufRead, BufReader};
 use std::ops::Range;
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use sessiond::dev_postgres::{DevPostgres, DevPostgresOptions, MAX_CONNECTIONS};
-use sessiond::gateway::{Gateway, GatewayOptions, Verdict};
+use sessiond::gateway::{ApiKey, Gateway, GatewayOptions, Verdict};
 use sessiond::grpc::pb;
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
@@ -16,10 +17,24 @@ use tonic::transport::Channel;
 
 use crate::callers::{Server, question};
 
+/// A key of a principal that may create and validate.
+fn api_key(url: &str, dir: &Path) -> anyhow::Result<String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_sessiond"))
+        .args(["api-key", "create", "bench", "--expires-in", "1d", "--tenant", "default"])
+        .args(["--role", "login", "--role", "gateway", "--data-dir"])
+        .arg(dir)
+        .env("DATABASE_URL", url)
+        .output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
 /// A running server. Dropping it ends it, and its Postgres.
 pub struct Subject {
     pub server: Server,
     addr: String,
+    /// The API key of the callers, if they are authenticated.
+    pub key: Option<String>,
     child: Child,
     /// Kept open: the server may still print.
     _stdout: BufReader<ChildStdout>,
@@ -31,7 +46,7 @@ pub struct Subject {
 
 impl Subject {
     /// With so many MiB for sessions and their tokens.
-    pub async fn start(memory: u32) -> anyhow::Result<Subject> {
+    pub async fn start(memory: u32, authenticated: bool) -> anyhow::Result<Subject> {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::Builder::new().prefix("sessiond-bench-").tempdir()?;
         // Postgres run by root drops to another user, who must be able to enter.
@@ -46,7 +61,13 @@ impl Subject {
         let url = postgres.url("sessiond");
         let log = dir.path().join("server.log");
         let memory = memory.to_string();
+        let key = match authenticated {
+            true => Some(api_key(&url, &dir.path().join("server"))?),
+            false => None,
+        };
+        let callers = if authenticated { "authenticated" } else { "open" };
         let mut child = Command::new(env!("CARGO_BIN_EXE_sessiond"))
+            .args(["--callers", callers])
             .args(["--listen", "127.0.0.1:0", "--http-listen", "off"])
             .args(["--idle-timeout", "24h", "--access-token-ttl", "24h"])
             .args(["--cache-memory", &memory, "--data-dir"])
@@ -62,11 +83,12 @@ impl Subject {
         let said = || std::fs::read_to_string(&log).unwrap_or_default();
         let addr = line.trim().strip_prefix("sessiond listens on ").map(str::to_owned);
         let addr = addr.with_context(|| format!("the server does not start: {}", said()))?;
-        let server = Server::connect(&addr, child.id(), postgres.pid().unwrap_or(0)).await?;
+        let server =
+            Server::connect(&addr, key.as_deref(), child.id(), postgres.pid().unwrap_or(0)).await?;
         let (database, connection) = tokio_postgres::connect(&url, NoTls).await?;
         tokio::spawn(connection);
         let (_stdout, _postgres, _dir) = (stdout, postgres, dir);
-        Ok(Subject { server, addr, child, _stdout, database, _postgres, _dir })
+        Ok(Subject { server, addr, key, child, _stdout, database, _postgres, _dir })
     }
 
     /// Creates sessions; their access tokens.
@@ -126,8 +148,11 @@ impl Subject {
     /// Validations per second of the library's gateway, on one thread.
     pub async fn gateway(&self, tokens: &Arc<[String]>, asked: &[u32]) -> anyhow::Result<f64> {
         let channel = Channel::from_shared(format!("http://{}", self.addr))?.connect().await?;
-        let options =
-            GatewayOptions { tokens: tokens.len() * 2, ..GatewayOptions::new("sessiond") };
+        let options = GatewayOptions {
+            api_key: self.key.as_deref().map(ApiKey::new),
+            tokens: tokens.len() * 2,
+            ..GatewayOptions::new("sessiond")
+        };
         let gateway = Arc::new(Gateway::connect(channel, options).await?);
         let judge = |index: &u32| gateway.validate(&tokens[*index as usize]);
         // Verified once each.
