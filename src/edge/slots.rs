@@ -1,13 +1,13 @@
 //! Limits for the number of connections: in all, and from one address.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::model::caller::connection::CallerConnection;
 use crate::model::caller::usage::Usage;
 
-/// The most connections that are looked at to find one that gives way.
+/// The most connections that are looked at to find an idle one that gives way; else the oldest does.
 const LOOKED_AT: usize = 256;
 
 /// The connection slots of a port. Cheap to clone; clones share the slots.
@@ -35,6 +35,8 @@ struct TakenSlots {
 struct PeerSlots {
     taken: u32,
     usage: Arc<Usage>,
+    /// Its connections in `unproven`.
+    unproven: BTreeSet<u64>,
 }
 
 /// A taken slot; dropping it frees the slot.
@@ -59,8 +61,8 @@ impl ConnectionSlots {
         ConnectionSlots(Arc::new(Inner { most, most_per_peer, taken: Mutex::default() }))
     }
 
-    /// Takes a slot for a connection from `from`. Where none is free, the oldest idle connection on which no caller was
-    /// ever authenticated is closed for it.
+    /// Takes a slot for a connection from `from`. Where none is free, a connection on which no caller was ever
+    /// authenticated is closed for it: the oldest idle one, else the oldest.
     ///
     /// # Errors
     /// [`Full`] if no slot is free, in all or for this address, and no connection gives way.
@@ -68,17 +70,18 @@ impl ConnectionSlots {
         let peer = peer(from.ip());
         let mut taken = self.lock();
         let of_peer = taken.by_peer.get(&peer).map_or(0, |slots| slots.taken);
-        if of_peer >= self.0.most_per_peer && !taken.displace(|other| other == peer) {
+        if of_peer >= self.0.most_per_peer && !taken.displace(Some(peer)) {
             return Err(Full::Peer);
         }
-        if taken.all >= self.0.most && !taken.displace(|_| true) {
+        if taken.all >= self.0.most && !taken.displace(None) {
             return Err(Full::All);
         }
         taken.all += 1;
+        let number = taken.next;
         let slots = taken.by_peer.entry(peer).or_default();
         slots.taken += 1;
         let connection = Arc::new(CallerConnection::new(from, slots.usage.clone()));
-        let number = taken.next;
+        slots.unproven.insert(number);
         taken.next += 1;
         taken.unproven.insert(number, (peer, connection.clone()));
         drop(taken);
@@ -96,26 +99,45 @@ impl ConnectionSlots {
 }
 
 impl TakenSlots {
-    /// Closes a connection that gives way; `false` if none does.
-    fn displace(&mut self, concerns: impl Fn(IpAddr) -> bool) -> bool {
-        let mut proven = Vec::new();
-        let mut found = None;
-        for (number, (peer, connection)) in self.unproven.iter().take(LOOKED_AT) {
-            if connection.is_authenticated() {
-                proven.push(*number);
-            } else if concerns(*peer) && connection.is_idle() {
-                found = Some((*number, *peer, connection.clone()));
-                break;
+    /// Closes a connection that gives way, of this peer or of any; `false` if there is none.
+    fn displace(&mut self, of: Option<IpAddr>) -> bool {
+        while let Some((number, peer, connection)) = self.candidate(of) {
+            self.forget(number, peer);
+            if !connection.is_authenticated() {
+                connection.displaced.cancel();
+                self.free(peer);
+                return true;
             }
+            // It proved itself since: it is not looked at again.
         }
-        for number in proven {
-            self.unproven.remove(&number);
-        }
-        let Some((number, peer, connection)) = found else { return false };
+        false
+    }
+
+    /// The oldest idle one of those that are looked at, else the oldest.
+    fn candidate(&self, of: Option<IpAddr>) -> Option<(u64, IpAddr, Arc<CallerConnection>)> {
+        let numbers: Vec<u64> = match of {
+            Some(peer) => {
+                let slots = self.by_peer.get(&peer)?;
+                slots.unproven.iter().take(LOOKED_AT).copied().collect()
+            }
+            None => self.unproven.keys().take(LOOKED_AT).copied().collect(),
+        };
+        let found = |number: &u64| {
+            self.unproven.get(number).map(|(peer, connection)| (*number, *peer, connection))
+        };
+        let gives_way = |(.., connection): &(u64, IpAddr, &Arc<CallerConnection>)| {
+            connection.is_idle() && !connection.is_authenticated()
+        };
+        let mut all = numbers.iter().filter_map(found);
+        let idle = all.clone().find(gives_way).or_else(|| all.next());
+        idle.map(|(number, peer, connection)| (number, peer, connection.clone()))
+    }
+
+    fn forget(&mut self, number: u64, peer: IpAddr) {
         self.unproven.remove(&number);
-        connection.displaced.cancel();
-        self.free(peer);
-        true
+        if let Some(slots) = self.by_peer.get_mut(&peer) {
+            slots.unproven.remove(&number);
+        }
     }
 
     fn free(&mut self, peer: IpAddr) {
@@ -132,7 +154,7 @@ impl TakenSlots {
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut taken = self.slots.lock();
-        taken.unproven.remove(&self.number);
+        taken.forget(self.number, self.peer);
         // Only `displace` cancels this, and it has freed the slot.
         if !self.connection.displaced.is_cancelled() {
             taken.free(self.peer);
@@ -202,12 +224,23 @@ mod tests {
         drop(idle);
         assert_eq!(slots.taken(), 3, "its slot was free already");
         // Of any address, where all are full.
-        let last = slots.take(ip("192.0.2.3")).unwrap();
+        let last = proven(&slots, "192.0.2.3").unwrap();
         assert!(next.connection.displaced.is_cancelled());
-        last.connection.authenticate();
-        assert_eq!(slots.take(ip("192.0.2.4")).err(), Some(Full::All), "none gives way");
-        drop((known, busy, next, last));
+        // One with a call gives way where no other does: without credentials it can only watch.
+        let newest = proven(&slots, "192.0.2.4").unwrap();
+        assert!(busy.connection.displaced.is_cancelled());
+        assert_eq!(slots.take(ip("192.0.2.5")).err(), Some(Full::All), "all proved themselves");
+        drop((known, busy, next, last, newest));
         assert_eq!(slots.taken(), 0);
         assert!(slots.lock().unproven.is_empty() && slots.lock().by_peer.is_empty());
+    }
+
+    #[test]
+    fn no_crowd_of_others_hides_the_connections_of_an_address() {
+        let slots = ConnectionSlots::new(10_000, 1_000);
+        let crowd: Vec<_> = (0..LOOKED_AT + 10).map(|_| slots.take(ip("192.0.2.1"))).collect();
+        crowd.iter().flatten().for_each(|slot| slot.connection.begin_call());
+        let _own: Vec<_> = (0..1_000).map(|_| slots.take(ip("192.0.2.2")).unwrap()).collect();
+        assert!(slots.take(ip("192.0.2.2")).is_ok());
     }
 }
