@@ -1,5 +1,6 @@
 //! Callers.
 
+#[cfg(feature = "server")]
 pub mod connection;
 pub mod operator;
 pub mod principal;
