@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::model::caller::usage::Usage;
 
 /// The most calls of a principal at once whose requests or answers may be large.
-pub const HEAVY_CALLS: usize = 16;
+pub const HEAVY_CALLS: usize = 8;
 
 /// The account of one principal. It outlives changes of the principal, and ends with it.
 pub struct Account {

@@ -65,7 +65,8 @@ pub struct ShareFlags {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "COUNT")]
     pub max_open_streams_per_peer: u32,
 
-    /// Concurrent calls and streams of health and reflection, which need no credentials, in all, 1 to 1000000
+    /// Concurrent calls of health, and as many streams of health and reflection, which need no credentials, in all, 1
+    /// to 1000000
     #[arg(long, env = "SESSIOND_MAX_PUBLIC_REQUESTS", global = true, default_value_t = 256)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "COUNT")]
     pub max_public_requests: u32,
@@ -108,7 +109,7 @@ impl ShareLimits {
         match kind {
             CallKind::Call => self.calls,
             CallKind::Stream => self.streams,
-            CallKind::Public => self.public,
+            CallKind::Public | CallKind::PublicStream => self.public,
         }
     }
 }

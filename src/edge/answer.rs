@@ -14,9 +14,6 @@ use pin_project_lite::pin_project;
 use prometheus::IntCounter;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The most of an answer that is handed to the connection at once, in bytes: so what is read of it shows.
-const PART: usize = 16 << 10;
-
 thread_local! {
     /// What the answer did in the poll of its task that is under way on this thread.
     static NOW: Cell<Option<Turn>> = const { Cell::new(None) };
@@ -34,14 +31,11 @@ enum Turn {
 /// Notes that an answer begins.
 pub(super) fn begin<B>(answer: Response<B>) -> Response<AnswerBody<B>> {
     NOW.set(Some(Turn::Peer));
-    answer.map(|body| AnswerBody { body, rest: Bytes::new() })
+    answer.map(AnswerBody)
 }
 
-/// The body of an answer, in parts.
-pub(super) struct AnswerBody<B> {
-    body: B,
-    rest: Bytes,
-}
+/// The body of an answer. The service hands a long message over in parts, so that each shows what is read.
+pub(super) struct AnswerBody<B>(B);
 
 impl<B: Body<Data = Bytes> + Unpin> Body for AnswerBody<B> {
     type Data = Bytes;
@@ -51,34 +45,18 @@ impl<B: Body<Data = Bytes> + Unpin> Body for AnswerBody<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        if self.rest.is_empty() {
-            NOW.set(Some(Turn::Service));
-            let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
-                Some(Ok(frame)) => frame,
-                other => return Poll::Ready(other),
-            };
-            match frame.into_data() {
-                Ok(data) => self.rest = data,
-                Err(other) => return Poll::Ready(Some(Ok(other))),
-            }
-        }
+        NOW.set(Some(Turn::Service));
+        let frame = ready!(Pin::new(&mut self.0).poll_frame(context));
         NOW.set(Some(Turn::Peer));
-        let part = self.rest.len().min(PART);
-        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(part)))))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
+        self.0.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (rest, hint) = (self.rest.len() as u64, self.body.size_hint());
-        let mut whole = SizeHint::new();
-        whole.set_lower(rest + hint.lower());
-        if let Some(upper) = hint.upper() {
-            whole.set_upper(rest + upper);
-        }
-        whole
+        self.0.size_hint()
     }
 }
 

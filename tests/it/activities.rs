@@ -256,10 +256,10 @@ async fn reports_beyond_the_queue_are_refused_as_overload() {
     })
     .await;
     // Of one principal only some calls with reports are in progress at once.
-    let keys = [
-        server.key("one", &grant(Role::Admin, &["*"])).await.text,
-        server.key("two", &grant(Role::Admin, &["*"])).await.text,
-    ];
+    let mut keys = Vec::new();
+    for name in ["one", "two", "three", "four"] {
+        keys.push(server.key(name, &grant(Role::Admin, &["*"])).await.text);
+    }
     server.sessions_as(&keys[0]).create_session(new_session("ada")).await.expect("a session");
     let report = async |key: &str, count| {
         let activities = vec![failed_login("ada"); count];
@@ -269,7 +269,7 @@ async fn reports_beyond_the_queue_are_refused_as_overload() {
     let mut meddler = server.db.connect().await;
     let held = meddler.transaction().await.expect("a transaction");
     held.execute("SELECT 1 FROM session_users FOR UPDATE", &[]).await.expect("a lock");
-    let answers = join_all((0..24).map(|n| report(&keys[n % 2], 1000))).await;
+    let answers = join_all((0..24).map(|n| report(&keys[n % 4], 1000))).await;
     let refusals = answers.iter().filter_map(|answer| answer.as_ref().err());
     let full: Vec<_> = refusals.filter(|it| reason(it) == "OVERLOADED").collect();
     assert!(!full.is_empty(), "{} answers", answers.len());

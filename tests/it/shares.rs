@@ -65,9 +65,12 @@ async fn what_needs_no_credentials_takes_nothing_of_those_who_have_them() {
         }
     };
     assert_eq!(watches.len(), 3);
-    assert_eq!(used_up(&refused), ("public".to_owned(), "peer".to_owned()));
+    assert_eq!(used_up(&refused), ("public_stream".to_owned(), "peer".to_owned()));
     validate(&server, &honest, &token).await;
-    let shed = "sessiond_requests_shed_total{kind=\"public\",share=\"peer\"}";
+    // Nor of checks, by which load balancers judge.
+    let mut health = HealthClient::new(server.channel());
+    health.check(HealthCheckRequest::default()).await.expect("room of its own");
+    let shed = "sessiond_requests_shed_total{kind=\"public_stream\",share=\"peer\"}";
     assert_eq!(scrape(&server).await[shed], 1.0);
     drop(watches);
     until(&server, "sessiond_requests_in_progress", 0.0).await;

@@ -1,7 +1,6 @@
 //! The body of an answer. What a call holds is free once its answer was sent, or its stream was reset: not before.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -13,12 +12,17 @@ use tonic::body::Body;
 
 use super::shares::Permit;
 use crate::grpc::error::{explain, explained};
-use crate::model::caller::connection::{CallerConnection, UnreadAnswer};
+use crate::model::caller::connection::UnreadAnswer;
+
+/// The most of an answer that is handed to the connection at once, in bytes, so that it shows what is read of it.
+const PART: usize = 16 << 10;
 
 /// An answer with the room that its call takes; a refusal takes none.
 pub struct DoorBody {
     /// `None` = it was given up.
     body: Option<Body>,
+    /// Of a message, the parts that were not handed over yet.
+    rest: Bytes,
     held: Held,
     /// The caller's deadline, for a stream that does not keep it by itself.
     deadline: Option<Pin<Box<Sleep>>>,
@@ -37,7 +41,7 @@ impl DoorBody {
     /// The answer of a call with one message, or of a stream.
     pub(super) fn new(body: Body, permit: Permit, is_unary: bool) -> DoorBody {
         let held = if is_unary { Held::ByCall(permit) } else { Held::ByStream(permit) };
-        DoorBody { body: Some(body), held, deadline: None }
+        DoorBody { body: Some(body), rest: Bytes::new(), held, deadline: None }
     }
 
     /// The same, and the stream ends at the caller's deadline.
@@ -48,24 +52,30 @@ impl DoorBody {
 
     /// The empty body of a refusal.
     pub(super) fn empty() -> DoorBody {
-        DoorBody { body: None, held: Held::Nothing, deadline: None }
+        DoorBody { body: None, rest: Bytes::new(), held: Held::Nothing, deadline: None }
     }
 
-    /// The bytes, with what they hold. It is dropped with the last of them: once the connection has sent them, or given
-    /// them up.
-    fn hold(&mut self, bytes: Bytes) -> Bytes {
+    /// The next part of the message, with what it holds until the connection has sent it or given it up: an answer
+    /// that is not read, and the last part of a unary answer also the room of its call.
+    fn next_part(&mut self) -> Bytes {
+        let part = self.rest.split_to(self.rest.len().min(PART));
         let guard = match std::mem::replace(&mut self.held, Held::Nothing) {
-            Held::Nothing => return bytes,
+            Held::Nothing => return part,
+            Held::ByCall(permit) if self.rest.is_empty() => {
+                Guard { _unread: permit.connection().hand_out(), _permit: Some(permit) }
+            }
             Held::ByCall(permit) => {
-                Guard { _unread: unread(permit.connection()), _permit: Some(permit) }
+                let unread = permit.connection().hand_out();
+                self.held = Held::ByCall(permit);
+                Guard { _unread: unread, _permit: None }
             }
             Held::ByStream(permit) => {
-                let unread = unread(permit.connection());
+                let unread = permit.connection().hand_out();
                 self.held = Held::ByStream(permit);
                 Guard { _unread: unread, _permit: None }
             }
         };
-        Bytes::from_owner(HeldBytes { bytes, _guard: guard })
+        Bytes::from_owner(HeldBytes { bytes: part, _guard: guard })
     }
 }
 
@@ -75,10 +85,6 @@ fn in_trailers(status: &Status) -> HeaderMap {
         tracing::warn!(%error, "a refusal without its reason");
     }
     trailers
-}
-
-fn unread(connection: &Arc<CallerConnection>) -> UnreadAnswer {
-    connection.hand_out()
 }
 
 struct Guard {
@@ -109,15 +115,25 @@ impl HttpBody for DoorBody {
             && deadline.as_mut().poll(context).is_ready()
         {
             (self.body, self.held, self.deadline) = (None, Held::Nothing, None);
+            self.rest.clear();
             let end = explain(Status::deadline_exceeded("the stream is at its deadline"));
             return Poll::Ready(Some(Ok(Frame::trailers(in_trailers(&end)))));
+        }
+        if !self.rest.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(self.next_part()))));
         }
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let frame = match ready!(Pin::new(body).poll_frame(context)) {
             Some(Ok(frame)) => frame,
             other => return Poll::Ready(other),
         };
-        let mut frame = frame.map_data(|bytes| self.hold(bytes));
+        let mut frame = match frame.into_data() {
+            Ok(data) => {
+                self.rest = data;
+                return Poll::Ready(Some(Ok(Frame::data(self.next_part()))));
+            }
+            Err(other) => other,
+        };
         if let Some(trailers) = frame.trailers_mut()
             && let Some(explained) = Status::from_header_map(trailers).as_ref().and_then(explained)
         {
@@ -128,10 +144,13 @@ impl HttpBody for DoorBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.rest.is_empty() && self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        match &self.body {
+            Some(_) => SizeHint::default(),
+            None => SizeHint::with_exact(0),
+        }
     }
 }

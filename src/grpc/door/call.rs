@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tonic::Status;
+use tonic::{Code, Status};
 use tracing::Span;
 
 use super::body::DoorBody;
@@ -145,7 +145,6 @@ where
     /// Lets an authenticated caller in, if it may do this, now.
     fn pass(&mut self, method: &Method, proven: Proven, request: Request<B>) -> State<B> {
         let (credentials, known) = proven;
-        self.connection.authenticate();
         // Before anything else is looked up for the call.
         if let Err(error) = known.account.count(method.row) {
             return State::Refused(error.into());
@@ -162,6 +161,7 @@ where
             Ok(permit) => permit,
             Err(error) => return State::Refused(error.into()),
         };
+        self.connection.authenticate();
         let heavy = method.is_heavy.then(|| self.door.shares.try_heavy(&known));
         let tenant = self.audit.as_ref().map(AuditEntry::tenant);
         let mut request = request;
@@ -246,6 +246,7 @@ where
                     // gRPC over HTTP/2 (PROTOCOL-HTTP2.md): so that no client of another kind takes it for a success.
                     let mut answer = Response::new(DoorBody::empty());
                     *answer.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+                    self.count(method, Code::Unknown, false);
                     return Poll::Ready(answer);
                 }
                 _ => return Poll::Pending,

@@ -140,7 +140,8 @@ impl Method {
     /// What a call of it takes while it is in progress.
     pub fn kind(&self) -> CallKind {
         match self.need {
-            Permission::Nothing => CallKind::Public,
+            Permission::Nothing if self.is_unary => CallKind::Public,
+            Permission::Nothing => CallKind::PublicStream,
             _ if self.is_unary => CallKind::Call,
             _ => CallKind::Stream,
         }

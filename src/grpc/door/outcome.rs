@@ -21,7 +21,6 @@ impl<B> DoorCall<B> {
         method: Option<&Method>,
         mut answer: Response<DoorBody>,
     ) -> Response<DoorBody> {
-        let took = self.began.elapsed();
         // A refusal has its status in the headers. A success has it in the trailers.
         let status = Status::from_header_map(answer.headers());
         let explained = status.as_ref().and_then(explained);
@@ -37,6 +36,13 @@ impl<B> DoorCall<B> {
         if let Some(entry) = self.audit.take() {
             entry.end(code);
         }
+        self.count(method, code, is_bare);
+        answer
+    }
+
+    /// Counts and logs a call that ended with this code. `is_bare` if nothing explained it.
+    pub(super) fn count(&mut self, method: Option<&Method>, code: Code, is_bare: bool) {
+        let took = self.began.elapsed();
         let end = match code {
             // Every internal error of the service has details. One without comes from a message that cannot be read.
             Code::Internal if is_bare => CallEnd::Unreadable,
@@ -44,7 +50,6 @@ impl<B> DoorCall<B> {
         };
         method.map_or(&self.door.methods.other, |method| &method.meters).ended(end, took);
         self.log(method, code, took);
-        answer
     }
 
     fn log(&mut self, method: Option<&Method>, code: Code, took: Duration) {

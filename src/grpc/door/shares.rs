@@ -14,7 +14,7 @@ use crate::model::caller::connection::CallerConnection;
 use crate::model::caller::usage::{CallKind, Share, Usage};
 
 /// The most heavy calls in progress in all. An answer has up to 3 MiB, beside the rows it was made of.
-const HEAVY_CALLS: usize = 32;
+const HEAVY_CALLS: usize = 64;
 
 /// What is in use on this server.
 pub struct Shares {

@@ -9,12 +9,15 @@ pub enum CallKind {
     Call,
     /// A stream of an authenticated caller, for as long as it is open.
     Stream,
-    /// A call or a stream that needs no credentials: health and reflection.
+    /// A call that needs no credentials: a check of health.
     Public,
+    /// A stream that needs no credentials: a watch of health, or reflection.
+    PublicStream,
 }
 
 impl CallKind {
-    pub const ALL: [CallKind; 3] = [CallKind::Call, CallKind::Stream, CallKind::Public];
+    pub const ALL: [CallKind; 4] =
+        [CallKind::Call, CallKind::Stream, CallKind::Public, CallKind::PublicStream];
 
     /// The name in metrics.
     pub fn name(self) -> &'static str {
@@ -22,6 +25,7 @@ impl CallKind {
             CallKind::Call => "call",
             CallKind::Stream => "stream",
             CallKind::Public => "public",
+            CallKind::PublicStream => "public_stream",
         }
     }
 }
@@ -47,7 +51,7 @@ impl Share {
 
 /// Calls in progress, by kind.
 #[derive(Debug, Default)]
-pub struct Usage([AtomicU32; 3]);
+pub struct Usage([AtomicU32; 4]);
 
 impl Usage {
     /// Counts one more, unless there are `most` already.
@@ -76,11 +80,12 @@ impl Usage {
     }
 
     fn counter(&self, kind: CallKind) -> &AtomicU32 {
-        let [call, stream, public] = &self.0;
+        let [call, stream, public, public_stream] = &self.0;
         match kind {
             CallKind::Call => call,
             CallKind::Stream => stream,
             CallKind::Public => public,
+            CallKind::PublicStream => public_stream,
         }
     }
 }
