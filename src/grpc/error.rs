@@ -12,6 +12,7 @@ use crate::error::{Error, Reason, Violation};
 use crate::grpc::convert::session::to_pb_conflict;
 use crate::model::caller::usage::Share;
 use crate::model::conflict::Conflict;
+use crate::telemetry::quota::LineQuota;
 
 /// `ErrorInfo.domain`.
 const DOMAIN: &str = "sessiond";
@@ -21,6 +22,10 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// message takes three bytes and the details are base64: at most 6 KiB together, since many clients accept only 8 KiB.
 const MESSAGE: usize = 500;
 const DETAILS: usize = 2_700;
+
+/// Lines about calls that the database did not answer, and about faults of the service. Callers can cause many.
+static OUTAGES: LineQuota = LineQuota::new(10);
+static FAULTS: LineQuota = LineQuota::new(100);
 
 impl From<Error> for Status {
     fn from(error: Error) -> Status {
@@ -122,14 +127,18 @@ impl From<Error> for Status {
                 status(Code::Internal, "broken", info(Reason::Internal))
             }
             Error::Unavailable(outage) => {
-                tracing::warn!(%outage, "database unavailable");
+                if let Some(omitted) = OUTAGES.admit() {
+                    tracing::warn!(%outage, omitted, "database unavailable");
+                }
                 let mut details = info(Reason::DatabaseUnavailable);
                 details.set_retry_info(Some(RETRY_AFTER));
                 let text = "the database cannot answer now; the outcome may be unknown: try again";
                 status(Code::Unavailable, text, details)
             }
             Error::Internal(cause) => {
-                tracing::error!(cause = format!("{cause:#}"), "internal error");
+                if let Some(omitted) = FAULTS.admit() {
+                    tracing::error!(cause = format!("{cause:#}"), omitted, "internal error");
+                }
                 let text = "internal error; the log has the details under the request id";
                 status(Code::Internal, text, info(Reason::Internal))
             }
