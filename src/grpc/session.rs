@@ -34,7 +34,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         let new = convert::new_session(request, policy, self.clock.now(), caller.name.clone())?;
         let created = self.create.create(new).await?;
         Ok(Response::new(pb::CreateSessionResponse {
-            session: Some(convert::to_creator(created.session)),
+            session: Some(convert::to_caller(created.session, &caller)),
             tokens: created.tokens.map(convert::to_pb_tokens),
             terminated_sessions: created
                 .terminated

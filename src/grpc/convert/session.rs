@@ -41,7 +41,7 @@ pub use terminate_many::mass_termination;
 pub use update::session_update;
 pub use validate::{to_pb_validated, validation};
 pub use validate_many::{correlated_validation, to_pb_failure};
-pub use visible::{to_caller, to_creator, to_device_caller, to_ender};
+pub use visible::{to_caller, to_device_caller, to_ender};
 pub use watch::{to_pb_watched, watch};
 
 /// A session as a protobuf message. Its state must already account for expiry.

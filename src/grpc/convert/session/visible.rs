@@ -27,11 +27,6 @@ pub fn to_ender(session: Session, caller: &Caller) -> pb::Session {
     }
 }
 
-/// A session that the caller has just created, with everything that it stated itself.
-pub fn to_creator(session: Session) -> pb::Session {
-    to_pb_session(session)
-}
-
 /// A device as `caller` sees it: addresses and locations only if it may read devices.
 pub fn to_device_caller(device: pb::UserDevice, caller: &Caller) -> pb::UserDevice {
     match reads(caller, Scope::DeviceRead) {
