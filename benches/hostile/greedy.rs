@@ -193,7 +193,7 @@ async fn batches(
     Ok(done)
 }
 
-/// One call after the other, each of which must be answered.
+/// One call after the other, each of which must be answered, unless the server closes the connection after many.
 async fn repeat(
     from: Ipv4Addr,
     to: SocketAddr,
@@ -203,26 +203,31 @@ async fn repeat(
     pace: Option<Duration>,
 ) -> anyhow::Result<u64> {
     let (head, body) = (call(path, more), message(body));
-    let (mut done, mut wire) = (0_u32, Wire::open_from(from, to).await);
-    while Instant::now() < until {
-        let n = done % 1000;
-        if n == 0 && done > 0 {
-            wire = Wire::open_from(from, to).await;
-        }
-        wire.send(HEADERS, END_HEADERS, 2 * n + 1, &head).await;
-        wire.send(DATA, END_STREAM, 2 * n + 1, &body).await;
-        loop {
-            let frame = wire.next().await.context("the connection was closed")?;
-            ensure!(frame.stream <= 2 * n + 1, "an answer to nothing");
-            if frame.kind == HEADERS && frame.flags & END_STREAM != 0 {
-                break;
+    let mut done = 0;
+    'connections: while Instant::now() < until {
+        let mut wire = Wire::open_from(from, to).await;
+        for n in 0..1000 {
+            if Instant::now() >= until {
+                break 'connections;
             }
-            wire.answer(&frame).await;
-        }
-        done += 1;
-        if let Some(pace) = pace {
-            tokio::time::sleep(pace).await;
+            wire.send(HEADERS, END_HEADERS, 2 * n + 1, &head).await;
+            wire.send(DATA, END_STREAM, 2 * n + 1, &body).await;
+            loop {
+                let Some(frame) = wire.next().await else {
+                    // What is refused before it was sent counts as an error of its stream.
+                    ensure!(n > 100, "the connection was closed after {n} calls");
+                    continue 'connections;
+                };
+                if frame.kind == HEADERS && frame.flags & END_STREAM != 0 {
+                    break;
+                }
+                wire.answer(&frame).await;
+            }
+            done += 1;
+            if let Some(pace) = pace {
+                tokio::time::sleep(pace).await;
+            }
         }
     }
-    Ok(done.into())
+    Ok(done)
 }
