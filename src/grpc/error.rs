@@ -10,7 +10,6 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::error::{Error, Reason, Violation};
 use crate::grpc::convert::session::to_pb_conflict;
-use crate::model::caller::usage::Share;
 use crate::model::conflict::Conflict;
 use crate::telemetry::quota::LineQuota;
 
@@ -113,7 +112,7 @@ impl From<Error> for Status {
                 ];
                 let mut details = self::info(Reason::Overloaded, metadata);
                 details.set_retry_info(Some(RETRY_AFTER));
-                status(Code::ResourceExhausted, share_text(share), details)
+                status(Code::ResourceExhausted, share.refusal(), details)
             }
             Error::RateLimited(wait) => {
                 let mut details = info(Reason::RateLimited);
@@ -229,16 +228,6 @@ fn info(
     let metadata: HashMap<String, String> =
         metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     ErrorDetails::with_error_info(reason_name(reason), DOMAIN, metadata)
-}
-
-fn share_text(share: Share) -> &'static str {
-    match share {
-        Share::All => "the server has as many calls in progress as it takes; nothing was done",
-        Share::Principal => {
-            "the principal has as many calls in progress as it may; nothing was done"
-        }
-        Share::Peer => "the address has as many calls in progress as it may; nothing was done",
-    }
 }
 
 fn session_text(reason: Reason) -> &'static str {

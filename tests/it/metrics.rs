@@ -161,3 +161,20 @@ async fn the_key_set_changes_its_etag_with_the_keys_and_is_unavailable_when_they
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_metric_is_in_the_documentation() {
+    let server = start_with(with_port).await;
+    server.create("ada").await;
+    let (.., page) = get(&server, "/metrics").await;
+    let names: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .filter(|name| name.starts_with("sessiond_"))
+        .collect();
+    assert!(names.len() > 30, "{names:?}");
+    let documented = include_str!("../../docs/METRICS.md");
+    let missing: Vec<_> =
+        names.iter().filter(|name| !documented.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "docs/METRICS.md lacks {missing:?}");
+}

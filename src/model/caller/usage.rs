@@ -47,6 +47,15 @@ impl Share {
             Share::Peer => "peer",
         }
     }
+
+    /// What a refused caller is answered.
+    pub fn refusal(self) -> &'static str {
+        match self {
+            Share::All => "the server has as many in progress as it takes; nothing was done",
+            Share::Principal => "the principal has as many in progress as it may; nothing was done",
+            Share::Peer => "the address has as many in progress as it may; nothing was done",
+        }
+    }
 }
 
 /// Calls in progress, by kind.
