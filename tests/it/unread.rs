@@ -84,7 +84,7 @@ async fn an_answer_that_is_read_slowly_is_read_to_its_end() {
         settings.edge.answer_timeout = Duration::from_secs(2);
     })
     .await;
-    join_all((0..600).map(|_| server.create("ada"))).await;
+    join_all((0..700).map(|_| server.create("ada"))).await;
     let mut wire = narrow(&server, 0).await;
     // Room on the connection: only the stream is narrow.
     wire.send(WINDOW_UPDATE, 0, 0, &0x7000_0000_u32.to_be_bytes()).await;
