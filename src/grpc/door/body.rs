@@ -17,6 +17,8 @@ use crate::model::caller::connection::UnreadAnswer;
 /// The most of an answer that is handed to the connection at once, in bytes, so that it shows what is read of it.
 const PART: usize = 16 << 10;
 
+const GRPC_STATUS: &str = "grpc-status";
+
 /// An answer with the room that its call takes; a refusal takes none.
 pub struct DoorBody {
     /// `None` = it was given up.
@@ -59,22 +61,11 @@ impl DoorBody {
     /// that is not read, and the last part of a unary answer also the room of its call.
     fn next_part(&mut self) -> Bytes {
         let part = self.rest.split_to(self.rest.len().min(PART));
-        let guard = match std::mem::replace(&mut self.held, Held::Nothing) {
-            Held::Nothing => return part,
-            Held::ByCall(permit) if self.rest.is_empty() => {
-                Guard { _unread: permit.connection().hand_out(), _permit: Some(permit) }
-            }
-            Held::ByCall(permit) => {
-                let unread = permit.connection().hand_out();
-                self.held = Held::ByCall(permit);
-                Guard { _unread: unread, _permit: None }
-            }
-            Held::ByStream(permit) => {
-                let unread = permit.connection().hand_out();
-                self.held = Held::ByStream(permit);
-                Guard { _unread: unread, _permit: None }
-            }
-        };
+        let (Held::ByCall(permit) | Held::ByStream(permit)) = &self.held else { return part };
+        let unread = permit.connection().hand_out();
+        let is_last = self.rest.is_empty() && matches!(self.held, Held::ByCall(_));
+        let last = is_last.then(|| std::mem::replace(&mut self.held, Held::Nothing));
+        let guard = Guard { _unread: unread, _last: last };
         Bytes::from_owner(HeldBytes { bytes: part, _guard: guard })
     }
 }
@@ -89,7 +80,8 @@ fn in_trailers(status: &Status) -> HeaderMap {
 
 struct Guard {
     _unread: UnreadAnswer,
-    _permit: Option<Permit>,
+    /// The room of the call, in its last part.
+    _last: Option<Held>,
 }
 
 struct HeldBytes {
@@ -135,6 +127,7 @@ impl HttpBody for DoorBody {
             Err(other) => other,
         };
         if let Some(trailers) = frame.trailers_mut()
+            && trailers.get(GRPC_STATUS).is_some_and(|code| code != "0")
             && let Some(explained) = Status::from_header_map(trailers).as_ref().and_then(explained)
         {
             // Such as a message of a stream that cannot be read.

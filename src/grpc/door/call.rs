@@ -143,7 +143,7 @@ where
     }
 
     /// Lets an authenticated caller in, if it may do this, now.
-    fn pass(&mut self, method: &Method, proven: Proven, request: Request<B>) -> State<B> {
+    fn pass(&mut self, method: &Method, proven: Proven, mut request: Request<B>) -> State<B> {
         let (credentials, known) = proven;
         // Before anything else is looked up for the call.
         if let Err(error) = known.account.count(method.row) {
@@ -164,7 +164,6 @@ where
         self.connection.authenticate();
         let heavy = method.is_heavy.then(|| self.door.shares.try_heavy(&known));
         let tenant = self.audit.as_ref().map(AuditEntry::tenant);
-        let mut request = request;
         let authenticator = self.door.authenticator.clone();
         let (need, row) = (method.need, method.row);
         request.extensions_mut().insert(AuthenticatedCaller {

@@ -13,7 +13,7 @@ use crate::grpc::deadline;
 const TIMEOUT: &str = "grpc-timeout";
 
 impl Door {
-    /// How long the call may take. Where that is less than the caller waits, the handler is told.
+    /// How long the call may take. Where that is less than the caller waits, the request's own deadline is set to it.
     pub(super) fn timeout(
         &self,
         method: Option<&Method>,

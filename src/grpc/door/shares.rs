@@ -109,10 +109,9 @@ impl Shares {
 
 impl Permit {
     /// The same, with room for a large message.
-    pub fn with_heavy(self, heavy: HeavyPermit) -> Permit {
-        let mut permit = self;
-        permit.heavy = Some(heavy);
-        permit
+    pub fn with_heavy(mut self, heavy: HeavyPermit) -> Permit {
+        self.heavy = Some(heavy);
+        self
     }
 
     /// The connection of the call.
